@@ -1,0 +1,293 @@
+//! The contract between a compiled policy and the agent: context layout, helpers, verdicts.
+//!
+//! The compiler emits against these constants, the verifier checks against them, the agent
+//! implements them. A change here is a change of [`ABI`]; an object of another ABI is refused.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Version of this contract. Stands in the object's note.
+pub const ABI: u32 = 1;
+
+/// A place where the application calls into us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u32)]
+pub enum Hook {
+    /// `write`, `writev`, `pwrite`, … on a log.
+    Write = 0,
+    /// `fsync` on a log.
+    Fsync = 1,
+    /// `fdatasync` on a log.
+    Fdatasync = 2,
+    /// A reply to a client. No runtime has it yet.
+    Reply = 3,
+}
+
+impl Hook {
+    /// Every hook, in the order of their numbers.
+    pub const ALL: [Hook; 4] = [Hook::Write, Hook::Fsync, Hook::Fdatasync, Hook::Reply];
+
+    /// The hook's name in the language and in section names (`durac/fdatasync`).
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Hook::Write => "write",
+            Hook::Fsync => "fsync",
+            Hook::Fdatasync => "fdatasync",
+            Hook::Reply => "reply",
+        }
+    }
+
+    /// The hook that is called `name`.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Hook> {
+        Hook::ALL.into_iter().find(|h| h.name() == name)
+    }
+
+    /// The ELF section its program stands in.
+    #[must_use]
+    pub fn section(self) -> &'static str {
+        match self {
+            Hook::Write => "durac/write",
+            Hook::Fsync => "durac/fsync",
+            Hook::Fdatasync => "durac/fdatasync",
+            Hook::Reply => "durac/reply",
+        }
+    }
+
+    /// Whether it is a call that asks for durability.
+    #[must_use]
+    pub fn is_sync(self) -> bool {
+        matches!(self, Hook::Fsync | Hook::Fdatasync)
+    }
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a program reads: r1 points to this. Every field is a 64-bit little-endian number.
+///
+/// The agent fills only the fields that the object's note lists under `reads`, and fills them
+/// again after every wait. A program may load, not store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Context {
+    /// Key of the log in the `state` map.
+    pub log: u64,
+    /// Bytes of this write; 0 for a sync.
+    pub len: u64,
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub now: u64,
+    /// Syncs acknowledged and not yet durable, this call not counted.
+    pub pending: u64,
+    /// Bytes written and not yet durable.
+    pub pending_bytes: u64,
+    /// Age of the oldest acknowledged sync that is not durable, nanoseconds.
+    pub pending_age: u64,
+    /// Staged writes not yet written.
+    pub staged: u64,
+    /// Duration of the last completed sync, nanoseconds.
+    pub sync_latency: u64,
+    /// 1 if a sync that began after this call's writes has completed with success, else 0.
+    pub notify_done: u64,
+    /// Syncs of this log completed with success.
+    pub notify_count: u64,
+    /// 1 while a forked child of the application runs, else 0.
+    pub child_active: u64,
+}
+
+/// A field of [`Context`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reading {
+    /// [`Context::log`]; not a word of the language.
+    Log,
+    /// `call.len`
+    CallLen,
+    /// `now`
+    Now,
+    /// `pending`
+    Pending,
+    /// `pending.bytes`
+    PendingBytes,
+    /// `pending.age`
+    PendingAge,
+    /// `staged`
+    Staged,
+    /// `sync.latency`
+    SyncLatency,
+    /// `notify.done`
+    NotifyDone,
+    /// `notify.count`
+    NotifyCount,
+    /// `child.active`
+    ChildActive,
+}
+
+impl Reading {
+    /// Every reading, in the order of their offsets.
+    pub const ALL: [Reading; 11] = [
+        Reading::Log,
+        Reading::CallLen,
+        Reading::Now,
+        Reading::Pending,
+        Reading::PendingBytes,
+        Reading::PendingAge,
+        Reading::Staged,
+        Reading::SyncLatency,
+        Reading::NotifyDone,
+        Reading::NotifyCount,
+        Reading::ChildActive,
+    ];
+
+    /// Byte offset in [`Context`].
+    #[must_use]
+    pub fn offset(self) -> i16 {
+        let offset = match self {
+            Reading::Log => std::mem::offset_of!(Context, log),
+            Reading::CallLen => std::mem::offset_of!(Context, len),
+            Reading::Now => std::mem::offset_of!(Context, now),
+            Reading::Pending => std::mem::offset_of!(Context, pending),
+            Reading::PendingBytes => std::mem::offset_of!(Context, pending_bytes),
+            Reading::PendingAge => std::mem::offset_of!(Context, pending_age),
+            Reading::Staged => std::mem::offset_of!(Context, staged),
+            Reading::SyncLatency => std::mem::offset_of!(Context, sync_latency),
+            Reading::NotifyDone => std::mem::offset_of!(Context, notify_done),
+            Reading::NotifyCount => std::mem::offset_of!(Context, notify_count),
+            Reading::ChildActive => std::mem::offset_of!(Context, child_active),
+        };
+        offset as i16
+    }
+
+    /// Name of the field in [`Context`], as in C and in BTF.
+    #[must_use]
+    pub fn field(self) -> &'static str {
+        match self {
+            Reading::Log => "log",
+            Reading::CallLen => "len",
+            Reading::Now => "now",
+            Reading::Pending => "pending",
+            Reading::PendingBytes => "pending_bytes",
+            Reading::PendingAge => "pending_age",
+            Reading::Staged => "staged",
+            Reading::SyncLatency => "sync_latency",
+            Reading::NotifyDone => "notify_done",
+            Reading::NotifyCount => "notify_count",
+            Reading::ChildActive => "child_active",
+        }
+    }
+}
+
+/// Size of [`Context`], bytes.
+pub const CONTEXT_SIZE: usize = std::mem::size_of::<Context>();
+
+/// A function of the agent that a program may call.
+///
+/// 1 is the kernel's number (`include/uapi/linux/bpf.h`); ours start at 0xd00, above the kernel's
+/// (about 210) and BPFtime's (1006–1010), so that no runtime takes one for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Helper {
+    /// `void *bpf_map_lookup_elem(map, const u32 *key)`: the value, or null.
+    MapLookup = 1,
+    /// `u64 durac_request(void)`: asks for a background sync that covers this call, and returns
+    /// at once. Does nothing in a hook that is no sync call. Returns 0.
+    Request = 0xd00,
+    /// `u64 durac_await(u64 distance)`: parks until every sync call up to `this − distance` is
+    /// durable: 0 this call too (`await all`), 1 all calls before it (`await previous`), n at most
+    /// n − 1 of the calls before it are not durable (`await pending < n`). Starts a sync if none
+    /// that helps is under way. At once when a sync has failed: the agent then fails the call,
+    /// whatever the program's verdict. Returns 0.
+    Await = 0xd01,
+}
+
+impl Helper {
+    /// Every helper.
+    pub const ALL: [Helper; 3] = [Helper::MapLookup, Helper::Request, Helper::Await];
+
+    /// The number in the call instruction.
+    #[must_use]
+    pub fn number(self) -> i32 {
+        self as u32 as i32
+    }
+
+    /// The helper with that number.
+    #[must_use]
+    pub fn from_number(number: i32) -> Option<Helper> {
+        Helper::ALL.into_iter().find(|h| h.number() == number)
+    }
+
+    /// Its C name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Helper::MapLookup => "bpf_map_lookup_elem",
+            Helper::Request => "durac_request",
+            Helper::Await => "durac_await",
+        }
+    }
+}
+
+/// What a program returns in r0. A negative 32-bit number is `-errno`: fail the call with it.
+/// The agent takes a value that is none of these for [`Verdict::Pass`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Run the call as the application made it.
+    Pass,
+    /// Report success and sync in the background.
+    Defer,
+    /// Report success and do nothing.
+    Skip,
+    /// Copy the bytes, report success, write later. No runtime has it yet.
+    Stage,
+    /// Hold the reply until its writes are durable. No runtime has it yet.
+    Hold,
+    /// Fail the call with this errno.
+    Fail(i32),
+}
+
+impl Verdict {
+    /// As returned in r0.
+    #[must_use]
+    pub fn encode(self) -> i32 {
+        match self {
+            Verdict::Pass => 0,
+            Verdict::Defer => 1,
+            Verdict::Skip => 2,
+            Verdict::Stage => 3,
+            Verdict::Hold => 4,
+            Verdict::Fail(errno) => -errno,
+        }
+    }
+
+    /// What r0 means; [`Verdict::Pass`] for anything unknown.
+    #[must_use]
+    pub fn decode(r0: u64) -> Verdict {
+        match r0 as i64 {
+            1 => Verdict::Defer,
+            2 => Verdict::Skip,
+            3 => Verdict::Stage,
+            4 => Verdict::Hold,
+            n @ -4095..=-1 => Verdict::Fail(-(n as i32)),
+            _ => Verdict::Pass,
+        }
+    }
+}
+
+/// Name of the map that holds the parameters: array, one entry, a `u64` each.
+pub const PARAMS_MAP: &str = "params";
+/// Name of the map that holds the state: array, one entry per log, a `u64` each.
+pub const STATE_MAP: &str = "state";
+/// Logs that can have state; [`Context::log`] is below it. A log beyond them runs unhooked.
+pub const MAX_LOGS: u32 = 1024;
+
+/// Environment variable with the path of the object the agent loads.
+pub const ENV_OBJECT: &str = "DURAC_OBJECT";
+/// Environment variable with the path of the status file the agent makes; none if unset.
+pub const ENV_STATUS: &str = "DURAC_STATUS";
+/// Environment variable: `quiet` silences the agent's notes on stderr (errors are always shown).
+pub const ENV_LOG: &str = "DURAC_LOG";

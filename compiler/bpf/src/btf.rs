@@ -1,0 +1,279 @@
+//! BPF Type Format: the types of maps and programs, and the line table that the kernel and
+//! `bpftool` read.
+//!
+//! Source: `Documentation/bpf/btf.rst` of the kernel. The encoder is here, the decoder in
+//! [`mod@read`].
+
+pub(crate) mod read;
+
+use crate::abi::{CONTEXT_SIZE, Reading};
+use crate::dwarf;
+use crate::object::Object;
+use std::collections::BTreeMap;
+
+const MAGIC: u16 = 0xeb9f;
+const VERSION: u8 = 1;
+/// Size of the header of `.BTF`.
+const HEADER: u32 = 24;
+/// Size of the header of `.BTF.ext`, with the two words for CO-RE relocations.
+const EXT_HEADER: u32 = 32;
+/// Size of a `struct bpf_func_info`.
+const FUNC_INFO: u32 = 8;
+/// Size of a `struct bpf_line_info`.
+const LINE_INFO: u32 = 16;
+
+const KIND_INT: u32 = 1;
+const KIND_PTR: u32 = 2;
+const KIND_ARRAY: u32 = 3;
+const KIND_STRUCT: u32 = 4;
+const KIND_FUNC: u32 = 12;
+const KIND_FUNC_PROTO: u32 = 13;
+const KIND_VAR: u32 = 14;
+const KIND_DATASEC: u32 = 15;
+
+/// Encoding of an integer: signed.
+const SIGNED: u32 = 1 << 24;
+/// Linkage of functions and variables.
+const GLOBAL: u32 = 1;
+
+/// `BPF_MAP_TYPE_ARRAY` (`include/uapi/linux/bpf.h`).
+pub(crate) const MAP_TYPE_ARRAY: u32 = 2;
+/// `BPF_F_MMAPABLE` (`include/uapi/linux/bpf.h`).
+pub(crate) const MAP_MMAPABLE: u32 = 1 << 10;
+/// Size of a map's definition in `.maps`: a pointer for each attribute.
+pub(crate) const MAP_DEFINITION: u32 = 8 * 5;
+
+/// The two sections.
+pub(crate) struct Sections {
+    /// `.BTF`
+    pub btf: Vec<u8>,
+    /// `.BTF.ext`
+    pub ext: Vec<u8>,
+}
+
+/// `name` as a C identifier.
+pub(crate) fn identifier(name: &str) -> String {
+    let mut out: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    if !out.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+        out.insert(0, '_');
+    }
+    out
+}
+
+/// Encodes the types and lines of an object whose programs are called `functions`.
+pub(crate) fn encode(object: &Object, functions: &[String]) -> Sections {
+    let mut btf = Btf::default();
+    let int = btf.integer("int", 4, SIGNED);
+    let u32 = btf.integer("unsigned int", 4, 0);
+    let u64 = btf.integer("unsigned long long", 8, 0);
+    let long = btf.integer("long", 8, SIGNED);
+    let array_size = btf.integer("__ARRAY_SIZE_TYPE__", 4, 0);
+
+    let mut members = Vec::new();
+    for reading in Reading::ALL {
+        members.push((reading.field(), u64, reading.offset() as u32));
+    }
+    let context = btf.structure("durac_context", CONTEXT_SIZE as u32, &members);
+    let context = btf.pointer(context);
+    let proto = btf.prototype(long, "ctx", context);
+    let ids: Vec<u32> = functions.iter().map(|f| btf.function(f, proto)).collect();
+
+    let mut variables = Vec::new();
+    for map in &object.maps {
+        let fields: Vec<String> = map.fields.iter().map(|f| identifier(f)).collect();
+        let members: Vec<_> =
+            (0u32..).zip(&fields).map(|(i, f)| (f.as_str(), u64, 8 * i)).collect();
+        let value = btf.structure(&format!("durac_{}", map.name), map.value_size(), &members);
+        let value = btf.pointer(value);
+        let key = btf.pointer(u32);
+        let mut number = |n| {
+            let array = btf.array(int, array_size, n);
+            btf.pointer(array)
+        };
+        let kind = number(MAP_TYPE_ARRAY);
+        let entries = number(map.max_entries);
+        let flags = number(MAP_MMAPABLE);
+        let members = [
+            ("type", kind, 0),
+            ("key", key, 8),
+            ("value", value, 16),
+            ("max_entries", entries, 24),
+            ("map_flags", flags, 32),
+        ];
+        let definition = btf.structure("", MAP_DEFINITION, &members);
+        variables.push(btf.variable(&map.name, definition));
+    }
+    if !variables.is_empty() {
+        btf.section(".maps", MAP_DEFINITION, &variables);
+    }
+
+    let ext = encode_ext(object, &ids, &mut btf.strings);
+    Sections { btf: btf.finish(), ext }
+}
+
+/// `.BTF.ext`: which function stands where, and which line.
+fn encode_ext(object: &Object, functions: &[u32], strings: &mut Strings) -> Vec<u8> {
+    let source: Vec<&str> = object.source.text.lines().collect();
+    let file = strings.add(&object.source.name);
+    let mut funcs = Words::default();
+    let mut lines = Words::default();
+    funcs.push(FUNC_INFO);
+    lines.push(LINE_INFO);
+    for (program, function) in object.programs.iter().zip(functions) {
+        let section = strings.add(program.hook.section());
+        funcs.extend([section, 1, 0, *function]);
+
+        let records = dwarf::lines(program);
+        if records.is_empty() {
+            continue;
+        }
+        lines.extend([section, records.len() as u32]);
+        for record in records {
+            let index = (record.line as usize).checked_sub(1);
+            let text = index.and_then(|i| source.get(i)).copied().unwrap_or("");
+            let text = strings.add(text);
+            let place = record.line << 10 | record.column;
+            lines.extend([8 * record.slot, file, text, place]);
+        }
+    }
+    let (funcs, lines) = (funcs.0, lines.0);
+    let mut out = header(EXT_HEADER);
+    let (funcs_size, lines_size) = (funcs.len() as u32, lines.len() as u32);
+    let end = funcs_size + lines_size;
+    out.extend([0, funcs_size, funcs_size, lines_size, end, 0]);
+    let mut out = out.0;
+    out.extend(funcs);
+    out.extend(lines);
+    out
+}
+
+fn header(size: u32) -> Words {
+    let mut out = Words::default();
+    out.0.extend(MAGIC.to_le_bytes());
+    out.0.extend([VERSION, 0]);
+    out.push(size);
+    out
+}
+
+/// Little-endian words.
+#[derive(Default)]
+struct Words(Vec<u8>);
+
+impl Words {
+    fn push(&mut self, word: u32) {
+        self.0.extend(word.to_le_bytes());
+    }
+
+    fn extend(&mut self, words: impl IntoIterator<Item = u32>) {
+        for word in words {
+            self.push(word);
+        }
+    }
+}
+
+/// The string table: each text once, the empty one first.
+struct Strings {
+    bytes: Vec<u8>,
+    offsets: BTreeMap<String, u32>,
+}
+
+impl Default for Strings {
+    fn default() -> Self {
+        Self { bytes: vec![0], offsets: BTreeMap::from([(String::new(), 0)]) }
+    }
+}
+
+impl Strings {
+    fn add(&mut self, text: &str) -> u32 {
+        if let Some(offset) = self.offsets.get(text) {
+            return *offset;
+        }
+        let offset = self.bytes.len() as u32;
+        self.bytes.extend(text.as_bytes());
+        self.bytes.push(0);
+        self.offsets.insert(text.to_owned(), offset);
+        offset
+    }
+}
+
+/// Types under construction. Each method adds one and returns its number.
+#[derive(Default)]
+struct Btf {
+    types: Words,
+    count: u32,
+    strings: Strings,
+}
+
+impl Btf {
+    /// A `struct btf_type`: name, kind and number of members, size or type.
+    fn add(&mut self, name: &str, kind: u32, members: usize, size_or_type: u32) -> u32 {
+        let name = self.strings.add(name);
+        self.types.extend([name, kind << 24 | members as u32, size_or_type]);
+        self.count += 1;
+        self.count
+    }
+
+    fn integer(&mut self, name: &str, size: u32, encoding: u32) -> u32 {
+        let id = self.add(name, KIND_INT, 0, size);
+        self.types.push(encoding | 8 * size);
+        id
+    }
+
+    fn pointer(&mut self, to: u32) -> u32 {
+        self.add("", KIND_PTR, 0, to)
+    }
+
+    fn array(&mut self, element: u32, index: u32, length: u32) -> u32 {
+        let id = self.add("", KIND_ARRAY, 0, 0);
+        self.types.extend([element, index, length]);
+        id
+    }
+
+    /// `members` are names, types and byte offsets.
+    fn structure(&mut self, name: &str, size: u32, members: &[(&str, u32, u32)]) -> u32 {
+        let id = self.add(name, KIND_STRUCT, members.len(), size);
+        for (name, of, offset) in members {
+            let name = self.strings.add(name);
+            self.types.extend([name, *of, 8 * offset]);
+        }
+        id
+    }
+
+    fn prototype(&mut self, returns: u32, parameter: &str, of: u32) -> u32 {
+        let id = self.add("", KIND_FUNC_PROTO, 1, returns);
+        let name = self.strings.add(parameter);
+        self.types.extend([name, of]);
+        id
+    }
+
+    fn function(&mut self, name: &str, prototype: u32) -> u32 {
+        self.add(name, KIND_FUNC, GLOBAL as usize, prototype)
+    }
+
+    fn variable(&mut self, name: &str, of: u32) -> u32 {
+        let id = self.add(name, KIND_VAR, 0, of);
+        self.types.push(GLOBAL);
+        id
+    }
+
+    fn section(&mut self, name: &str, each: u32, variables: &[u32]) -> u32 {
+        let size = each * variables.len() as u32;
+        let id = self.add(name, KIND_DATASEC, variables.len(), size);
+        for (index, variable) in (0u32..).zip(variables) {
+            self.types.extend([*variable, each * index, each]);
+        }
+        id
+    }
+
+    fn finish(self) -> Vec<u8> {
+        let (types, strings) = (self.types.0, self.strings.bytes);
+        let mut out = header(HEADER);
+        let (types_size, strings_size) = (types.len() as u32, strings.len() as u32);
+        out.extend([0, types_size, types_size, strings_size]);
+        let mut out = out.0;
+        out.extend(types);
+        out.extend(strings);
+        out
+    }
+}

@@ -1,0 +1,238 @@
+//! Decodes the parts of `.BTF` and `.BTF.ext` that an [`crate::Object`] is made of.
+//!
+//! The bytes are not trusted: every access is bounded, every number checked, and a type is looked
+//! up by its number in a table, so that a type that contains itself does no harm.
+
+use super::{
+    EXT_HEADER, HEADER, KIND_ARRAY, KIND_DATASEC, KIND_FUNC, KIND_FUNC_PROTO, KIND_INT, KIND_PTR,
+    KIND_STRUCT, KIND_VAR, LINE_INFO, MAGIC, MAP_MMAPABLE, MAP_TYPE_ARRAY, VERSION,
+};
+use crate::object::{Line, Map};
+
+/// Why type information could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BtfError {
+    /// A header or a record is cut off or says what it cannot say.
+    #[error("the section {section} is damaged")]
+    Malformed {
+        /// `.BTF` or `.BTF.ext`.
+        section: &'static str,
+    },
+    /// A type that objects of this ABI do not have.
+    #[error("the section .BTF has a type of kind {kind}, which no policy has")]
+    Kind {
+        /// Its number, as in `enum BTF_KIND_*`.
+        kind: u32,
+    },
+    /// A map that is no array of `u64` members with `u32` keys.
+    #[error("the map `{name}` is not a mappable array of structs of `unsigned long long`")]
+    Map {
+        /// Its name.
+        name: String,
+    },
+}
+
+const MALFORMED: BtfError = BtfError::Malformed { section: ".BTF" };
+const MALFORMED_EXT: BtfError = BtfError::Malformed { section: ".BTF.ext" };
+
+/// A map and where in `.maps` its definition stands.
+pub(crate) struct MapDefinition {
+    /// Byte offset in `.maps`.
+    pub offset: u32,
+    /// The map.
+    pub map: Map,
+}
+
+/// The lines of one section.
+pub(crate) struct Lines<'a> {
+    /// Name of the code section.
+    pub section: &'a str,
+    /// Name of the source file.
+    pub file: &'a str,
+    /// The lines, in the order of the file.
+    pub lines: Vec<Line>,
+}
+
+/// The contents of `.BTF`.
+pub(crate) struct Types<'a> {
+    types: Vec<Type<'a>>,
+    strings: &'a [u8],
+}
+
+#[derive(Clone, Copy)]
+struct Type<'a> {
+    name: u32,
+    kind: u32,
+    size_or_type: u32,
+    /// What follows the three words all types have.
+    rest: &'a [u8],
+}
+
+impl<'a> Types<'a> {
+    /// Reads the section.
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, BtfError> {
+        let body = body(bytes, HEADER).ok_or(MALFORMED)?;
+        let word = |index: usize| word(bytes, 8 + 4 * index);
+        let (types_at, types_size, strings_at, strings_size) =
+            (|| Some((word(0)?, word(1)?, word(2)?, word(3)?)))().ok_or(MALFORMED)?;
+        let mut rest = slice(body, types_at, types_size).ok_or(MALFORMED)?;
+        let strings = slice(body, strings_at, strings_size).ok_or(MALFORMED)?;
+        let mut types = Vec::new();
+        while !rest.is_empty() {
+            let (this, next) = Type::parse(rest)?;
+            types.push(this);
+            rest = next;
+        }
+        Ok(Self { types, strings })
+    }
+
+    /// The maps of the section `.maps`, in its order.
+    pub(crate) fn maps(&self) -> Result<Vec<MapDefinition>, BtfError> {
+        let mut maps = Vec::new();
+        let is_maps = |t: &&Type<'a>| t.kind == KIND_DATASEC && self.name(t.name) == Some(".maps");
+        let Some(section) = self.types.iter().find(is_maps) else {
+            return Ok(maps);
+        };
+        for record in words::<3>(section.rest) {
+            let [variable, offset, _size] = record;
+            let variable = self.get(variable, KIND_VAR).ok_or(MALFORMED)?;
+            let name = self.name(variable.name).ok_or(MALFORMED)?.to_owned();
+            let Some((max_entries, fields)) = self.map(variable.size_or_type) else {
+                return Err(BtfError::Map { name });
+            };
+            let map = Map { name, max_entries, fields };
+            maps.push(MapDefinition { offset, map });
+        }
+        Ok(maps)
+    }
+
+    /// Number of entries and members of the map that has this type, if it is of our shape.
+    fn map(&self, definition: u32) -> Option<(u32, Vec<String>)> {
+        let definition = self.get(definition, KIND_STRUCT)?;
+        let (mut kind, mut entries, mut flags) = (None, None, None);
+        let (mut key, mut value) = (None, None);
+        for [name, of, _offset] in words::<3>(definition.rest) {
+            let target = self.get(of, KIND_PTR)?.size_or_type;
+            let number = || {
+                let array = self.get(target, KIND_ARRAY)?;
+                words::<3>(array.rest).next().map(|[_, _, length]| length)
+            };
+            match self.name(name)? {
+                "type" => kind = number(),
+                "max_entries" => entries = number(),
+                "map_flags" => flags = number(),
+                "key" => key = Some(target),
+                "value" => value = Some(target),
+                _ => return None,
+            }
+        }
+        if (kind?, flags?) != (MAP_TYPE_ARRAY, MAP_MMAPABLE) || !self.is_unsigned(key?, 4) {
+            return None;
+        }
+        let value = self.get(value?, KIND_STRUCT)?;
+        let mut fields = Vec::new();
+        let mut at = 0;
+        for [name, of, offset] in words::<3>(value.rest) {
+            if offset != at || !self.is_unsigned(of, 8) {
+                return None;
+            }
+            fields.push(self.name(name)?.to_owned());
+            at = at.checked_add(64)?;
+        }
+        (value.size_or_type == at / 8).then_some((entries?, fields))
+    }
+
+    fn is_unsigned(&self, id: u32, bytes: u32) -> bool {
+        self.get(id, KIND_INT).is_some_and(|int| {
+            int.size_or_type == bytes && words::<1>(int.rest).next() == Some([8 * bytes])
+        })
+    }
+
+    fn get(&self, id: u32, kind: u32) -> Option<Type<'a>> {
+        let index = (id as usize).checked_sub(1)?;
+        self.types.get(index).copied().filter(|t| t.kind == kind)
+    }
+
+    fn name(&self, offset: u32) -> Option<&'a str> {
+        let text = self.strings.get(offset as usize..)?;
+        let text = text.split(|byte| *byte == 0).next()?;
+        std::str::from_utf8(text).ok()
+    }
+
+    /// The lines of a `.BTF.ext` that refers to these strings.
+    pub(crate) fn lines(&self, ext: &'a [u8]) -> Result<Vec<Lines<'a>>, BtfError> {
+        self.lines_of(ext).ok_or(MALFORMED_EXT)
+    }
+
+    fn lines_of(&self, ext: &'a [u8]) -> Option<Vec<Lines<'a>>> {
+        let body = body(ext, EXT_HEADER)?;
+        let table = slice(body, word(ext, 16)?, word(ext, 20)?)?;
+        if word(table, 0)? != LINE_INFO {
+            return None;
+        }
+        let mut sections = Vec::new();
+        let mut rest = table.get(4..)?;
+        while !rest.is_empty() {
+            let (name, count) = (word(rest, 0)?, word(rest, 4)?);
+            let records = slice(rest, 8, count.checked_mul(LINE_INFO)?)?;
+            let mut lines = Vec::new();
+            let mut file = "";
+            for [offset, file_name, _text, place] in words::<4>(records) {
+                file = self.name(file_name)?;
+                lines.push(Line { slot: offset / 8, line: place >> 10, column: place & 0x3ff });
+            }
+            let section = self.name(name)?;
+            sections.push(Lines { section, file, lines });
+            rest = rest.get(8 + records.len()..)?;
+        }
+        Some(sections)
+    }
+}
+
+impl<'a> Type<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), BtfError> {
+        let mut head = words::<3>(bytes);
+        let [name, info, size_or_type] = head.next().ok_or(MALFORMED)?;
+        let (kind, members) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
+        let size = match kind {
+            KIND_INT | KIND_VAR => 4,
+            KIND_PTR | KIND_FUNC => 0,
+            KIND_ARRAY => 12,
+            KIND_STRUCT | KIND_DATASEC => 12 * members,
+            KIND_FUNC_PROTO => 8 * members,
+            _ => return Err(BtfError::Kind { kind }),
+        };
+        let after = bytes.get(12..).ok_or(MALFORMED)?;
+        let (rest, next) = after.split_at_checked(size).ok_or(MALFORMED)?;
+        let this = Self { name, kind, size_or_type, rest };
+        Ok((this, next))
+    }
+}
+
+/// What follows a header that has the magic number, the version and this size.
+fn body(bytes: &[u8], size: u32) -> Option<&[u8]> {
+    let [m0, m1, version, _flags] = *bytes.first_chunk()?;
+    let good =
+        u16::from_le_bytes([m0, m1]) == MAGIC && version == VERSION && word(bytes, 4)? == size;
+    bytes.get(size as usize..).filter(|_| good)
+}
+
+fn slice(bytes: &[u8], offset: u32, size: u32) -> Option<&[u8]> {
+    bytes.get(offset as usize..)?.get(..size as usize)
+}
+
+fn word(bytes: &[u8], offset: usize) -> Option<u32> {
+    let word = bytes.get(offset..)?.first_chunk()?;
+    Some(u32::from_le_bytes(*word))
+}
+
+/// Records of `N` words; a rest shorter than that is left out.
+fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u32; N]> {
+    bytes.chunks_exact(4 * N).map(|record| {
+        let mut out = [0; N];
+        for (out, index) in out.iter_mut().zip(0..) {
+            *out = word(record, 4 * index).unwrap_or(0);
+        }
+        out
+    })
+}

@@ -1,0 +1,250 @@
+//! From the bytes of a file to an [`Object`].
+//!
+//! The bytes are not trusted. What is not known is refused: a section, a relocation, a symbol
+//! that a policy has no use for. Debug information may be missing (`llvm-strip -g`).
+
+use super::rules::{self, Invalid};
+use super::{MAX_SIZE, R_BPF_64_64};
+use crate::abi::Hook;
+use crate::btf::read::{BtfError, MapDefinition, Types};
+use crate::dwarf;
+use crate::insn::Insn;
+use crate::note::{self, NoteError};
+use crate::object::{MAX_SLOTS, Object, Program, Reloc, Source};
+use object::LittleEndian as Le;
+use object::elf::{self, FileHeader64, Rel64, SectionHeader64};
+use object::read::elf::{FileHeader as _, Rel as _, SectionHeader as _, Sym as _};
+use object::read::{SectionIndex, SymbolIndex};
+use std::collections::BTreeMap;
+
+/// Sections a file may have, besides code, relocations and the tables of the format itself.
+const KNOWN: [&str; 14] = [
+    "",
+    ".BTF",
+    ".BTF.ext",
+    ".debug_abbrev",
+    ".debug_info",
+    ".debug_line",
+    ".debug_line_str",
+    ".debug_rnglists",
+    ".debug_str",
+    ".maps",
+    ".shstrtab",
+    ".strtab",
+    ".symtab",
+    super::LICENSE_SECTION,
+];
+
+/// Why an object could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file is larger than [`MAX_SIZE`].
+    #[error("the file has {size} bytes; an object has at most {MAX_SIZE}")]
+    TooLarge {
+        /// Its size.
+        size: usize,
+    },
+    /// It is no ELF file.
+    #[error("this is not an object file")]
+    NotElf,
+    /// It is an ELF file of another kind.
+    #[error("this is an object file, but not a relocatable one for little-endian BPF")]
+    NotBpf,
+    /// The file's structure is damaged.
+    #[error("the object is damaged: {0}")]
+    Elf(#[from] object::read::Error),
+    /// A section no policy has.
+    #[error("the section `{name}` is not one of a policy, or there are two")]
+    Section {
+        /// Its name.
+        name: String,
+    },
+    /// A section that must be there.
+    #[error("the section `{name}` is missing")]
+    Missing {
+        /// Its name.
+        name: &'static str,
+    },
+    /// A code section that is not one whole function of at most [`MAX_SLOTS`] slots.
+    #[error("the section `{section}` is not one function of 1 to {MAX_SLOTS} instructions")]
+    Code {
+        /// Its name.
+        section: &'static str,
+    },
+    /// A relocation that is not of a `lddw` and a map.
+    #[error("a relocation of the section `{section}` is not one of a map")]
+    Reloc {
+        /// The code section.
+        section: &'static str,
+    },
+    /// The types or lines.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The note.
+    #[error(transparent)]
+    Note(#[from] NoteError),
+    /// All of it can be read, but it does not fit together.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+}
+
+type Header = FileHeader64<Le>;
+type Symbols<'a> = object::read::elf::SymbolTable<'a, Header>;
+
+/// Reads an object file, of any origin.
+///
+/// # Errors
+/// When it is not a policy object of this ABI; never panics. What the code does is not looked at:
+/// `durac_verify::verify` does that.
+pub fn read(bytes: &[u8]) -> Result<Object, ReadError> {
+    let size = bytes.len();
+    if size > MAX_SIZE {
+        return Err(ReadError::TooLarge { size });
+    }
+    let header = header(bytes)?;
+    let table = header.sections(Le, bytes)?;
+    let symbols = table.symbols(Le, bytes, elf::SHT_SYMTAB)?;
+
+    let mut sections = BTreeMap::new();
+    let mut code = Vec::new();
+    let mut relocs = BTreeMap::new();
+    for (index, section) in table.enumerate() {
+        let name = std::str::from_utf8(table.section_name(Le, section)?).unwrap_or("?");
+        let data = section.data(Le, bytes)?;
+        let hook = |name| Hook::ALL.into_iter().find(|h| h.section() == name);
+        let duplicate = if let Some(hook) = hook(name) {
+            code.push((hook, index, data));
+            code.iter().filter(|(other, _, _)| *other == hook).count() > 1
+        } else if let Some(target) = name.strip_prefix(".rel") {
+            let known = hook(target).is_some() || target.starts_with(".debug_");
+            !known || relocs.insert(target, section).is_some()
+        } else {
+            let known = KNOWN.contains(&name) || name == note::SECTION;
+            !known || sections.insert(name, (index, data)).is_some()
+        };
+        if duplicate {
+            let name = name.to_owned();
+            return Err(ReadError::Section { name });
+        }
+    }
+    let data = |name: &str| sections.get(name).map(|(_, data)| *data);
+
+    let name = note::SECTION;
+    let note = data(name).ok_or(ReadError::Missing { name })?;
+    let meta = note::decode(note)?;
+
+    let types = data(".BTF").map(Types::parse).transpose()?;
+    let definitions = types.as_ref().map_or(Ok(Vec::new()), Types::maps)?;
+    let maps_index = sections.get(".maps").map(|(index, _)| *index);
+    let lines = match (&types, data(".BTF.ext")) {
+        (Some(types), Some(ext)) => types.lines(ext)?,
+        _ => Vec::new(),
+    };
+
+    code.sort_by_key(|(hook, _, _)| *hook);
+    let mut programs = Vec::new();
+    for (hook, index, data) in code {
+        let section = hook.section();
+        if !is_function(&symbols, index, data.len()) {
+            return Err(ReadError::Code { section });
+        }
+        let insns = instructions(data).ok_or(ReadError::Code { section })?;
+        let relocs = match relocs.get(section) {
+            Some(header) => relocations(header, bytes, index)
+                .and_then(|r| program_relocs(r, &symbols, maps_index, &definitions))
+                .ok_or(ReadError::Reloc { section })?,
+            None => Vec::new(),
+        };
+        let lines = lines.iter().find(|l| l.section == section);
+        programs.push(Program {
+            hook,
+            insns,
+            relocs,
+            lines: lines.map(|l| l.lines.clone()).unwrap_or_default(),
+        });
+    }
+
+    let (name, text) = data(".debug_line_str")
+        .and_then(dwarf::source)
+        .or_else(|| lines.first().map(|lines| (lines.file, "")))
+        .unwrap_or_default();
+    let object = Object {
+        programs,
+        maps: definitions.into_iter().map(|d| d.map).collect(),
+        meta,
+        source: Source { name: name.to_owned(), text: text.to_owned() },
+    };
+    rules::check(&object)?;
+    Ok(object)
+}
+
+/// The header, if the file is of the kind we write.
+fn header(bytes: &[u8]) -> Result<&Header, ReadError> {
+    if !bytes.starts_with(&elf::ELFMAG) {
+        return Err(ReadError::NotElf);
+    }
+    let header = Header::parse(bytes).map_err(|_| ReadError::NotBpf)?;
+    let good = header.endian().is_ok()
+        && header.e_machine(Le) == elf::EM_BPF
+        && header.e_type(Le) == elf::ET_REL;
+    good.then_some(header).ok_or(ReadError::NotBpf)
+}
+
+/// Whether exactly one symbol is a function in that section, and it is all of it.
+fn is_function(symbols: &Symbols<'_>, section: SectionIndex, size: usize) -> bool {
+    let mut functions = symbols.iter().filter(|symbol| {
+        symbol.st_type() == elf::STT_FUNC && symbol_section(symbol) == Some(section)
+    });
+    let whole = functions.next().is_some_and(|symbol| {
+        symbol.st_bind() == elf::STB_GLOBAL
+            && symbol.st_value(Le) == 0
+            && symbol.st_size(Le) == size as u64
+    });
+    whole && functions.next().is_none()
+}
+
+fn symbol_section(symbol: &elf::Sym64<Le>) -> Option<SectionIndex> {
+    let index = usize::from(symbol.st_shndx(Le).0);
+    (index != 0).then_some(SectionIndex(index))
+}
+
+fn instructions(code: &[u8]) -> Option<Vec<Insn>> {
+    let (slots, rest) = code.as_chunks();
+    let good = rest.is_empty() && (1..=MAX_SLOTS).contains(&slots.len());
+    good.then(|| slots.iter().copied().map(Insn::from_bytes).collect())
+}
+
+/// The entries of a relocation section; none if it is not one for the section `target`.
+fn relocations<'a>(
+    header: &SectionHeader64<Le>,
+    bytes: &'a [u8],
+    target: SectionIndex,
+) -> Option<&'a [Rel64<Le>]> {
+    let (entries, _) = header.rel(Le, bytes).ok()??;
+    (header.sh_info(Le) as usize == target.0).then_some(entries)
+}
+
+/// The relocations of a program, in order; none if one is not of a map.
+fn program_relocs(
+    entries: &[Rel64<Le>],
+    symbols: &Symbols<'_>,
+    maps: Option<SectionIndex>,
+    definitions: &[MapDefinition],
+) -> Option<Vec<Reloc>> {
+    let mut relocs = Vec::new();
+    for entry in entries {
+        let offset = entry.r_offset(Le);
+        let symbol = symbols.symbol(SymbolIndex(entry.r_sym(Le) as usize)).ok()?;
+        let name = symbols.symbol_name(Le, symbol).ok()?;
+        let at_slot = offset % 8 == 0 && entry.r_type(Le).0 == R_BPF_64_64;
+        if !at_slot || symbol_section(symbol) != Some(maps?) {
+            return None;
+        }
+        let map = definitions.iter().position(|definition| {
+            definition.map.name.as_bytes() == name
+                && u64::from(definition.offset) == symbol.st_value(Le)
+        })?;
+        relocs.push(Reloc { slot: (offset / 8).try_into().ok()?, map: map.try_into().ok()? });
+    }
+    Some(relocs)
+}

@@ -1,0 +1,171 @@
+//! What an object must be to be written, and to be read: the shape, not the meaning of the code
+//! (that is `durac-verify`).
+
+use crate::abi::{ABI, MAX_LOGS, PARAMS_MAP, STATE_MAP};
+use crate::btf::identifier;
+use crate::object::{MAX_SLOTS, Map, Object, Program};
+
+/// Longest policy name, bytes: with the hook's name it stays below the kernel's limit for symbols
+/// (`KSYM_NAME_LEN` was 128 until Linux 6.1).
+const MAX_POLICY_NAME: usize = 100;
+/// Greatest line that `.BTF.ext` can hold (22 bits).
+const MAX_LINE: u32 = 0x3f_ffff;
+
+/// Why an object cannot stand in a file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// It was made for another contract.
+    #[error("the object is for ABI {found}, this agent has ABI {ABI}")]
+    Abi {
+        /// What it was made for.
+        found: u32,
+    },
+    /// It has no program.
+    #[error("the object has no program")]
+    NoProgram,
+    /// Two programs for one hook, or programs not in the order of their hooks.
+    #[error("the programs are not one per hook in the order of the hooks")]
+    Hooks,
+    /// A program with no instruction, or too many.
+    #[error("the program of {hook} has {slots} slots, not 1 to {MAX_SLOTS}")]
+    Length {
+        /// The program's hook.
+        hook: &'static str,
+        /// Its length.
+        slots: usize,
+    },
+    /// A relocation that is not at a `lddw` of zero, or names no map, or is out of order.
+    #[error("slot {slot} of the program of {hook} does not load the address of a map")]
+    Reloc {
+        /// The program's hook.
+        hook: &'static str,
+        /// Where the relocation is.
+        slot: u32,
+    },
+    /// Lines out of order or out of range.
+    #[error("the lines of the program of {hook} are not in order")]
+    Lines {
+        /// The program's hook.
+        hook: &'static str,
+    },
+    /// A map of another name, or two of one name.
+    #[error("`{name}` is no map of this ABI, or there are two")]
+    MapName {
+        /// Its name.
+        name: String,
+    },
+    /// A map with another number of entries than its kind has.
+    #[error("the map `{name}` has {entries} entries")]
+    MapEntries {
+        /// Its name.
+        name: String,
+        /// Its entries.
+        entries: u32,
+    },
+    /// A map whose members are not those the note lists.
+    #[error("the members of the map `{name}` are not those of the note")]
+    MapFields {
+        /// Its name.
+        name: String,
+    },
+    /// A name or text that cannot stand in the file.
+    #[error("the {what} is empty, too long, or has a character that cannot be in it")]
+    Name {
+        /// What it names.
+        what: &'static str,
+    },
+}
+
+/// Checks everything.
+pub(super) fn check(object: &Object) -> Result<(), Invalid> {
+    let found = object.meta.abi;
+    if found != ABI {
+        return Err(Invalid::Abi { found });
+    }
+    let policy = &object.meta.policy;
+    if policy.is_empty() || policy.len() > MAX_POLICY_NAME {
+        let what = "name of the policy";
+        return Err(Invalid::Name { what });
+    }
+    if object.source.name.contains(['\0', '/']) {
+        let what = "name of the source file";
+        return Err(Invalid::Name { what });
+    }
+    if object.source.text.contains('\0') {
+        let what = "source text";
+        return Err(Invalid::Name { what });
+    }
+    if object.programs.is_empty() {
+        return Err(Invalid::NoProgram);
+    }
+    if !object.programs.is_sorted_by(|a, b| a.hook < b.hook) {
+        return Err(Invalid::Hooks);
+    }
+    for program in &object.programs {
+        check_program(program, object)?;
+    }
+    for (index, map) in object.maps.iter().enumerate() {
+        let mut earlier = object.maps.iter().take(index);
+        if earlier.any(|other| other.name == map.name) {
+            let name = map.name.clone();
+            return Err(Invalid::MapName { name });
+        }
+        check_map(map, object)?;
+    }
+    Ok(())
+}
+
+fn check_program(program: &Program, object: &Object) -> Result<(), Invalid> {
+    let hook = program.hook.name();
+    let slots = program.insns.len();
+    if slots == 0 || slots > MAX_SLOTS {
+        return Err(Invalid::Length { hook, slots });
+    }
+    let mut next = 0;
+    for reloc in &program.relocs {
+        let slot = reloc.slot;
+        let low = program.insns.get(slot as usize);
+        let high = program.insns.get(slot as usize + 1);
+        let good = slot >= next
+            && low.is_some_and(|i| i.is_lddw() && i.src == 0 && i.offset == 0 && i.imm == 0)
+            && high.is_some_and(|i| i.to_bytes() == [0; 8])
+            && (reloc.map as usize) < object.maps.len();
+        if !good {
+            return Err(Invalid::Reloc { hook, slot });
+        }
+        next = slot + 2;
+    }
+    let good = program.lines.is_sorted_by(|a, b| a.slot < b.slot)
+        && program.lines.iter().all(|line| line.line <= MAX_LINE)
+        && program.lines.last().is_none_or(|l| (l.slot as usize) < slots);
+    if !good {
+        return Err(Invalid::Lines { hook });
+    }
+    Ok(())
+}
+
+fn check_map(map: &Map, object: &Object) -> Result<(), Invalid> {
+    let name = map.name.clone();
+    let (listed, entries): (Vec<&str>, _) = match map.name.as_str() {
+        PARAMS_MAP => {
+            let params = object.meta.params.iter();
+            (params.map(|p| p.name.as_str()).collect(), 1..=1)
+        }
+        STATE_MAP => {
+            let state = object.meta.state.iter();
+            (state.map(|s| s.name.as_str()).collect(), 1..=MAX_LOGS)
+        }
+        _ => return Err(Invalid::MapName { name }),
+    };
+    if !entries.contains(&map.max_entries) {
+        let entries = map.max_entries;
+        return Err(Invalid::MapEntries { name, entries });
+    }
+    // A member of the file is a C identifier, so names are compared as such.
+    let same = listed.len() == map.fields.len()
+        && listed.iter().zip(&map.fields).all(|(a, b)| identifier(a) == identifier(b));
+    if !same || listed.is_empty() {
+        return Err(Invalid::MapFields { name });
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! From an [`Object`] to the bytes of a file.
+
+use super::rules::{self, Invalid};
+use super::{
+    LICENSE, LICENSE_SECTION, MAX_SIZE, R_BPF_64_64, R_BPF_64_ABS32, R_BPF_64_ABS64, function_names,
+};
+use crate::btf::MAP_DEFINITION;
+use crate::object::Object;
+use crate::{btf, dwarf, note};
+use object::write::{Object as Elf, Relocation, SectionId, Symbol, SymbolId, SymbolSection};
+use object::{
+    Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind,
+    SymbolScope, elf,
+};
+
+/// Why an object could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The object is not what one must be.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// The file would be larger than [`MAX_SIZE`].
+    #[error("the object has {size} bytes, more than {MAX_SIZE}")]
+    TooLarge {
+        /// Its size.
+        size: usize,
+    },
+    /// The note cannot be written as JSON.
+    #[error("the note cannot be written: {0}")]
+    Note(#[from] serde_json::Error),
+    /// The debug information cannot be written.
+    #[error("the debug information cannot be written: {0}")]
+    Dwarf(#[from] gimli::write::Error),
+    /// The ELF file cannot be written.
+    #[error("the file cannot be laid out: {0}")]
+    Elf(#[from] object::write::Error),
+}
+
+/// The bytes of the object file.
+///
+/// # Errors
+/// When the object breaks a rule that [`super::read`] would refuse, or is too large.
+pub fn write(object: &Object) -> Result<Vec<u8>, WriteError> {
+    rules::check(object)?;
+    let functions = function_names(object);
+    let mut file = Elf::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);
+
+    let programs = add_programs(&mut file, object, &functions);
+    let maps = add_maps(&mut file, object);
+    for (program, (section, _)) in object.programs.iter().zip(&programs) {
+        for reloc in &program.relocs {
+            if let Some(symbol) = maps.get(reloc.map as usize) {
+                let offset = 8 * u64::from(reloc.slot);
+                relocate(&mut file, *section, offset, *symbol, R_BPF_64_64)?;
+            }
+        }
+    }
+
+    let license = add_section(&mut file, LICENSE_SECTION, SectionKind::Data, LICENSE, 1);
+    let size = LICENSE.len() as u64;
+    add_symbol(&mut file, "_license", license, 0, size, SymbolKind::Data);
+
+    let btf = btf::encode(object, &functions);
+    add_section(&mut file, ".BTF", SectionKind::Other, &btf.btf, 4);
+    add_section(&mut file, ".BTF.ext", SectionKind::Other, &btf.ext, 4);
+    let note = note::encode(&object.meta)?;
+    add_section(&mut file, note::SECTION, SectionKind::Note, &note, 4);
+    add_debug(&mut file, object, &functions, &programs)?;
+
+    let bytes = file.write()?;
+    let size = bytes.len();
+    if size > MAX_SIZE {
+        return Err(WriteError::TooLarge { size });
+    }
+    Ok(bytes)
+}
+
+/// Code sections and their functions.
+fn add_programs(
+    file: &mut Elf<'_>,
+    object: &Object,
+    functions: &[String],
+) -> Vec<(SectionId, SymbolId)> {
+    let mut added = Vec::new();
+    for (program, name) in object.programs.iter().zip(functions) {
+        let code: Vec<u8> = program.insns.iter().flat_map(|i| i.to_bytes()).collect();
+        let name_of_section = program.hook.section();
+        let section = add_section(file, name_of_section, SectionKind::Text, &code, 8);
+        let size = code.len() as u64;
+        let symbol = add_symbol(file, name, section, 0, size, SymbolKind::Text);
+        added.push((section, symbol));
+    }
+    added
+}
+
+/// The section `.maps`: a definition is all zeros, its types say what it is.
+fn add_maps(file: &mut Elf<'_>, object: &Object) -> Vec<SymbolId> {
+    if object.maps.is_empty() {
+        return Vec::new();
+    }
+    let zeros = vec![0; object.maps.len() * MAP_DEFINITION as usize];
+    let section = add_section(file, ".maps", SectionKind::Data, &zeros, 8);
+    let size = u64::from(MAP_DEFINITION);
+    let mut symbols = Vec::new();
+    for (offset, map) in (0..).step_by(MAP_DEFINITION as usize).zip(&object.maps) {
+        let symbol = add_symbol(file, &map.name, section, offset, size, SymbolKind::Data);
+        symbols.push(symbol);
+    }
+    symbols
+}
+
+/// Debug sections, with addresses relative to the functions and to each other.
+fn add_debug(
+    file: &mut Elf<'_>,
+    object: &Object,
+    functions: &[String],
+    programs: &[(SectionId, SymbolId)],
+) -> Result<(), WriteError> {
+    let sections = dwarf::sections(object, functions)?;
+    let mut added = Vec::new();
+    for section in &sections {
+        let kind = match section.name {
+            ".debug_str" | ".debug_line_str" => SectionKind::DebugString,
+            _ => SectionKind::Debug,
+        };
+        let id = add_section(file, section.name, kind, &section.data, 1);
+        added.push((section.name, id));
+    }
+    for (section, (_, id)) in sections.iter().zip(&added) {
+        for reloc in &section.relocs {
+            let symbol = match reloc.target {
+                dwarf::Target::Program(index) => programs.get(index).map(|(_, symbol)| *symbol),
+                dwarf::Target::Section(name) => {
+                    let target = added.iter().find(|(other, _)| *other == name);
+                    target.map(|(_, id)| file.section_symbol(*id))
+                }
+            };
+            let kind = match reloc.size {
+                8 => R_BPF_64_ABS64,
+                _ => R_BPF_64_ABS32,
+            };
+            if let Some(symbol) = symbol {
+                relocate(file, *id, reloc.offset, symbol, kind)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn add_section(
+    file: &mut Elf<'_>,
+    name: &str,
+    kind: SectionKind,
+    data: &[u8],
+    align: u64,
+) -> SectionId {
+    let section = file.add_section(Vec::new(), name.as_bytes().to_vec(), kind);
+    file.set_section_data(section, data.to_vec(), align);
+    section
+}
+
+fn add_symbol(
+    file: &mut Elf<'_>,
+    name: &str,
+    section: SectionId,
+    value: u64,
+    size: u64,
+    kind: SymbolKind,
+) -> SymbolId {
+    file.add_symbol(Symbol {
+        name: name.as_bytes().to_vec(),
+        value,
+        size,
+        kind,
+        // Global: libbpf takes a function for a program only if it is.
+        scope: SymbolScope::Dynamic,
+        weak: false,
+        section: SymbolSection::Section(section),
+        flags: SymbolFlags::None,
+    })
+}
+
+fn relocate(
+    file: &mut Elf<'_>,
+    section: SectionId,
+    offset: u64,
+    symbol: SymbolId,
+    kind: u32,
+) -> Result<(), WriteError> {
+    let relocation = Relocation {
+        offset,
+        symbol,
+        addend: 0,
+        flags: RelocationFlags::Elf { r_type: elf::RelocationType(kind) },
+    };
+    file.add_relocation(section, relocation)?;
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! A compiled policy as data: what stands in the ELF file, without the ELF.
+
+use crate::abi::{Hook, Reading};
+use crate::insn::Insn;
+use serde::{Deserialize, Serialize};
+
+/// Slots a program may have at most.
+pub const MAX_SLOTS: usize = 4096;
+
+/// A compiled policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// One per hook, in the order of the hooks' numbers.
+    pub programs: Vec<Program>,
+    /// The maps the programs use.
+    pub maps: Vec<Map>,
+    /// What the note section says.
+    pub meta: Meta,
+    /// Name of the source file (last path component) and its text, for debug information.
+    pub source: Source,
+}
+
+/// The text an object was made from.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Source {
+    /// Last path component of the file: objects hold no machine's paths.
+    pub name: String,
+    /// The whole text; empty when the object was read without debug information.
+    pub text: String,
+}
+
+/// The code for one hook.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Program {
+    /// The hook.
+    pub hook: Hook,
+    /// The instructions. A `lddw` of a map has immediate 0 and an entry in `relocs`.
+    pub insns: Vec<Insn>,
+    /// Instructions (by index of the slot) that load the address of a map (by index).
+    pub relocs: Vec<Reloc>,
+    /// Source position from an instruction on, in order of the slots.
+    pub lines: Vec<Line>,
+}
+
+/// A `lddw` that takes the address of a map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reloc {
+    /// Index of the instruction's first slot in [`Program::insns`].
+    pub slot: u32,
+    /// Index in [`Object::maps`].
+    pub map: u32,
+}
+
+/// From `slot` on, the code comes from this place of the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Index in [`Program::insns`].
+    pub slot: u32,
+    /// One-based line; 0 for code with no place.
+    pub line: u32,
+    /// One-based column.
+    pub column: u32,
+}
+
+/// A `BPF_MAP_TYPE_ARRAY` with `u32` keys and a struct of `u64` members as value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Map {
+    /// Its name: [`crate::abi::PARAMS_MAP`] or [`crate::abi::STATE_MAP`].
+    pub name: String,
+    /// Number of entries.
+    pub max_entries: u32,
+    /// Names of the members, 8 bytes each, in order; at least one.
+    pub fields: Vec<String>,
+}
+
+impl Map {
+    /// Size of a value, bytes.
+    #[must_use]
+    pub fn value_size(&self) -> u32 {
+        8 * self.fields.len() as u32
+    }
+}
+
+/// What the note section `.note.durac` says, as JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Meta {
+    /// [`crate::abi::ABI`].
+    pub abi: u32,
+    /// Name of the policy.
+    pub policy: String,
+    /// Name of the target.
+    pub target: String,
+    /// SHA-256 of the source text, hexadecimal.
+    pub source_sha256: String,
+    /// Globs of the files it covers: on the last path component, or the whole path if they have `/`.
+    pub files: Vec<String>,
+    /// Globs of files it does not cover after all.
+    pub except: Vec<String>,
+    /// Actions the policy uses (`await`, `defer`, …), sorted.
+    pub capabilities: Vec<String>,
+    /// Readings the policy uses, sorted.
+    pub reads: Vec<Reading>,
+    /// Parameters: member i of the map `params`.
+    pub params: Vec<Param>,
+    /// State: member i of the map `state`.
+    pub state: Vec<State>,
+    /// `flush within`, nanoseconds.
+    pub flush_within: Option<u64>,
+    /// What a failed background sync stops.
+    pub on_error: OnError,
+    /// What can be lost, one line per failure.
+    pub loss: Vec<Loss>,
+}
+
+/// A parameter that can be changed while the policy runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Param {
+    /// Its name.
+    pub name: String,
+    /// Its unit: `syncs`, `writes`, `count`, `bytes`, `duration` (nanoseconds) or `bool`.
+    pub unit: String,
+    /// The value it starts with.
+    pub default: u64,
+    /// Least value.
+    pub min: u64,
+    /// Greatest value.
+    pub max: u64,
+}
+
+/// A state variable; each log has its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Its name; starts with `.` when the compiler made it.
+    pub name: String,
+    /// The value it starts with.
+    pub init: u64,
+}
+
+/// What a failed background sync stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// Every later call on that log fails.
+    Fail,
+    /// Every later call on every log fails.
+    Stop,
+}
+
+/// The loss a failure can cause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Loss {
+    /// `power_loss` or `process_crash`.
+    pub failure: String,
+    /// Acknowledged syncs at most, at the default parameters; `null` is unbounded.
+    pub syncs: Option<u64>,
+    /// Age of the oldest lost sync at most, nanoseconds; `null` is unbounded.
+    pub within: Option<u64>,
+    /// The same in words: `at most n syncs`.
+    pub text: String,
+}
