@@ -1,0 +1,426 @@
+//! The syntax tree: one for the compiler and the formatter.
+//!
+//! The tree holds what was written, not what it means: names are unresolved, units unchecked.
+//! Comments are kept beside it (see [`File::comments`]) so that the formatter can put them back.
+
+use crate::span::{Span, Spanned};
+
+/// A name as written.
+pub type Ident = Spanned<String>;
+
+/// A dotted name, such as `redis.aof` or `sync.latency`. Never empty.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Path {
+    /// The parts between the dots.
+    pub parts: Vec<Ident>,
+}
+
+impl Path {
+    /// The name with its dots.
+    #[must_use]
+    pub fn dotted(&self) -> String {
+        self.parts.iter().map(|p| p.node.as_str()).collect::<Vec<_>>().join(".")
+    }
+}
+
+/// One source file: a policy, or the definition of targets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct File {
+    /// In source order.
+    pub items: Vec<Spanned<Item>>,
+    /// Every comment, in source order. Equal trees may differ in them: see [`Comments`].
+    pub comments: Comments,
+}
+
+/// The comments of a file. Always equal to each other, so that trees compare by meaning.
+#[derive(Clone, Debug, Default)]
+pub struct Comments(pub Vec<Comment>);
+
+impl PartialEq for Comments {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+/// `// text` or `/// text`.
+#[derive(Clone, Debug)]
+pub struct Comment {
+    /// The whole comment with its slashes, without the line end.
+    pub text: String,
+    /// Its place.
+    pub span: Span,
+}
+
+/// A top-level item.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Item {
+    /// `policy NAME`
+    Policy(Ident),
+    /// `target NAME`: the target this policy is for.
+    Target(Path),
+    /// `target NAME { … }`: the definition of a target.
+    TargetDef(TargetDef),
+    /// `guarantee loss <= 2 syncs on power_loss`
+    Guarantee(Guarantee),
+    /// `param n: syncs = 64 in 1..=4096`
+    Param(Param),
+    /// `state slow: bool = false`
+    State(State),
+    /// `on fdatasync: …` or `on fdatasync { … }`
+    On(On),
+    /// `on error: fail` or `on error: stop`
+    OnError(Ident),
+    /// `flush within 50ms`
+    Flush(Spanned<Expr>),
+    /// `use kernel notify`
+    Use(Vec<Ident>),
+    /// What could not be parsed; a diagnostic says why.
+    Error,
+}
+
+/// `guarantee loss <= 2 syncs on power_loss`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Guarantee {
+    /// What is bounded: `loss`.
+    pub subject: Ident,
+    /// `<=` or `=` ([`BinOp::Le`], [`BinOp::Eq`]), or another comparison, which the checker refuses.
+    pub relation: Spanned<BinOp>,
+    /// The bound.
+    pub bound: Spanned<Expr>,
+    /// `power_loss` or `process_crash`.
+    pub failure: Ident,
+}
+
+/// `param n: syncs = 64 in 1..=4096`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Param {
+    /// Its name.
+    pub name: Ident,
+    /// Its type.
+    pub ty: Ident,
+    /// The value it starts with.
+    pub default: Spanned<Expr>,
+    /// `low..=high`, both included.
+    pub range: Option<(Spanned<Expr>, Spanned<Expr>)>,
+}
+
+/// `state slow: bool = false`
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// Its name.
+    pub name: Ident,
+    /// Its type.
+    pub ty: Ident,
+    /// The value it starts with, for each log.
+    pub init: Spanned<Expr>,
+}
+
+/// A hook and what to do there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct On {
+    /// `write`, `fsync`, `fdatasync`, `reply`.
+    pub hook: Ident,
+    /// Whether the body was written with braces; the formatter keeps the choice.
+    pub braces: bool,
+    /// The statements.
+    pub body: Block,
+}
+
+/// Statements in order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Block {
+    /// The statements.
+    pub stmts: Vec<Spanned<Stmt>>,
+    /// From the first statement (or brace) to the last.
+    pub span: Span,
+    /// Whether it stands in braces.
+    pub braces: bool,
+}
+
+/// A statement.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Stmt {
+    /// `pass`
+    Pass,
+    /// `defer`
+    Defer,
+    /// `skip`
+    Skip,
+    /// `stage`
+    Stage,
+    /// `commit`
+    Commit,
+    /// `fail EIO`
+    Fail(Ident),
+    /// `hold until durable`
+    Hold(Ident),
+    /// `await previous`, `await all`, `await pending < n`: the checker looks at the shape.
+    Await(Spanned<Expr>),
+    /// `slow = sync.latency > 5ms`
+    Assign(Path, Spanned<Expr>),
+    /// `if c { … } else { … }`; the else branch may be a block that holds one `if`.
+    If {
+        /// The condition.
+        cond: Spanned<Expr>,
+        /// Taken when it holds.
+        then: Block,
+        /// Taken when it does not.
+        otherwise: Option<Block>,
+    },
+    /// `unless c { … }`
+    Unless {
+        /// The condition.
+        cond: Spanned<Expr>,
+        /// Taken when it does not hold.
+        then: Block,
+    },
+    /// `every 1s { … }`, `every 48 calls { … }`
+    Every {
+        /// The period.
+        period: Spanned<Expr>,
+        /// Run once in each period.
+        body: Block,
+    },
+    /// What could not be parsed; a diagnostic says why.
+    Error,
+}
+
+/// An expression.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Expr {
+    /// `64`, or with its unit attached: `50ms`, `4MiB`. The value is as written, not scaled.
+    Number {
+        /// The digits' value.
+        value: u64,
+        /// The suffix.
+        unit: Option<Suffix>,
+    },
+    /// `true`, `false`
+    Bool(bool),
+    /// `n`, `pending`, `sync.latency`
+    Name(Path),
+    /// `2 syncs`, `n syncs`, `48 calls`: an expression with a unit word.
+    Unit(Box<Spanned<Expr>>, Spanned<UnitWord>),
+    /// `!a`
+    Not(Box<Spanned<Expr>>),
+    /// `a + b`
+    Binary(Box<Spanned<Expr>>, Spanned<BinOp>, Box<Spanned<Expr>>),
+    /// What could not be parsed; a diagnostic says why.
+    Error,
+}
+
+/// A unit attached to a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suffix {
+    /// Nanoseconds.
+    Ns,
+    /// Microseconds.
+    Us,
+    /// Milliseconds.
+    Ms,
+    /// Seconds.
+    S,
+    /// Minutes.
+    Min,
+    /// Bytes.
+    B,
+    /// 1024 bytes.
+    KiB,
+    /// 1024 KiB.
+    MiB,
+    /// 1024 MiB.
+    GiB,
+}
+
+impl Suffix {
+    /// Every suffix, in the order of the documentation.
+    pub const ALL: [Suffix; 9] = [
+        Suffix::Ns,
+        Suffix::Us,
+        Suffix::Ms,
+        Suffix::S,
+        Suffix::Min,
+        Suffix::B,
+        Suffix::KiB,
+        Suffix::MiB,
+        Suffix::GiB,
+    ];
+
+    /// As it is written.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Suffix::Ns => "ns",
+            Suffix::Us => "us",
+            Suffix::Ms => "ms",
+            Suffix::S => "s",
+            Suffix::Min => "min",
+            Suffix::B => "B",
+            Suffix::KiB => "KiB",
+            Suffix::MiB => "MiB",
+            Suffix::GiB => "GiB",
+        }
+    }
+
+    /// How many base units (nanoseconds or bytes) one of it is.
+    #[must_use]
+    pub fn scale(self) -> u64 {
+        match self {
+            Suffix::Ns | Suffix::B => 1,
+            Suffix::Us => 1_000,
+            Suffix::Ms => 1_000_000,
+            Suffix::S => 1_000_000_000,
+            Suffix::Min => 60_000_000_000,
+            Suffix::KiB => 1 << 10,
+            Suffix::MiB => 1 << 20,
+            Suffix::GiB => 1 << 30,
+        }
+    }
+
+    /// Whether it measures time; otherwise it measures bytes.
+    #[must_use]
+    pub fn is_time(self) -> bool {
+        matches!(self, Suffix::Ns | Suffix::Us | Suffix::Ms | Suffix::S | Suffix::Min)
+    }
+}
+
+/// A reserved word that gives a number its unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnitWord {
+    /// `syncs` (also written `sync` after a number: not a word of its own, since `sync` is a name).
+    Syncs,
+    /// `writes`
+    Writes,
+    /// `bytes`
+    Bytes,
+    /// `calls`
+    Calls,
+}
+
+impl UnitWord {
+    /// As it is written.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            UnitWord::Syncs => "syncs",
+            UnitWord::Writes => "writes",
+            UnitWord::Bytes => "bytes",
+            UnitWord::Calls => "calls",
+        }
+    }
+}
+
+/// A binary operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BinOp {
+    /// `||`
+    Or,
+    /// `&&`
+    And,
+    /// `==`, and `=` in a guarantee
+    Eq,
+    /// `!=`
+    Ne,
+    /// `<`
+    Lt,
+    /// `<=`
+    Le,
+    /// `>`
+    Gt,
+    /// `>=`
+    Ge,
+    /// `+`
+    Add,
+    /// `-`
+    Sub,
+    /// `*`
+    Mul,
+    /// `/`
+    Div,
+    /// `%`
+    Rem,
+}
+
+impl BinOp {
+    /// As it is written in an expression.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            BinOp::Or => "||",
+            BinOp::And => "&&",
+            BinOp::Eq => "==",
+            BinOp::Ne => "!=",
+            BinOp::Lt => "<",
+            BinOp::Le => "<=",
+            BinOp::Gt => ">",
+            BinOp::Ge => ">=",
+            BinOp::Add => "+",
+            BinOp::Sub => "-",
+            BinOp::Mul => "*",
+            BinOp::Div => "/",
+            BinOp::Rem => "%",
+        }
+    }
+
+    /// Binding strength; higher binds tighter. Comparisons do not chain.
+    #[must_use]
+    pub fn precedence(self) -> u8 {
+        match self {
+            BinOp::Or => 1,
+            BinOp::And => 2,
+            BinOp::Eq | BinOp::Ne | BinOp::Lt | BinOp::Le | BinOp::Gt | BinOp::Ge => 3,
+            BinOp::Add | BinOp::Sub => 4,
+            BinOp::Mul | BinOp::Div | BinOp::Rem => 5,
+        }
+    }
+}
+
+/// `target redis.aof { files "*.incr.aof"  hook … }`
+#[derive(Clone, Debug, PartialEq)]
+pub struct TargetDef {
+    /// Its dotted name.
+    pub name: Path,
+    /// `files "a", "b"`: globs on the last path component, or on the whole path if they have a `/`.
+    pub files: Vec<Spanned<String>>,
+    /// `except "c"`: globs that take files out again.
+    pub except: Vec<Spanned<String>>,
+    /// The hooks, in order.
+    pub hooks: Vec<Spanned<HookDef>>,
+}
+
+/// `hook write(log: file, data: borrowed bytes, len: bytes) -> bytes { entry … may … }`
+#[derive(Clone, Debug, PartialEq)]
+pub struct HookDef {
+    /// `write`
+    pub name: Ident,
+    /// Its parameters.
+    pub params: Vec<HookParam>,
+    /// Its result type.
+    pub result: Option<Ident>,
+    /// `entry libc "write", "writev"`
+    pub entries: Vec<Entry>,
+    /// `may pass, defer, await`: what a policy may do at this hook, in this order.
+    pub may: Vec<Ident>,
+    /// The whole `may` line, for the diagnostic that refuses more.
+    pub may_span: Span,
+}
+
+/// `data: borrowed bytes`
+#[derive(Clone, Debug, PartialEq)]
+pub struct HookParam {
+    /// `data`
+    pub name: Ident,
+    /// Whether the application keeps it: the policy cannot hold it beyond the hook.
+    pub borrowed: bool,
+    /// `bytes`, `file`
+    pub ty: Ident,
+}
+
+/// `libc "write"`: where the hook is entered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// `libc` or `symbol` (a function the patched application exports).
+    pub kind: Ident,
+    /// The symbol.
+    pub symbol: Spanned<String>,
+}

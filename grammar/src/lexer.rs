@@ -1,0 +1,330 @@
+//! Text to tokens.
+//!
+//! The lexer never fails: what begins no token becomes [`Token::Error`] with a diagnostic beside
+//! it, and what is nearly a token (a number with a wrong suffix, a string without its end) becomes
+//! that token, so that the parser does not complain a second time.
+
+use crate::ast::{Comment, Suffix};
+use crate::code::Code;
+use crate::diag::Diagnostic;
+use crate::span::{FileId, Sources, Span, Spanned};
+use crate::suggest::nearest;
+use crate::token::{Number, Token};
+use logos::Logos;
+
+/// What is wrong with a token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LexError {
+    /// No token begins so.
+    #[default]
+    Character,
+    /// The digits do not fit 64 bits.
+    NumberTooLarge,
+    /// `# comment`, `/* comment */`
+    Comment,
+    /// `1.5`
+    Fraction,
+    /// The suffix is unknown; the digits are kept.
+    Suffix(u64),
+    /// The closing quote is missing; the content is kept.
+    Unterminated(String),
+}
+
+/// A file's tokens with what is wrong with them.
+#[derive(Debug, Default)]
+pub(crate) struct Lexed {
+    /// Tokens without comments.
+    pub tokens: Vec<Spanned<Token>>,
+    /// The comments.
+    pub comments: Vec<Comment>,
+    /// In source order.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// The tokens of a file, comments included, as `--emit tokens` shows them.
+#[must_use]
+pub fn lex(sources: &Sources, file: FileId) -> Vec<Spanned<Token>> {
+    let lexed = tokens(sources, file);
+    let comments = lexed.comments.into_iter().map(|c| Spanned::new(Token::Comment(c.text), c.span));
+    let mut all: Vec<_> = lexed.tokens.into_iter().chain(comments).collect();
+    all.sort_by_key(|t| t.span.start);
+    all
+}
+
+/// The callback for numbers.
+pub(crate) fn number(text: &str) -> Result<Number, LexError> {
+    let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
+    let (digits, rest) = text.split_at(digits_end);
+    if rest.starts_with('.') {
+        return Err(LexError::Fraction);
+    }
+    let digits: String = digits.chars().filter(|c| *c != '_').collect();
+    let value = digits.parse().map_err(|_| LexError::NumberTooLarge)?;
+    if rest.is_empty() {
+        return Ok(Number { value, unit: None });
+    }
+    match Suffix::ALL.into_iter().find(|s| s.text() == rest) {
+        Some(unit) => Ok(Number { value, unit: Some(unit) }),
+        None => Err(LexError::Suffix(value)),
+    }
+}
+
+/// The callback for strings: the pattern ends before the closing quote, which may be missing.
+pub(crate) fn string(lex: &mut logos::Lexer<'_, Token>) -> Result<String, LexError> {
+    let content = lex.slice().get(1..).unwrap_or_default().to_owned();
+    if lex.remainder().starts_with('"') {
+        lex.bump(1);
+        Ok(content)
+    } else {
+        Err(LexError::Unterminated(content.trim_end().to_owned()))
+    }
+}
+
+/// Splits a file into tokens.
+pub(crate) fn tokens(sources: &Sources, file: FileId) -> Lexed {
+    let text = sources.text(file);
+    let mut lexed = Lexed::default();
+    let mut raw: Vec<(Result<Token, LexError>, Span)> = Vec::new();
+    // A byte order mark is the business of the editor that wrote it.
+    let skip = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+    let body = text.get(skip..).unwrap_or_default();
+    for (token, range) in Token::lexer(body).spanned() {
+        let span = Span::new(file, (range.start + skip) as u32, (range.end + skip) as u32);
+        match token {
+            Ok(Token::Comment(text)) => lexed.comments.push(Comment { text, span }),
+            other => raw.push((other, span)),
+        }
+    }
+    let mut rest = raw.into_iter().peekable();
+    while let Some((token, span)) = rest.next() {
+        let error = match token {
+            Ok(token) if !joins(&token) || !touches(&mut rest, span, sources) => {
+                lexed.tokens.push(Spanned::new(token, span));
+                continue;
+            }
+            Ok(_) => LexError::Character,
+            Err(error) => error,
+        };
+        // Logos stops at the first character outside ASCII: put the pieces of `größe` or `5µs`
+        // together again, so that there is one message about one word.
+        let mut span = span;
+        if error == LexError::Character {
+            let wordlike =
+                |s: Span| sources.slice(s).chars().all(|c| c.is_alphanumeric() || c == '_');
+            let word = wordlike(span);
+            while let Some((next, next_span)) = rest.peek() {
+                let joined = next_span.start == span.end
+                    && match next {
+                        Ok(_) => word && wordlike(*next_span),
+                        Err(LexError::Character) => wordlike(*next_span) == word,
+                        Err(_) => word && wordlike(*next_span),
+                    };
+                if !joined {
+                    break;
+                }
+                span = span.to(*next_span);
+                rest.next();
+            }
+        }
+        if error == LexError::Comment {
+            let opening = Span {
+                end: span.start + if sources.slice(span).starts_with('#') { 1 } else { 2 },
+                ..span
+            };
+            lexed.diagnostics.push(
+                Diagnostic::new(
+                    Code::BadCharacter,
+                    format!("`{}` begins no token", sources.slice(opening)),
+                    opening,
+                    "not part of the language",
+                )
+                .help("comments are written `// …` to the end of the line"),
+            );
+            continue;
+        }
+        let (token, diagnostic) = explain(error, sources.slice(span), span);
+        lexed.tokens.push(Spanned::new(token, span));
+        lexed.diagnostics.push(diagnostic);
+    }
+    lexed
+}
+
+/// Whether a token could be the beginning of a word that goes on outside ASCII.
+fn joins(token: &Token) -> bool {
+    matches!(token, Token::Ident(_) | Token::Number(_)) || token.is_word()
+}
+
+/// Whether a letter outside ASCII follows without a space.
+fn touches(
+    rest: &mut std::iter::Peekable<impl Iterator<Item = (Result<Token, LexError>, Span)>>,
+    span: Span,
+    sources: &Sources,
+) -> bool {
+    rest.peek().is_some_and(|(next, at)| {
+        at.start == span.end
+            && matches!(next, Err(LexError::Character))
+            && sources.slice(*at).chars().all(char::is_alphanumeric)
+    })
+}
+
+/// The diagnostic for a bad token, and the token that stands in for it.
+fn explain(error: LexError, text: &str, span: Span) -> (Token, Diagnostic) {
+    match error {
+        LexError::NumberTooLarge => (
+            Token::Number(Number { value: 0, unit: None }),
+            Diagnostic::new(
+                Code::BadNumber,
+                format!("the number `{}` does not fit 64 bits", shorten(text)),
+                span,
+                "too large",
+            )
+            .help(format!("the largest number is {}", u64::MAX)),
+        ),
+        LexError::Fraction => (
+            Token::Number(Number { value: 0, unit: None }),
+            Diagnostic::new(
+                Code::BadNumber,
+                format!("`{}` is not a whole number", shorten(text)),
+                span,
+                "numbers have no fraction",
+            )
+            .help(fraction_help(text)),
+        ),
+        LexError::Suffix(value) => {
+            let suffix = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '_');
+            let token = Token::Number(Number { value, unit: None });
+            (token, bad_suffix(suffix, text, span))
+        }
+        LexError::Unterminated(content) => (
+            Token::Str(content),
+            Diagnostic::new(
+                Code::UnterminatedString,
+                "this string has no closing quote",
+                span,
+                "the string begins here and the line ends",
+            )
+            .help("end it with `\"` on the same line"),
+        ),
+        LexError::Character | LexError::Comment => character(text, span),
+    }
+}
+
+fn bad_suffix(suffix: &str, text: &str, span: Span) -> Diagnostic {
+    let known = || Suffix::ALL.into_iter().map(Suffix::text);
+    let diagnostic = Diagnostic::new(
+        Code::BadSuffix,
+        format!("`{}` is not a unit suffix", shorten(suffix)),
+        span,
+        "unknown suffix",
+    );
+    let lower = suffix.to_ascii_lowercase();
+    let meant = match lower.as_str() {
+        "x" | "b" if text.starts_with('0') => {
+            return diagnostic.help("numbers are written in decimal digits");
+        }
+        "k" | "kb" | "kib" => Some("KiB"),
+        "m" | "mb" | "mib" => Some("MiB"),
+        "g" | "gb" | "gib" => Some("GiB"),
+        "sec" | "secs" | "second" | "seconds" => Some("s"),
+        "msec" | "msecs" | "millis" => Some("ms"),
+        "usec" | "usecs" | "micros" | "µs" | "μs" => Some("us"),
+        "nsec" | "nsecs" | "nanos" => Some("ns"),
+        "mins" | "minute" | "minutes" => Some("min"),
+        "syncs" | "sync" | "writes" | "write" | "calls" | "call" | "bytes" | "byte" => {
+            return diagnostic.help(format!("put a space before the unit: `{}`", {
+                let digits = text.len().saturating_sub(suffix.len());
+                format!("{} {suffix}", text.get(..digits).unwrap_or_default())
+            }));
+        }
+        _ => known().find(|s| s.eq_ignore_ascii_case(suffix)).or_else(|| nearest(suffix, known())),
+    };
+    let diagnostic = diagnostic.note(format!(
+        "the suffixes are {}",
+        known().map(|s| format!("`{s}`")).collect::<Vec<_>>().join(", ")
+    ));
+    match meant {
+        Some(meant) => diagnostic.help(format!("did you mean `{meant}`?")),
+        None => diagnostic,
+    }
+}
+
+fn fraction_help(text: &str) -> String {
+    let smaller = [("min", "s"), ("ms", "us"), ("us", "ns"), ("s", "ms")];
+    smaller.iter().find(|(suffix, _)| text.ends_with(suffix)).map_or_else(
+        || "write a whole number".to_owned(),
+        |(suffix, smaller)| format!("write a whole number of `{smaller}` instead of `{suffix}`"),
+    )
+}
+
+fn character(text: &str, span: Span) -> (Token, Diagnostic) {
+    let first = text.chars().next().unwrap_or_default();
+    if first.is_ascii_digit() {
+        let suffix = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '_');
+        let token = Token::Number(Number { value: 0, unit: None });
+        return (token, bad_suffix(suffix, text, span));
+    }
+    if first.is_alphanumeric() || first == '_' {
+        let diagnostic = Diagnostic::new(
+            Code::NotAscii,
+            format!("the name `{}` has characters outside ASCII", shorten(text)),
+            span,
+            "not an ASCII name",
+        )
+        .help("names are made of the letters `a` to `z`, digits and `_`");
+        return (Token::Ident(text.to_owned()), diagnostic);
+    }
+    let help = match first {
+        '\'' | '`' | '“' | '”' | '„' | '‘' | '’' | '«' | '»' => {
+            Some("strings are written in plain double quotes: `\"…\"`")
+        }
+        '&' => Some("the operator is `&&`"),
+        '|' => Some("the operator is `||`"),
+        '[' | ']' => Some("blocks are written in `{ }`, and there are no lists"),
+        '≤' => Some("write `<=`"),
+        '≥' => Some("write `>=`"),
+        '≠' => Some("write `!=`"),
+        '\u{a0}' | '\u{200b}' | '\u{2003}' | '\u{2009}' | '\u{202f}' | '\u{3000}' => {
+            Some("this is an invisible character: replace it by a plain space")
+        }
+        '–' | '—' | '−' => Some("write a plain `-`"),
+        '×' => Some("write `*`"),
+        '；' => Some("write a plain `;`"),
+        '：' => Some("write a plain `:`"),
+        _ => None,
+    };
+    let shown = if first.is_control() || first.is_whitespace() || !first.is_ascii() {
+        format!("`{first}` (U+{:04X})", u32::from(first)).replace(char::is_control, "?")
+    } else {
+        format!("`{}`", shorten(text))
+    };
+    let mut diagnostic = Diagnostic::new(
+        Code::BadCharacter,
+        format!("{shown} begins no token"),
+        span,
+        "not part of the language",
+    );
+    diagnostic.help = help.map(str::to_owned);
+    let token = match text {
+        "&" => Token::AndAnd,
+        "|" => Token::OrOr,
+        "≤" => Token::LessEq,
+        "≥" => Token::GreaterEq,
+        "≠" => Token::NotEq,
+        "–" | "—" | "−" => Token::Minus,
+        "×" => Token::Star,
+        "；" => Token::Semicolon,
+        "：" => Token::Colon,
+        _ => Token::Error(text.to_owned()),
+    };
+    (token, diagnostic)
+}
+
+/// A text that is short enough for a message.
+pub(crate) fn shorten(text: &str) -> String {
+    const LONGEST: usize = 40;
+    if text.chars().count() <= LONGEST {
+        return text.to_owned();
+    }
+    let head: String = text.chars().take(LONGEST).collect();
+    format!("{head}…")
+}

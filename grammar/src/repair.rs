@@ -1,0 +1,450 @@
+//! Mends the token stream before it is parsed.
+//!
+//! Some slips are easier to see in the tokens than in the grammar: a misspelt keyword, a brace that
+//! is never closed, `and` for `&&`. Each gets its diagnostic here and the token that was meant takes
+//! its place, so the parser reads on as if nothing had happened and no second error follows.
+
+use crate::ast::Suffix;
+use crate::code::Code;
+use crate::diag::Diagnostic;
+use crate::span::{Sources, Span, Spanned};
+use crate::suggest::nearest;
+use crate::token::Token;
+use crate::tree::STATEMENTS;
+
+/// How deep parentheses, braces, `!` and `else if` may nest.
+const DEEPEST: u32 = 64;
+
+const ITEMS: [&str; 8] = ["on", "policy", "target", "guarantee", "param", "state", "flush", "use"];
+
+/// Refuses tokens that nest deeper than the stages after parsing have stack for.
+pub(crate) fn depth(tokens: &[Spanned<Token>]) -> Result<(), Diagnostic> {
+    #[derive(Default)]
+    struct Frame {
+        bangs: u32,
+        chain: u32,
+    }
+    let mut frames = vec![Frame::default()];
+    let mut depth = 0;
+    let mut after_else = false;
+    for token in tokens {
+        let nested = frames.len() > 1;
+        let Some(frame) = frames.last_mut() else { return Ok(()) };
+        match token.node {
+            Token::Bang => {
+                frame.bangs += 1;
+                depth += 1;
+            }
+            Token::LParen | Token::LBrace => {
+                depth += 1;
+                frames.push(Frame::default());
+            }
+            Token::RParen | Token::RBrace if nested => {
+                depth -= 1 + frame.bangs + frame.chain;
+                frames.pop();
+                if let Some(outer) = frames.last_mut() {
+                    depth -= outer.bangs;
+                    outer.bangs = 0;
+                }
+            }
+            Token::If if after_else => {
+                frame.chain += 1;
+                depth += 1;
+            }
+            Token::If => {
+                depth -= frame.chain + frame.bangs;
+                *frame = Frame::default();
+            }
+            _ => {
+                depth -= frame.bangs;
+                frame.bangs = 0;
+            }
+        }
+        if depth > DEEPEST {
+            return Err(Diagnostic::new(
+                Code::TooDeep,
+                format!("nested more than {DEEPEST} deep"),
+                token.span,
+                "one level too many",
+            )
+            .help("keep parts of it in `state` variables, or split the policy"));
+        }
+        after_else = token.node == Token::Else;
+    }
+    Ok(())
+}
+
+/// What a brace encloses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Block,
+    Target,
+    Hook,
+}
+
+struct Repair<'a> {
+    sources: &'a Sources,
+    tokens: Vec<Spanned<Token>>,
+    out: Vec<Spanned<Token>>,
+    open: Vec<(Place, Span)>,
+    /// The word that began the top-level item being read.
+    item: Option<Token>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+/// Mends what can be mended.
+pub(crate) fn repair(
+    sources: &Sources,
+    tokens: Vec<Spanned<Token>>,
+) -> (Vec<Spanned<Token>>, Vec<Diagnostic>) {
+    let mut repair = Repair {
+        sources,
+        out: Vec::with_capacity(tokens.len()),
+        tokens,
+        open: Vec::new(),
+        item: None,
+        diagnostics: Vec::new(),
+    };
+    for index in 0..repair.tokens.len() {
+        repair.step(index);
+    }
+    repair.close_all(None);
+    (repair.out, repair.diagnostics)
+}
+
+impl Repair<'_> {
+    fn step(&mut self, index: usize) {
+        let Some(Spanned { node, span }) = self.tokens.get(index).cloned() else { return };
+        let next = self.tokens.get(index + 1).map(|t| t.node.clone());
+        let token = match node {
+            _ if self.after_dot() => as_name(node),
+            Token::Ident(name) => match self.name(&name, span, next.as_ref()) {
+                Some(token) => token,
+                None => return,
+            },
+            other => other,
+        };
+        let token = match token {
+            Token::On if self.in_guarantee() && !self.first_on_line(span) => Token::OnFailure,
+            other => other,
+        };
+        if begins_item(&token) && self.first_on_line(span) && self.item_may_begin() {
+            if !self.open.is_empty() {
+                self.close_all(Some(span));
+            }
+            self.item = Some(token.clone());
+        } else if self.open.is_empty() && (begins_item(&token) || token == Token::OnFailure) {
+            self.item = Some(token.clone());
+        }
+        match token {
+            Token::LBrace => {
+                let place = match self.open.last() {
+                    None if self.item == Some(Token::Target) => Place::Target,
+                    Some((Place::Target, _)) => Place::Hook,
+                    _ => Place::Block,
+                };
+                self.open.push((place, span));
+            }
+            Token::RBrace => {
+                if self.open.pop().is_none() {
+                    self.diagnostics.push(
+                        Diagnostic::new(
+                            Code::Unexpected,
+                            "this `}` closes nothing",
+                            span,
+                            "no `{` is open here",
+                        )
+                        .help("remove it, or look for a `}` too many above"),
+                    );
+                    return;
+                }
+            }
+            _ => {}
+        }
+        self.out.push(Spanned::new(token, span));
+    }
+
+    /// What a name is meant to be; nothing if it is a word too many.
+    fn name(&mut self, name: &str, span: Span, next: Option<&Token>) -> Option<Token> {
+        let assigned = matches!(next, Some(Token::Assign | Token::EqEq | Token::Dot));
+        let same = Some(Token::Ident(name.to_owned()));
+        if assigned || matches!(next, Some(Token::Colon)) {
+            return same;
+        }
+        if let Some(unit) = singular(name)
+            && matches!(self.last(), Some(Token::Number(_)))
+            && !self.first_on_line(span)
+        {
+            return Some(unit);
+        }
+        if self.spaced_suffix(name, span) {
+            return None;
+        }
+        let operand = self.last().is_some_and(ends_operand);
+        let before_operand = next.is_some_and(begins_operand);
+        match name {
+            "and" | "AND" if operand && before_operand => {
+                self.slip(span, name, "&&");
+                return Some(Token::AndAnd);
+            }
+            "or" | "OR" if operand && before_operand => {
+                self.slip(span, name, "||");
+                return Some(Token::OrOr);
+            }
+            "not" | "NOT" if !operand && before_operand => {
+                self.slip(span, name, "!");
+                return Some(Token::Bang);
+            }
+            "then" | "do" if operand && self.condition_on_line() => {
+                self.diagnostics.push(
+                    Diagnostic::new(
+                        Code::Unexpected,
+                        format!("`if` takes no `{name}`"),
+                        span,
+                        "one word too many",
+                    )
+                    .help("write `if condition statement` or `if condition { … }`"),
+                );
+                return None;
+            }
+            "elif" | "elsif" | "elseif" if before_operand => {
+                self.slip(span, name, "else if");
+                self.out.push(Spanned::new(Token::Else, span));
+                return Some(Token::If);
+            }
+            _ => {}
+        }
+        if self.at_start(span)
+            && let Some(meant) = self.misspelt(name)
+        {
+            self.diagnostics.push(
+                Diagnostic::new(
+                    Code::Unexpected,
+                    format!("`{}` is not {}", crate::lexer::shorten(name), self.wanted()),
+                    span,
+                    "not a word of the language",
+                )
+                .help(format!("did you mean `{meant}`?")),
+            );
+            return Token::word(meant);
+        }
+        same
+    }
+
+    /// `5 ms`: a suffix behind a space. Gives it to the number.
+    fn spaced_suffix(&mut self, name: &str, span: Span) -> bool {
+        if self.first_on_line(span) {
+            return false;
+        }
+        let meant = match name {
+            "sec" | "secs" | "second" | "seconds" => "s",
+            "minute" | "minutes" | "mins" => "min",
+            "millis" | "milliseconds" => "ms",
+            "kb" | "KB" | "kib" => "KiB",
+            "mb" | "MB" | "mib" => "MiB",
+            "gb" | "GB" | "gib" => "GiB",
+            other => other,
+        };
+        let Some(suffix) = Suffix::ALL.into_iter().find(|s| s.text() == meant) else {
+            return false;
+        };
+        let Some(Spanned { node: Token::Number(number), span: at }) = self.out.last_mut() else {
+            return false;
+        };
+        if number.unit.is_some() {
+            return false;
+        }
+        number.unit = Some(suffix);
+        let whole = at.to(span);
+        *at = whole;
+        let help = format!("write `{}{meant}`", number.value);
+        self.diagnostics.push(
+            Diagnostic::new(
+                Code::BadSuffix,
+                "a unit suffix is attached to its number",
+                whole,
+                "one space too many",
+            )
+            .help(help),
+        );
+        true
+    }
+
+    fn slip(&mut self, span: Span, written: &str, meant: &str) {
+        self.diagnostics.push(
+            Diagnostic::new(
+                Code::Unexpected,
+                format!("`{written}` is not a word of the language"),
+                span,
+                format!("is written `{meant}`"),
+            )
+            .help(format!("write `{meant}`")),
+        );
+    }
+
+    /// The keyword that a word at the start of something is a misspelling of.
+    fn misspelt(&self, name: &str) -> Option<&'static str> {
+        match self.open.last() {
+            Some((Place::Block, _)) => nearest(name, STATEMENTS),
+            Some((Place::Target, _)) => nearest(name, ["hook", "files", "except"]),
+            Some((Place::Hook, _)) => nearest(name, ["entry", "may"]),
+            None if self.item == Some(Token::On) => {
+                nearest(name, STATEMENTS.into_iter().chain(ITEMS))
+            }
+            None => nearest(name, ITEMS),
+        }
+    }
+
+    /// What belongs where the next token stands.
+    fn wanted(&self) -> &'static str {
+        match self.open.last() {
+            Some((Place::Block, _)) => "a statement",
+            Some((Place::Target, _)) => "a part of a target",
+            Some((Place::Hook, _)) => "a part of a hook",
+            None if self.item == Some(Token::On) && self.last() == Some(&Token::Colon) => {
+                "a statement"
+            }
+            None if self.item == Some(Token::On) => "a statement or an item",
+            None => "an item",
+        }
+    }
+
+    /// Whether something new begins at a token.
+    fn at_start(&self, span: Span) -> bool {
+        match self.last() {
+            None | Some(Token::Semicolon | Token::LBrace | Token::RBrace) => true,
+            Some(Token::Colon) => {
+                let mut before = self.out.iter().rev().skip(1).map(|t| &t.node);
+                let hook = before.next();
+                before.next() == Some(&Token::On) && hook != Some(&Token::Ident("error".to_owned()))
+            }
+            // A list of strings ends where no comma follows.
+            Some(Token::Str(_)) => true,
+            Some(last) => self.first_on_line(span) && ends_something(last),
+        }
+    }
+
+    fn item_may_begin(&self) -> bool {
+        // `may pass,` goes on in the next line, and `flush` is a word there.
+        !matches!(self.last(), Some(Token::Comma | Token::May | Token::Dot))
+    }
+
+    /// Closes every open brace, before the item at `here` or at the end of the file.
+    fn close_all(&mut self, here: Option<Span>) {
+        let Some((_, outer)) = self.open.first().copied() else { return };
+        let diagnostic =
+            Diagnostic::new(Code::Unexpected, "this `{` is never closed", outer, "opened here")
+                .help("add the missing `}`");
+        self.diagnostics.push(match here {
+            Some(span) => diagnostic.also(span, "a new item begins here"),
+            None => diagnostic,
+        });
+        let end = self.out.last().map_or(outer, |t| t.span).after();
+        for _ in self.open.drain(..) {
+            self.out.push(Spanned::new(Token::RBrace, end));
+        }
+    }
+
+    fn last(&self) -> Option<&Token> {
+        self.out.last().map(|t| &t.node)
+    }
+
+    fn after_dot(&self) -> bool {
+        self.last() == Some(&Token::Dot)
+    }
+
+    fn in_guarantee(&self) -> bool {
+        self.open.is_empty() && self.item == Some(Token::Guarantee)
+    }
+
+    fn first_on_line(&self, span: Span) -> bool {
+        self.out.last().is_none_or(|last| {
+            let between = Span::new(span.file, last.span.end, span.start);
+            self.sources.slice(between).contains('\n')
+        })
+    }
+
+    /// Whether an `if` or `unless` stands before this on the same line.
+    fn condition_on_line(&self) -> bool {
+        self.out
+            .iter()
+            .rev()
+            .map(|t| &t.node)
+            .take(64)
+            .take_while(|t| !matches!(t, Token::Semicolon | Token::LBrace | Token::RBrace))
+            .any(|t| matches!(t, Token::If | Token::Unless))
+    }
+}
+
+fn as_name(token: Token) -> Token {
+    match token.text() {
+        Some(text) if token.is_word() => Token::Ident(text.to_owned()),
+        _ => token,
+    }
+}
+
+/// `1 sync`
+fn singular(name: &str) -> Option<Token> {
+    match name {
+        "sync" => Some(Token::Syncs),
+        "write" => Some(Token::Writes),
+        "byte" => Some(Token::Bytes),
+        "call" => Some(Token::Calls),
+        _ => None,
+    }
+}
+
+fn begins_item(token: &Token) -> bool {
+    matches!(
+        token,
+        Token::Policy
+            | Token::Target
+            | Token::Guarantee
+            | Token::Param
+            | Token::State
+            | Token::On
+            | Token::Flush
+            | Token::Use
+    )
+}
+
+fn begins_operand(token: &Token) -> bool {
+    matches!(
+        token,
+        Token::Ident(_)
+            | Token::Number(_)
+            | Token::True
+            | Token::False
+            | Token::LParen
+            | Token::Bang
+    )
+}
+
+fn ends_operand(token: &Token) -> bool {
+    matches!(
+        token,
+        Token::Ident(_)
+            | Token::Number(_)
+            | Token::True
+            | Token::False
+            | Token::RParen
+            | Token::Syncs
+            | Token::Writes
+            | Token::Bytes
+            | Token::Calls
+    )
+}
+
+/// Whether a statement or item can end with the token.
+fn ends_something(token: &Token) -> bool {
+    ends_operand(token)
+        || matches!(
+            token,
+            Token::Error(_)
+                | Token::Pass
+                | Token::Defer
+                | Token::Skip
+                | Token::Stage
+                | Token::Commit
+        )
+}
