@@ -1,0 +1,295 @@
+//! What registers hold, followed along every path: nothing, the context, a map, a value of a map,
+//! or something else.
+//!
+//! It finds what the analysis after it cannot say, or not in words a reader understands: reads of
+//! registers without a value, accesses to the context other than 8-byte loads of listed fields,
+//! accesses to map values other than 8 bytes, stores to the parameters. What a value of a map or
+//! the stack is large enough for is left to the analysis.
+
+use crate::{Fault, Kind};
+use durac_bpf::abi::{CONTEXT_SIZE, Helper, PARAMS_MAP, Reading};
+use durac_bpf::insn::{Alu, Insn, Size, op};
+use durac_bpf::object::{Object, Program};
+
+/// What a register holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Value {
+    /// Nothing.
+    None,
+    /// A number, a pointer into the stack, or a pointer that is followed no further.
+    Other,
+    /// The context, so many bytes from its start.
+    Context(i32),
+    /// Something computed from the address of the context.
+    NearContext,
+    /// The address of a map.
+    Map(u32),
+    /// A value of a map, so many bytes from its start, or null.
+    MapValue(u32, i32),
+}
+
+type Registers = [Value; 11];
+
+impl Value {
+    /// What is known where two paths meet.
+    fn join(self, other: Value) -> Value {
+        let context = |v| matches!(v, Value::Context(_) | Value::NearContext);
+        match (self, other) {
+            (a, b) if a == b => a,
+            (Value::None, _) | (_, Value::None) => Value::None,
+            (a, b) if context(a) || context(b) => Value::NearContext,
+            _ => Value::Other,
+        }
+    }
+
+    /// After adding a constant; too far away, it is no pointer any more that could be followed.
+    fn add(self, distance: i32) -> Value {
+        match self {
+            Value::Context(at) => {
+                at.checked_add(distance).map_or(Value::NearContext, Value::Context)
+            }
+            Value::MapValue(map, at) => {
+                at.checked_add(distance).map_or(Value::Other, |at| Value::MapValue(map, at))
+            }
+            other => other.blur(),
+        }
+    }
+
+    /// After arithmetic that is not followed.
+    fn blur(self) -> Value {
+        match self {
+            Value::Context(_) | Value::NearContext => Value::NearContext,
+            Value::None => Value::None,
+            _ => Value::Other,
+        }
+    }
+}
+
+/// Checks every reachable instruction and reports every fault. The shape of the program is good.
+pub(crate) fn check(object: &Object, program: &Program) -> Result<(), Vec<Fault>> {
+    let mut flow =
+        Flow { object, program, before: vec![None; program.insns.len()], work: Vec::new() };
+    let mut entry = [Value::None; 11];
+    set(&mut entry, 1, Value::Context(0));
+    set(&mut entry, 10, Value::Other);
+    flow.reach(0, entry);
+    while let Some(slot) = flow.work.pop() {
+        // Faults are looked for when everything is known; here they only stop the path.
+        let _ = flow.step(slot);
+    }
+    let faults: Vec<Fault> =
+        (0..program.insns.len() as u32).filter_map(|slot| flow.step(slot).err()).collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+struct Flow<'a> {
+    object: &'a Object,
+    program: &'a Program,
+    /// What the registers hold before each slot; none if no path leads there.
+    before: Vec<Option<Registers>>,
+    /// Slots to look at again.
+    work: Vec<u32>,
+}
+
+fn get(registers: &Registers, number: u8) -> Value {
+    registers.get(usize::from(number)).copied().unwrap_or(Value::None)
+}
+
+fn set(registers: &mut Registers, number: u8, value: Value) {
+    if let Some(register) = registers.get_mut(usize::from(number)) {
+        *register = value;
+    }
+}
+
+/// The value of a register that is read at `slot`.
+fn read(registers: &Registers, slot: u32, number: u8) -> Result<Value, Fault> {
+    match get(registers, number) {
+        Value::None => {
+            let detail = format!("r{number}");
+            Err(Fault::new(slot, Kind::Uninitialised, detail))
+        }
+        value => Ok(value),
+    }
+}
+
+impl Flow<'_> {
+    /// Notes that a path leads to `slot` with these registers.
+    fn reach(&mut self, slot: u32, registers: Registers) {
+        let Some(before) = self.before.get_mut(slot as usize) else {
+            return;
+        };
+        let mut joined = registers;
+        if let Some(known) = before {
+            for (new, old) in joined.iter_mut().zip(known.iter()) {
+                *new = new.join(*old);
+            }
+        }
+        if *before != Some(joined) {
+            *before = Some(joined);
+            self.work.push(slot);
+        }
+    }
+
+    /// Follows one instruction to those after it.
+    fn step(&mut self, slot: u32) -> Result<(), Fault> {
+        let before = self.before.get(slot as usize).copied().flatten();
+        let (Some(mut regs), Some(insn)) = (before, self.program.insns.get(slot as usize)) else {
+            return Ok(());
+        };
+        let insn = *insn;
+        let mut next = Some(slot + 1);
+        match insn.class() {
+            op::ALU | op::ALU64 => alu(&mut regs, slot, insn)?,
+            op::JMP if insn.opcode == op::JMP | op::CALL => self.call(&mut regs, slot, insn)?,
+            op::JMP if insn.opcode == op::JMP | op::EXIT => {
+                read(&regs, slot, 0)?;
+                next = None;
+            }
+            op::JMP | op::JMP32 => {
+                if insn.opcode == op::JMP | op::JA {
+                    next = None;
+                } else {
+                    read(&regs, slot, insn.dst)?;
+                    if insn.opcode & op::X != 0 {
+                        read(&regs, slot, insn.src)?;
+                    }
+                }
+                if let Some(target) = insn.target(slot) {
+                    self.reach(target, regs);
+                }
+            }
+            op::LDX => {
+                let base = read(&regs, slot, insn.src)?;
+                self.access(base, slot, insn, false)?;
+                set(&mut regs, insn.dst, Value::Other);
+            }
+            op::LD => {
+                let mut relocs = self.program.relocs.iter();
+                let reloc = relocs.find(|reloc| reloc.slot == slot);
+                let value = reloc.map_or(Value::Other, |reloc| Value::Map(reloc.map));
+                set(&mut regs, insn.dst, value);
+                next = Some(slot + 2);
+            }
+            _ => {
+                let base = read(&regs, slot, insn.dst)?;
+                if insn.class() == op::STX
+                    && matches!(
+                        read(&regs, slot, insn.src)?,
+                        Value::Context(_) | Value::NearContext
+                    )
+                {
+                    // Where it is loaded again it could not be told from a number.
+                    let detail = "the address of the context is stored";
+                    return Err(Fault::new(slot, Kind::Pointer, detail));
+                }
+                self.access(base, slot, insn, true)?;
+            }
+        }
+        if let Some(next) = next {
+            self.reach(next, regs);
+        }
+        Ok(())
+    }
+
+    /// A load or store at `insn.offset` from a base.
+    fn access(&self, base: Value, slot: u32, insn: Insn, store: bool) -> Result<(), Fault> {
+        let fault = |kind, detail: String| Err(Fault::new(slot, kind, detail));
+        let wide = Size::of_opcode(insn.opcode) == Size::Dw;
+        match base {
+            Value::Context(_) | Value::NearContext if store => {
+                fault(Kind::ContextWrite, String::new())
+            }
+            Value::NearContext => fault(Kind::ContextRange, "at an unknown offset".to_owned()),
+            Value::Context(at) => {
+                let at = i64::from(at) + i64::from(insn.offset);
+                let is_field = |r: &Reading| i64::from(r.offset()) == at;
+                let Some(reading) = Reading::ALL.into_iter().find(is_field) else {
+                    let kind = match (0..CONTEXT_SIZE as i64).contains(&at) {
+                        true => Kind::Misaligned,
+                        false => Kind::ContextRange,
+                    };
+                    return fault(kind, format!("offset {at}"));
+                };
+                let field = reading.field();
+                if !wide {
+                    fault(Kind::Misaligned, format!("part of the field `{field}`"))
+                } else if !self.object.meta.reads.contains(&reading) {
+                    fault(Kind::UnlistedReading, format!("`{field}`"))
+                } else {
+                    Ok(())
+                }
+            }
+            Value::MapValue(map, at) => {
+                let at = i64::from(at) + i64::from(insn.offset);
+                let name = self.object.maps.get(map as usize).map(|m| m.name.as_str());
+                if !wide || at % 8 != 0 {
+                    fault(Kind::Misaligned, format!("offset {at} in the map's value"))
+                } else if store && name == Some(PARAMS_MAP) {
+                    fault(Kind::ParameterWrite, String::new())
+                } else {
+                    Ok(())
+                }
+            }
+            Value::Map(_) => {
+                let detail = "a map is accessed without a lookup";
+                fault(Kind::Pointer, detail.to_owned())
+            }
+            Value::None | Value::Other => Ok(()),
+        }
+    }
+
+    fn call(&self, regs: &mut Registers, slot: u32, insn: Insn) -> Result<(), Fault> {
+        let mut result = Value::Other;
+        match Helper::from_number(insn.imm) {
+            Some(Helper::MapLookup) => {
+                let Value::Map(map) = read(regs, slot, 1)? else {
+                    let detail = "r1 is not the address of one map";
+                    return Err(Fault::new(slot, Kind::Pointer, detail));
+                };
+                read(regs, slot, 2)?;
+                result = Value::MapValue(map, 0);
+            }
+            Some(Helper::Await) => {
+                if read(regs, slot, 1)? != Value::Other {
+                    let detail = "r1 is an address, not a number of syncs";
+                    return Err(Fault::new(slot, Kind::Pointer, detail));
+                }
+            }
+            Some(Helper::Request) | None => {}
+        }
+        set(regs, 0, result);
+        for scratch in 1..=5 {
+            set(regs, scratch, Value::None);
+        }
+        Ok(())
+    }
+}
+
+fn alu(regs: &mut Registers, slot: u32, insn: Insn) -> Result<(), Fault> {
+    let wide = insn.class() == op::ALU64;
+    let by_register = insn.opcode & op::X != 0;
+    let alu = Alu::of_opcode(insn.opcode);
+    let operand = match by_register {
+        true => read(regs, slot, insn.src)?,
+        false => Value::Other,
+    };
+    let value = if alu == Some(Alu::Mov) {
+        match wide {
+            true => operand,
+            false => operand.blur(),
+        }
+    } else {
+        let old = read(regs, slot, insn.dst)?;
+        match alu {
+            Some(Alu::Add) if wide && !by_register => old.add(insn.imm),
+            Some(Alu::Sub) if wide && !by_register => match insn.imm.checked_neg() {
+                Some(distance) => old.add(distance),
+                None => old.blur(),
+            },
+            _ if operand.blur() == Value::NearContext => Value::NearContext,
+            _ => old.blur(),
+        }
+    };
+    set(regs, insn.dst, value);
+    Ok(())
+}

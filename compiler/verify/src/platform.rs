@@ -1,0 +1,176 @@
+//! Our platform, as PREVAIL asks for it: one kind of program, its context, three helpers, arrays.
+
+use durac_bpf::Object;
+use durac_bpf::abi::{CONTEXT_SIZE, Helper};
+use prevail::elf_loader::UnmarshalError;
+use prevail::linux::linux_platform::conformance_groups::{BASE32, BASE64, DIVMUL32, DIVMUL64};
+use prevail::linux::spec_prototypes::HelperPrototype;
+use prevail::platform::EbpfPlatform;
+use prevail::spec::config::EbpfVerifierOptions;
+use prevail::spec::ebpf_base::{EbpfArgumentType, EbpfCtxDescriptor, EbpfReturnType};
+use prevail::spec::type_descriptors::{
+    EbpfMapDescriptor, EbpfMapType, EbpfMapValueType, EbpfProgramType, ProgramInfo,
+};
+
+/// `BPF_MAP_TYPE_ARRAY` (`include/uapi/linux/bpf.h`).
+const ARRAY: u32 = 2;
+
+/// The context holds numbers only: there is no packet in it.
+static CONTEXT: EbpfCtxDescriptor =
+    EbpfCtxDescriptor { size: CONTEXT_SIZE as i32, data: -1, end: -1, meta: -1 };
+
+const fn prototype(
+    name: &'static str,
+    return_type: EbpfReturnType,
+    first: EbpfArgumentType,
+    second: EbpfArgumentType,
+) -> HelperPrototype {
+    const NONE: EbpfArgumentType = EbpfArgumentType::DontCare;
+    HelperPrototype {
+        name,
+        return_type,
+        argument_type: [first, second, NONE, NONE, NONE],
+        reallocate_packet: false,
+        ctx_descriptor: None,
+        unsupported: false,
+        might_sleep: false,
+        zero_args_mask: 0,
+        allowed_map_types: 0,
+    }
+}
+
+static MAP_LOOKUP: HelperPrototype = prototype(
+    "bpf_map_lookup_elem",
+    EbpfReturnType::PtrToMapValueOrNull,
+    EbpfArgumentType::PtrToMap,
+    EbpfArgumentType::PtrToMapKey,
+);
+static REQUEST: HelperPrototype = prototype(
+    "durac_request",
+    EbpfReturnType::Integer,
+    EbpfArgumentType::DontCare,
+    EbpfArgumentType::DontCare,
+);
+static AWAIT: HelperPrototype = prototype(
+    "durac_await",
+    EbpfReturnType::Integer,
+    EbpfArgumentType::Anything,
+    EbpfArgumentType::DontCare,
+);
+/// Stands for every helper that does not exist.
+static UNSUPPORTED: HelperPrototype = prototype(
+    "unknown",
+    EbpfReturnType::Unsupported,
+    EbpfArgumentType::Unsupported,
+    EbpfArgumentType::Unsupported,
+);
+
+/// The platform, with the maps of one object.
+pub(crate) struct Platform {
+    maps: Vec<EbpfMapDescriptor>,
+}
+
+impl Platform {
+    /// The platform for the programs of an object.
+    pub(crate) fn new(object: &Object) -> Self {
+        let maps = (0u32..).zip(&object.maps).map(|(index, map)| EbpfMapDescriptor {
+            original_fd: map_fd(index),
+            map_type: ARRAY,
+            key_size: 4,
+            value_size: map.value_size(),
+            max_entries: map.max_entries,
+            inner_map_fd: 0,
+            name: map.name.clone(),
+            is_inner_map_template: false,
+        });
+        Self { maps: maps.collect() }
+    }
+
+    /// What PREVAIL wants to know of a program besides its code.
+    pub(crate) fn program_info(&self) -> ProgramInfo {
+        ProgramInfo {
+            map_descriptors: self.maps.clone(),
+            program_type: program_type(),
+            supported_conformance_groups: self.supported_conformance_groups(),
+            ..ProgramInfo::default()
+        }
+    }
+}
+
+/// The number that stands for a map in the code; 0 is none.
+pub(crate) fn map_fd(index: u32) -> i32 {
+    index as i32 + 1
+}
+
+fn program_type() -> EbpfProgramType {
+    EbpfProgramType {
+        name: "durac".to_owned(),
+        ctx_descriptor: Some(&CONTEXT),
+        platform_specific_data: 0,
+        section_prefixes: Vec::new(),
+        is_privileged: false,
+        is_sleepable: false,
+    }
+}
+
+impl EbpfPlatform for Platform {
+    fn get_program_type(&self, _section: &str, _path: &str) -> EbpfProgramType {
+        program_type()
+    }
+
+    fn get_helper_prototype(&self, number: i32) -> &HelperPrototype {
+        self.try_get_helper_prototype(number).unwrap_or(&UNSUPPORTED)
+    }
+
+    fn try_get_helper_prototype(&self, number: i32) -> Option<&HelperPrototype> {
+        Some(match Helper::from_number(number)? {
+            Helper::MapLookup => &MAP_LOOKUP,
+            Helper::Request => &REQUEST,
+            Helper::Await => &AWAIT,
+        })
+    }
+
+    fn is_helper_usable(&self, number: i32) -> bool {
+        Helper::from_number(number).is_some()
+    }
+
+    fn map_record_size(&self) -> usize {
+        0
+    }
+
+    // Maps come from the object, never from a section.
+    fn parse_maps_section(
+        &mut self,
+        _descriptors: &mut Vec<EbpfMapDescriptor>,
+        _data: &[u8],
+        _record_size: usize,
+        _count: usize,
+        _options: &EbpfVerifierOptions,
+    ) {
+    }
+
+    fn resolve_inner_map_references(
+        &self,
+        _descriptors: &mut Vec<EbpfMapDescriptor>,
+    ) -> Result<(), UnmarshalError> {
+        Ok(())
+    }
+
+    fn get_map_descriptor(&self, map_fd: i32) -> Option<&EbpfMapDescriptor> {
+        self.maps.iter().find(|map| map.original_fd == map_fd)
+    }
+
+    fn get_map_type(&self, number: u32) -> EbpfMapType {
+        let is_array = number == ARRAY;
+        EbpfMapType {
+            platform_specific_type: number,
+            name: if is_array { "array" } else { "unknown" }.to_owned(),
+            is_array,
+            value_type: EbpfMapValueType::Any,
+        }
+    }
+
+    fn supported_conformance_groups(&self) -> u32 {
+        BASE32 | BASE64 | DIVMUL32 | DIVMUL64
+    }
+}

@@ -1,0 +1,184 @@
+//! What can be said of each instruction by itself: that the agent's JIT runs it as the standard
+//! says, and where it goes next.
+//!
+//! The JIT is rbpf 0.4.1 on x86-64. Some instructions are left out although it knows them, because
+//! its code does something else than the standard and PREVAIL say (`src/jit.rs` there):
+//! - 32-bit `mov` from a register copies all 64 bits, so the high half is not cleared;
+//! - `le16`, `le32` do nothing;
+//! - 32-bit `mod` by zero leaves the high half; 32-bit `div` is left out with it.
+//!
+//! A shift by as many bits as there are, or more, is a mistake in the standard; the rest of the
+//! list follows from the encoding: a field that an instruction does not use must be 0.
+
+use crate::{Fault, Kind};
+use durac_bpf::abi::Helper;
+use durac_bpf::insn::{Alu, Cond, Insn, op};
+use durac_bpf::object::{MAX_SLOTS, Object, Program};
+
+/// Jumps backwards that a program may have. The time of the analysis grows with the nesting of
+/// loops, which this bounds; no policy has loops.
+const MAX_BACKWARD_JUMPS: usize = 4;
+
+/// Checks every slot and reports every fault.
+pub(crate) fn check(object: &Object, program: &Program) -> Result<(), Vec<Fault>> {
+    let slots = program.insns.len();
+    if slots == 0 || slots > MAX_SLOTS {
+        let detail = format!("{slots} slots, not 1 to {MAX_SLOTS}");
+        return Err(vec![Fault::new(0, Kind::Length, detail)]);
+    }
+    let seconds = second_slots(program);
+    let is_second = |slot: u32| seconds.get(slot as usize).is_none_or(|second| *second);
+
+    let mut faults = Vec::new();
+    let mut backward = 0;
+    for (slot, insn) in (0u32..).zip(&program.insns) {
+        if is_second(slot) {
+            continue;
+        }
+        if let Err((kind, detail)) = check_insn(*insn) {
+            faults.push(Fault::new(slot, kind, detail));
+            continue;
+        }
+        if insn.is_lddw() {
+            faults.extend(check_lddw(object, program, slot, *insn));
+        }
+        if insn.is_jump() {
+            match insn.target(slot).filter(|target| !is_second(*target)) {
+                Some(target) => {
+                    backward += usize::from(target <= slot);
+                    if backward == MAX_BACKWARD_JUMPS + 1 {
+                        let detail = format!("more than {MAX_BACKWARD_JUMPS} jumps backwards");
+                        faults.push(Fault::new(slot, Kind::TooComplex, detail));
+                    }
+                }
+                None => faults.push(Fault::new(slot, Kind::Jump, "")),
+            }
+        }
+    }
+    for reloc in &program.relocs {
+        let insn = program.insns.get(reloc.slot as usize);
+        if is_second(reloc.slot) || !insn.is_some_and(|insn| insn.is_lddw()) {
+            let detail = "a map's address is to go where none is loaded";
+            faults.push(Fault::new(reloc.slot, Kind::Instruction, detail));
+        }
+    }
+    let last = slots as u32 - 1;
+    let ends = |insn: &Insn| matches!(insn.opcode, EXIT | GOTO);
+    if is_second(last) || !program.insns.last().is_some_and(ends) {
+        faults.push(Fault::new(last, Kind::NoExit, ""));
+    }
+    if faults.is_empty() { Ok(()) } else { Err(faults) }
+}
+
+const EXIT: u8 = op::JMP | op::EXIT;
+const GOTO: u8 = op::JMP | op::JA;
+const CALL: u8 = op::JMP | op::CALL;
+
+/// For each slot, whether it is the second one of a `lddw`.
+fn second_slots(program: &Program) -> Vec<bool> {
+    let mut seconds = Vec::with_capacity(program.insns.len());
+    let mut second = false;
+    for insn in &program.insns {
+        seconds.push(second);
+        second = !second && insn.is_lddw();
+    }
+    seconds
+}
+
+/// The second slot of a `lddw`, and the map it loads, if any.
+fn check_lddw(object: &Object, program: &Program, slot: u32, low: Insn) -> Option<Fault> {
+    let fault = |detail| Some(Fault::new(slot, Kind::Instruction, detail));
+    let Some(high) = program.insns.get(slot as usize + 1) else {
+        return fault("its second half is missing");
+    };
+    if (high.opcode, high.dst, high.src, high.offset) != (0, 0, 0, 0) {
+        return fault("its second half is damaged");
+    }
+    let mut relocs = program.relocs.iter().filter(|reloc| reloc.slot == slot);
+    let reloc = relocs.next()?;
+    if relocs.next().is_some() || (low.imm, high.imm) != (0, 0) {
+        return fault("it loads a number and a map, or two maps");
+    }
+    match object.maps.get(reloc.map as usize) {
+        Some(_) => None,
+        None => fault("it loads a map that does not exist"),
+    }
+}
+
+/// One instruction, or the first slot of one.
+fn check_insn(insn: Insn) -> Result<(), (Kind, String)> {
+    let Insn { opcode, dst, src, offset, imm } = insn;
+    let refuse = |detail: &str| Err((Kind::Instruction, format!("`{insn}` {detail}")));
+    if dst > 10 || src > 10 {
+        return Err((Kind::Register, format!("r{} does not exist", dst.max(src))));
+    }
+    // What the instruction uses besides its code.
+    let (mut uses_dst, mut uses_src, mut uses_offset, mut uses_imm) = (true, false, false, false);
+    let mut writes_dst = false;
+    match insn.class() {
+        op::ALU | op::ALU64 => {
+            let wide = insn.class() == op::ALU64;
+            let by_register = opcode & op::X != 0;
+            (uses_src, uses_imm, writes_dst) = (by_register, !by_register, true);
+            match Alu::of_opcode(opcode) {
+                None => return refuse("is not known"),
+                Some(Alu::Neg) if by_register => return refuse("is not known"),
+                Some(Alu::Neg) => uses_imm = false,
+                Some(Alu::Mov) if !wide && by_register => {
+                    return refuse("would not clear the high half");
+                }
+                Some(Alu::Div | Alu::Mod) if !wide => return refuse("divides 32 bits"),
+                Some(Alu::Div | Alu::Mod) if !by_register && imm == 0 => {
+                    return Err((Kind::Division, format!("`{insn}`")));
+                }
+                Some(Alu::Lsh | Alu::Rsh | Alu::Arsh) if !by_register => {
+                    let bits = if wide { 64 } else { 32 };
+                    if !(0..bits).contains(&imm) {
+                        return refuse("shifts too far");
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        op::JMP | op::JMP32 => match opcode {
+            GOTO => (uses_dst, uses_offset) = (false, true),
+            EXIT => uses_dst = false,
+            CALL => {
+                (uses_dst, uses_imm) = (false, true);
+                if src != 0 {
+                    return refuse("is no call of a helper");
+                }
+                if Helper::from_number(imm).is_none() {
+                    return Err((Kind::UnknownHelper, format!("number {imm:#x}")));
+                }
+            }
+            _ if Cond::of_opcode(opcode).is_none() => return refuse("is not known"),
+            _ => {
+                let by_register = opcode & op::X != 0;
+                (uses_src, uses_imm, uses_offset) = (by_register, !by_register, true);
+            }
+        },
+        op::LD if insn.is_lddw() => {
+            (uses_imm, writes_dst) = (true, true);
+            if src != 0 {
+                return refuse("loads something else than a number or a map");
+            }
+        }
+        class => {
+            if class == op::LD || opcode & op::MODE_MASK != op::MEM {
+                return refuse("is not known");
+            }
+            uses_offset = true;
+            (uses_src, uses_imm) = (class != op::ST, class == op::ST);
+            writes_dst = class == op::LDX;
+        }
+    }
+    if writes_dst && dst == 10 {
+        return Err((Kind::Register, "r10 cannot be written".to_owned()));
+    }
+    let clean = (uses_dst || dst == 0)
+        && (uses_src || src == 0)
+        && (uses_offset || offset == 0)
+        && (uses_imm || imm == 0);
+    if clean { Ok(()) } else { refuse("has a field that should be 0") }
+}

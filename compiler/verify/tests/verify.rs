@@ -1,0 +1,513 @@
+//! What is accepted, and what is refused: where and for which reason.
+
+#[path = "../../bpf/tests/common/mod.rs"]
+mod common;
+
+use durac_bpf::Object;
+use durac_bpf::abi::{Helper, Hook, Reading};
+use durac_bpf::asm::Asm;
+use durac_bpf::insn::{Alu, Cond, Insn, Reg, Size, op};
+use durac_verify::{Kind, verify};
+
+/// An object with the maps of [`common::every`] (one with `slow`, `.every1`) and this code.
+fn object(code: impl FnOnce(&mut Asm)) -> Object {
+    let mut asm = Asm::new();
+    asm.place(1, 1);
+    code(&mut asm);
+    let mut object = common::every();
+    object.programs = vec![asm.finish(Hook::Fdatasync).unwrap()];
+    object
+}
+
+/// Checks that the code is refused once, for this reason at this slot.
+#[track_caller]
+fn refused(kind: Kind, slot: u32, code: impl FnOnce(&mut Asm)) {
+    check_refused(&object(code), kind, slot);
+}
+
+#[track_caller]
+fn check_refused(object: &Object, kind: Kind, slot: u32) {
+    let rejections = verify(object).expect_err("accepted");
+    let found: Vec<_> = rejections.iter().map(|r| (r.kind, r.slot)).collect();
+    assert_eq!(found, [(kind, slot)], "{}", rejections[0]);
+    let rejection = &rejections[0];
+    assert!(rejection.reason.starts_with(kind.text()), "{rejection}");
+    assert_eq!(rejection.hook, object.programs[0].hook);
+}
+
+#[track_caller]
+fn accepted(code: impl FnOnce(&mut Asm)) {
+    let result = verify(&object(code));
+    assert!(result.is_ok(), "{}", result.unwrap_err()[0]);
+}
+
+/// `r0 = 1; exit`
+fn end(asm: &mut Asm) {
+    asm.push(Insn::mov_imm(Reg::R0, 1));
+    asm.push(Insn::exit());
+}
+
+/// Slots 0–5: looks up entry 0 of the state, result in r0.
+fn lookup(asm: &mut Asm) {
+    asm.push(Insn::st(Size::W, Reg::R10, -4, 0));
+    asm.push(Insn::mov(Reg::R2, Reg::R10));
+    asm.push(Insn::alu_imm(Alu::Add, Reg::R2, -4));
+    asm.load_map(Reg::R1, 0);
+    asm.push(Insn::call(Helper::MapLookup));
+}
+
+/// The same, slots 0–8, and leaves with r0 = 0 if it is null.
+fn lookup_checked(asm: &mut Asm) {
+    lookup(asm);
+    let good = asm.label();
+    asm.jump_if_imm(Cond::Ne, Reg::R0, 0, good);
+    // Not left out: to PREVAIL a pointer that is null is not the number 0.
+    asm.push(Insn::mov_imm(Reg::R0, 0));
+    asm.push(Insn::exit());
+    asm.bind(good);
+}
+
+#[test]
+fn policies_are_accepted() {
+    for object in common::all() {
+        let report = verify(&object).unwrap_or_else(|r| panic!("{}", r[0]));
+        for (program, verified) in object.programs.iter().zip(&report.programs) {
+            assert_eq!(verified.hook, program.hook);
+            assert_eq!(verified.insns as usize, program.insns.len());
+            assert_eq!(verified.max_loop_iterations, 0);
+        }
+    }
+}
+
+#[test]
+fn every_unit_of_arithmetic_is_accepted() {
+    accepted(|asm| {
+        asm.load_imm(Reg::R1, 0x1234_5678_9abc);
+        asm.push(Insn::mov_imm(Reg::R2, 7));
+        for alu in [Alu::Add, Alu::Sub, Alu::Mul, Alu::Or, Alu::And, Alu::Xor] {
+            asm.push(Insn::alu(alu, Reg::R1, Reg::R2));
+            asm.push(Insn::alu32(alu, Reg::R1, Reg::R2));
+            asm.push(Insn::alu_imm(alu, Reg::R1, -3));
+            asm.push(Insn::alu32_imm(alu, Reg::R1, 3));
+        }
+        for alu in [Alu::Lsh, Alu::Rsh, Alu::Arsh] {
+            asm.push(Insn::alu_imm(alu, Reg::R1, 63));
+            asm.push(Insn::alu32_imm(alu, Reg::R1, 31));
+        }
+        asm.push(Insn::alu_imm(Alu::Div, Reg::R1, 1000));
+        asm.push(Insn::alu_imm(Alu::Mod, Reg::R1, 48));
+        asm.push(Insn::alu(Alu::Div, Reg::R1, Reg::R2));
+        asm.push(Insn::neg(Reg::R1));
+        asm.push(Insn::mov32_imm(Reg::R0, 1));
+        asm.push(Insn::exit());
+    });
+}
+
+#[test]
+fn a_context_field_is_read_when_listed() {
+    accepted(|asm| {
+        asm.push(Insn::mov(Reg::R6, Reg::R1));
+        asm.push(Insn::ldx(Size::Dw, Reg::R3, Reg::R6, 0));
+        end(asm);
+    });
+    refused(Kind::UnlistedReading, 0, |asm| {
+        let pending = Reading::Pending.offset();
+        asm.push(Insn::ldx(Size::Dw, Reg::R3, Reg::R1, pending));
+        end(asm);
+    });
+}
+
+#[test]
+fn the_context_is_read_only_where_it_is() {
+    refused(Kind::Misaligned, 0, |asm| {
+        asm.push(Insn::ldx(Size::W, Reg::R3, Reg::R1, 0));
+        end(asm);
+    });
+    refused(Kind::Misaligned, 0, |asm| {
+        asm.push(Insn::ldx(Size::Dw, Reg::R3, Reg::R1, 4));
+        end(asm);
+    });
+    for offset in [-8, 88, 4096] {
+        refused(Kind::ContextRange, 0, |asm| {
+            asm.push(Insn::ldx(Size::Dw, Reg::R3, Reg::R1, offset));
+            end(asm);
+        });
+    }
+    refused(Kind::ContextRange, 3, |asm| {
+        asm.push(Insn::ldx(Size::Dw, Reg::R3, Reg::R1, 0));
+        asm.push(Insn::alu_imm(Alu::And, Reg::R3, 8));
+        asm.push(Insn::alu(Alu::Add, Reg::R1, Reg::R3));
+        asm.push(Insn::ldx(Size::Dw, Reg::R3, Reg::R1, 0));
+        end(asm);
+    });
+}
+
+#[test]
+fn the_context_is_not_written() {
+    refused(Kind::ContextWrite, 0, |asm| {
+        asm.push(Insn::st(Size::Dw, Reg::R1, 24, 0));
+        end(asm);
+    });
+    refused(Kind::ContextWrite, 2, |asm| {
+        asm.push(Insn::mov_imm(Reg::R2, 1));
+        asm.push(Insn::alu_imm(Alu::Add, Reg::R1, 8));
+        asm.push(Insn::stx(Size::Dw, Reg::R1, -8, Reg::R2));
+        end(asm);
+    });
+    refused(Kind::Pointer, 0, |asm| {
+        asm.push(Insn::stx(Size::Dw, Reg::R10, -8, Reg::R1));
+        end(asm);
+    });
+}
+
+#[test]
+fn loops_must_end() {
+    refused(Kind::EndlessLoop, 1, |asm| {
+        asm.push(Insn::mov_imm(Reg::R0, 0));
+        let top = asm.label();
+        asm.bind(top);
+        asm.push(Insn::alu_imm(Alu::Add, Reg::R0, 0));
+        asm.jump(top);
+        asm.push(Insn::exit());
+    });
+    // Bounded only by a number nobody knows.
+    refused(Kind::EndlessLoop, 2, |asm| {
+        asm.push(Insn::ldx(Size::Dw, Reg::R3, Reg::R1, 0));
+        asm.push(Insn::mov_imm(Reg::R0, 0));
+        let top = asm.label();
+        asm.bind(top);
+        asm.push(Insn::alu_imm(Alu::Add, Reg::R0, 1));
+        asm.jump_if(Cond::Ne, Reg::R0, Reg::R3, top);
+        asm.push(Insn::exit());
+    });
+}
+
+#[test]
+fn a_bounded_loop_is_counted() {
+    let object = object(|asm| {
+        asm.push(Insn::mov_imm(Reg::R0, 0));
+        let top = asm.label();
+        asm.bind(top);
+        asm.push(Insn::alu_imm(Alu::Add, Reg::R0, 1));
+        asm.jump_if_imm(Cond::Lt, Reg::R0, 10, top);
+        asm.push(Insn::mov_imm(Reg::R0, 0));
+        asm.push(Insn::exit());
+    });
+    let report = verify(&object).unwrap_or_else(|r| panic!("{}", r[0]));
+    assert_eq!(report.programs[0].max_loop_iterations, 10);
+}
+
+#[test]
+fn many_loops_are_too_much() {
+    refused(Kind::TooComplex, 5, |asm| {
+        asm.push(Insn::mov_imm(Reg::R0, 0));
+        let top = asm.label();
+        asm.bind(top);
+        for _ in 0..5 {
+            asm.jump_if_imm(Cond::Eq, Reg::R0, 1, top);
+        }
+        asm.push(Insn::exit());
+    });
+}
+
+#[test]
+fn map_values_have_bounds() {
+    accepted(|asm| {
+        lookup_checked(asm);
+        asm.push(Insn::ldx(Size::Dw, Reg::R1, Reg::R0, 8));
+        asm.push(Insn::stx(Size::Dw, Reg::R0, 0, Reg::R1));
+        end(asm);
+    });
+    for (offset, store) in [(16, false), (-8, false), (16, true), (-8, true)] {
+        refused(Kind::OutOfBounds, 9, |asm| {
+            lookup_checked(asm);
+            asm.push(match store {
+                true => Insn::st(Size::Dw, Reg::R0, offset, 0),
+                false => Insn::ldx(Size::Dw, Reg::R1, Reg::R0, offset),
+            });
+            end(asm);
+        });
+    }
+    // By an index nobody knows.
+    refused(Kind::OutOfBounds, 11, |asm| {
+        lookup_checked(asm);
+        asm.push(Insn::ldx(Size::Dw, Reg::R1, Reg::R0, 0));
+        asm.push(Insn::alu(Alu::Add, Reg::R0, Reg::R1));
+        asm.push(Insn::ldx(Size::Dw, Reg::R1, Reg::R0, 0));
+        end(asm);
+    });
+}
+
+#[test]
+fn map_values_are_words() {
+    refused(Kind::Misaligned, 9, |asm| {
+        lookup_checked(asm);
+        asm.push(Insn::ldx(Size::W, Reg::R1, Reg::R0, 0));
+        end(asm);
+    });
+    refused(Kind::Misaligned, 9, |asm| {
+        lookup_checked(asm);
+        asm.push(Insn::st(Size::Dw, Reg::R0, 4, 0));
+        end(asm);
+    });
+}
+
+#[test]
+fn a_lookup_may_be_null() {
+    refused(Kind::NullPointer, 6, |asm| {
+        lookup(asm);
+        asm.push(Insn::ldx(Size::Dw, Reg::R1, Reg::R0, 0));
+        end(asm);
+    });
+}
+
+#[test]
+fn a_key_must_be_written() {
+    refused(Kind::Uninitialised, 4, |asm| {
+        asm.push(Insn::mov(Reg::R2, Reg::R10));
+        asm.push(Insn::alu_imm(Alu::Add, Reg::R2, -4));
+        asm.load_map(Reg::R1, 0);
+        asm.push(Insn::call(Helper::MapLookup));
+        end(asm);
+    });
+    refused(Kind::Pointer, 3, |asm| {
+        asm.push(Insn::mov_imm(Reg::R2, 64));
+        asm.load_map(Reg::R1, 0);
+        asm.push(Insn::call(Helper::MapLookup));
+        end(asm);
+    });
+    refused(Kind::Pointer, 2, |asm| {
+        asm.push(Insn::mov(Reg::R2, Reg::R1));
+        asm.push(Insn::mov_imm(Reg::R1, 1));
+        asm.push(Insn::call(Helper::MapLookup));
+        end(asm);
+    });
+}
+
+#[test]
+fn parameters_are_not_written() {
+    let mut object = common::window();
+    let program = &mut object.programs[1];
+    let load = program.insns.iter().position(|i| i.class() == op::LDX);
+    let slot = load.unwrap();
+    program.insns[slot] = Insn::st(Size::Dw, Reg::R0, 0, 1);
+    program.insns[slot + 1] = Insn::call(Helper::Request);
+    object.programs.remove(0);
+    check_refused(&object, Kind::ParameterWrite, slot as u32);
+}
+
+#[test]
+fn helpers_are_ours() {
+    for number in [0, 2, 6, 58, 0xcff, 0xd02, -1] {
+        refused(Kind::UnknownHelper, 0, |asm| {
+            let mut call = Insn::call(Helper::Request);
+            call.imm = number;
+            asm.push(call);
+            end(asm);
+        });
+    }
+}
+
+#[test]
+fn registers_have_values() {
+    refused(Kind::Uninitialised, 0, |asm| {
+        asm.push(Insn::mov(Reg::R0, Reg::R3));
+        asm.push(Insn::exit());
+    });
+    refused(Kind::Uninitialised, 0, |asm| asm.push(Insn::exit()));
+    // A call leaves nothing in r1.
+    refused(Kind::Uninitialised, 2, |asm| {
+        asm.push(Insn::mov_imm(Reg::R1, 1));
+        asm.push(Insn::call(Helper::Await));
+        asm.push(Insn::call(Helper::Await));
+        end(asm);
+    });
+    // On one of two paths.
+    refused(Kind::Uninitialised, 4, |asm| {
+        let other = asm.label();
+        asm.push(Insn::ldx(Size::Dw, Reg::R2, Reg::R1, 0));
+        asm.jump_if_imm(Cond::Eq, Reg::R2, 0, other);
+        asm.push(Insn::mov_imm(Reg::R0, 1));
+        asm.bind(other);
+        asm.push(Insn::mov_imm(Reg::R2, 1));
+        asm.push(Insn::exit());
+    });
+}
+
+#[test]
+fn the_stack_has_bounds() {
+    accepted(|asm| {
+        asm.push(Insn::st(Size::Dw, Reg::R10, -512, 1));
+        asm.push(Insn::ldx(Size::Dw, Reg::R0, Reg::R10, -512));
+        asm.push(Insn::exit());
+    });
+    for offset in [0, -4, -516, -520, 8] {
+        refused(Kind::Stack, 0, |asm| {
+            asm.push(Insn::st(Size::Dw, Reg::R10, offset, 1));
+            end(asm);
+        });
+    }
+}
+
+#[test]
+fn jumps_stay_inside() {
+    for offset in [5, -3, i16::MAX, i16::MIN] {
+        refused(Kind::Jump, 0, |asm| {
+            asm.push(Insn::ja(offset));
+            end(asm);
+        });
+    }
+    // Into the middle of a `lddw`.
+    refused(Kind::Jump, 0, |asm| {
+        asm.push(Insn::jump_imm(Cond::Eq, Reg::R1, 0, 1));
+        asm.load_imm(Reg::R2, u64::MAX << 32);
+        end(asm);
+    });
+}
+
+#[test]
+fn the_end_is_not_passed() {
+    refused(Kind::NoExit, 0, |asm| asm.push(Insn::mov_imm(Reg::R0, 1)));
+    refused(Kind::NoExit, 2, |asm| {
+        end(asm);
+        asm.push(Insn::call(Helper::Request));
+    });
+    refused(Kind::Length, 0, |_| {});
+    refused(Kind::Length, 0, |asm| {
+        asm.extend(std::iter::repeat_n(Insn::mov_imm(Reg::R0, 1), 4096));
+        asm.push(Insn::exit());
+    });
+}
+
+#[test]
+fn divisors_are_not_zero() {
+    refused(Kind::Division, 2, |asm| {
+        asm.push(Insn::ldx(Size::Dw, Reg::R2, Reg::R1, 0));
+        asm.push(Insn::mov_imm(Reg::R0, 100));
+        asm.push(Insn::alu(Alu::Div, Reg::R0, Reg::R2));
+        asm.push(Insn::exit());
+    });
+    refused(Kind::Division, 1, |asm| {
+        asm.push(Insn::mov_imm(Reg::R0, 100));
+        asm.push(Insn::alu_imm(Alu::Mod, Reg::R0, 0));
+        asm.push(Insn::exit());
+    });
+    accepted(|asm| {
+        asm.push(Insn::ldx(Size::Dw, Reg::R2, Reg::R1, 0));
+        asm.push(Insn::mov_imm(Reg::R0, 100));
+        let zero = asm.label();
+        asm.jump_if_imm(Cond::Eq, Reg::R2, 0, zero);
+        asm.push(Insn::alu(Alu::Div, Reg::R0, Reg::R2));
+        asm.bind(zero);
+        asm.push(Insn::exit());
+    });
+}
+
+#[test]
+fn pointers_are_not_numbers() {
+    refused(Kind::Pointer, 0, |asm| {
+        asm.push(Insn::call(Helper::Await));
+        end(asm);
+    });
+    refused(Kind::Pointer, 1, |asm| {
+        asm.push(Insn::mov(Reg::R0, Reg::R10));
+        asm.push(Insn::exit());
+    });
+    refused(Kind::Pointer, 1, |asm| {
+        asm.push(Insn::mov_imm(Reg::R3, 4096));
+        asm.push(Insn::ldx(Size::Dw, Reg::R0, Reg::R3, 0));
+        asm.push(Insn::exit());
+    });
+    refused(Kind::Pointer, 9, |asm| {
+        lookup_checked(asm);
+        asm.push(Insn::stx(Size::Dw, Reg::R0, 0, Reg::R10));
+        end(asm);
+    });
+    refused(Kind::Pointer, 2, |asm| {
+        asm.load_map(Reg::R1, 0);
+        asm.push(Insn::ldx(Size::Dw, Reg::R0, Reg::R1, 0));
+        asm.push(Insn::exit());
+    });
+}
+
+#[test]
+fn the_jit_must_know_the_instruction() {
+    let insn = |opcode, src, offset, imm| Insn { opcode, dst: 0, src, offset, imm };
+    let unknown = [
+        // Atomic add, also the old name `xadd`.
+        insn(op::STX | 0xc0 | op::DW, 0, -8, 0),
+        // `callx`, a call inside the program, a call by BTF.
+        insn(op::JMP | op::CALL | op::X, 0, 0, 0),
+        insn(op::JMP | op::CALL, 1, 0, 0),
+        insn(op::JMP | op::CALL, 2, 0, 1),
+        // Packet access.
+        insn(op::LD | 0x20 | op::W, 0, 0, 0),
+        insn(op::LD | 0x40 | op::W, 0, 0, 0),
+        // Version 4: sign-extending loads and moves, `gotol`, `bswap`, signed division.
+        insn(op::LDX | 0x80 | op::W, 1, 0, 0),
+        insn(op::ALU64 | op::X | Alu::Mov as u8, 1, 8, 0),
+        insn(op::JMP32 | op::JA, 0, 0, 0),
+        insn(op::ALU64 | op::END, 0, 0, 16),
+        insn(op::ALU64 | Alu::Div as u8, 0, 1, 3),
+        // What the JIT gets wrong.
+        insn(op::ALU | op::X | Alu::Mov as u8, 1, 0, 0),
+        insn(op::ALU | op::END, 0, 0, 32),
+        insn(op::ALU | Alu::Mod as u8, 0, 0, 3),
+        // Fields that must be 0.
+        insn(op::JMP | op::EXIT, 0, 0, 1),
+        insn(op::JMP | op::JA, 3, 0, 0),
+        insn(op::ALU64 | Alu::Lsh as u8, 0, 0, 64),
+        // Other pseudo loads.
+        insn(op::LDDW, 1, 0, 1),
+        insn(op::LDDW, 2, 0, 1),
+    ];
+    for insn in unknown {
+        refused(Kind::Instruction, 1, |asm| {
+            asm.push(Insn::mov_imm(Reg::R0, 1));
+            asm.push(insn);
+            if insn.is_lddw() {
+                asm.push(SECOND_HALF);
+            }
+            end(asm);
+        });
+    }
+}
+
+const SECOND_HALF: Insn = Insn { opcode: 0, dst: 0, src: 0, offset: 0, imm: 0 };
+
+#[test]
+fn registers_exist() {
+    refused(Kind::Register, 0, |asm| {
+        asm.push(Insn { dst: 11, ..Insn::mov_imm(Reg::R0, 1) });
+        end(asm);
+    });
+    refused(Kind::Register, 0, |asm| {
+        asm.push(Insn::mov_imm(Reg::R10, 1));
+        end(asm);
+    });
+}
+
+#[test]
+fn relocations_are_of_maps() {
+    let mut object = common::window();
+    object.programs.remove(0);
+    let slot = object.programs[0].relocs[0].slot;
+    object.programs[0].relocs[0].map = 7;
+    check_refused(&object, Kind::Instruction, slot);
+    object.programs[0].relocs[0].map = 0;
+    object.programs[0].relocs[0].slot = 0;
+    let rejections = verify(&object).unwrap_err();
+    assert_eq!(rejections[0].kind, Kind::Instruction);
+}
+
+#[test]
+fn a_rejection_names_the_line() {
+    let mut object = common::every();
+    let slot = object.programs[0].insns.len() - 5;
+    object.programs[0].insns[slot] = Insn::st(Size::Dw, Reg::R0, 16, 0);
+    let rejections = verify(&object).unwrap_err();
+    let text = rejections[0].to_string();
+    let start = "fdatasync, instruction 12 (line 2, column 5): \
+                 accesses memory outside the value of the map: ";
+    assert!(text.starts_with(start), "{text}");
+}
