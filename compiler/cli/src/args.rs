@@ -1,0 +1,225 @@
+//! The command line.
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Compile, prove and run durability policies.
+#[derive(Debug, Parser)]
+#[command(name = "durac", version, about, max_term_width = 100)]
+pub struct Args {
+    /// Options that every command takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Global {
+    /// Form of diagnostics
+    #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+    /// Colour in diagnostics
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+}
+
+/// The form of diagnostics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Drawn for a person.
+    Human,
+    /// One line each, for editors.
+    Short,
+    /// An array of objects.
+    Json,
+}
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check policies: names, units, what the target allows, and the bounds of what can be lost
+    Check(Check),
+    /// Compile a policy to a verified BPF object
+    Compile(Compile),
+    /// Run a command under a policy
+    Run(Run),
+    /// Format policies
+    Fmt(Fmt),
+    /// Explain a diagnostic code
+    Explain(Explain),
+    /// List the policies, targets, readings and codes that come with durac
+    List(List),
+    /// Compare policies on a real database
+    Bench(Bench),
+}
+
+/// Arguments of `durac check`.
+#[derive(Debug, ClapArgs)]
+pub struct Check {
+    /// Policy files, names of ready policies, or `-` for standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Say nothing when all is fine
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Arguments of `durac compile`.
+#[derive(Debug, ClapArgs)]
+pub struct Compile {
+    /// A policy file, the name of a ready policy, or `-` for standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Where to write; `-` is standard output. Default: the file's name with `.o`, beside you
+    #[arg(short, long, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+    /// What to write
+    #[arg(long, value_enum, default_value_t = Emit::Obj)]
+    pub emit: Emit,
+    /// Start a parameter at another value
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// A representation of the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Emit {
+    /// The tokens.
+    Tokens,
+    /// The syntax tree.
+    Ast,
+    /// The checked policy.
+    Hir,
+    /// The control-flow graph, optimised.
+    Mir,
+    /// The instructions with their source lines.
+    Asm,
+    /// The object file.
+    Obj,
+}
+
+/// Arguments of `durac run`.
+#[derive(Debug, ClapArgs)]
+pub struct Run {
+    /// A policy file, an object made by `durac compile`, or the name of a ready policy
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Start a parameter at another value
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+    /// The agent library. Default: `libdurac_agent.so` beside durac, or in ../lib/durac
+    #[arg(long, value_name = "PATH", env = "DURAC_AGENT")]
+    pub agent: Option<PathBuf>,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// Arguments of `durac fmt`.
+#[derive(Debug, ClapArgs)]
+pub struct Fmt {
+    /// Policy files, rewritten in place; `-` formats standard input to standard output
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Change nothing; exit 1 if a file is not formatted
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// Arguments of `durac explain`.
+#[derive(Debug, ClapArgs)]
+pub struct Explain {
+    /// A code, for example E0301
+    #[arg(value_name = "CODE")]
+    pub code: String,
+}
+
+/// Arguments of `durac list`.
+#[derive(Debug, ClapArgs)]
+pub struct List {
+    /// What to list
+    #[arg(value_enum, default_value_t = ListWhat::Policies)]
+    pub what: ListWhat,
+    /// Print the text of one policy or target instead
+    #[arg(long, value_name = "NAME")]
+    pub show: Option<String>,
+}
+
+/// What `durac list` lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ListWhat {
+    /// Ready policies, with what each can lose.
+    Policies,
+    /// Targets, with their hooks.
+    Targets,
+    /// What a policy can read.
+    Readings,
+    /// Diagnostic codes.
+    Codes,
+}
+
+/// Arguments of `durac bench`.
+#[derive(Debug, ClapArgs)]
+pub struct Bench {
+    /// Policies to compare: files or names of ready ones, each with `:name=value` to set parameters
+    #[arg(value_name = "FILE", default_values_t = [
+        String::from("always"),
+        String::from("delayed_fsync"),
+        String::from("window:n=4"),
+        String::from("window:n=16"),
+        String::from("window:n=64"),
+        String::from("window:n=256"),
+    ])]
+    pub files: Vec<String>,
+    /// Clients, one measurement for each number
+    #[arg(short, long, value_delimiter = ',', default_value = "5,50")]
+    pub clients: Vec<u32>,
+    /// Commands in one batch of a client
+    #[arg(short = 'P', long, value_delimiter = ',', default_value = "1")]
+    pub pipeline: Vec<u32>,
+    /// Requests in one measurement
+    #[arg(short = 'n', long, default_value_t = 100_000)]
+    pub requests: u64,
+    /// Keys are drawn from so many
+    #[arg(short = 'r', long, default_value_t = 100_000_000)]
+    pub keyspace: u64,
+    /// Rounds; every mode runs once in each
+    #[arg(long, default_value_t = 3)]
+    pub rounds: u32,
+    /// Where the JSON goes
+    #[arg(long, value_name = "PATH")]
+    pub json: Option<PathBuf>,
+    /// What to drive
+    #[arg(long, value_enum, default_value_t = Workload::Redis)]
+    pub workload: Workload,
+    /// Folder for the database's files; its file system is what is measured
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// The agent library
+    #[arg(long, value_name = "PATH", env = "DURAC_AGENT")]
+    pub agent: Option<PathBuf>,
+}
+
+/// What `durac bench` drives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Workload {
+    /// A real redis-server and redis-benchmark.
+    Redis,
+    /// A process that appends to a log; needs no database.
+    AppendLog,
+}

@@ -1,0 +1,9 @@
+//! One module for each command.
+
+pub mod bench;
+pub mod check;
+pub mod compile;
+pub mod explain;
+pub mod fmt;
+pub mod list;
+pub mod run;

@@ -1,0 +1,126 @@
+//! Reading what the user names: a file, a ready policy, or standard input.
+
+use crate::args::{Format, Global};
+use crate::{output, render};
+use durac_compiler::Analysis;
+use durac_grammar::{Code, Diagnostic, FileId, Sources, Span};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Larger files are refused: no policy is near it, and diagnostics would be unreadable.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// A text that was read.
+pub struct Input {
+    /// The sources with the text as their first file.
+    pub sources: Sources,
+    /// The text.
+    pub file: FileId,
+    /// The policy's name if it gives none.
+    pub stem: String,
+}
+
+/// Reads what `path` names: `-`, an existing file, or a ready policy.
+///
+/// # Errors
+/// A diagnostic without text, with sources that hold only the name.
+pub fn read(path: &Path) -> Result<Input, (Sources, Diagnostic)> {
+    let name = path.to_string_lossy().into_owned();
+    if let Some(ready) = durac_stdlib::policy(&name).filter(|_| !path.exists()) {
+        return Ok(input(ready.file, ready.text.to_owned(), ready.name));
+    }
+    let shown = if name == "-" { "<stdin>" } else { &name };
+    let stem = match path.file_stem() {
+        Some(stem) if name != "-" => stem.to_string_lossy().into_owned(),
+        _ => "stdin".to_owned(),
+    };
+    let fail = |code, message: String, help: Option<String>| {
+        let mut sources = Sources::new();
+        let file = sources.add(shown, "");
+        let mut found = Diagnostic::new(code, message, Span::new(file, 0, 0), "cannot be used");
+        found.help = help;
+        (sources, found)
+    };
+    let bytes = if name == "-" {
+        limited(std::io::stdin())
+    } else {
+        open(path).and_then(limited)
+    };
+    let bytes = bytes.map_err(|error| {
+        let policies: Vec<_> = durac_stdlib::POLICIES.iter().map(|p| p.name).collect();
+        let help = if error.kind() == std::io::ErrorKind::NotFound {
+            Some(match durac_compiler::names::nearest(&name, policies.iter().copied()) {
+                Some(near) => format!("did you mean the ready policy `{near}`?"),
+                None => "`durac list` shows the ready policies".to_owned(),
+            })
+        } else {
+            None
+        };
+        let reason = output::reason(&error);
+        fail(Code::Unreadable, format!("cannot read `{shown}`: {reason}"), help)
+    })?;
+    if bytes.len() as u64 > MAX_BYTES {
+        let message = format!("`{shown}` is larger than 1 MiB");
+        return Err(fail(Code::TooLarge, message, None));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let message = format!("`{shown}` is not UTF-8 text: byte {at} cannot be read");
+        fail(Code::NotUtf8, message, None)
+    })?;
+    Ok(input(shown, text, &stem))
+}
+
+fn input(shown: &str, text: String, stem: &str) -> Input {
+    let mut sources = Sources::new();
+    let file = sources.add(shown, text);
+    Input { sources, file, stem: stem.to_owned() }
+}
+
+/// Opens a regular file; a directory, a pipe or a device would hang or make no sense.
+fn open(path: &Path) -> std::io::Result<File> {
+    let kind = std::fs::metadata(path)?;
+    if kind.is_dir() {
+        return Err(std::io::Error::from(std::io::ErrorKind::IsADirectory));
+    }
+    if kind.len() > MAX_BYTES {
+        // Read as far as the limit: the caller reports the size.
+        return File::open(path);
+    }
+    File::open(path)
+}
+
+fn limited(reader: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Prints diagnostics on standard error in the form asked for.
+pub fn report(diagnostics: &[Diagnostic], sources: &Sources, global: &Global) {
+    if diagnostics.is_empty() && global.format != Format::Json {
+        return;
+    }
+    let format = match global.format {
+        Format::Human => render::Format::Human,
+        Format::Short => render::Format::Short,
+        Format::Json => render::Format::Json,
+    };
+    let text = render::render(diagnostics, sources, format, output::colored(global.color));
+    output::stderr(&text);
+}
+
+/// Reads and analyses what `path` names, and reports what was found. `None` if it is wrong.
+pub fn analyse(path: &Path, global: &Global) -> Option<(Input, Analysis)> {
+    let mut input = match read(path) {
+        Ok(input) => input,
+        Err((sources, diagnostic)) => {
+            report(&[diagnostic], &sources, global);
+            return None;
+        }
+    };
+    let analysis = durac_compiler::analyse(&mut input.sources, input.file, &input.stem);
+    report(&analysis.diagnostics, &input.sources, global);
+    (!analysis.has_errors()).then_some((input, analysis))
+}

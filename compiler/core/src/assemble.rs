@@ -1,0 +1,167 @@
+//! The object of a policy: its programs, its maps, and what its note says.
+
+use crate::bounds::Loss;
+use crate::emit::{EmitError, Maps, emit};
+use crate::hir::{Expr, ExprKind, Policy, Stmt, StmtKind, Verdict};
+use crate::mir;
+use crate::target::Action;
+use durac_bpf::Object;
+use durac_bpf::abi::{ABI, MAX_LOGS, PARAMS_MAP, Reading, STATE_MAP};
+use durac_bpf::object::{Map, Meta, Param, Source, State};
+use durac_grammar::{Code, Diagnostic, FileId, Sources};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
+
+/// Builds the object.
+///
+/// # Errors
+/// A diagnostic that names the place a program cannot be emitted for.
+pub fn assemble(
+    policy: &Policy,
+    program: &mir::Program,
+    loss: &Loss,
+    sources: &Sources,
+    file: FileId,
+) -> Result<Object, Box<Diagnostic>> {
+    let mut maps = Vec::new();
+    let params = maps.len() as u32;
+    if !policy.params.is_empty() {
+        let fields = policy.params.iter().map(|p| p.name.node.clone()).collect();
+        maps.push(Map { name: PARAMS_MAP.to_owned(), max_entries: 1, fields });
+    }
+    let state = maps.len() as u32;
+    if !policy.states.is_empty() {
+        let fields = policy.states.iter().map(|s| s.name.node.replace('.', "_")).collect();
+        maps.push(Map { name: STATE_MAP.to_owned(), max_entries: MAX_LOGS, fields });
+    }
+    let programs = program
+        .functions
+        .iter()
+        .map(|function| emit(function, Maps { params, state }, sources))
+        .collect::<Result<_, _>>()
+        .map_err(|error| Box::new(explain(error, policy)))?;
+    let text = sources.text(file).to_owned();
+    let name = sources.name(file).rsplit('/').next().unwrap_or("").to_owned();
+    let meta = meta(policy, loss, &text);
+    Ok(Object { programs, maps, meta, source: Source { name, text } })
+}
+
+fn explain(error: EmitError, policy: &Policy) -> Diagnostic {
+    let (span, message, help) = match error {
+        EmitError::TooComplex(span) => (
+            span,
+            "the expression needs too many registers",
+            "keep a part of it in a `state` variable",
+        ),
+        EmitError::TooLong(_) => (
+            policy.hooks.first().map_or_else(
+                || durac_grammar::Span::new(FileId(0), 0, 0),
+                |hook| hook.span,
+            ),
+            "the program is too long for its jumps",
+            "make the policy shorter",
+        ),
+    };
+    Diagnostic::new(Code::TooComplex, message, span, "cannot be compiled").help(help)
+}
+
+fn meta(policy: &Policy, loss: &Loss, text: &str) -> Meta {
+    let mut used = Used::default();
+    for hook in &policy.hooks {
+        used.stmts(&hook.body);
+    }
+    if !policy.states.is_empty() {
+        used.reads.insert(Reading::Log);
+    }
+    let digest = Sha256::digest(text.as_bytes());
+    Meta {
+        abi: ABI,
+        policy: policy.name.clone(),
+        target: policy.target.name.clone(),
+        source_sha256: digest.iter().map(|b| format!("{b:02x}")).collect(),
+        files: policy.target.files.clone(),
+        except: policy.target.except.clone(),
+        capabilities: used.actions.iter().map(|a| a.text().to_owned()).collect(),
+        reads: used.reads.into_iter().collect(),
+        params: policy
+            .params
+            .iter()
+            .map(|p| Param {
+                name: p.name.node.clone(),
+                unit: p.unit.text().to_owned(),
+                default: p.default,
+                min: p.min,
+                max: p.max,
+            })
+            .collect(),
+        state: policy
+            .states
+            .iter()
+            .map(|s| State { name: s.name.node.replace('.', "_"), init: s.init })
+            .collect(),
+        flush_within: policy.flush_within.as_ref().map(|f| f.node),
+        on_error: policy.on_error,
+        loss: loss.note(policy),
+    }
+}
+
+/// The actions and readings that statements use.
+#[derive(Default)]
+struct Used {
+    actions: BTreeSet<Action>,
+    reads: BTreeSet<Reading>,
+}
+
+impl Used {
+    fn stmts(&mut self, stmts: &[Stmt]) {
+        for stmt in stmts {
+            match &stmt.node {
+                StmtKind::Verdict(verdict) => {
+                    self.actions.insert(match verdict {
+                        Verdict::Pass => Action::Pass,
+                        Verdict::Defer => Action::Defer,
+                        Verdict::Skip => Action::Skip,
+                        Verdict::Stage => Action::Stage,
+                        Verdict::Hold => Action::Hold,
+                        Verdict::Fail(..) => Action::Fail,
+                    });
+                }
+                StmtKind::Await(distance) => {
+                    self.actions.insert(Action::Await);
+                    self.expr(distance);
+                }
+                StmtKind::Commit => {
+                    self.actions.insert(Action::Commit);
+                }
+                StmtKind::Assign(_, value) => self.expr(value),
+                StmtKind::If(cond, then, otherwise) => {
+                    self.expr(cond);
+                    self.stmts(then);
+                    self.stmts(otherwise);
+                }
+                StmtKind::EveryTime(_, _, body) => {
+                    self.reads.insert(Reading::Now);
+                    self.stmts(body);
+                }
+                StmtKind::EveryCalls(_, _, body) => self.stmts(body),
+            }
+        }
+    }
+
+    fn expr(&mut self, expr: &Expr) {
+        match &expr.kind {
+            ExprKind::Read(reading) => {
+                self.reads.insert(*reading);
+            }
+            ExprKind::Not(a) => self.expr(a),
+            ExprKind::And(a, b)
+            | ExprKind::Or(a, b)
+            | ExprKind::Compare(_, a, b)
+            | ExprKind::Arith(_, a, b) => {
+                self.expr(a);
+                self.expr(b);
+            }
+            ExprKind::Const(_) | ExprKind::Param(_) | ExprKind::State(_) => {}
+        }
+    }
+}

@@ -1,0 +1,527 @@
+//! How much a power loss can take: a bound for every acknowledgement, derived from the awaits and
+//! conditions before it.
+//!
+//! The argument. Call k ends acknowledged with distance d when, on its path, call k − d and all
+//! before it were durable: after `await` with distance d, or under a condition that says so
+//! (`pending < d`, `notify.done`). Durability never goes back, so at most d acknowledged syncs
+//! are not durable right after it. Between acknowledgements the number can only fall. Hence the
+//! greatest distance over all acknowledging paths bounds the loss in syncs, whatever the
+//! application, the disk and the scheduler do. A path without any such fact is unbounded.
+
+use crate::hir::{
+    Arith, Bound, Cmp, Expr, ExprKind, Failure, HookBody, Param, ParamId, Policy, Stmt, StmtKind,
+    Verdict,
+};
+use crate::unit::{Unit, show};
+use durac_bpf::abi::Reading;
+use durac_bpf::object;
+use durac_grammar::{Code, Diagnostic, Span};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Paths kept apart in one body; beyond it they are merged, keeping only what all of them know.
+const MAX_PATHS: usize = 256;
+
+/// An upper bound of a distance, for every value of the parameters.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Linear {
+    constant: i128,
+    terms: BTreeMap<ParamId, i128>,
+}
+
+impl Linear {
+    fn constant(value: u64) -> Self {
+        Self { constant: i128::from(value), terms: BTreeMap::new() }
+    }
+
+    fn add(mut self, other: &Linear, sign: i128) -> Self {
+        self.constant += sign * other.constant;
+        for (&param, &factor) in &other.terms {
+            *self.terms.entry(param).or_insert(0) += sign * factor;
+        }
+        self.terms.retain(|_, f| *f != 0);
+        self
+    }
+
+    fn scaled(mut self, factor: i128) -> Self {
+        self.constant *= factor;
+        self.terms.values_mut().for_each(|f| *f *= factor);
+        self.terms.retain(|_, f| *f != 0);
+        self
+    }
+
+    /// Least and greatest value over the declared ranges.
+    fn range(&self, params: &[Param]) -> (i128, i128) {
+        let (mut low, mut high) = (self.constant, self.constant);
+        for (param, &factor) in &self.terms {
+            let (min, max) = params.get(param.index()).map_or((0, u64::MAX), |p| (p.min, p.max));
+            let (a, b) = (factor * i128::from(min), factor * i128::from(max));
+            low += a.min(b);
+            high += a.max(b);
+        }
+        (low, high)
+    }
+
+    /// The value at the parameters' defaults.
+    fn at_defaults(&self, params: &[Param]) -> i128 {
+        let term = |(p, f): (&ParamId, &i128)| {
+            params.get(p.index()).map_or(0, |p| i128::from(p.default)) * f
+        };
+        self.constant + self.terms.iter().map(term).sum::<i128>()
+    }
+
+    fn text(&self, params: &[Param]) -> String {
+        let mut text = String::new();
+        for (param, &factor) in &self.terms {
+            let name = params.get(param.index()).map_or("?", |p| p.name.node.as_str());
+            let sign = match (text.is_empty(), factor < 0) {
+                (true, false) => "",
+                (true, true) => "-",
+                (false, false) => " + ",
+                (false, true) => " - ",
+            };
+            text.push_str(sign);
+            if factor.abs() != 1 {
+                text.push_str(&format!("{} * ", factor.abs()));
+            }
+            text.push_str(name);
+        }
+        if text.is_empty() {
+            return self.constant.to_string();
+        }
+        match self.constant {
+            0 => text,
+            c if c < 0 => format!("{text} - {}", -c),
+            c => format!("{text} + {c}"),
+        }
+    }
+}
+
+/// Factors this large do not occur in a sensible policy; refusing them keeps sums within `i128`.
+const MAX_FACTOR: i128 = 1 << 80;
+
+/// The expression as a linear form of the parameters, if it is one and cannot wrap.
+fn linear(expr: &Expr, params: &[Param]) -> Option<Linear> {
+    let form = match &expr.kind {
+        ExprKind::Const(value) => Linear::constant(*value),
+        ExprKind::Param(id) => Linear { constant: 0, terms: BTreeMap::from([(*id, 1)]) },
+        ExprKind::Arith(op, a, b) => {
+            let (a, b) = (linear(a, params)?, linear(b, params)?);
+            match op {
+                Arith::Add => a.add(&b, 1),
+                Arith::Sub => a.add(&b, -1),
+                Arith::Mul if a.terms.is_empty() => b.scaled(a.constant),
+                Arith::Mul if b.terms.is_empty() => a.scaled(b.constant),
+                _ => return None,
+            }
+        }
+        _ => return None,
+    };
+    let largest = form.terms.values().map(|f| f.abs()).max().unwrap_or(0);
+    let (low, high) = form.range(params);
+    let sane = largest <= MAX_FACTOR && low >= 0 && high <= i128::from(u64::MAX);
+    sane.then_some(form)
+}
+
+/// The greatest value the expression can have, if it is known.
+fn greatest(expr: &Expr, params: &[Param]) -> Option<u64> {
+    match &expr.kind {
+        ExprKind::Const(value) => Some(*value),
+        ExprKind::Param(id) => params.get(id.index()).map(|p| p.max),
+        ExprKind::Arith(op, a, b) => match op {
+            Arith::Add => greatest(a, params)?.checked_add(greatest(b, params)?),
+            Arith::Mul => greatest(a, params)?.checked_mul(greatest(b, params)?),
+            Arith::Sub => greatest(a, params),
+            Arith::Div => match &b.kind {
+                ExprKind::Const(c) => greatest(a, params)?.checked_div(*c),
+                _ => None,
+            },
+            Arith::Rem => match &b.kind {
+                ExprKind::Const(c) => c.checked_sub(1),
+                _ => None,
+            },
+            Arith::WrappingSub => None,
+        },
+        _ => None,
+    }
+}
+
+fn upper_bound(expr: &Expr, params: &[Param]) -> Option<Linear> {
+    linear(expr, params).or_else(|| greatest(expr, params).map(Linear::constant))
+}
+
+/// What is known on a path: each distance bounds what is not durable.
+type Facts = BTreeSet<Linear>;
+
+/// A way a call can end acknowledged while its sync has not been run.
+#[derive(Clone, Debug)]
+pub struct Acknowledgement {
+    /// The verdict's place.
+    pub span: Span,
+    /// Whether it is `skip`: nothing but a deadline makes it durable.
+    pub skips: bool,
+    facts: Facts,
+}
+
+/// What a policy can lose on a power loss.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    /// Every acknowledging path.
+    pub acknowledgements: Vec<Acknowledgement>,
+    /// Whether the policy uses actions whose loss this runtime cannot bound (`stage`, `hold`).
+    pub unknown: bool,
+}
+
+/// Derives the loss of a policy.
+#[must_use]
+pub fn loss(policy: &Policy) -> Loss {
+    let mut walker = Walker { params: &policy.params, out: Vec::new(), unknown: false };
+    for HookBody { hook, body, .. } in &policy.hooks {
+        if hook.is_sync() {
+            walker.block(body, BTreeSet::from([Facts::new()]));
+        } else {
+            // A write acknowledges no sync; what it may do here is only of interest for `stage`.
+            let before = walker.out.len();
+            walker.block(body, BTreeSet::from([Facts::new()]));
+            walker.out.truncate(before);
+        }
+    }
+    Loss { acknowledgements: walker.out, unknown: walker.unknown }
+}
+
+struct Walker<'a> {
+    params: &'a [Param],
+    out: Vec<Acknowledgement>,
+    unknown: bool,
+}
+
+impl Walker<'_> {
+    /// Follows the paths through a block; gives what is known on those that reach its end.
+    fn block(&mut self, stmts: &[Stmt], mut paths: BTreeSet<Facts>) -> BTreeSet<Facts> {
+        for stmt in stmts {
+            paths = self.stmt(stmt, paths);
+            if paths.len() > MAX_PATHS {
+                let mut all = paths.into_iter();
+                let first = all.next().unwrap_or_default();
+                let common = all.fold(first, |known, path| &known & &path);
+                paths = BTreeSet::from([common]);
+            }
+        }
+        paths
+    }
+
+    fn stmt(&mut self, stmt: &Stmt, paths: BTreeSet<Facts>) -> BTreeSet<Facts> {
+        match &stmt.node {
+            StmtKind::Verdict(verdict) => {
+                match verdict {
+                    Verdict::Pass | Verdict::Fail(..) => {}
+                    Verdict::Stage | Verdict::Hold => self.unknown = true,
+                    Verdict::Defer | Verdict::Skip => {
+                        let skips = *verdict == Verdict::Skip;
+                        let ack = |facts| Acknowledgement { span: stmt.span, skips, facts };
+                        self.out.extend(paths.into_iter().map(ack));
+                    }
+                }
+                BTreeSet::new()
+            }
+            StmtKind::Await(distance) => {
+                let fact = upper_bound(distance, self.params);
+                let known = |mut facts: Facts| {
+                    facts.extend(fact.clone());
+                    facts
+                };
+                paths.into_iter().map(known).collect()
+            }
+            StmtKind::Commit => {
+                self.unknown = true;
+                paths
+            }
+            StmtKind::Assign(..) => paths,
+            StmtKind::If(cond, then, otherwise) => {
+                let (holds, fails) = (self.facts(cond, true), self.facts(cond, false));
+                let with = |extra: &Facts| paths.iter().map(|p| p | extra).collect();
+                let mut after = self.block(then, with(&holds));
+                after.extend(self.block(otherwise, with(&fails)));
+                after
+            }
+            StmtKind::EveryTime(_, _, body) | StmtKind::EveryCalls(_, _, body) => {
+                let mut after = self.block(body, paths.clone());
+                after.extend(paths);
+                after
+            }
+        }
+    }
+
+    /// What a condition says about durability when it is `truth`.
+    fn facts(&self, cond: &Expr, truth: bool) -> Facts {
+        match (&cond.kind, truth) {
+            (ExprKind::Not(inner), _) => self.facts(inner, !truth),
+            (ExprKind::And(a, b), true) | (ExprKind::Or(a, b), false) => {
+                &self.facts(a, truth) | &self.facts(b, truth)
+            }
+            (ExprKind::And(a, b), false) | (ExprKind::Or(a, b), true) => {
+                // Either side decides: only what both say is known.
+                &self.facts(a, truth) & &self.facts(b, truth)
+            }
+            (ExprKind::Read(Reading::NotifyDone), true) => Facts::from([Linear::constant(0)]),
+            (ExprKind::Compare(cmp, a, b), _) => {
+                let cmp = if truth { *cmp } else { cmp.negated() };
+                let fact = self.comparison(cmp, a, b).or_else(|| {
+                    // `4 > pending` says what `pending < 4` says.
+                    self.comparison(cmp.swapped(), b, a)
+                });
+                fact.into_iter().collect()
+            }
+            _ => Facts::new(),
+        }
+    }
+
+    fn comparison(&self, cmp: Cmp, a: &Expr, b: &Expr) -> Option<Linear> {
+        if !matches!(a.kind, ExprKind::Read(Reading::Pending)) {
+            return None;
+        }
+        let limit = upper_bound(b, self.params)?;
+        // `pending` does not count this call, so `pending < d` leaves at most d with it.
+        match cmp {
+            Cmp::Lt => Some(limit),
+            Cmp::Le | Cmp::Eq => Some(limit.add(&Linear::constant(1), 1)),
+            _ => None,
+        }
+    }
+}
+
+/// A bound in numbers: `None` is unbounded.
+pub type Most = Option<u64>;
+
+impl Loss {
+    /// The greatest number of acknowledged syncs not durable, at the default parameters.
+    #[must_use]
+    pub fn syncs(&self, params: &[Param]) -> Most {
+        if self.unknown {
+            return None;
+        }
+        let best = |ack: &Acknowledgement| ack.facts.iter().map(|f| f.at_defaults(params)).min();
+        let mut worst = 0;
+        for ack in &self.acknowledgements {
+            worst = worst.max(best(ack)?);
+        }
+        u64::try_from(worst).ok()
+    }
+
+    /// Whether nothing acknowledged can be lost.
+    #[must_use]
+    pub fn nothing(&self, params: &[Param]) -> bool {
+        let zero = |f: &Linear| f.range(params).1 <= 0;
+        !self.unknown && self.acknowledgements.iter().all(|a| a.facts.iter().any(zero))
+    }
+
+    /// Whether a `skip` can leave a sync to a deadline alone.
+    #[must_use]
+    pub fn leaves_tail(&self, params: &[Param]) -> Option<Span> {
+        let zero = |f: &Linear| f.range(params).1 <= 0;
+        self.acknowledgements
+            .iter()
+            .find(|a| a.skips && !a.facts.iter().any(zero))
+            .map(|a| a.span)
+    }
+
+    /// The loss in words, for `durac check` and the object's note.
+    #[must_use]
+    pub fn text(&self, policy: &Policy) -> String {
+        let params = &policy.params;
+        if self.unknown {
+            return "not known in this runtime".to_owned();
+        }
+        if self.nothing(params) {
+            return "nothing".to_owned();
+        }
+        let best = |ack: &Acknowledgement| {
+            ack.facts.iter().min_by_key(|f| f.at_defaults(params)).cloned()
+        };
+        let mut forms: Vec<Linear> = Vec::new();
+        let mut unbounded = false;
+        for ack in &self.acknowledgements {
+            match best(ack) {
+                None => unbounded = true,
+                Some(form) if !forms.contains(&form) => forms.push(form),
+                Some(_) => {}
+            }
+        }
+        let mut text = if unbounded {
+            "any number of syncs".to_owned()
+        } else {
+            // A form that another one is never below adds nothing.
+            let all = forms.clone();
+            forms.retain(|f| {
+                !all.iter().any(|g| g != f && f.clone().add(g, -1).range(params).1 <= 0)
+            });
+            forms.sort_by_key(|f| std::cmp::Reverse(f.at_defaults(params)));
+            let texts: Vec<_> = forms.iter().map(|f| f.text(params)).collect();
+            match (texts.as_slice(), self.syncs(params)) {
+                ([one], _) if one == "1" => "at most 1 sync".to_owned(),
+                ([one], Some(n)) if *one != n.to_string() => {
+                    format!("at most {one} syncs ({n} by default)")
+                }
+                ([one], _) => format!("at most {one} syncs"),
+                (many, n) => {
+                    let n = n.map_or_else(String::new, |n| format!(" ({n} by default)"));
+                    format!("at most the largest of {} syncs{n}", many.join(", "))
+                }
+            }
+        };
+        if let Some(within) = &policy.flush_within {
+            let within = show(within.node, Unit::Duration);
+            let and = if unbounded { "of the last" } else { "and" };
+            text.push_str(&format!(" {and} {within}"));
+        }
+        text
+    }
+
+    /// What the object's note says.
+    #[must_use]
+    pub fn note(&self, policy: &Policy) -> Vec<object::Loss> {
+        let nothing = self.nothing(&policy.params);
+        let flush = policy.flush_within.as_ref().map(|f| f.node);
+        let survives = !self.unknown;
+        vec![
+            object::Loss {
+                failure: Failure::ProcessCrash.text().to_owned(),
+                syncs: survives.then_some(0),
+                within: survives.then_some(0),
+                text: if survives { "nothing" } else { "not known in this runtime" }.to_owned(),
+            },
+            object::Loss {
+                failure: Failure::PowerLoss.text().to_owned(),
+                syncs: self.syncs(&policy.params),
+                within: if nothing { Some(0) } else { flush },
+                text: self.text(policy),
+            },
+        ]
+    }
+
+    /// Reports every guarantee that does not hold, and doubtful deadlines.
+    pub fn check(&self, policy: &Policy, diagnostics: &mut Vec<Diagnostic>) {
+        let params = &policy.params;
+        if self.unknown {
+            return;
+        }
+        for guarantee in &policy.guarantees {
+            // The page cache survives a process, and this runtime keeps no bytes of its own.
+            if guarantee.failure == Failure::PowerLoss
+                && let Some(found) = self.broken(&guarantee.bound, guarantee.span, policy)
+            {
+                diagnostics.push(found);
+            }
+        }
+        match (&policy.flush_within, self.leaves_tail(params)) {
+            (None, Some(span)) => diagnostics.push(
+                Diagnostic::new(
+                    Code::NoDeadline,
+                    "acknowledged syncs may stay unsynced for ever",
+                    span,
+                    "nothing makes this sync happen when the application is idle",
+                )
+                .help("add `flush within 1s`"),
+            ),
+            (Some(flush), _) if self.acknowledgements.is_empty() => diagnostics.push(
+                Diagnostic::new(
+                    Code::NothingDeferred,
+                    "the deadline has nothing to flush",
+                    flush.span,
+                    "every call runs its own sync",
+                )
+                .help("remove `flush within`, or `defer`"),
+            ),
+            _ => {}
+        }
+    }
+
+    fn broken(&self, bound: &Bound, span: Span, policy: &Policy) -> Option<Diagnostic> {
+        let params = &policy.params;
+        if self.nothing(params) {
+            return None;
+        }
+        let unbounded = |ack: &&Acknowledgement| ack.facts.is_empty();
+        match bound {
+            Bound::Nothing => {
+                let zero = |f: &Linear| f.range(params).1 <= 0;
+                let ack = self.acknowledgements.iter().find(|a| !a.facts.iter().any(zero))?;
+                Some(self.exceeds(ack, span, params))
+            }
+            Bound::Syncs(expr) => {
+                let limit = linear(expr, params);
+                let least = match &limit {
+                    Some(limit) => limit.clone(),
+                    None => Linear::constant(0),
+                };
+                let within = |f: &Linear| f.clone().add(&least, -1).range(params).1 <= 0;
+                let ack = self.acknowledgements.iter().find(|a| !a.facts.iter().any(within))?;
+                Some(self.exceeds(ack, span, params))
+            }
+            Bound::Age(expr) => {
+                let limit = linear(expr, params).map_or(0, |l| l.range(params).0);
+                match &policy.flush_within {
+                    Some(flush) if i128::from(flush.node) <= limit => None,
+                    Some(flush) => Some(
+                        Diagnostic::new(
+                            Code::TimeBoundFails,
+                            "the policy can lose syncs older than its guarantee",
+                            span,
+                            "this guarantee does not hold",
+                        )
+                        .also(flush.span, "the deadline is later"),
+                    ),
+                    None => Some(
+                        Diagnostic::new(
+                            Code::TimeBoundFails,
+                            "nothing bounds the age of what can be lost",
+                            span,
+                            "this guarantee does not hold",
+                        )
+                        .help("add `flush within …` with at most this time"),
+                    ),
+                }
+            }
+            Bound::Writes(_) | Bound::Bytes(_) => {
+                let ack = self
+                    .acknowledgements
+                    .iter()
+                    .find(unbounded)
+                    .or_else(|| self.acknowledgements.first())?;
+                Some(
+                    Diagnostic::new(
+                        Code::LossUnbounded,
+                        "the policy can lose without bound in this unit",
+                        span,
+                        "this guarantee does not hold",
+                    )
+                    .also(ack.span, "acknowledged here before it is durable")
+                    .note("one sync covers any number of writes and bytes")
+                    .help("give the guarantee in syncs"),
+                )
+            }
+        }
+    }
+
+    fn exceeds(&self, ack: &Acknowledgement, span: Span, params: &[Param]) -> Diagnostic {
+        match ack.facts.iter().min_by_key(|f| f.range(params).1) {
+            None => Diagnostic::new(
+                Code::LossUnbounded,
+                "the policy can lose any number of acknowledged syncs",
+                span,
+                "this guarantee does not hold",
+            )
+            .also(ack.span, "acknowledged here, whatever is not yet durable")
+            .help("await first, for example `await pending < 16`"),
+            Some(form) => {
+                let syncs = form.text(params);
+                Diagnostic::new(
+                    Code::LossBoundFails,
+                    format!("the policy can lose {syncs} acknowledged syncs"),
+                    span,
+                    "this guarantee does not hold",
+                )
+                .also(ack.span, format!("acknowledged here with up to {syncs} syncs not durable"))
+            }
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! A checked policy: names resolved, units checked, literals scaled, actions allowed.
+//!
+//! Architecture invariant: building a [`Policy`] without diagnostics of severity error is what
+//! "the policy is right" means; later stages do not look at the syntax tree.
+
+use crate::unit::Unit;
+use durac_bpf::abi::{Hook, Reading};
+use durac_bpf::object::OnError;
+use durac_grammar::{Span, Spanned};
+use std::fmt;
+
+/// A checked policy.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Its name.
+    pub name: String,
+    /// The target it runs at.
+    pub target: Target,
+    /// Parameters, in source order.
+    pub params: Vec<Param>,
+    /// State variables; the ones the compiler makes follow the written ones.
+    pub states: Vec<State>,
+    /// What the author wants proved.
+    pub guarantees: Vec<Guarantee>,
+    /// The hooks' bodies, in the order of the hooks' numbers.
+    pub hooks: Vec<HookBody>,
+    /// `flush within`, nanoseconds.
+    pub flush_within: Option<Spanned<u64>>,
+    /// What a failed background sync stops.
+    pub on_error: OnError,
+    /// Features asked for by `use`.
+    pub uses: Vec<Spanned<String>>,
+}
+
+/// What of a target's definition the object needs.
+#[derive(Clone, Debug, Default)]
+pub struct Target {
+    /// Its dotted name.
+    pub name: String,
+    /// Globs of the files it covers.
+    pub files: Vec<String>,
+    /// Globs of the files it does not cover after all.
+    pub except: Vec<String>,
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $letter:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub u32);
+
+        impl $name {
+            /// The position in its table.
+            #[must_use]
+            pub fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($letter, "{}"), self.0)
+            }
+        }
+    };
+}
+pub(crate) use id;
+
+id!(
+    /// A parameter: position in [`Policy::params`] and in the map `params`.
+    ParamId, "p"
+);
+id!(
+    /// A state variable: position in [`Policy::states`] and in the map `state`.
+    StateId, "s"
+);
+
+/// A value that can be changed while the policy runs.
+#[derive(Clone, Debug)]
+pub struct Param {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// Its unit.
+    pub unit: Unit,
+    /// The value it starts with.
+    pub default: u64,
+    /// Least value.
+    pub min: u64,
+    /// Greatest value.
+    pub max: u64,
+}
+
+/// A value that a hook leaves for the next call on the same log.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// Its name; begins with `.` when the compiler made it.
+    pub name: Spanned<String>,
+    /// Its unit.
+    pub unit: Unit,
+    /// The value it starts with.
+    pub init: u64,
+}
+
+/// The kind of crash a guarantee speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The process dies; the page cache survives, staged bytes do not.
+    ProcessCrash,
+    /// Only bytes covered by a successful sync survive.
+    PowerLoss,
+}
+
+impl Failure {
+    /// Both, in the order of the documentation.
+    pub const ALL: [Failure; 2] = [Failure::ProcessCrash, Failure::PowerLoss];
+
+    /// As written.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Failure::ProcessCrash => "process_crash",
+            Failure::PowerLoss => "power_loss",
+        }
+    }
+}
+
+/// `guarantee loss <= n syncs on power_loss`
+#[derive(Clone, Debug)]
+pub struct Guarantee {
+    /// The kind of crash.
+    pub failure: Failure,
+    /// Where the bound stands.
+    pub span: Span,
+    /// The most that may be lost.
+    pub bound: Bound,
+}
+
+/// The most that may be lost, in one unit.
+#[derive(Clone, Debug)]
+pub enum Bound {
+    /// Nothing, whatever the unit.
+    Nothing,
+    /// Acknowledged syncs.
+    Syncs(Expr),
+    /// Acknowledged writes.
+    Writes(Expr),
+    /// Acknowledged bytes.
+    Bytes(Expr),
+    /// Age of the oldest lost sync, nanoseconds.
+    Age(Expr),
+}
+
+/// The program of one hook.
+#[derive(Clone, Debug)]
+pub struct HookBody {
+    /// The hook.
+    pub hook: Hook,
+    /// Where it is written.
+    pub span: Span,
+    /// Its statements.
+    pub body: Vec<Stmt>,
+}
+
+/// A statement with its place.
+pub type Stmt = Spanned<StmtKind>;
+
+/// What a statement does.
+#[derive(Clone, Debug)]
+pub enum StmtKind {
+    /// The call ends with this verdict.
+    Verdict(Verdict),
+    /// Park until the call `distance` calls ago, and all before it, are durable.
+    Await(Expr),
+    /// Write the staged bytes.
+    Commit,
+    /// Change a state variable.
+    Assign(StateId, Expr),
+    /// Choose.
+    If(Expr, Vec<Stmt>, Vec<Stmt>),
+    /// Run the body when `now` is at least the period after the time in the state variable.
+    EveryTime(u64, StateId, Vec<Stmt>),
+    /// Run the body at each call whose number, counted in the state variable, fills the period.
+    EveryCalls(u64, StateId, Vec<Stmt>),
+}
+
+/// How a call ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Run the call as the application made it.
+    Pass,
+    /// Success now, sync in the background.
+    Defer,
+    /// Success now, nothing more.
+    Skip,
+    /// Copy the bytes, success now, write later.
+    Stage,
+    /// Hold the reply until durable.
+    Hold,
+    /// Fail with this errno.
+    Fail(&'static str, i32),
+}
+
+/// An expression of known unit.
+#[derive(Clone, Debug)]
+pub struct Expr {
+    /// What it is.
+    pub kind: ExprKind,
+    /// Its unit.
+    pub unit: Unit,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// What an expression is. Bool values are 0 and 1; durations are nanoseconds.
+#[derive(Clone, Debug)]
+pub enum ExprKind {
+    /// A scaled literal.
+    Const(u64),
+    /// A parameter's value now.
+    Param(ParamId),
+    /// A state variable's value now.
+    State(StateId),
+    /// A reading.
+    Read(Reading),
+    /// Logical not.
+    Not(Box<Expr>),
+    /// Both, short-circuit.
+    And(Box<Expr>, Box<Expr>),
+    /// Either, short-circuit.
+    Or(Box<Expr>, Box<Expr>),
+    /// A comparison of equal units, unsigned.
+    Compare(Cmp, Box<Expr>, Box<Expr>),
+    /// Arithmetic.
+    Arith(Arith, Box<Expr>, Box<Expr>),
+}
+
+/// An unsigned comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cmp {
+    /// `==`
+    Eq,
+    /// `!=`
+    Ne,
+    /// `<`
+    Lt,
+    /// `<=`
+    Le,
+    /// `>`
+    Gt,
+    /// `>=`
+    Ge,
+}
+
+impl Cmp {
+    /// The comparison that holds when this one does not.
+    #[must_use]
+    pub fn negated(self) -> Cmp {
+        match self {
+            Cmp::Eq => Cmp::Ne,
+            Cmp::Ne => Cmp::Eq,
+            Cmp::Lt => Cmp::Ge,
+            Cmp::Le => Cmp::Gt,
+            Cmp::Gt => Cmp::Le,
+            Cmp::Ge => Cmp::Lt,
+        }
+    }
+
+    /// The comparison with its sides exchanged.
+    #[must_use]
+    pub fn swapped(self) -> Cmp {
+        match self {
+            Cmp::Eq | Cmp::Ne => self,
+            Cmp::Lt => Cmp::Gt,
+            Cmp::Le => Cmp::Ge,
+            Cmp::Gt => Cmp::Lt,
+            Cmp::Ge => Cmp::Le,
+        }
+    }
+
+    /// Whether it holds for `a` and `b`.
+    #[must_use]
+    pub fn holds(self, a: u64, b: u64) -> bool {
+        match self {
+            Cmp::Eq => a == b,
+            Cmp::Ne => a != b,
+            Cmp::Lt => a < b,
+            Cmp::Le => a <= b,
+            Cmp::Gt => a > b,
+            Cmp::Ge => a >= b,
+        }
+    }
+
+    /// As written.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Cmp::Eq => "==",
+            Cmp::Ne => "!=",
+            Cmp::Lt => "<",
+            Cmp::Le => "<=",
+            Cmp::Gt => ">",
+            Cmp::Ge => ">=",
+        }
+    }
+}
+
+/// Arithmetic on unsigned 64-bit numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Arith {
+    /// Sum; wraps.
+    Add,
+    /// Difference; 0 when it would be negative, so that `pending - 4` is never huge.
+    Sub,
+    /// Product; wraps.
+    Mul,
+    /// Quotient by a constant above zero.
+    Div,
+    /// Remainder by a constant above zero.
+    Rem,
+    /// Difference that wraps; only the compiler makes it, for times.
+    WrappingSub,
+}
+
+impl Arith {
+    /// The result, as the programs compute it.
+    #[must_use]
+    pub fn apply(self, a: u64, b: u64) -> u64 {
+        match self {
+            Arith::Add => a.wrapping_add(b),
+            Arith::Sub => a.saturating_sub(b),
+            Arith::Mul => a.wrapping_mul(b),
+            Arith::Div => a.checked_div(b).unwrap_or(0),
+            Arith::Rem => a.checked_rem(b).unwrap_or(a),
+            Arith::WrappingSub => a.wrapping_sub(b),
+        }
+    }
+
+    /// As written.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Arith::Add => "+",
+            Arith::Sub => "-",
+            Arith::Mul => "*",
+            Arith::Div => "/",
+            Arith::Rem => "%",
+            Arith::WrappingSub => "-%",
+        }
+    }
+}
