@@ -1,0 +1,163 @@
+//! The table of a report, as text.
+
+use crate::bench::Workload;
+use crate::report::{Report, Row};
+use crate::stats::Spread;
+use std::fmt::Write as _;
+
+/// What stands where nothing was measured.
+const NONE: &str = "–";
+
+/// The facts, one table for each load, and what the reader must know about them.
+pub(crate) fn render(report: &Report) -> String {
+    // Writing to a string cannot fail, so the results are dropped throughout.
+    let mut out = String::new();
+    let machine = &report.machine;
+    let _ = writeln!(out, "{}, {} cores, Linux {}", machine.cpu, machine.cores, machine.kernel);
+    let _ = write!(out, "{} on {}, ", machine.file_system, machine.device);
+    let _ = write!(out, "fdatasync {:.0} µs, load {:.2}", machine.fdatasync_us, machine.load);
+    let _ = match (&machine.redis, report.workload) {
+        (Some(version), Workload::Redis) => writeln!(out, ", Redis {version}"),
+        _ => writeln!(out, ", built-in append-log workload (no Redis)"),
+    };
+    if !machine.keeps_data() {
+        let _ = writeln!(out, "note: {} keeps nothing: syncs are free here", machine.file_system);
+    }
+    let mut rows = report.rows.as_slice();
+    while let Some(first) = rows.first() {
+        let same = rows.iter().take_while(|row| row.load == first.load).count();
+        let (table, rest) = rows.split_at(same);
+        rows = rest;
+        let _ = writeln!(out, "\n{}", title(report, first));
+        out.push_str(&columns(table));
+    }
+    if let Some(why) = &report.stopped {
+        let _ = writeln!(out, "\nnote: stopped early ({why}): not every round was measured");
+    }
+    out
+}
+
+fn title(report: &Report, row: &Row) -> String {
+    let rounds = row.samples;
+    let plural = if rounds == 1 { "" } else { "s" };
+    let requests = grouped(report.requests as f64 * f64::from(row.load.pipeline));
+    match report.workload {
+        Workload::Redis => {
+            format!(
+                "SET by redis-benchmark {}, {requests} requests, {rounds} round{plural}",
+                row.load
+            )
+        }
+        Workload::AppendLog => format!(
+            "append 100 bytes, {} writers, a sync every {} records, {requests} records, {rounds} round{plural}",
+            row.load.clients, row.load.pipeline
+        ),
+    }
+}
+
+fn columns(rows: &[Row]) -> String {
+    let mut lines = vec![
+        [
+            "mode",
+            "req/s",
+            "min..max",
+            "×always",
+            "×everysec",
+            "p50 ms",
+            "p99 ms",
+            "max ms",
+            "syncs/s",
+            "seen",
+            "stated loss on power loss",
+        ]
+        .map(str::to_owned),
+    ];
+    for row in rows {
+        lines.push([
+            row.mode.clone(),
+            grouped(row.rps.median),
+            format!("{}..{}", grouped(row.rps.min), grouped(row.rps.max)),
+            ratio(row.to_always),
+            ratio(row.to_everysec),
+            format!("{:.2}", row.p50_ms),
+            format!("{:.2}", row.p99_ms),
+            format!("{:.1}", row.max_ms),
+            row.syncs_per_second.map_or(NONE.into(), |spread| grouped(spread.median)),
+            row.max_pending.map_or(NONE.into(), |pending| grouped(pending as f64)),
+            row.stated_loss.clone(),
+        ]);
+    }
+    let last = 10;
+    let width = |column: usize| {
+        lines.iter().filter_map(|l| l.get(column)).map(|c| c.chars().count()).max().unwrap_or(0)
+    };
+    let mut out = String::new();
+    for line in &lines {
+        for (column, cell) in line.iter().enumerate() {
+            let width = width(column);
+            let _ = match column {
+                0 => write!(out, "{cell:width$}"),
+                _ if column == last => write!(out, "  {cell}"),
+                _ => write!(out, "  {cell:>width$}"),
+            };
+        }
+        out.push('\n');
+    }
+    out
+}
+
+fn ratio(spread: Option<Spread>) -> String {
+    spread.map_or(NONE.into(), |spread| format!("{:.2}", spread.median))
+}
+
+/// A whole number with a comma between thousands.
+pub(crate) fn grouped(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::example;
+
+    #[test]
+    fn the_table() {
+        let expected = "\
+Some CPU, 2 cores, Linux 6.1.0
+ext4 on /dev/vda, fdatasync 124 µs, load 0.25, Redis 7.0.15
+
+SET by redis-benchmark -c 5, 100,000 requests, 3 rounds
+mode     req/s        min..max  ×always  ×everysec  p50 ms  p99 ms  max ms  syncs/s  seen  stated loss on power loss
+always  10,000   9,000..11,000     1.00          –    0.50    1.00    11.0        –     –  nothing
+window  42,500  40,000..45,000     4.50          –    0.50    1.00    45.0    4,250    62  64 syncs, 50 ms
+
+note: stopped early (interrupted): not every round was measured
+";
+        assert_eq!(render(&example()), expected);
+    }
+
+    #[test]
+    fn free_syncs_are_pointed_out() {
+        let mut report = example();
+        report.machine.file_system = "tmpfs".into();
+        report.workload = Workload::AppendLog;
+        let text = render(&report);
+        assert!(text.contains("note: tmpfs keeps nothing"), "{text}");
+        assert!(text.contains("no Redis"), "{text}");
+    }
+
+    #[test]
+    fn thousands() {
+        assert_eq!(grouped(0.4), "0");
+        assert_eq!(grouped(999.0), "999");
+        assert_eq!(grouped(1_234_567.0), "1,234,567");
+    }
+}

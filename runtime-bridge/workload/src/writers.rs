@@ -1,0 +1,192 @@
+//! Writers that remember what the server acknowledged.
+//!
+//! Writer `w` sets the keys `w:0`, `w:1`, … in order. What it remembers is only how far it came:
+//! every key below that was acknowledged, and the log of a correct server holds a prefix of them.
+
+use crate::error::{Error, Result};
+use crate::resp::{Client, Reply};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+/// Keys asked for in one command when the data is read back.
+const BATCH: u64 = 500;
+
+/// How much is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Writers, each with a connection of its own.
+    pub clients: u32,
+    /// Requests that a writer sends before it reads the answers.
+    pub pipeline: u32,
+    /// Requests of one writer; it stops earlier when it is told to or the server is gone.
+    pub requests: u64,
+}
+
+/// Writers at work.
+#[derive(Debug)]
+pub struct Writers {
+    stop: Arc<AtomicBool>,
+    acknowledged: Vec<Arc<AtomicU64>>,
+    threads: Vec<JoinHandle<Option<Error>>>,
+    from: u32,
+}
+
+/// What was acknowledged.
+#[derive(Debug)]
+pub struct Acknowledged {
+    /// Name of the first writer; the others count on from it.
+    pub from: u32,
+    /// Number of acknowledged keys of each writer.
+    pub counts: Vec<u64>,
+    /// Why writers ended early, if any did: the server was gone, or refused.
+    pub errors: Vec<Error>,
+}
+
+impl Writers {
+    /// Starts writers against the server on `port`, named from `from` on.
+    #[must_use]
+    pub fn start(port: u16, load: Load, from: u32) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let acknowledged: Vec<_> = (0..load.clients).map(|_| Arc::default()).collect();
+        let threads = (from..)
+            .zip(&acknowledged)
+            .map(|(writer, count)| {
+                let (stop, count) = (Arc::clone(&stop), Arc::clone(count));
+                std::thread::spawn(move || write(port, load, writer, &stop, &count).err())
+            })
+            .collect();
+        Self { stop, acknowledged, threads, from }
+    }
+
+    /// Number of requests acknowledged so far, over all writers.
+    #[must_use]
+    pub fn so_far(&self) -> u64 {
+        self.acknowledged.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Whether every writer has ended.
+    #[must_use]
+    pub fn are_done(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Waits until every writer has ended: its requests are written, or the server is gone.
+    #[must_use]
+    pub fn join(self) -> Acknowledged {
+        let lost = || Error::Config("a writer panicked".into());
+        let end = |thread: JoinHandle<_>| thread.join().unwrap_or_else(|_| Some(lost()));
+        let errors = self.threads.into_iter().filter_map(end).collect();
+        let counts = self.acknowledged.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        Acknowledged { from: self.from, counts, errors }
+    }
+
+    /// Tells the writers to end after the answers they wait for, and waits for that.
+    #[must_use]
+    pub fn stop(self) -> Acknowledged {
+        self.stop.store(true, Ordering::Relaxed);
+        self.join()
+    }
+}
+
+impl Acknowledged {
+    /// Number of acknowledged requests.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// The acknowledged keys that the server does not have, or has with another value.
+    ///
+    /// # Errors
+    /// If the server does not answer.
+    pub fn missing(&self, client: &mut Client) -> Result<Vec<String>> {
+        let mut missing = Vec::new();
+        for (writer, &count) in (self.from..).zip(&self.counts) {
+            for begin in (0..count).step_by(BATCH as usize) {
+                let numbers = begin..count.min(begin + BATCH);
+                let mut command = vec!["MGET".to_owned()];
+                command.extend(numbers.clone().map(|number| key(writer, number)));
+                let reply = client.command(&command)?;
+                let Reply::Array(values) = reply else {
+                    return Err(Error::Protocol(format!("{reply:?}")));
+                };
+                for (number, value) in numbers.zip(values) {
+                    if value != Reply::Bulk(Some(number.to_string().into_bytes())) {
+                        missing.push(key(writer, number));
+                    }
+                }
+            }
+        }
+        Ok(missing)
+    }
+}
+
+fn key(writer: u32, number: u64) -> String {
+    format!("{writer}:{number}")
+}
+
+fn write(port: u16, load: Load, writer: u32, stop: &AtomicBool, count: &AtomicU64) -> Result<()> {
+    let mut client = Client::connect(port)?;
+    let mut next = 0;
+    while next < load.requests && !stop.load(Ordering::Relaxed) {
+        let end = load.requests.min(next + u64::from(load.pipeline.max(1)));
+        for number in next..end {
+            client.queue(&["SET".to_owned(), key(writer, number), number.to_string()]);
+        }
+        client.flush()?;
+        for _ in next..end {
+            match client.receive()? {
+                Reply::Status(ok) if ok == "OK" => count.fetch_add(1, Ordering::Relaxed),
+                Reply::Error(text) => return Err(Error::Refused(text)),
+                reply => return Err(Error::Protocol(format!("{reply:?}"))),
+            };
+        }
+        next = end;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redis::{Redis, RedisConfig, Stop};
+
+    #[test]
+    fn what_is_acknowledged_is_there_and_what_is_gone_is_missed() {
+        let mut redis = Redis::start(RedisConfig::new("always")).unwrap();
+        let load = Load { clients: 3, pipeline: 4, requests: 602 };
+        let acknowledged = Writers::start(redis.port(), load, 7).join();
+        assert_eq!(acknowledged.counts, [602; 3]);
+        redis.stop(Stop::Kill).unwrap();
+        redis.launch().unwrap();
+        let mut client = redis.client().unwrap();
+        assert_eq!(acknowledged.missing(&mut client).unwrap(), Vec::<String>::new());
+        client.command(&["SET", "8:600", "other"]).unwrap();
+        client.command(&["DEL", "9:1"]).unwrap();
+        assert_eq!(acknowledged.missing(&mut client).unwrap(), ["8:600", "9:1"]);
+    }
+
+    #[test]
+    fn writers_end_when_the_server_does() {
+        let mut redis = Redis::start(RedisConfig::new("no")).unwrap();
+        let load = Load { clients: 2, pipeline: 1, requests: u64::MAX };
+        let writers = Writers::start(redis.port(), load, 0);
+        while writers.so_far() < 100 {
+            std::thread::yield_now();
+        }
+        assert!(!writers.are_done());
+        redis.stop(Stop::Kill).unwrap();
+        let acknowledged = writers.join();
+        assert_eq!(acknowledged.errors.len(), 2);
+        assert!(acknowledged.total() >= 100);
+    }
+
+    #[test]
+    fn writers_end_when_told() {
+        let redis = Redis::start(RedisConfig::new("no")).unwrap();
+        let load = Load { clients: 2, pipeline: 1, requests: u64::MAX };
+        let acknowledged = Writers::start(redis.port(), load, 0).stop();
+        assert!(acknowledged.errors.is_empty());
+    }
+}
