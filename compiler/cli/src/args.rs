@@ -210,9 +210,6 @@ pub struct Bench {
     /// Folder for the database's files; its file system is what is measured
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
-    /// The agent library
-    #[arg(long, value_name = "PATH", env = "DURAC_AGENT")]
-    pub agent: Option<PathBuf>,
 }
 
 /// What `durac bench` drives.

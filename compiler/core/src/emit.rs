@@ -5,7 +5,7 @@
 //! the state's (r8), each only in programs that need it.
 
 use crate::hir::{Arith, Cmp, StateId};
-use crate::mir::{BlockId, End, Function, InstKind, Value};
+use crate::mir::{Block, BlockId, End, Function, InstKind, Value};
 use durac_bpf::abi::{Helper, Reading, Verdict};
 use durac_bpf::asm::{Asm, AsmError, Label};
 use durac_bpf::insn::{Alu, Cond, Insn, Reg, Size};
@@ -63,6 +63,8 @@ pub fn emit(function: &Function, maps: Maps, sources: &Sources) -> Result<Progra
         labels,
         exit,
         exit_bound: false,
+        pass: None,
+        pass_bound: false,
         params: None,
         state: None,
         cached: None,
@@ -250,6 +252,13 @@ impl Plan {
     }
 }
 
+/// Whether a block is the last to end the program, and the last to end it with `pass`.
+#[derive(Clone, Copy)]
+struct Last {
+    exit: bool,
+    pass: bool,
+}
+
 struct Emitter<'a> {
     function: &'a Function,
     sources: &'a Sources,
@@ -259,6 +268,9 @@ struct Emitter<'a> {
     labels: BTreeMap<BlockId, Label>,
     exit: Label,
     exit_bound: bool,
+    /// Where a lookup that gives nothing goes: `r0 = 0; exit`.
+    pass: Option<Label>,
+    pass_bound: bool,
     /// Register that holds the map's address now.
     params: Option<Reg>,
     state: Option<Reg>,
@@ -283,6 +295,10 @@ impl Emitter<'_> {
                 && self.function.block(*id).is_some_and(|b| matches!(b.end, End::Return(_)))
         };
         let last_return = order.iter().rposition(returning);
+        let last_pass = order.iter().rposition(|id| {
+            let passes = |b: &Block| b.end == End::Return(Verdict::Pass);
+            returning(id) && self.function.block(*id).is_some_and(passes)
+        });
         for (position, &id) in order.iter().enumerate() {
             let Some(block) = self.function.block(id) else { continue };
             if self.folded_away(id) {
@@ -305,10 +321,22 @@ impl Emitter<'_> {
                 .copied()
                 .find(|next| !self.folded_away(*next));
             self.place(block.span);
-            self.end(id, &block.end, next, Some(position) == last_return)?;
+            let last = Last {
+                exit: Some(position) == last_return,
+                pass: Some(position) == last_pass,
+            };
+            self.end(id, &block.end, next, last)?;
         }
         if !self.exit_bound {
             self.asm.bind(self.exit);
+            self.asm.push(Insn::exit());
+        }
+        if let Some(pass) = self.pass
+            && !self.pass_bound
+        {
+            // The lookup left 0 in r0, but as an address that is null: a verdict is a number.
+            self.asm.bind(pass);
+            self.asm.push(Insn::mov_imm(Reg::R0, Verdict::Pass.encode()));
             self.asm.push(Insn::exit());
         }
         Ok(())
@@ -394,21 +422,14 @@ impl Emitter<'_> {
                 self.look_up_for(value, true);
                 let base = self.state.unwrap_or(STATE);
                 let offset = 8 * id.0 as i16;
-                match value {
-                    Value::Const(c) if i32::try_from(*c).is_ok() => {
-                        self.asm.push(Insn::st(Size::Dw, base, offset, *c as i32));
-                    }
-                    _ => {
-                        let free = self.scratch();
-                        let [first, rest @ ..] = free.as_slice() else {
-                            return Err(self.too_complex());
-                        };
-                        self.value(value, *first, rest)?;
-                        self.asm.push(Insn::stx(Size::Dw, base, offset, *first));
-                        self.cached = Some((*id, *first));
-                        return Ok(());
-                    }
-                }
+                let free = self.scratch();
+                let [first, rest @ ..] = free.as_slice() else { return Err(self.too_complex()) };
+                // Through a register also for a constant: a store of an immediate is an instruction
+                // of version 4 to LLVM's tools and to BPFtime.
+                self.value(value, *first, rest)?;
+                self.asm.push(Insn::stx(Size::Dw, base, offset, *first));
+                self.cached = Some((*id, *first));
+                return Ok(());
             }
         }
         self.cached = None;
@@ -436,20 +457,20 @@ impl Emitter<'_> {
             MapKind::State => (self.maps.state, self.plan.keep_state.then_some(STATE)),
         };
         match map {
-            MapKind::Params => self.asm.push(Insn::st(Size::W, Reg::R10, KEY, 0)),
+            MapKind::Params => self.asm.push(Insn::mov_imm(Reg::R2, 0)),
             MapKind::State => {
                 let context = self.context();
                 self.asm.push(Insn::ldx(Size::Dw, Reg::R2, context, Reading::Log.offset()));
-                self.asm.push(Insn::stx(Size::W, Reg::R10, KEY, Reg::R2));
             }
         }
+        self.asm.push(Insn::stx(Size::W, Reg::R10, KEY, Reg::R2));
         self.asm.push(Insn::mov(Reg::R2, Reg::R10));
         self.asm.push(Insn::alu_imm(Alu::Add, Reg::R2, i32::from(KEY)));
         self.asm.load_map(Reg::R1, index);
         self.asm.push(Insn::call(Helper::MapLookup));
         self.clobber();
-        // r0 is 0 here, which is `pass`.
-        self.asm.jump_if_imm(Cond::Eq, Reg::R0, 0, self.exit);
+        let pass = *self.pass.get_or_insert_with(|| self.asm.label());
+        self.asm.jump_if_imm(Cond::Eq, Reg::R0, 0, pass);
         let register = match keep {
             Some(register) => {
                 self.asm.push(Insn::mov(register, Reg::R0));
@@ -545,12 +566,17 @@ impl Emitter<'_> {
         id: BlockId,
         end: &End,
         next: Option<BlockId>,
-        last_return: bool,
+        last: Last,
     ) -> Result<(), EmitError> {
         match end {
             End::Return(verdict) => {
+                if *verdict == Verdict::Pass && last.pass && !self.pass_bound {
+                    let pass = *self.pass.get_or_insert_with(|| self.asm.label());
+                    self.pass_bound = true;
+                    self.asm.bind(pass);
+                }
                 self.asm.push(Insn::mov_imm(Reg::R0, verdict.encode()));
-                if last_return && !self.exit_bound {
+                if last.exit && !self.exit_bound {
                     self.exit_bound = true;
                     self.asm.bind(self.exit);
                 }

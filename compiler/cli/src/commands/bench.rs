@@ -1,10 +1,75 @@
 //! `durac bench`: policies side by side on a real database.
 
 use crate::Outcome;
-use crate::args::{Bench, Global};
-use anyhow::Result;
+use crate::args::{Bench, Global, Workload};
+use crate::{input, output};
+use anyhow::{Context, Result};
+use durac_workload::bench::{self, Config, Load, Mode};
+use std::path::{Path, PathBuf};
 
-/// Measures and prints the table.
-pub fn run(_args: &Bench, _global: &Global) -> Result<Outcome> {
-    Err(crate::output::exit(2, "bench is being wired"))
+/// Measures, prints the table, and writes the JSON if asked.
+pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
+    let mut modes = vec![Mode::always(), Mode::everysec()];
+    for named in &args.files {
+        let Some(mode) = mode(named, &modes, global)? else {
+            return Ok(Outcome::Wrong);
+        };
+        modes.push(mode);
+    }
+    let config = Config {
+        workload: match args.workload {
+            Workload::Redis => bench::Workload::Redis,
+            Workload::AppendLog => bench::Workload::AppendLog,
+        },
+        durac: std::env::current_exe().context("cannot find durac itself")?,
+        modes,
+        loads: Load::cross(&args.clients, &args.pipeline),
+        rounds: args.rounds,
+        requests: args.requests,
+        keyspace: args.keyspace,
+        dir: args.dir.clone(),
+    };
+    let report = bench::run(&config)?;
+    output::stdout(report.table().as_bytes())?;
+    if let Some(path) = &args.json {
+        report.write_json(path)?;
+    }
+    match &report.stopped {
+        Some(why) => Err(output::exit(2, format!("stopped early: {why}"))),
+        None => Ok(Outcome::Fine),
+    }
+}
+
+/// The mode for `FILE` or `FILE:name=value,name=value`; `None`, reported, if the policy is wrong.
+fn mode(named: &str, others: &[Mode], global: &Global) -> Result<Option<Mode>> {
+    let (file, sets) = match named.split_once(':') {
+        Some((file, sets)) if !Path::new(named).exists() => (file, sets),
+        _ => (named, ""),
+    };
+    let assignments: Vec<String> =
+        sets.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect();
+    let Some((input, analysis)) = input::analyse(Path::new(file), global) else {
+        return Ok(None);
+    };
+    let Some(policy) = super::compile::policy(&input, &analysis, &assignments, global)? else {
+        return Ok(None);
+    };
+    if super::compile::object(&input, &policy, global).is_none() {
+        return Ok(None);
+    }
+    let loss = durac_compiler::bounds::loss(&policy).text(&policy);
+    let mut name = policy.name.clone();
+    for assignment in &assignments {
+        name.push_str(&format!(" {assignment}"));
+    }
+    while others.iter().any(|m| m.name == name) {
+        // Redis' own mode of that name, or the same policy named twice.
+        name.insert_str(0, "durac ");
+    }
+    let sets = assignments
+        .iter()
+        .filter_map(|a| a.split_once('='))
+        .map(|(n, v)| (n.to_owned(), v.to_owned()))
+        .collect();
+    Ok(Some(Mode::policy(&name, PathBuf::from(file), sets, &loss)))
 }

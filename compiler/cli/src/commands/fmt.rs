@@ -37,7 +37,7 @@ fn one(path: &Path, check: bool, global: &Global) -> Result<bool> {
         return Ok(false);
     }
     let text = input.sources.text(input.file);
-    let formatted = durac_grammar::format_checked(&input.sources, input.file, &parsed.file)?;
+    let formatted = durac_grammar::format_checked(&input.sources, input.file)?;
     if check {
         if text != formatted {
             output::stdout(format!("{}: not formatted\n", path.display()).as_bytes())?;

@@ -148,13 +148,27 @@ fn refuse_unhookable(program: &Path) -> Result<()> {
         ));
     }
     let Ok(bytes) = fs::read(program) else { return Ok(()) };
-    if elf::is_static_executable(&bytes) {
+    if is_static(&bytes) {
         return Err(output::exit(
             1,
             format!("`{shown}` is statically linked: the policy cannot reach it"),
         ));
     }
     Ok(())
+}
+
+/// Whether it is an ELF program that names no dynamic linker.
+fn is_static(bytes: &[u8]) -> bool {
+    use object::read::elf::{FileHeader, ProgramHeader};
+    type Header = object::elf::FileHeader64<object::Endianness>;
+    let headers = Header::parse(bytes).and_then(|header| {
+        let endian = header.endian()?;
+        Ok((endian, header.program_headers(endian, bytes)?))
+    });
+    // A script is no ELF file; its interpreter is loaded like any program.
+    headers.is_ok_and(|(endian, headers)| {
+        !headers.iter().any(|h| h.p_type(endian) == object::elf::PT_INTERP)
+    })
 }
 
 /// Stores the object where only this user can write, under a name made of its content: the same
