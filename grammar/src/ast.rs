@@ -126,8 +126,8 @@ pub struct On {
     pub body: Block,
 }
 
-/// Statements in order.
-#[derive(Clone, Debug, PartialEq)]
+/// Statements in order. Equal to another block whatever their places.
+#[derive(Clone, Debug)]
 pub struct Block {
     /// The statements.
     pub stmts: Vec<Spanned<Stmt>>,
@@ -135,6 +135,12 @@ pub struct Block {
     pub span: Span,
     /// Whether it stands in braces.
     pub braces: bool,
+}
+
+impl PartialEq for Block {
+    fn eq(&self, other: &Self) -> bool {
+        self.stmts == other.stmts && self.braces == other.braces
+    }
 }
 
 /// A statement.
@@ -389,7 +395,7 @@ pub struct TargetDef {
 }
 
 /// `hook write(log: file, data: borrowed bytes, len: bytes) -> bytes { entry … may … }`
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct HookDef {
     /// `write`
     pub name: Ident,
@@ -401,8 +407,21 @@ pub struct HookDef {
     pub entries: Vec<Entry>,
     /// `may pass, defer, await`: what a policy may do at this hook, in this order.
     pub may: Vec<Ident>,
-    /// The whole `may` line, for the diagnostic that refuses more.
+    /// The whole `may` line, for the diagnostic that refuses more; the closing brace if there is
+    /// none.
     pub may_span: Span,
+}
+
+impl PartialEq for HookDef {
+    fn eq(&self, other: &Self) -> bool {
+        // Every field but the place.
+        let Self { name, params, result, entries, may, may_span: _ } = self;
+        *name == other.name
+            && *params == other.params
+            && *result == other.result
+            && *entries == other.entries
+            && *may == other.may
+    }
 }
 
 /// `data: borrowed bytes`

@@ -16,8 +16,10 @@
 pub mod ast;
 pub mod code;
 pub mod diag;
+pub mod format;
 mod lexer;
 mod parser;
+mod print;
 mod repair;
 pub mod span;
 mod suggest;
@@ -40,8 +42,10 @@ lalrpop_util::lalrpop_mod!(
 
 pub use code::Code;
 pub use diag::{Diagnostic, Label, Severity};
+pub use format::{FormatError, format, format_checked};
 pub use lexer::lex;
 pub use parser::{MAX_SOURCE_BYTES, parse};
+pub use print::print_ast;
 pub use span::{FileId, LineColumn, Sources, Span, Spanned};
 pub use token::Token;
 

@@ -35,7 +35,7 @@ pub fn parse(sources: &Sources, file: FileId) -> Parsed {
         return nothing(Vec::new(), vec![diagnostic]);
     }
     let Lexed { tokens, comments, mut diagnostics } = lexer::tokens(sources, file);
-    if let Err(too_deep) = repair::depth(&tokens) {
+    if let Some(too_deep) = repair::depth(&tokens) {
         diagnostics.push(too_deep);
         return nothing(comments, finish(text, diagnostics, Vec::new()));
     }
@@ -82,11 +82,10 @@ fn nothing(comments: Vec<crate::ast::Comment>, diagnostics: Vec<Diagnostic>) -> 
 /// is with no line end, `;` or brace between them. A missing separator is one when anything else is
 /// wrong on its line.
 fn finish(text: &str, found: Vec<Diagnostic>, unexpected: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let follows = |d: &Diagnostic| d.code == Code::MissingSeparator || is_bare(d);
     let mut all: Vec<(Diagnostic, bool)> = found
         .into_iter()
         .map(|d| {
-            let may_follow = follows(&d);
+            let may_follow = is_bare(&d);
             (d, may_follow)
         })
         .chain(unexpected.into_iter().map(|d| (d, true)))

@@ -18,7 +18,7 @@ const DEEPEST: u32 = 64;
 const ITEMS: [&str; 8] = ["on", "policy", "target", "guarantee", "param", "state", "flush", "use"];
 
 /// Refuses tokens that nest deeper than the stages after parsing have stack for.
-pub(crate) fn depth(tokens: &[Spanned<Token>]) -> Result<(), Diagnostic> {
+pub(crate) fn depth(tokens: &[Spanned<Token>]) -> Option<Diagnostic> {
     #[derive(Default)]
     struct Frame {
         bangs: u32,
@@ -29,7 +29,7 @@ pub(crate) fn depth(tokens: &[Spanned<Token>]) -> Result<(), Diagnostic> {
     let mut after_else = false;
     for token in tokens {
         let nested = frames.len() > 1;
-        let Some(frame) = frames.last_mut() else { return Ok(()) };
+        let Some(frame) = frames.last_mut() else { break };
         match token.node {
             Token::Bang => {
                 frame.bangs += 1;
@@ -61,17 +61,19 @@ pub(crate) fn depth(tokens: &[Spanned<Token>]) -> Result<(), Diagnostic> {
             }
         }
         if depth > DEEPEST {
-            return Err(Diagnostic::new(
-                Code::TooDeep,
-                format!("nested more than {DEEPEST} deep"),
-                token.span,
-                "one level too many",
-            )
-            .help("keep parts of it in `state` variables, or split the policy"));
+            return Some(
+                Diagnostic::new(
+                    Code::TooDeep,
+                    format!("nested more than {DEEPEST} deep"),
+                    token.span,
+                    "one level too many",
+                )
+                .help("keep parts of it in `state` variables, or split the policy"),
+            );
         }
         after_else = token.node == Token::Else;
     }
-    Ok(())
+    None
 }
 
 /// What a brace encloses.
@@ -87,6 +89,8 @@ struct Repair<'a> {
     tokens: Vec<Spanned<Token>>,
     out: Vec<Spanned<Token>>,
     open: Vec<(Place, Span)>,
+    /// How many braces were closed before their time; theirs may still come.
+    closed_early: usize,
     /// The word that began the top-level item being read.
     item: Option<Token>,
     diagnostics: Vec<Diagnostic>,
@@ -102,6 +106,7 @@ pub(crate) fn repair(
         out: Vec::with_capacity(tokens.len()),
         tokens,
         open: Vec::new(),
+        closed_early: 0,
         item: None,
         diagnostics: Vec::new(),
     };
@@ -115,7 +120,7 @@ pub(crate) fn repair(
 impl Repair<'_> {
     fn step(&mut self, index: usize) {
         let Some(Spanned { node, span }) = self.tokens.get(index).cloned() else { return };
-        let next = self.tokens.get(index + 1).map(|t| t.node.clone());
+        let next = self.tokens.get(index + 1).cloned();
         let token = match node {
             _ if self.after_dot() => as_name(node),
             Token::Ident(name) => match self.name(&name, span, next.as_ref()) {
@@ -136,39 +141,37 @@ impl Repair<'_> {
         } else if self.open.is_empty() && (begins_item(&token) || token == Token::OnFailure) {
             self.item = Some(token.clone());
         }
-        match token {
-            Token::LBrace => {
-                let place = match self.open.last() {
-                    None if self.item == Some(Token::Target) => Place::Target,
-                    Some((Place::Target, _)) => Place::Hook,
-                    _ => Place::Block,
-                };
-                self.open.push((place, span));
+        if token == Token::LBrace {
+            let place = match self.open.last() {
+                None if self.item == Some(Token::Target) => Place::Target,
+                Some((Place::Target, _)) => Place::Hook,
+                _ => Place::Block,
+            };
+            self.open.push((place, span));
+        } else if token == Token::RBrace && self.open.pop().is_none() {
+            if self.closed_early > 0 {
+                self.closed_early -= 1;
+                return;
             }
-            Token::RBrace => {
-                if self.open.pop().is_none() {
-                    self.diagnostics.push(
-                        Diagnostic::new(
-                            Code::Unexpected,
-                            "this `}` closes nothing",
-                            span,
-                            "no `{` is open here",
-                        )
-                        .help("remove it, or look for a `}` too many above"),
-                    );
-                    return;
-                }
-            }
-            _ => {}
+            self.diagnostics.push(
+                Diagnostic::new(
+                    Code::Unexpected,
+                    "this `}` closes nothing",
+                    span,
+                    "no `{` is open here",
+                )
+                .help("remove it, or look for a `}` too many above"),
+            );
+            return;
         }
         self.out.push(Spanned::new(token, span));
     }
 
     /// What a name is meant to be; nothing if it is a word too many.
-    fn name(&mut self, name: &str, span: Span, next: Option<&Token>) -> Option<Token> {
-        let assigned = matches!(next, Some(Token::Assign | Token::EqEq | Token::Dot));
+    fn name(&mut self, name: &str, span: Span, next: Option<&Spanned<Token>>) -> Option<Token> {
         let same = Some(Token::Ident(name.to_owned()));
-        if assigned || matches!(next, Some(Token::Colon)) {
+        let follows = next.map(|t| &t.node);
+        if matches!(follows, Some(Token::Assign | Token::EqEq | Token::Dot | Token::Colon)) {
             return same;
         }
         if let Some(unit) = singular(name)
@@ -181,7 +184,11 @@ impl Repair<'_> {
             return None;
         }
         let operand = self.last().is_some_and(ends_operand);
-        let before_operand = next.is_some_and(begins_operand);
+        // A word has to do with the one after it only if that is on its line.
+        let before_operand = next.is_some_and(|t| {
+            let between = Span { start: span.end, end: t.span.start, ..span };
+            begins_operand(&t.node) && !self.sources.slice(between).contains('\n')
+        });
         match name {
             "and" | "AND" if operand && before_operand => {
                 self.slip(span, name, "&&");
@@ -340,6 +347,7 @@ impl Repair<'_> {
             None => diagnostic,
         });
         let end = self.out.last().map_or(outer, |t| t.span).after();
+        self.closed_early += self.open.len();
         for _ in self.open.drain(..) {
             self.out.push(Spanned::new(Token::RBrace, end));
         }

@@ -113,11 +113,20 @@ pub(crate) struct Builder<'s> {
     pub recovered: Vec<Recovery>,
     /// Blocks that belong to nothing, whose errors are follow-ups.
     pub skipped: Vec<Span>,
+    /// An expression with too many operators has been reported.
+    too_long: bool,
 }
 
 impl<'s> Builder<'s> {
     pub fn new(file: FileId, text: &'s str) -> Self {
-        Self { file, text, diagnostics: Vec::new(), recovered: Vec::new(), skipped: Vec::new() }
+        Self {
+            file,
+            text,
+            diagnostics: Vec::new(),
+            recovered: Vec::new(),
+            skipped: Vec::new(),
+            too_long: false,
+        }
     }
 
     fn span(&self, l: u32, r: u32) -> Span {
@@ -149,7 +158,12 @@ impl<'s> Builder<'s> {
     fn statements(&mut self, raws: Vec<Spanned<Raw>>) -> Vec<Spanned<Stmt>> {
         let mut stmts: Vec<Spanned<Stmt>> = Vec::with_capacity(raws.len());
         for Spanned { node, span } in raws {
-            if let Some(last) = stmts.last() {
+            // A broken statement may only look like two.
+            let whole = !matches!(node, Raw::Stmt(Stmt::Error) | Raw::Bare(_));
+            if let Some(last) = stmts.last()
+                && whole
+                && last.node != Stmt::Error
+            {
                 self.separator(last.span, span);
             }
             let stmt = match node {
@@ -313,7 +327,11 @@ impl<'s> Builder<'s> {
     pub fn binary(&mut self, l: Chunk, op: Spanned<BinOp>, r: Chunk) -> Chunk {
         let depth = l.depth.max(r.depth) + 1;
         let span = l.node.span.to(r.node.span);
+        if depth > LONGEST_CHAIN && self.too_long {
+            return Chunk { node: Spanned::new(Expr::Error, span), depth: 1 };
+        }
         if depth > LONGEST_CHAIN {
+            self.too_long = true;
             self.diagnostics.push(
                 Diagnostic::new(
                     Code::TooDeep,
@@ -336,7 +354,8 @@ impl<'s> Builder<'s> {
             Expr::Binary(a, _, b) => a.node == Expr::Error || b.node == Expr::Error,
             _ => false,
         };
-        if first && !broken(&l) && !broken(&r) {
+        let explained = self.diagnostics.last().is_some_and(|d| d.primary.span == op.span);
+        if first && !explained && !broken(&l) && !broken(&r) {
             self.diagnostics.push(
                 Diagnostic::new(
                     Code::ChainedComparison,
@@ -353,6 +372,11 @@ impl<'s> Builder<'s> {
 
     /// `=` where a comparison is meant.
     pub fn assigns(&mut self, l: u32, r: u32) -> Spanned<BinOp> {
+        let before = self.text.get(..l as usize).unwrap_or_default().trim_end();
+        if before.ends_with(['=', '<', '>', '!']) {
+            // `===`, `< =`: the parser has stumbled over it already.
+            return self.spanned(l, BinOp::Eq, r);
+        }
         self.slip(
             l,
             r,

@@ -41,10 +41,7 @@ pub(crate) fn explain(
     let wanted = expected.words(&before);
     let (message, span) = match &found {
         // What is missing belongs to the line before.
-        Some((_, span))
-            if !(expected.item() || expected.statement())
-                && begins_line(sources, tokens, index) =>
-        {
+        Some((_, span)) if !expected.beginning() && begins_line(sources, tokens, index) => {
             let end = tokens.get(index - 1).map_or(*span, |t| t.span.after());
             (format!("{wanted}, found the end of the line"), end)
         }
@@ -98,7 +95,17 @@ impl<'a> Expected<'a> {
     }
 
     fn statement(&self) -> bool {
-        self.has("defer") && self.has("await")
+        self.has("defer") && !self.action()
+    }
+
+    /// A word of a target's `may`.
+    fn action(&self) -> bool {
+        self.has("pass") && self.has("flush") && !self.has("if") && !self.has("policy")
+    }
+
+    /// Whether something new may begin, so that what was found is simply wrong where it stands.
+    fn beginning(&self) -> bool {
+        self.item() || self.statement() || self.has("hook") || self.has("entry")
     }
 
     fn item(&self) -> bool {
@@ -118,7 +125,7 @@ impl<'a> Expected<'a> {
         let mut add = |word: &str| words.push(word.to_owned());
         if self.operand() {
             add("an expression");
-        } else if self.has("pass") && self.has("every") && !self.has("if") {
+        } else if self.action() {
             add("an action such as `pass` or `await`");
         } else if self.has("NAME") && !self.statement() {
             if self.has("syncs") && self.has("bytes") && !self.operator() {
@@ -152,6 +159,9 @@ impl<'a> Expected<'a> {
         if self.has("{") {
             add("`{`");
         }
+        if self.has(",") && !self.item() {
+            add("`,`");
+        }
         for word in ["files", "except", "hook", "entry", "may"] {
             if self.has(word) {
                 add(&format!("`{word}`"));
@@ -162,9 +172,6 @@ impl<'a> Expected<'a> {
         }
         if self.item() {
             add("an item such as `on` or `param`");
-        }
-        if self.has(",") && !self.item() {
-            add("`,`");
         }
         if self.has("}") && !self.statement() {
             add("`}`");
@@ -225,7 +232,23 @@ fn help(
     if expected.has("=") && *token == Token::In {
         return Some("give the value it starts with: `= 64 in 1..=4096`".into());
     }
+    if expected.has("<=") && before.get(1) == Some(&&Token::Guarantee) {
+        return Some("write for example `guarantee loss <= 2 syncs on power_loss`".into());
+    }
+    if expected.has(":") && matches!(before.get(1), Some(Token::Param | Token::State)) {
+        return Some("give its type: `param n: syncs = 64`, `state slow: bool = false`".into());
+    }
     match token {
+        Token::Number(_) if expected.has("within") => Some(format!("write `flush within {token}`")),
+        Token::Str(_) if expected.operand() => {
+            Some("strings only name the files and entries of a target".into())
+        }
+        Token::Assign if matches!(last, Some(Token::EqEq | Token::NotEq)) => {
+            Some("comparisons are `==` and `!=`".into())
+        }
+        Token::Comma if expected.statement() => {
+            Some("statements are separated by `;` or a new line".into())
+        }
         Token::Ident(name) if expected.statement() || expected.item() => {
             let words = STATEMENTS
                 .into_iter()
