@@ -1,0 +1,220 @@
+//! A sync call or a write of the application on a log: runs the policy's program and carries out
+//! its verdict.
+
+use crate::clock;
+use crate::log::{Core, Held, Kind, Slot, Syncer};
+use crate::policy::{Policy, Program};
+use crate::registry::Registry;
+use durac_bpf::abi::{Context, Hook, Reading, Verdict};
+use durac_engine::{Errno, Time};
+use libc::c_int;
+use std::cell::Cell;
+use std::ptr::null_mut;
+use std::sync::atomic::Ordering;
+
+/// What the helpers work on while a program runs. The thread holds the log's lock all the time
+/// but in a wait: a program is some dozen instructions and was proved to end.
+pub struct Current {
+    policy: &'static Policy,
+    slot: &'static Slot,
+    /// None only if a helper panicked.
+    core: Option<Held<'static>>,
+    /// Number of the call; of the next sync call in a write.
+    number: u64,
+    /// Whether it is a sync call.
+    is_sync: bool,
+    len: u64,
+    context: *mut Context,
+}
+
+thread_local! {
+    static CURRENT: Cell<*mut Current> = const { Cell::new(null_mut()) };
+}
+
+/// Runs `body` on the current call; 0 if there is none.
+pub fn with_current(body: impl FnOnce(&mut Current)) -> u64 {
+    // SAFETY: only `run_program` sets it, to a call that outlives the program, and takes it away
+    // afterwards. Helpers do not nest, so there is no second reference.
+    if let Some(current) = unsafe { CURRENT.get().as_mut() } {
+        body(current);
+    }
+    0
+}
+
+impl Current {
+    /// The helper `durac_request`.
+    pub fn request(&mut self) {
+        let Some(core) = &mut self.core else { return };
+        if self.is_sync {
+            let now = clock::now();
+            core.engine.request(self.number, now);
+            self.slot.poke(core, now);
+        }
+    }
+
+    /// The helper `durac_await`.
+    pub fn await_distance(&mut self, distance: u64) {
+        let Some(mut core) = self.core.take() else { return };
+        // A write is no call that could become durable: it waits for calls before it.
+        let distance = if self.is_sync { distance } else { distance.max(1) };
+        let target = core.engine.await_target(self.number, distance);
+        core = self.slot.wait(core, target);
+        self.fill(&mut core);
+        self.core = Some(core);
+    }
+
+    /// Fills in what the program reads.
+    fn fill(&mut self, core: &mut Core) {
+        let reads = |reading| self.policy.reads(reading);
+        let needs_now = reads(Reading::Now) || reads(Reading::PendingAge);
+        let now = if needs_now { clock::now() } else { 0 };
+        if reads(Reading::PendingBytes) || reads(Reading::NotifyDone) {
+            self.slot.count_written(core);
+        }
+        let engine = &core.engine;
+        let context = Context {
+            log: self.slot.index as u64,
+            len: self.len,
+            now,
+            pending: engine.pending(self.number),
+            pending_bytes: engine.pending_bytes(),
+            pending_age: engine.pending_age(now),
+            staged: 0,
+            sync_latency: engine.sync_latency(),
+            notify_done: engine.notify_done().into(),
+            notify_count: engine.counters().syncs,
+            child_active: (reads(Reading::ChildActive) && crate::children::any()).into(),
+        };
+        // SAFETY: `run_program` owns the context and outlives the program, and the program does
+        // not run now: it has called a helper, or has not begun.
+        unsafe { self.context.write(context) };
+    }
+}
+
+/// Runs a program; [`Verdict::Pass`] if it could not be run to its end.
+fn run_program(
+    policy: &'static Policy,
+    program: &Program,
+    slot: &'static Slot,
+    mut core: Held<'static>,
+    call: (u64, bool, u64),
+) -> (Held<'static>, Verdict) {
+    let (number, is_sync, len) = call;
+    let mut context = Context::default();
+    let context = &raw mut context;
+    let mut current = Current { policy, slot, core: None, number, is_sync, len, context };
+    current.fill(&mut core);
+    current.core = Some(core);
+    let before = CURRENT.replace(&raw mut current);
+    // SAFETY: the context lives until the end of this function, and the current call is set.
+    let verdict = unsafe { program.run(context) };
+    CURRENT.set(before);
+    match current.core.take() {
+        Some(core) => (core, verdict),
+        None => (slot.lock(), Verdict::Pass),
+    }
+}
+
+/// `fsync` or `fdatasync` on a log.
+pub fn sync(
+    registry: &'static Registry,
+    policy: &'static Policy,
+    slot: &'static Slot,
+    fd: c_int,
+    hook: Hook,
+) -> Result<(), Errno> {
+    // What another log has deferred comes before what this call makes durable.
+    crate::order::drain_others(Some(slot))?;
+    let mut core = slot.lock();
+    core.users += 1;
+    let (mut core, result) = sync_held(registry, policy, slot, core, fd, hook);
+    core.users -= 1;
+    result
+}
+
+fn sync_held(
+    registry: &'static Registry,
+    policy: &'static Policy,
+    slot: &'static Slot,
+    mut core: Held<'static>,
+    fd: c_int,
+    hook: Hook,
+) -> (Held<'static>, Result<(), Errno>) {
+    if let Some(errno) = stopped(registry, slot, &mut core) {
+        return (core, Err(errno));
+    }
+    slot.count_written(&mut core);
+    let kind = if hook == Hook::Fsync { Kind::Full } else { Kind::Data };
+    let call = core.engine.begin(kind == Kind::Full);
+    let program = match policy.program(hook) {
+        Some(program) if !call.barrier && !registry.is_closing() => program,
+        _ => return slot.sync(core, fd, kind),
+    };
+    let timed = policy.rules.needs_time();
+    if timed && let Some(target) = core.engine.overdue(clock::now()) {
+        core = slot.wait(core, target);
+    }
+    let (mut core, verdict) = run_program(policy, program, slot, core, (call.number, true, 0));
+    if let Some(errno) = stopped(registry, slot, &mut core) {
+        return (core, Err(errno));
+    }
+    let now: Time = if timed { clock::now() } else { 0 };
+    match verdict {
+        Verdict::Fail(errno) => (core, Err(errno)),
+        Verdict::Skip if core.own_fd.is_some() => {
+            let result = core.engine.acknowledge(call.number, now);
+            slot.publish(&mut core);
+            if timed {
+                slot.poke(&mut core, now);
+            }
+            (core, result)
+        }
+        Verdict::Defer if core.syncer != Syncer::Failed && !registry.is_closing() => {
+            let now = clock::now();
+            core.engine.request(call.number, now);
+            let result = core.engine.acknowledge(call.number, now);
+            slot.publish(&mut core);
+            slot.poke(&mut core, now);
+            (core, result)
+        }
+        // Also what no runtime has for a sync, and a log whose syncer could not be started.
+        _ => slot.sync(core, fd, kind),
+    }
+}
+
+/// The error that stopped this log, or every log.
+fn stopped(registry: &Registry, slot: &Slot, core: &mut Core) -> Option<Errno> {
+    if let Some(errno) = registry.stopped() {
+        core.engine.fail(errno);
+        slot.publish(core);
+    }
+    core.engine.error()
+}
+
+/// A write on a log is about to begin: the error that it has to return, if any.
+pub fn before_write(
+    registry: &'static Registry,
+    policy: &'static Policy,
+    slot: &'static Slot,
+    program: &Program,
+    len: u64,
+) -> Result<(), Errno> {
+    let mut core = slot.lock();
+    if let Some(errno) = stopped(registry, slot, &mut core) {
+        return Err(errno);
+    }
+    core.users += 1;
+    let number = core.engine.upcoming();
+    let (mut core, verdict) = run_program(policy, program, slot, core, (number, false, len));
+    core.users -= 1;
+    match (core.engine.error(), verdict) {
+        (Some(errno), _) | (None, Verdict::Fail(errno)) => Err(errno),
+        _ => Ok(()),
+    }
+}
+
+/// A write on a log has put `bytes` there.
+#[inline]
+pub fn after_write(slot: &Slot, bytes: u64) {
+    slot.written.fetch_add(bytes, Ordering::Release);
+}

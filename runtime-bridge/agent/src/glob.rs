@@ -1,0 +1,78 @@
+//! File name patterns: `*` is any text without `/`, `?` one character that is not `/`.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Whether `path` matches: its last component, or the whole of it if the pattern has a `/`.
+#[must_use]
+pub fn matches(pattern: &str, path: &Path) -> bool {
+    let text = if pattern.contains('/') {
+        path.as_os_str()
+    } else {
+        path.file_name().unwrap_or(OsStr::new(""))
+    };
+    matches_bytes(pattern.as_bytes(), text.as_bytes())
+}
+
+/// Goes back only to the last star, so the time is at most the product of the lengths.
+fn matches_bytes(mut pattern: &[u8], mut text: &[u8]) -> bool {
+    let mut back: Option<(&[u8], &[u8])> = None;
+    loop {
+        match (pattern, text) {
+            ([], []) => return true,
+            ([b'*', rest @ ..], _) => {
+                back = Some((rest, text));
+                pattern = rest;
+                continue;
+            }
+            ([p, pattern_rest @ ..], [t, text_rest @ ..]) if p == t || (*p == b'?' && *t != b'/') => {
+                (pattern, text) = (pattern_rest, text_rest);
+                continue;
+            }
+            _ => {}
+        }
+        // The star takes one character more.
+        match back {
+            Some((rest, [first, more @ ..])) if *first != b'/' => {
+                back = Some((rest, more));
+                (pattern, text) = (rest, more);
+            }
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+    use std::path::Path;
+
+    #[test]
+    fn name_or_path() {
+        let yes = [
+            ("*.aof", "/data/appendonly.aof.1.incr.aof"),
+            ("*.aof", "x.aof"),
+            ("a?c", "/b/abc"),
+            ("/data/*/x*", "/data/one/xyz"),
+            ("*", "anything"),
+            ("*a*b*", "xxaxxbxx"),
+            ("wal-*.log", "wal-.log"),
+        ];
+        for (pattern, path) in yes {
+            assert!(matches(pattern, Path::new(path)), "{pattern} {path}");
+        }
+        let no = [
+            ("*.aof", "/data.aof/manifest"),
+            ("a?c", "ac"),
+            ("/data/*", "/data/one/xyz"),
+            ("/data/?x", "/data//x"),
+            ("*.aof", "appendonly.aof.manifest"),
+            ("", "x"),
+            ("*a*b", "ba"),
+        ];
+        for (pattern, path) in no {
+            assert!(!matches(pattern, Path::new(path)), "{pattern} {path}");
+        }
+    }
+}

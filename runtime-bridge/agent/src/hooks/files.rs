@@ -1,0 +1,307 @@
+//! Calls that copy, close and reuse descriptors.
+
+use super::{forget_stale, log_of};
+use crate::errno::{self, Kept};
+use crate::guard;
+use crate::real;
+use crate::table::{self, Entry};
+use libc::{c_int, c_uint, sockaddr, socklen_t};
+
+/// Before `fd` is closed: if it is a log's last, everything acknowledged is made durable. Answers
+/// the error of that.
+fn closing(fd: c_int) -> c_int {
+    let Some(log) = log_of(fd) else { return 0 };
+    let kept = Kept::now();
+    let result = guard::run(|| {
+        if !log.registry.is_ours() {
+            return Ok(());
+        }
+        // Before the close: after it another thread may be given the number.
+        table::set(fd, Entry::Other);
+        log.registry.closed(log.index)
+    });
+    drop(kept);
+    result.and_then(Result::err).unwrap_or(0)
+}
+
+/// Hook of `close`.
+///
+/// # Safety
+/// As the real function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C-unwind" fn close(fd: c_int) -> c_int {
+    if table::is_other(fd) {
+        // SAFETY: the caller's argument.
+        return unsafe { real::CLOSE.get()(fd) };
+    }
+    close_ours(fd)
+}
+
+#[inline(never)]
+fn close_ours(fd: c_int) -> c_int {
+    if table::get(fd) == Entry::Own && !guard::is_inside() {
+        // The application never opened it.
+        errno::set(libc::EBADF);
+        return -1;
+    }
+    let failed = closing(fd);
+    // SAFETY: the caller's argument.
+    let result = unsafe { real::CLOSE.get()(fd) };
+    if result == 0 && failed != 0 {
+        errno::set(failed);
+        return -1;
+    }
+    result
+}
+
+/// Closes a range with `close` and leaves out the agent's own descriptors.
+fn close_between(first: c_uint, last: c_uint, mut close: impl FnMut(c_uint, c_uint) -> c_int) -> c_int {
+    let mut from = first;
+    let mut own = Vec::new();
+    let mut failed = 0;
+    for fd in table::ours(first, last) {
+        match table::get(fd) {
+            Entry::Own => own.push(fd as c_uint),
+            _ => failed = closing(fd).max(failed),
+        }
+    }
+    for fd in own {
+        if from < fd {
+            let result = close(from, fd - 1);
+            if result != 0 {
+                return result;
+            }
+        }
+        from = fd + 1;
+    }
+    let result = if from <= last { close(from, last) } else { 0 };
+    if result == 0 && failed != 0 {
+        errno::set(failed);
+        return -1;
+    }
+    result
+}
+
+/// Hook of `close_range`.
+///
+/// # Safety
+/// As the real function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C-unwind" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
+    // SAFETY: the caller's arguments, or a part of its range.
+    let real = |first, last| unsafe { real::CLOSE_RANGE.get()(first, last, flags) };
+    let only_marks = flags & libc::CLOSE_RANGE_CLOEXEC as c_int != 0;
+    if only_marks || first > last || !table::registry().is_some_and(|r| r.is_ours()) {
+        return real(first, last);
+    }
+    close_between(first, last, real)
+}
+
+/// Hook of `closefrom`.
+///
+/// # Safety
+/// As the real function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C-unwind" fn closefrom(first: c_int) {
+    if !table::registry().is_some_and(|r| r.is_ours()) {
+        // SAFETY: the caller's argument.
+        unsafe { real::CLOSEFROM.get()(first) };
+        return;
+    }
+    let first = c_uint::try_from(first).unwrap_or(0);
+    close_between(first, c_uint::MAX, |first, last| {
+        // SAFETY: a part of the caller's range.
+        unsafe { real::CLOSE_RANGE.get()(first, last, 0) }
+    });
+}
+
+/// `new` is a copy of `old`.
+#[inline]
+fn copied(old: c_int, new: c_int) -> c_int {
+    forget_stale(new);
+    if new >= 0 && !table::is_other(old) {
+        copied_log(old, new);
+    }
+    new
+}
+
+#[cold]
+fn copied_log(old: c_int, new: c_int) {
+    let kept = Kept::now();
+    if let Some(log) = log_of(old) {
+        guard::run(|| log.registry.duplicated(log.index, new));
+    }
+    drop(kept);
+}
+
+/// Hook of `dup`.
+///
+/// # Safety
+/// As the real function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C-unwind" fn dup(old: c_int) -> c_int {
+    // SAFETY: the caller's argument.
+    let new = unsafe { real::DUP.get()(old) };
+    copied(old, new)
+}
+
+/// A call that copies `old` over `new`, which it closes first.
+fn copy_over(old: c_int, new: c_int, real: impl FnOnce() -> c_int) -> c_int {
+    // A vfork child prepares its descriptors with these calls, in our memory.
+    if table::is_other(old) && table::is_other(new)
+        || !table::registry().is_some_and(|r| r.is_ours())
+    {
+        return real();
+    }
+    if old == new {
+        return real();
+    }
+    if table::get(new) == Entry::Own {
+        // What dup2 returns when another thread is about to open that number.
+        errno::set(libc::EBUSY);
+        return -1;
+    }
+    // SAFETY: any number may be passed; the command only looks.
+    if unsafe { real::FCNTL.get()(old, libc::F_GETFD, 0) } < 0 {
+        return -1;
+    }
+    let failed = closing(new);
+    if failed != 0 {
+        errno::set(failed);
+        return -1;
+    }
+    let result = real();
+    if result >= 0 {
+        copied(old, result);
+    }
+    result
+}
+
+/// Hook of `dup2`.
+///
+/// # Safety
+/// As the real function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C-unwind" fn dup2(old: c_int, new: c_int) -> c_int {
+    // SAFETY: the caller's arguments.
+    copy_over(old, new, || unsafe { real::DUP2.get()(old, new) })
+}
+
+/// Hook of `dup3`.
+///
+/// # Safety
+/// As the real function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C-unwind" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
+    // SAFETY: the caller's arguments.
+    copy_over(old, new, || unsafe { real::DUP3.get()(old, new, flags) })
+}
+
+#[inline]
+fn controlled(fd: c_int, command: c_int, result: c_int) -> c_int {
+    if matches!(command, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) {
+        return copied(fd, result);
+    }
+    result
+}
+
+/// Hook of `fcntl`, which takes its third argument, if there is one, in the same register.
+///
+/// # Safety
+/// As the real function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C-unwind" fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
+    // SAFETY: the caller's arguments, which it vouches for.
+    let result = unsafe { real::FCNTL.get()(fd, command, argument) };
+    controlled(fd, command, result)
+}
+
+/// Hook of `fcntl64`.
+///
+/// # Safety
+/// As the real function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C-unwind" fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int {
+    // SAFETY: the caller's arguments, which it vouches for.
+    let result = unsafe { real::FCNTL64.get()(fd, command, argument) };
+    controlled(fd, command, result)
+}
+
+/// Hook of `socket`.
+///
+/// # Safety
+/// As the real function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C-unwind" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+    // SAFETY: the caller's arguments.
+    let fd = unsafe { real::SOCKET.get()(domain, kind, protocol) };
+    forget_stale(fd);
+    fd
+}
+
+/// Hook of `accept`.
+///
+/// # Safety
+/// As the real function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C-unwind" fn accept(
+    fd: c_int,
+    address: *mut sockaddr,
+    length: *mut socklen_t,
+) -> c_int {
+    // SAFETY: the caller's arguments, which it vouches for.
+    let new = unsafe { real::ACCEPT.get()(fd, address, length) };
+    forget_stale(new);
+    new
+}
+
+/// Hook of `accept4`.
+///
+/// # Safety
+/// As the real function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C-unwind" fn accept4(
+    fd: c_int,
+    address: *mut sockaddr,
+    length: *mut socklen_t,
+    flags: c_int,
+) -> c_int {
+    // SAFETY: the caller's arguments, which it vouches for.
+    let new = unsafe { real::ACCEPT4.get()(fd, address, length, flags) };
+    forget_stale(new);
+    new
+}
+
+/// The two descriptors of a pipe that was made.
+///
+/// # Safety
+/// `fds` points to two numbers if `result` is 0.
+unsafe fn piped(result: c_int, fds: *const c_int) -> c_int {
+    if result == 0 {
+        // SAFETY: as promised by the caller.
+        let [first, second] = unsafe { fds.cast::<[c_int; 2]>().read() };
+        forget_stale(first);
+        forget_stale(second);
+    }
+    result
+}
+
+/// Hook of `pipe`.
+///
+/// # Safety
+/// As the real function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C-unwind" fn pipe(fds: *mut c_int) -> c_int {
+    // SAFETY: the caller's argument; the system has filled it if it reports success.
+    unsafe { piped(real::PIPE.get()(fds), fds) }
+}
+
+/// Hook of `pipe2`.
+///
+/// # Safety
+/// As the real function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C-unwind" fn pipe2(fds: *mut c_int, flags: c_int) -> c_int {
+    // SAFETY: the caller's arguments; the system has filled the array if it reports success.
+    unsafe { piped(real::PIPE2.get()(fds, flags), fds) }
+}

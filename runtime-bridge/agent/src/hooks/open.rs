@@ -1,0 +1,104 @@
+//! Calls that open files: where a log begins.
+
+use super::forget_stale;
+use crate::errno::Kept;
+use crate::guard;
+use crate::policy;
+use crate::real;
+use crate::registry;
+use libc::{c_char, c_int, mode_t};
+use std::ffi::{CStr, OsStr};
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// `fd` is what an open call returned.
+#[inline]
+fn opened(fd: c_int, dir: c_int, path: *const c_char, flags: c_int) -> c_int {
+    forget_stale(fd);
+    if fd >= 0 && flags & libc::O_ACCMODE != libc::O_RDONLY && policy::get().is_some() {
+        opened_for_writing(fd, dir, path, flags);
+    }
+    fd
+}
+
+#[cold]
+fn opened_for_writing(fd: c_int, dir: c_int, path: *const c_char, flags: c_int) {
+    // Each of its writes is durable when it returns. There is nothing to defer.
+    let synchronous = flags & (libc::O_SYNC | libc::O_DSYNC) != 0;
+    let no_file = flags & (libc::O_PATH | libc::O_DIRECTORY) != 0;
+    if synchronous || no_file || path.is_null() {
+        return;
+    }
+    let kept = Kept::now();
+    guard::run(|| {
+        let policy = policy::get()?;
+        let id = regular_file(fd)?;
+        // SAFETY: the system has just read it as a path.
+        let path = unsafe { CStr::from_ptr(path) };
+        let path = absolute(dir, Path::new(OsStr::from_bytes(path.to_bytes())));
+        registry::opened(policy, fd, id, &path, flags & libc::O_TRUNC != 0);
+        Some(())
+    });
+    drop(kept);
+}
+
+/// Device and inode of `fd` if it is a regular file.
+fn regular_file(fd: c_int) -> Option<registry::FileId> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `stat` has room for the answer.
+    if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: fstat succeeded and filled it.
+    let stat = unsafe { stat.assume_init() };
+    (stat.st_mode & libc::S_IFMT == libc::S_IFREG).then_some((stat.st_dev, stat.st_ino))
+}
+
+/// The path from the root, as far as it can be told.
+fn absolute(dir: c_int, path: &Path) -> PathBuf {
+    if path.is_absolute() {
+        return path.to_path_buf();
+    }
+    let base = match dir {
+        libc::AT_FDCWD => std::env::current_dir(),
+        fd => std::fs::read_link(format!("/proc/self/fd/{fd}")),
+    };
+    base.unwrap_or_default().join(path)
+}
+
+macro_rules! opens {
+    ($($name:ident / $real:ident($($arg:ident: $ty:ty),*) path $path:expr, dir $dir:expr, flags $flags:expr;)*) => {
+        $(
+            #[doc = concat!("Hook of `", stringify!($name), "`. A variadic function takes the same")]
+            /// arguments in the same registers.
+            ///
+            /// # Safety
+            /// As the real function.
+            #[cfg_attr(not(test), unsafe(no_mangle))]
+            pub unsafe extern "C-unwind" fn $name($($arg: $ty),*) -> c_int {
+                // SAFETY: the caller's arguments, which it vouches for.
+                let fd = unsafe { real::$real.get()($($arg),*) };
+                opened(fd, $dir, $path, $flags)
+            }
+        )*
+    };
+}
+
+const CREAT: c_int = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
+
+opens! {
+    open / OPEN(path: *const c_char, flags: c_int, mode: mode_t) path path, dir libc::AT_FDCWD, flags flags;
+    open64 / OPEN64(path: *const c_char, flags: c_int, mode: mode_t)
+        path path, dir libc::AT_FDCWD, flags flags;
+    openat / OPENAT(dir: c_int, path: *const c_char, flags: c_int, mode: mode_t)
+        path path, dir dir, flags flags;
+    openat64 / OPENAT64(dir: c_int, path: *const c_char, flags: c_int, mode: mode_t)
+        path path, dir dir, flags flags;
+    creat / CREAT(path: *const c_char, mode: mode_t) path path, dir libc::AT_FDCWD, flags CREAT;
+    creat64 / CREAT64(path: *const c_char, mode: mode_t) path path, dir libc::AT_FDCWD, flags CREAT;
+    __open_2 / OPEN_2(path: *const c_char, flags: c_int) path path, dir libc::AT_FDCWD, flags flags;
+    __open64_2 / OPEN64_2(path: *const c_char, flags: c_int) path path, dir libc::AT_FDCWD, flags flags;
+    __openat_2 / OPENAT_2(dir: c_int, path: *const c_char, flags: c_int) path path, dir dir, flags flags;
+    __openat64_2 / OPENAT64_2(dir: c_int, path: *const c_char, flags: c_int) path path, dir dir, flags flags;
+}

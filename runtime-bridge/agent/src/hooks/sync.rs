@@ -1,0 +1,89 @@
+//! Calls that ask for durability.
+
+use super::log_of;
+use crate::call;
+use crate::errno::{self, Kept};
+use crate::guard;
+use crate::real;
+use crate::table;
+use durac_bpf::abi::Hook;
+use libc::{c_int, c_uint, loff_t};
+
+unsafe extern "C-unwind" {
+    fn pthread_testcancel();
+}
+
+#[inline(always)]
+fn sync(fd: c_int, hook: Hook, real: impl FnOnce() -> c_int) -> c_int {
+    if table::is_other(fd) && table::dirty() == 0 { real() } else { sync_log(fd, hook, real) }
+}
+
+#[inline(never)]
+fn sync_log(fd: c_int, hook: Hook, real: impl FnOnce() -> c_int) -> c_int {
+    let Some(log) = log_of(fd) else { return super::paths::drained(real) };
+    // The real function is a point where a thread can be cancelled. No lock is held here yet.
+    // SAFETY: no preconditions.
+    unsafe { pthread_testcancel() };
+    let kept = Kept::now();
+    match guard::run(|| call::sync(log.registry, log.policy, log.slot, fd, hook)) {
+        Some(Ok(())) => 0,
+        Some(Err(errno)) => kept.fail(errno),
+        None => {
+            drop(kept);
+            real()
+        }
+    }
+}
+
+/// Hook of `fsync`.
+///
+/// # Safety
+/// As the real function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C-unwind" fn fsync(fd: c_int) -> c_int {
+    // SAFETY: the caller's argument.
+    sync(fd, Hook::Fsync, || unsafe { real::FSYNC.get()(fd) })
+}
+
+/// Hook of `fdatasync`.
+///
+/// # Safety
+/// As the real function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C-unwind" fn fdatasync(fd: c_int) -> c_int {
+    // SAFETY: the caller's argument.
+    sync(fd, Hook::Fdatasync, || unsafe { real::FDATASYNC.get()(fd) })
+}
+
+/// Hook of `sync_file_range`. It makes nothing durable, but it can take away the error that the
+/// next sync would have got.
+///
+/// # Safety
+/// As the real function.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+pub unsafe extern "C-unwind" fn sync_file_range(
+    fd: c_int,
+    at: loff_t,
+    n: loff_t,
+    flags: c_uint,
+) -> c_int {
+    // SAFETY: the caller's arguments.
+    let result = unsafe { real::SYNC_FILE_RANGE.get()(fd, at, n, flags) };
+    if result != 0 && !table::is_other(fd) {
+        let kept = Kept::now();
+        let errno = errno::get();
+        if matches!(errno, libc::EIO | libc::ENOSPC | libc::EDQUOT)
+            && let Some(log) = log_of(fd)
+        {
+            guard::run(|| {
+                let mut core = log.slot.lock();
+                core.engine.fail(errno);
+                log.slot.report_failure(&core);
+                log.slot.publish(&mut core);
+                drop(log.slot.wake_waiters(core));
+            });
+        }
+        drop(kept);
+    }
+    result
+}

@@ -1,0 +1,95 @@
+//! From instructions to machine code, by rbpf's JIT compiler.
+//!
+//! The verifier has proved the program safe for a machine that does what the instruction set
+//! says, and has refused the few instructions for which rbpf 0.4.1 does something else.
+
+use durac_bpf::Insn;
+use durac_bpf::abi::Helper;
+use std::panic::AssertUnwindSafe;
+
+/// Machine code: `fn(_, _, context, length, _, _) -> r0`, in the C calling convention.
+pub type Code = unsafe extern "C" fn(usize, usize, *mut u8, usize, usize, usize) -> u64;
+
+/// A helper as machine code calls it.
+pub type HelperCode = unsafe extern "C" fn(u64, u64, u64, u64, u64) -> u64;
+
+/// The most that rbpf emits for a slot is below this many bytes.
+const BYTES_PER_SLOT: usize = 96;
+/// Prologue and epilogue, rounded up: rbpf insists on a page.
+const BYTES_BESIDES: usize = 4096;
+
+/// Compiles `insns`, in which every `lddw` of a map holds its address already.
+///
+/// # Errors
+/// Why it cannot be run, in words.
+pub fn compile(insns: &[Insn], helpers: &[(Helper, HelperCode)]) -> Result<Code, String> {
+    let bytes: Vec<u8> = insns.iter().flat_map(|i| i.to_bytes()).collect();
+    let size = (insns.len() * BYTES_PER_SLOT + BYTES_BESIDES).next_multiple_of(4096);
+    let memory = Memory::new(size)?;
+    // The compiler asserts where it could return an error.
+    let compiled = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the mapping has `size` bytes, is writable, and nothing else refers to it.
+        let target = unsafe { std::slice::from_raw_parts_mut(memory.address, size) };
+        let mut vm = rbpf::EbpfVmRaw::new(Some(&bytes)).map_err(in_words)?;
+        for &(helper, code) in helpers {
+            // SAFETY: both are pointers to functions. rbpf only copies the address into machine
+            // code, which calls it in the C convention that it really has.
+            let code = unsafe {
+                std::mem::transmute::<HelperCode, fn(u64, u64, u64, u64, u64) -> u64>(code)
+            };
+            vm.register_helper(helper.number() as u32, code).map_err(in_words)?;
+        }
+        vm.set_jit_exec_memory(target).map_err(in_words)?;
+        vm.jit_compile().map_err(in_words)
+    }));
+    match compiled {
+        Ok(result) => result?,
+        Err(_) => return Err("the JIT compiler gave up".into()),
+    }
+    memory.into_code()
+}
+
+/// rbpf's error does not print itself without its standard library.
+fn in_words(error: rbpf::lib::Error) -> String {
+    format!("{error:?}")
+}
+
+/// Memory that is written first and run later, never both.
+struct Memory {
+    address: *mut u8,
+    size: usize,
+}
+
+impl Memory {
+    fn new(size: usize) -> Result<Self, String> {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: a new mapping; the kernel chooses the address.
+        let address = unsafe { libc::mmap(std::ptr::null_mut(), size, access, flags, -1, 0) };
+        if address == libc::MAP_FAILED {
+            return Err(format!("no memory for code: {}", std::io::Error::last_os_error()));
+        }
+        Ok(Self { address: address.cast(), size })
+    }
+
+    /// Makes it executable, for the rest of the process' life.
+    fn into_code(self) -> Result<Code, String> {
+        let access = libc::PROT_READ | libc::PROT_EXEC;
+        // SAFETY: the mapping is ours and nobody writes to it any more.
+        if unsafe { libc::mprotect(self.address.cast(), self.size, access) } != 0 {
+            let error = std::io::Error::last_os_error();
+            return Err(format!("code cannot be made executable: {error}"));
+        }
+        let address = self.address;
+        std::mem::forget(self);
+        // SAFETY: rbpf put a function there that follows the C calling convention.
+        Ok(unsafe { std::mem::transmute::<*mut u8, Code>(address) })
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and its address was given to nobody.
+        unsafe { libc::munmap(self.address.cast(), self.size) };
+    }
+}

@@ -1,0 +1,71 @@
+//! The agent: a library that is preloaded into an unmodified application and runs a durability
+//! policy on its log files.
+//!
+//! It stands between the application and the C library ([`hooks`]), knows which descriptors are
+//! logs ([`table`]), runs the policy's machine code when one is synced or written ([`call`]), and
+//! syncs in the background ([`syncer`]) as the rules of `durac-engine` say ([`log`]).
+//!
+//! Architecture invariants: it links no compiler. Whatever goes wrong in it, the application is as
+//! durable as without it. Its environment is described in `durac_bpf::abi`.
+
+#![warn(missing_docs)]
+
+mod call;
+mod children;
+mod clock;
+mod errno;
+mod glob;
+mod guard;
+mod helpers;
+pub mod hooks;
+mod jit;
+mod load;
+mod log;
+mod maps;
+mod note;
+mod order;
+mod policy;
+mod real;
+mod registry;
+mod syncer;
+mod table;
+
+use durac_bpf::abi::ENV_OBJECT;
+use std::path::Path;
+
+/// The dynamic linker calls it when the library is loaded.
+#[cfg(not(test))]
+#[used]
+#[unsafe(link_section = ".init_array")]
+static INIT: extern "C" fn() = init;
+
+/// `exit` calls it after the functions that the application registered.
+#[cfg(not(test))]
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static FINI: extern "C" fn() = fini;
+
+#[cfg_attr(test, expect(dead_code, reason = "tests link no hooks"))]
+extern "C" fn init() {
+    guard::run(start);
+}
+
+#[cfg_attr(test, expect(dead_code, reason = "tests link no hooks"))]
+extern "C" fn fini() {
+    hooks::leave();
+}
+
+fn start() {
+    real::find_all();
+    let Some(path) = std::env::var_os(ENV_OBJECT).filter(|p| !p.is_empty()) else { return };
+    // A panic is caught where it could do harm; its text would only confuse.
+    std::panic::set_hook(Box::new(|_| ()));
+    let loaded = load::load(Path::new(&path)).and_then(|policy| {
+        table::empty_in_children().map_err(|e| format!("no memory that forks empty: {e}"))?;
+        Ok(policy)
+    });
+    match loaded {
+        Ok(policy) => note::info(&policy::set(policy).describe()),
+        Err(reason) => note::error(&format!("{reason}; the application runs without a policy")),
+    }
+}

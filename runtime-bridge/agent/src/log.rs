@@ -1,0 +1,320 @@
+//! One log: the engine's state under a lock, and the threads that wait on it.
+//!
+//! The engine decides, this module carries out: real syncs on real descriptors, parking and
+//! waking. The lock is held for nanoseconds; never across a system call that can sleep.
+
+use crate::clock;
+use crate::errno;
+use crate::real;
+use crate::table;
+use durac_engine::status::{LogNumbers, StatusPage};
+use durac_engine::{Errno, Log, Rules, Step, Time};
+use libc::c_int;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// A place for a log. It lives for ever and serves one file after the other, so that a thread
+/// that comes late with a stale descriptor still finds memory.
+pub struct Slot {
+    /// Its number: key of the state map and of the status page.
+    pub index: usize,
+    /// Bytes written to the file, counted after each write.
+    pub written: AtomicU64,
+    /// The error that stopped the log, or 0: for writes, which do not take the lock.
+    pub error: AtomicI32,
+    /// Something is acknowledged and not durable.
+    dirty: AtomicBool,
+    status: &'static StatusPage,
+    core: Mutex<Core>,
+    /// The syncer waits here.
+    work: Condvar,
+    /// Calls of the application wait here.
+    done: Condvar,
+}
+
+/// What the syncer thread does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Syncer {
+    /// There is none: nothing has needed it.
+    None,
+    /// It runs, or will soon.
+    Awake,
+    /// It waits for work until this time.
+    Parked(Time),
+    /// It could not be started or has died: every sync is direct.
+    Failed,
+}
+
+/// What the lock protects.
+pub struct Core {
+    /// The rules.
+    pub engine: Log,
+    /// The syncer.
+    pub syncer: Syncer,
+    /// The agent's own descriptor of the file, safe from the application's `close`.
+    pub own_fd: Option<RawFd>,
+    /// Descriptors of the application.
+    pub fds: u32,
+    /// Calls that are inside, and the syncer: the place cannot serve another file meanwhile.
+    pub users: u32,
+    /// The last descriptor was closed: the syncer ends.
+    pub retired: bool,
+    /// Calls that wait.
+    waiters: u32,
+    waits: u64,
+    wait_ns: u64,
+    generation: u64,
+}
+
+/// The lock, held.
+pub type Held<'a> = MutexGuard<'a, Core>;
+
+impl Core {
+    /// What is acknowledged and not durable. What a closed log could not make durable is lost and
+    /// was reported; it holds up nobody any more.
+    pub fn undrained(&self) -> Option<u64> {
+        if self.retired { None } else { self.engine.undrained() }
+    }
+}
+
+impl Slot {
+    /// An empty place.
+    pub fn new(index: usize, status: &'static StatusPage) -> Self {
+        Self {
+            index,
+            written: AtomicU64::new(0),
+            error: AtomicI32::new(0),
+            dirty: AtomicBool::new(false),
+            status,
+            core: Mutex::new(Core {
+                engine: Log::default(),
+                syncer: Syncer::None,
+                own_fd: None,
+                fds: 0,
+                users: 0,
+                retired: true,
+                waiters: 0,
+                waits: 0,
+                wait_ns: 0,
+                generation: 0,
+            }),
+            work: Condvar::new(),
+            done: Condvar::new(),
+        }
+    }
+
+    /// Takes the lock.
+    pub fn lock(&self) -> Held<'_> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the place a log that was just opened.
+    pub fn reuse(&self, core: &mut Core, rules: Rules, own_fd: Option<RawFd>, path: &str) {
+        core.engine = Log::new(rules);
+        core.syncer = if own_fd.is_some() { Syncer::None } else { Syncer::Failed };
+        core.own_fd = own_fd;
+        core.fds = 0;
+        core.retired = false;
+        core.waits = 0;
+        core.wait_ns = 0;
+        core.generation += 1;
+        self.written.store(0, Ordering::Relaxed);
+        self.error.store(0, Ordering::Relaxed);
+        self.status.publish_path(self.index, path);
+        self.publish(core);
+    }
+
+    /// The engine's state has changed: tells the status page, the writers and the other files.
+    pub fn publish(&self, core: &mut Core) {
+        if let Some(errno) = core.engine.error() {
+            self.error.store(errno, Ordering::Release);
+        }
+        let dirty = core.undrained().is_some();
+        if self.dirty.swap(dirty, Ordering::AcqRel) != dirty {
+            table::count_dirty(dirty);
+        }
+        self.status.publish_log(
+            self.index,
+            LogNumbers {
+                waits: core.waits,
+                wait_ns: core.wait_ns,
+                descriptors: core.fds.into(),
+                generation: core.generation,
+                ..LogNumbers::of(&core.engine)
+            },
+        );
+    }
+
+    /// Tells the other logs of a failure, if the policy stops them too.
+    pub fn report_failure(&self, core: &Core) {
+        if let (Some(errno), Some(registry)) = (core.engine.error(), table::registry()) {
+            registry.failed(errno);
+        }
+    }
+
+    /// Whether something is acknowledged and not durable.
+    #[inline]
+    pub fn is_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Acquire)
+    }
+
+    /// Brings the count of written bytes to the engine.
+    pub fn count_written(&self, core: &mut Core) {
+        core.engine.wrote(self.written.load(Ordering::Acquire));
+    }
+
+    /// Wakes the syncer, or starts it, if the engine has work that it does not know of.
+    pub fn poke(&'static self, core: &mut Core, now: Time) {
+        let wake_at = match core.engine.next(now) {
+            Step::Start => now,
+            Step::At(time) => time,
+            Step::Idle => return,
+        };
+        match core.syncer {
+            Syncer::None => crate::syncer::start(self, core),
+            Syncer::Parked(until) if wake_at < until => {
+                core.syncer = Syncer::Awake;
+                self.work.notify_one();
+            }
+            Syncer::Parked(_) | Syncer::Awake | Syncer::Failed => {}
+        }
+    }
+
+    /// The syncer sleeps until `until` or until somebody pokes it.
+    pub fn park<'a>(&self, mut core: Held<'a>, now: Time, until: Time) -> Held<'a> {
+        core.syncer = Syncer::Parked(until);
+        let mut core = if until == Time::MAX {
+            self.work.wait(core).unwrap_or_else(PoisonError::into_inner)
+        } else {
+            let time = std::time::Duration::from_nanos(until.saturating_sub(now));
+            self.work.wait_timeout(core, time).unwrap_or_else(PoisonError::into_inner).0
+        };
+        core.syncer = Syncer::Awake;
+        core
+    }
+
+    /// Lets the syncer see that it is to end.
+    pub fn dismiss(&self) {
+        self.work.notify_all();
+    }
+
+    /// Wakes the calls that wait, if there are some. The lock is let go for it: whoever wakes up
+    /// takes it first of all.
+    pub fn wake_waiters<'a>(&'a self, core: Held<'a>) -> Held<'a> {
+        if core.waiters == 0 {
+            return core;
+        }
+        drop(core);
+        self.done.notify_all();
+        self.lock()
+    }
+
+    /// Parks the calling thread until `target` is durable or the log has failed.
+    ///
+    /// If nobody is going to sync, the thread does it itself: cheaper than waking another.
+    pub fn wait<'a>(&'static self, mut core: Held<'a>, target: u64) -> Held<'a> {
+        if core.engine.is_ready(target) {
+            return core;
+        }
+        let since = clock::now();
+        core.waits += 1;
+        while !core.engine.is_ready(target) {
+            let alone = core.engine.background().is_none() && core.syncer != Syncer::Awake;
+            if alone && !core.engine.is_promised(target) {
+                if let Some(fd) = core.own_fd {
+                    core = self.sync(core, fd, Kind::Data).0;
+                    continue;
+                }
+                // Without a descriptor of our own nothing is ever deferred, so nothing waits.
+                break;
+            }
+            core.engine.demand(target);
+            self.poke(&mut core, since);
+            core.waiters += 1;
+            core = self.done.wait(core).unwrap_or_else(PoisonError::into_inner);
+            core.waiters -= 1;
+        }
+        core.wait_ns += clock::now().saturating_sub(since);
+        core
+    }
+
+    /// Syncs in the calling thread, and answers what the system call said.
+    ///
+    /// When it returns with success, the success is believed: no other sync that was out at the
+    /// same time can still turn out to have met the error that this one missed.
+    pub fn sync<'a>(
+        &'static self,
+        mut core: Held<'a>,
+        fd: RawFd,
+        kind: Kind,
+    ) -> (Held<'a>, Result<(), Errno>) {
+        let start = clock::now();
+        self.count_written(&mut core);
+        let flight = core.engine.start(false, kind == Kind::Full, start);
+        drop(core);
+        let result = real_sync(fd, flight.full);
+        let end = clock::now();
+        let mut core = self.lock();
+        match result {
+            // Nothing was synced and nothing lost. Our own descriptor can only be gone for good.
+            Err(libc::EINTR) => core.engine.abandon(flight.id, end),
+            Err(libc::EBADF) if core.own_fd != Some(fd) => core.engine.abandon(flight.id, end),
+            _ => core.engine.finish(flight.id, end, result),
+        }
+        self.report_failure(&core);
+        self.publish(&mut core);
+        let mut core = self.wake_waiters(core);
+        if result.is_ok() {
+            while !core.engine.is_ready(flight.covers) {
+                core.waiters += 1;
+                core = self.done.wait(core).unwrap_or_else(PoisonError::into_inner);
+                core.waiters -= 1;
+            }
+        }
+        self.poke(&mut core, end);
+        let result = match core.engine.error() {
+            Some(errno) => Err(errno),
+            None => result,
+        };
+        (core, result)
+    }
+
+    /// Makes everything acknowledged durable.
+    pub fn drain<'a>(&'static self, mut core: Held<'a>) -> (Held<'a>, Result<(), Errno>) {
+        while let Some(target) = core.undrained() {
+            if let Some(errno) = core.engine.error() {
+                return (core, Err(errno));
+            }
+            if core.engine.is_promised(target) {
+                core = self.wait(core, target);
+                continue;
+            }
+            // Directly, not by the syncer: that would cost two wake-ups.
+            let Some(fd) = core.own_fd else { return (core, Err(libc::EIO)) };
+            let result;
+            (core, result) = self.sync(core, fd, Kind::Data);
+            if let Err(errno) = result {
+                return (core, Err(errno));
+            }
+        }
+        (core, Ok(()))
+    }
+}
+
+/// How much a sync call asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `fdatasync`.
+    Data,
+    /// `fsync`.
+    Full,
+}
+
+/// The next library's `fdatasync`, or `fsync` if `full`.
+pub fn real_sync(fd: RawFd, full: bool) -> Result<(), Errno> {
+    let function = if full { real::FSYNC.get() } else { real::FDATASYNC.get() };
+    // SAFETY: any number may be passed as descriptor.
+    let result: c_int = unsafe { function(fd) };
+    if result == 0 { Ok(()) } else { Err(errno::get().max(1)) }
+}

@@ -1,0 +1,19 @@
+//! Lines for the administrator, on stderr. Never on stdout: that is the application's product.
+
+use crate::real;
+use durac_bpf::abi::ENV_LOG;
+
+/// Prints a line if the environment does not ask for silence.
+pub fn info(text: &str) {
+    if std::env::var_os(ENV_LOG).is_none_or(|v| v != "quiet") {
+        error(text);
+    }
+}
+
+/// Prints a line whatever the environment says.
+pub fn error(text: &str) {
+    let line = format!("durac: {text}\n");
+    // SAFETY: the pointer and length are the line's. One call, so that lines of several processes
+    // do not mix; there is nobody to tell if it fails.
+    unsafe { real::WRITE.get()(libc::STDERR_FILENO, line.as_ptr().cast(), line.len()) };
+}

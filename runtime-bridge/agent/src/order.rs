@@ -1,0 +1,37 @@
+//! Order across files.
+//!
+//! What survives a power loss must be a prefix of what the application did. A sync, rename or
+//! removal of another file may be what makes the application forget the log's older copy: Redis
+//! syncs the manifest that names the next log before it syncs the end of the last one. So whatever
+//! the logs have deferred is made durable before.
+
+use crate::log::Slot;
+use crate::table;
+use durac_engine::Errno;
+
+/// Makes durable what the logs other than `except` have deferred. One load if none has.
+#[inline]
+pub fn drain_others(except: Option<&Slot>) -> Result<(), Errno> {
+    let own = except.is_some_and(Slot::is_dirty);
+    if table::dirty() <= u64::from(own) { Ok(()) } else { drain_dirty(except) }
+}
+
+fn drain_dirty(except: Option<&Slot>) -> Result<(), Errno> {
+    let Some(registry) = table::registry() else { return Ok(()) };
+    let mut result = Ok(());
+    for slot in registry.slots() {
+        if except.is_some_and(|e| std::ptr::eq(e, slot)) {
+            continue;
+        }
+        let mut core = slot.lock();
+        if core.undrained().is_none() {
+            continue;
+        }
+        core.users += 1;
+        let (mut core, drained) = slot.drain(core);
+        core.users -= 1;
+        drop(core);
+        result = result.and(drained);
+    }
+    result
+}

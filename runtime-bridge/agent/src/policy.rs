@@ -1,0 +1,122 @@
+//! The loaded policy: machine code, maps and what the object says about itself.
+
+use crate::glob;
+use crate::jit::Code;
+use crate::maps::MapArea;
+use durac_bpf::abi::{Context, Hook, Reading, Verdict};
+use durac_bpf::object::{Meta, OnError};
+use durac_engine::Rules;
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// A compiled hook.
+pub struct Program {
+    /// Its machine code.
+    pub code: Code,
+}
+
+impl Program {
+    /// Runs it.
+    ///
+    /// # Safety
+    /// `context` points to a context that lives until the return, and the helpers find the current
+    /// call of this thread.
+    pub unsafe fn run(&self, context: *mut Context) -> Verdict {
+        // SAFETY: the verifier has proved that the program stays inside its context, stack and
+        // maps; the caller vouches for the context.
+        let r0 = unsafe { (self.code)(0, 0, context.cast(), size_of::<Context>(), 0, 0) };
+        Verdict::decode(r0)
+    }
+}
+
+/// The policy of this process.
+pub struct Policy {
+    /// What the object's note says.
+    pub meta: Meta,
+    /// The parameters, if it has some.
+    pub params: Option<&'static MapArea>,
+    /// The state of the logs, if it has some.
+    pub state: Option<&'static MapArea>,
+    /// What the engine has to know.
+    pub rules: Rules,
+    /// Readings that programs load, by number.
+    reads: u32,
+    programs: [Option<Program>; 3],
+}
+
+static POLICY: OnceLock<Policy> = OnceLock::new();
+
+/// The policy; none while the application runs without hooks.
+pub fn get() -> Option<&'static Policy> {
+    POLICY.get()
+}
+
+/// Sets the policy, once, and answers it.
+pub fn set(policy: Policy) -> &'static Policy {
+    POLICY.get_or_init(|| policy)
+}
+
+impl Policy {
+    /// A policy without programs.
+    #[must_use]
+    pub fn new(meta: Meta) -> Self {
+        let reads = meta.reads.iter().fold(0, |set, &reading| set | bit(reading));
+        let rules = Rules {
+            flush_within: meta.flush_within,
+            keeps_age: reads & bit(Reading::PendingAge) != 0,
+        };
+        Self { meta, params: None, state: None, rules, reads, programs: [const { None }; 3] }
+    }
+
+    /// Sets the program of a hook.
+    pub fn set_program(&mut self, hook: Hook, program: Program) {
+        if let Some(place) = self.programs.get_mut(hook as usize) {
+            *place = Some(program);
+        }
+    }
+
+    /// The program of a hook.
+    #[inline]
+    #[must_use]
+    pub fn program(&self, hook: Hook) -> Option<&Program> {
+        self.programs.get(hook as usize)?.as_ref()
+    }
+
+    /// Whether programs load `reading`.
+    #[inline]
+    #[must_use]
+    pub fn reads(&self, reading: Reading) -> bool {
+        self.reads & bit(reading) != 0
+    }
+
+    /// Whether a file that is opened for writing by this name is a log.
+    #[must_use]
+    pub fn covers(&self, path: &Path) -> bool {
+        let any = |globs: &[String]| globs.iter().any(|glob| glob::matches(glob, path));
+        any(&self.meta.files) && !any(&self.meta.except)
+    }
+
+    /// Whether a failed sync stops every log.
+    #[must_use]
+    pub fn stops_all(&self) -> bool {
+        self.meta.on_error == OnError::Stop
+    }
+
+    /// One line that says what runs.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let hooks = Hook::ALL.into_iter().filter(|&h| self.program(h).is_some());
+        let hooks: Vec<&str> = hooks.map(Hook::name).collect();
+        format!(
+            "policy `{}` for target `{}`: files {}, hooks {}",
+            self.meta.policy,
+            self.meta.target,
+            self.meta.files.join(" "),
+            hooks.join(" "),
+        )
+    }
+}
+
+fn bit(reading: Reading) -> u32 {
+    1 << (reading.offset() / 8)
+}

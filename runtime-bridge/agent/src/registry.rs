@@ -1,0 +1,322 @@
+//! The logs of this process: which file has which place, from its first descriptor to its last.
+
+use crate::children::Children;
+use crate::clock;
+use crate::errno;
+use crate::log::{Slot, Syncer};
+use crate::note;
+use crate::policy::Policy;
+use crate::real;
+use crate::table::{self, Entry};
+use durac_bpf::abi::{ENV_STATUS, MAX_LOGS};
+use durac_engine::Errno;
+use durac_engine::status::{self, Head, ParamStatus, StatusPage};
+use libc::{c_int, pid_t};
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Highest number that the agent's own descriptors start from: above what an application opens
+/// first, so that the numbers it gets are those it would get without us.
+const OWN_FD_FROM: u64 = 4000;
+
+/// Device and inode of a file.
+pub type FileId = (u64, u64);
+
+/// Everything this process knows about its logs. It lives for ever.
+pub struct Registry {
+    /// The process that made it. A child that shares our memory (vfork) is another.
+    pid: pid_t,
+    /// The status page.
+    pub page: &'static StatusPage,
+    /// The forked children.
+    pub children: Children,
+    slots: [AtomicPtr<Slot>; MAX_LOGS as usize],
+    /// The open logs.
+    files: Mutex<Vec<(FileId, usize)>>,
+    /// The error that stopped every log, or 0.
+    stopped: AtomicI32,
+    stops_all: bool,
+    /// The process ends: nothing is deferred any more.
+    closing: AtomicBool,
+    status_file: Option<(PathBuf, FileId)>,
+}
+
+/// This process' registry, made when it opens its first log.
+fn get_or_make(policy: &'static Policy) -> Option<&'static Registry> {
+    if let Some(registry) = table::registry() {
+        return Some(registry);
+    }
+    let path = std::env::var_os(ENV_STATUS).filter(|p| !p.is_empty()).map(PathBuf::from);
+    let created = status::create(path.as_deref()).or_else(|error| {
+        let path = path.as_deref().unwrap_or(Path::new(""));
+        note::error(&format!("no status file {}: {error}", path.display()));
+        status::create(None)
+    });
+    let created = created.ok()?;
+    // SAFETY: no preconditions.
+    let pid = unsafe { libc::getpid() };
+    let registry = Box::leak(Box::new(Registry {
+        pid,
+        page: created.page,
+        children: Children::default(),
+        slots: [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_LOGS as usize],
+        files: Mutex::new(Vec::new()),
+        stopped: AtomicI32::new(0),
+        stops_all: policy.stops_all(),
+        closing: AtomicBool::new(false),
+        status_file: path.filter(|_| created.id != (0, 0)).map(|p| (p, created.id)),
+    }));
+    let registry = table::set_registry(registry);
+    for (index, param) in policy.meta.params.iter().enumerate() {
+        let param = ParamStatus {
+            name: param.name.clone(),
+            unit: param.unit.clone(),
+            value: param.default,
+            min: param.min,
+            max: param.max,
+        };
+        registry.page.publish_param(index, &param);
+    }
+    if let Some(params) = policy.params {
+        params.follow(registry.page);
+    }
+    registry.page.publish_head(&Head {
+        pid: pid as u32,
+        since: clock::now(),
+        policy: &policy.meta.policy,
+        target: &policy.meta.target,
+    });
+    Some(registry)
+}
+
+/// A descriptor was opened for writing: makes it a log if its name or its file says so.
+pub fn opened(policy: &'static Policy, fd: c_int, id: FileId, path: &Path, truncated: bool) {
+    let known = table::registry().is_some_and(|r| r.files().iter().any(|f| f.0 == id));
+    if !known && !policy.covers(path) || !table::fits(fd) {
+        return;
+    }
+    let Some(registry) = get_or_make(policy) else { return };
+    let mut files = registry.files();
+    let index = match files.iter().find(|f| f.0 == id) {
+        Some(&(_, index)) => index,
+        None => {
+            let Some(index) = registry.free_slot() else {
+                note::error(&format!("{}: too many logs, this one has no policy", path.display()));
+                return;
+            };
+            if let Some(state) = policy.state {
+                state.reset(index);
+            }
+            if let Some(slot) = registry.slot(index) {
+                let own_fd = duplicate(fd);
+                let path = path.to_string_lossy();
+                slot.reuse(&mut slot.lock(), policy.rules, own_fd, &path);
+            }
+            files.push((id, index));
+            index
+        }
+    };
+    let Some(slot) = registry.slot(index) else { return };
+    let mut core = slot.lock();
+    core.fds += 1;
+    if truncated {
+        slot.written.fetch_add(1, Ordering::Release);
+    }
+    slot.publish(&mut core);
+    table::set(fd, Entry::Log(index));
+}
+
+impl Registry {
+    fn files(&self) -> MutexGuard<'_, Vec<(FileId, usize)>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the calling process made it; a vfork child did not, and must leave it alone.
+    pub fn is_ours(&self) -> bool {
+        // SAFETY: no preconditions.
+        self.pid == unsafe { libc::getpid() }
+    }
+
+    /// The place of a log.
+    #[inline]
+    pub fn slot(&self, index: usize) -> Option<&'static Slot> {
+        let slot = self.slots.get(index)?.load(Ordering::Acquire);
+        // SAFETY: only `free_slot` stores it, from a reference that lives for ever.
+        unsafe { slot.as_ref() }
+    }
+
+    /// Every place that was ever used.
+    pub fn slots(&self) -> impl Iterator<Item = &'static Slot> + '_ {
+        (0..self.slots.len()).map_while(|index| self.slot(index))
+    }
+
+    /// A place that serves no file. The caller holds the lock of the files.
+    fn free_slot(&self) -> Option<usize> {
+        for (index, place) in self.slots.iter().enumerate() {
+            match self.slot(index) {
+                Some(slot) => {
+                    let core = slot.lock();
+                    if core.retired && core.users == 0 {
+                        return Some(index);
+                    }
+                }
+                None => {
+                    let slot = Box::leak(Box::new(Slot::new(index, self.page)));
+                    place.store(slot, Ordering::Release);
+                    return Some(index);
+                }
+            }
+        }
+        None
+    }
+
+    /// `new` is a copy of the log's descriptor.
+    pub fn duplicated(&self, index: usize, new: c_int) {
+        let Some(slot) = self.slot(index) else { return };
+        if table::fits(new) {
+            let mut core = slot.lock();
+            core.fds += 1;
+            slot.publish(&mut core);
+            drop(core);
+            table::set(new, Entry::Log(index));
+        }
+    }
+
+    /// A descriptor of the log is about to be closed, or was: its entry is gone from the table.
+    /// With the last one, everything acknowledged is made durable.
+    ///
+    /// # Errors
+    /// The error of that sync, or the one that had stopped the log with something unsynced.
+    pub fn closed(&self, index: usize) -> Result<(), Errno> {
+        let Some(slot) = self.slot(index) else { return Ok(()) };
+        let mut core = slot.lock();
+        core.fds = core.fds.saturating_sub(1);
+        let mut result = Ok(());
+        if core.fds == 0 {
+            core.users += 1;
+            (core, result) = slot.drain(core);
+            core.users -= 1;
+        }
+        slot.publish(&mut core);
+        if core.fds > 0 {
+            return result;
+        }
+        drop(core);
+        self.retire(slot);
+        result
+    }
+
+    /// Frees the place if still nobody has the file open.
+    fn retire(&self, slot: &'static Slot) {
+        let mut files = self.files();
+        let mut core = slot.lock();
+        if core.fds > 0 || core.retired {
+            return;
+        }
+        files.retain(|f| f.1 != slot.index);
+        core.retired = true;
+        slot.publish(&mut core);
+        if matches!(core.syncer, Syncer::None | Syncer::Failed)
+            && let Some(fd) = core.own_fd.take()
+        {
+            close_own(fd);
+        }
+        slot.dismiss();
+    }
+
+    /// The application got number `fd` from the system though it was the agent's own: somebody
+    /// closed that behind our back, and the log has lost the way to its file.
+    pub fn lost_own(&self, fd: c_int) {
+        for slot in self.slots() {
+            let mut core = slot.lock();
+            if core.own_fd == Some(fd) {
+                core.own_fd = None;
+                core.engine.fail(libc::EBADF);
+                slot.publish(&mut core);
+            }
+        }
+    }
+
+    /// A log has failed.
+    pub fn failed(&self, errno: Errno) {
+        if self.stops_all && self.stopped.swap(errno, Ordering::AcqRel) == 0 {
+            for slot in self.slots() {
+                slot.error.store(errno, Ordering::Release);
+            }
+        }
+    }
+
+    /// The error that stopped every log.
+    pub fn stopped(&self) -> Option<Errno> {
+        let errno = self.stopped.load(Ordering::Acquire);
+        (errno != 0).then_some(errno)
+    }
+
+    /// Whether the process ends.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// The process ends: makes everything acknowledged durable and removes the status file.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        if let Err(errno) = crate::order::drain_others(None) {
+            let error = std::io::Error::from_raw_os_error(errno);
+            note::error(&format!("not everything acknowledged could be synced at exit: {error}"));
+        }
+        if let Some((path, id)) = &self.status_file {
+            use std::os::unix::fs::MetadataExt;
+            if std::fs::symlink_metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == *id) {
+                // Nobody is left to tell if it cannot be removed.
+                let _ = std::fs::remove_file(path);
+            }
+        }
+    }
+}
+
+/// The log whose file is at `path`.
+pub fn slot_at(path: *const libc::c_char) -> Option<&'static Slot> {
+    let registry = table::registry()?;
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: the system has just read `path`, and `stat` has room for the answer.
+    if unsafe { libc::stat(path, stat.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: stat succeeded and filled it.
+    let stat = unsafe { stat.assume_init() };
+    let files = registry.files();
+    let &(_, index) = files.iter().find(|f| f.0 == (stat.st_dev, stat.st_ino))?;
+    registry.slot(index)
+}
+
+/// A descriptor of the same open file, for the syncer.
+fn duplicate(fd: RawFd) -> Option<RawFd> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` has room for the answer.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    let from = (limit.rlim_cur / 4 * 3).min(OWN_FD_FROM) as usize;
+    let copy = |from: usize| {
+        // SAFETY: any descriptor and number may be passed.
+        unsafe { real::FCNTL.get()(fd, libc::F_DUPFD_CLOEXEC, from) }
+    };
+    let own = match copy(from) {
+        -1 => copy(3),
+        own => own,
+    };
+    if own < 0 {
+        let error = std::io::Error::from_raw_os_error(errno::get());
+        note::error(&format!("no descriptor for background syncs: {error}"));
+        return None;
+    }
+    table::set(own, Entry::Own);
+    Some(own)
+}
+
+/// Closes one of the agent's own descriptors.
+pub fn close_own(fd: RawFd) {
+    table::set(fd, Entry::Other);
+    // SAFETY: the descriptor is ours.
+    unsafe { real::CLOSE.get()(fd) };
+}

@@ -1,0 +1,134 @@
+//! Which descriptor is which log: the one load that every hooked call makes.
+//!
+//! The table and the pointer to everything else of this process stand in one piece of memory that
+//! the kernel empties in a forked child. The child then sees no logs and no registry: it cannot
+//! touch a lock that a thread of the parent held, nor wait for a thread it does not have.
+
+use crate::registry::Registry;
+use std::io;
+use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU64, Ordering};
+
+/// Descriptors below it can be logs.
+pub const FDS: usize = 65536;
+
+/// What a descriptor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Nothing of ours.
+    Other,
+    /// The log at this index of the registry.
+    Log(usize),
+    /// The agent's own: the application must not close it.
+    Own,
+}
+
+const OTHER: u16 = 0;
+const OWN: u16 = u16::MAX;
+
+#[repr(C, align(4096))]
+struct Shared {
+    fds: [AtomicU16; FDS],
+    registry: AtomicPtr<Registry>,
+    /// Logs with calls that are acknowledged and not durable.
+    dirty: AtomicU64,
+}
+
+static SHARED: Shared = Shared {
+    fds: [const { AtomicU16::new(OTHER) }; FDS],
+    registry: AtomicPtr::new(std::ptr::null_mut()),
+    dirty: AtomicU64::new(0),
+};
+
+/// Asks the kernel to empty the table in forked children.
+///
+/// # Errors
+/// What the kernel said; nothing may be entered then.
+pub fn empty_in_children() -> io::Result<()> {
+    let address = (&raw const SHARED).cast_mut().cast();
+    // SAFETY: the range is exactly the static, which is aligned to pages and, being all zero,
+    // stands in anonymous memory. The advice changes nothing in this process.
+    let result = unsafe { libc::madvise(address, size_of::<Shared>(), libc::MADV_WIPEONFORK) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether `fd` is nothing of ours: true for nearly every call.
+#[inline(always)]
+#[must_use]
+pub fn is_other(fd: libc::c_int) -> bool {
+    SHARED.fds.get(fd as usize).is_none_or(|e| e.load(Ordering::Relaxed) == OTHER)
+}
+
+fn decode(raw: u16) -> Entry {
+    match raw {
+        OTHER => Entry::Other,
+        OWN => Entry::Own,
+        n => Entry::Log(usize::from(n) - 1),
+    }
+}
+
+/// What `fd` is.
+#[inline]
+#[must_use]
+pub fn get(fd: libc::c_int) -> Entry {
+    SHARED.fds.get(fd as usize).map_or(Entry::Other, |e| decode(e.load(Ordering::Acquire)))
+}
+
+/// Changes what `fd` is and answers what it was. A descriptor beyond the table stays
+/// [`Entry::Other`].
+pub fn set(fd: libc::c_int, entry: Entry) -> Entry {
+    let raw = match entry {
+        Entry::Other => OTHER,
+        Entry::Own => OWN,
+        Entry::Log(index) => u16::try_from(index + 1).unwrap_or(OTHER),
+    };
+    SHARED.fds.get(fd as usize).map_or(Entry::Other, |e| decode(e.swap(raw, Ordering::AcqRel)))
+}
+
+/// Whether `fd` can be a log.
+#[must_use]
+pub fn fits(fd: libc::c_int) -> bool {
+    usize::try_from(fd).is_ok_and(|fd| fd < FDS)
+}
+
+/// The descriptors of `first..=last` that are something of ours.
+pub fn ours(first: u32, last: u32) -> Vec<libc::c_int> {
+    let last = last.min(FDS as u32 - 1);
+    (first..=last).map(|fd| fd as libc::c_int).filter(|&fd| !is_other(fd)).collect()
+}
+
+/// This process' registry; none before the first log and in a forked child.
+#[inline]
+#[must_use]
+pub fn registry() -> Option<&'static Registry> {
+    let registry = SHARED.registry.load(Ordering::Acquire);
+    // SAFETY: only `set_registry` stores it, from a reference that lives for ever.
+    unsafe { registry.as_ref() }
+}
+
+/// Makes `registry` this process' own unless there is one; answers the one that stands.
+pub fn set_registry(registry: &'static Registry) -> &'static Registry {
+    let new = std::ptr::from_ref(registry).cast_mut();
+    let none = std::ptr::null_mut();
+    let won = SHARED.registry.compare_exchange(none, new, Ordering::AcqRel, Ordering::Acquire);
+    match won {
+        Ok(_) => registry,
+        // SAFETY: as in `registry`; it is not null, or the exchange had succeeded.
+        Err(other) => unsafe { &*other },
+    }
+}
+
+/// How many logs have calls that are acknowledged and not durable.
+#[inline(always)]
+#[must_use]
+pub fn dirty() -> u64 {
+    SHARED.dirty.load(Ordering::Acquire)
+}
+
+/// A log became dirty, or clean.
+pub fn count_dirty(dirty: bool) {
+    if dirty {
+        SHARED.dirty.fetch_add(1, Ordering::AcqRel);
+    } else {
+        SHARED.dirty.fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,473 @@
+//! The state machine of one log.
+
+use crate::pace::Pace;
+
+/// Nanoseconds of a monotonic clock.
+pub type Time = u64;
+
+/// An error number of the operating system, greater than 0.
+pub type Errno = i32;
+
+/// What the policy asks of every log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Rules {
+    /// `flush within`: nothing acknowledged stays unsynced longer, nanoseconds.
+    pub flush_within: Option<Time>,
+    /// Whether the policy reads `pending.age`.
+    pub keeps_age: bool,
+}
+
+impl Rules {
+    /// Whether acknowledgements need a time. A clock costs as much as the rest of a hook, so the
+    /// caller may pass 0 for `now` to [`Log::acknowledge`] when they do not.
+    #[must_use]
+    pub fn needs_time(&self) -> bool {
+        self.keeps_age || self.flush_within.is_some()
+    }
+}
+
+/// A sync call of the application, by number from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Call {
+    /// Its number: the epoch it closes.
+    pub number: u64,
+    /// Nothing was written since the previous sync call: the application does not pass a batch on,
+    /// it wants everything to be durable.
+    pub barrier: bool,
+}
+
+/// A sync that has started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flight {
+    /// Its number, rising with the time it started.
+    pub id: u64,
+    /// It covers every call up to this one.
+    pub covers: u64,
+    /// It covers this many written bytes.
+    pub bytes: u64,
+    /// It has to be `fsync`: a call it covers asked for more than `fdatasync` gives.
+    pub full: bool,
+    /// The syncer runs it, not a thread of the application.
+    pub background: bool,
+    /// When it started.
+    pub since: Time,
+}
+
+/// A flight, and whether it reported success.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Airborne {
+    flight: Flight,
+    /// Set when it came home with success: number of the first flight that started after that.
+    home: Option<u64>,
+}
+
+/// What the syncer has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// Start a background sync now.
+    Start,
+    /// Ask again at this time, or when something has happened.
+    At(Time),
+    /// Ask again when something has happened.
+    Idle,
+}
+
+/// Numbers for people; no rule reads them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Counters {
+    /// Calls acknowledged without a sync of their own.
+    pub acknowledged: u64,
+    /// Most calls that were acknowledged and not durable at once.
+    pub max_pending: u64,
+    /// Syncs that ended with success.
+    pub syncs: u64,
+    /// Syncs that failed.
+    pub errors: u64,
+}
+
+/// The sync engine of one log.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Log {
+    rules: Rules,
+    /// Sync calls begun.
+    calls: u64,
+    /// Every call up to this one is covered by a sync that succeeded.
+    durable: u64,
+    /// Highest call that was acknowledged.
+    acknowledged: u64,
+    /// Highest call whose sync was asked for.
+    requested: u64,
+    /// Somebody waits until this call is durable.
+    demanded: u64,
+    /// Highest call that was an `fsync`.
+    full_until: u64,
+    /// Bytes written.
+    written: u64,
+    /// Bytes covered by a sync that succeeded.
+    covered: u64,
+    /// Bytes that had been written when the last sync call began; none before the first.
+    marked: Option<u64>,
+    /// The error that stopped this log.
+    error: Option<Errno>,
+    /// Syncs that are not over, or over and not yet believed, in the order they started.
+    flights: Vec<Airborne>,
+    /// Number of the next flight.
+    next_flight: u64,
+    /// When the oldest call was acknowledged that is not durable.
+    oldest: Option<Time>,
+    /// When the oldest call was acknowledged that the newest flight does not cover.
+    oldest_after: Option<Time>,
+    /// Duration of the last sync.
+    last_latency: Time,
+    pace: Pace,
+    counters: Counters,
+}
+
+impl Log {
+    /// A log that was just opened.
+    #[must_use]
+    pub fn new(rules: Rules) -> Self {
+        Self { rules, ..Self::default() }
+    }
+
+    // ---- what the application does ----
+
+    /// `total` bytes have been written since the log was opened. Never goes back: a late report of
+    /// a slow thread must not hide what a faster one wrote.
+    pub fn wrote(&mut self, total: u64) {
+        self.written = self.written.max(total);
+    }
+
+    /// A sync call begins; `full` if it is `fsync`. It may already return the error that stopped
+    /// the log: ask [`Log::error`] first.
+    pub fn begin(&mut self, full: bool) -> Call {
+        self.calls += 1;
+        if full {
+            self.full_until = self.calls;
+        }
+        let barrier = self.marked.unwrap_or(0) == self.written;
+        self.marked = Some(self.written);
+        Call { number: self.calls, barrier }
+    }
+
+    /// Number that a sync call beginning now would get: what a write hook counts its waits from.
+    #[must_use]
+    pub fn upcoming(&self) -> u64 {
+        self.calls + 1
+    }
+
+    /// The highest call that has to be durable before `await` at `distance` lets `call` go on.
+    ///
+    /// `call` itself counts as pending from its acknowledgement, so at most `distance` calls are
+    /// acknowledged and not durable afterwards.
+    pub fn await_target(&mut self, call: u64, distance: u64) -> u64 {
+        self.pace.set_window(distance);
+        call.saturating_sub(distance)
+    }
+
+    /// Whether someone who waits for `target` may go on: it is durable, or never will be.
+    #[must_use]
+    pub fn is_ready(&self, target: u64) -> bool {
+        self.durable >= target || self.error.is_some()
+    }
+
+    /// Somebody parks until `target` is durable. A wait without a sync under way starts one, so
+    /// that no wait is for ever.
+    pub fn demand(&mut self, target: u64) {
+        self.demanded = self.demanded.max(target);
+    }
+
+    /// The policy asks for a background sync that covers `call`.
+    pub fn request(&mut self, call: u64, now: Time) {
+        self.requested = self.requested.max(call);
+        if call > self.promised() {
+            self.pace.requested(now);
+        }
+    }
+
+    /// Reports success of `call` to the application, unless the log has failed.
+    ///
+    /// # Errors
+    /// The error that stopped the log: nothing is acknowledged after it.
+    pub fn acknowledge(&mut self, call: u64, now: Time) -> Result<(), Errno> {
+        if let Some(errno) = self.error {
+            return Err(errno);
+        }
+        self.acknowledged = self.acknowledged.max(call);
+        self.counters.acknowledged += 1;
+        self.counters.max_pending = self.counters.max_pending.max(self.unsynced());
+        if self.rules.needs_time() && call > self.durable {
+            self.oldest.get_or_insert(now);
+            if call > self.newest_covers() {
+                self.oldest_after.get_or_insert(now);
+            }
+        }
+        Ok(())
+    }
+
+    // ---- syncs ----
+
+    /// A sync starts: it covers every call begun and every byte written before.
+    ///
+    /// `full` asks for `fsync`. The answer's [`Flight::full`] is binding: a deferred `fsync` must
+    /// not be paid with an `fdatasync`, which leaves metadata behind.
+    pub fn start(&mut self, background: bool, full: bool, now: Time) -> Flight {
+        let flight = Flight {
+            id: self.next_flight,
+            covers: self.calls,
+            bytes: self.written,
+            full: full || self.full_until > self.durable,
+            background,
+            since: now,
+        };
+        self.next_flight += 1;
+        self.flights.push(Airborne { flight, home: None });
+        self.oldest_after = None;
+        self.pace.started();
+        flight
+    }
+
+    /// A sync has ended with success or failed.
+    ///
+    /// Linux reports a failed write-back once per open file. Of two syncs that overlap, one gets
+    /// the error and the other may return 0 though its pages are lost. So a success counts only
+    /// when every sync that was still out when it came home has come home with success too.
+    pub fn finish(&mut self, id: u64, now: Time, result: Result<(), Errno>) {
+        let Some(flight) = self.flights.iter_mut().find(|a| a.flight.id == id) else {
+            return;
+        };
+        let took = now.saturating_sub(flight.flight.since);
+        let Flight { covers, background, .. } = flight.flight;
+        flight.home = Some(self.next_flight);
+        if background {
+            let parked = self.demanded > self.durable;
+            self.pace.flown(self.calls.saturating_sub(covers), parked);
+        }
+        match result {
+            Ok(()) => {
+                self.last_latency = took;
+                self.pace.measured(took);
+                self.counters.syncs += 1;
+                self.settle();
+            }
+            Err(errno) => {
+                self.flights.retain(|a| a.flight.id != id);
+                self.counters.errors += 1;
+                self.fail(errno);
+            }
+        }
+    }
+
+    /// A sync ended that neither succeeded nor failed: a signal interrupted it, or the descriptor
+    /// was gone. It proves nothing, and what it covered needs another.
+    pub fn abandon(&mut self, id: u64, now: Time) {
+        self.flights.retain(|a| a.flight.id != id);
+        if self.requested > self.promised() {
+            self.pace.requested(now);
+        }
+        // Age is kept per newest flight; without one the oldest acknowledgement stands for all.
+        if let Some(oldest) = self.oldest {
+            self.oldest_after.get_or_insert(oldest);
+        }
+        self.settle();
+    }
+
+    /// Stops the log: nothing is acknowledged after a failed sync, because Linux marks the pages
+    /// it could not write as clean and a later success says nothing about them.
+    pub fn fail(&mut self, errno: Errno) {
+        self.error.get_or_insert(errno);
+        self.flights.retain(|a| a.home.is_none());
+    }
+
+    /// Believes the successes that no flight still out can contradict.
+    fn settle(&mut self) {
+        let out = self.flights.iter().find(|a| a.home.is_none());
+        let first_out = out.map_or(u64::MAX, |a| a.flight.id);
+        let newest = self.next_flight.saturating_sub(1);
+        let (mut durable, mut covered, mut newest_home) = (self.durable, self.covered, false);
+        self.flights.retain(|a| {
+            let believed = a.home.is_some_and(|until| until <= first_out);
+            if believed {
+                durable = durable.max(a.flight.covers);
+                covered = covered.max(a.flight.bytes);
+                newest_home |= a.flight.id == newest;
+            }
+            !believed
+        });
+        if self.error.is_some() {
+            return;
+        }
+        self.durable = durable;
+        self.covered = covered;
+        if self.durable >= self.acknowledged {
+            self.oldest = None;
+            self.oldest_after = None;
+        } else if newest_home {
+            self.oldest = self.oldest_after;
+        }
+    }
+
+    // ---- what the syncer asks ----
+
+    /// What to do about background syncs. Ask again after every change.
+    #[must_use]
+    pub fn next(&self, now: Time) -> Step {
+        // One background sync at a time: a second would only wait in the journal.
+        if self.error.is_some() || self.background().is_some() {
+            return Step::Idle;
+        }
+        let promised = self.promised();
+        if self.demanded > promised {
+            return Step::Start;
+        }
+        let mut at = Time::MAX;
+        if self.requested > promised {
+            match self.pace.start_at(self.calls.saturating_sub(promised), now) {
+                Some(time) => at = time,
+                None => return Step::Start,
+            }
+        }
+        if let Some(due) = self.due() {
+            at = at.min(due);
+        }
+        match at {
+            Time::MAX => Step::Idle,
+            at if at <= now => Step::Start,
+            at => Step::At(at),
+        }
+    }
+
+    /// When a sync has to start so that `flush within` is kept: early enough for twice its usual
+    /// duration, but never before half the time is over.
+    fn due(&self) -> Option<Time> {
+        let within = self.rules.flush_within?;
+        let oldest = if self.flights.is_empty() { self.oldest } else { self.oldest_after }?;
+        let margin = (within / 2).min(self.pace.latency().saturating_mul(2));
+        Some(oldest.saturating_add(within - margin))
+    }
+
+    /// What a sync call has to wait for because `flush within` is broken: the device is slower
+    /// than the promise, and what is acknowledged late must not grow.
+    #[must_use]
+    pub fn overdue(&self, now: Time) -> Option<u64> {
+        let within = self.rules.flush_within?;
+        let age = now.saturating_sub(self.oldest?);
+        (age > within).then_some(self.acknowledged)
+    }
+
+    /// What has to be durable before the log may be closed, or another file of the application be
+    /// synced, renamed or removed; none if everything is.
+    #[must_use]
+    pub fn undrained(&self) -> Option<u64> {
+        (self.acknowledged > self.durable).then_some(self.acknowledged)
+    }
+
+    /// Whether a sync that is out, or home and not yet believed, covers `target`.
+    #[must_use]
+    pub fn is_promised(&self, target: u64) -> bool {
+        self.promised() >= target
+    }
+
+    /// Every call up to this one is durable or will be when the flights have come home.
+    fn promised(&self) -> u64 {
+        let flying = self.flights.iter().map(|a| a.flight.covers).max();
+        flying.unwrap_or(0).max(self.durable)
+    }
+
+    /// What the newest flight covers, even when it is over.
+    fn newest_covers(&self) -> u64 {
+        self.flights.last().map_or(self.durable, |a| a.flight.covers)
+    }
+
+    /// The background sync that is out.
+    #[must_use]
+    pub fn background(&self) -> Option<Flight> {
+        self.flights.iter().find(|a| a.flight.background && a.home.is_none()).map(|a| a.flight)
+    }
+
+    // ---- readings ----
+
+    /// The error that stopped the log.
+    #[must_use]
+    pub fn error(&self) -> Option<Errno> {
+        self.error
+    }
+
+    /// Sync calls begun.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.calls
+    }
+
+    /// Every call up to this one is durable.
+    #[must_use]
+    pub fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    /// Highest call that was acknowledged.
+    #[must_use]
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged
+    }
+
+    /// `pending` as call `number` reads it: the calls before it that are not durable.
+    #[must_use]
+    pub fn pending(&self, number: u64) -> u64 {
+        number.saturating_sub(1).saturating_sub(self.durable)
+    }
+
+    /// Calls that are acknowledged and not durable: what a power loss takes now.
+    #[must_use]
+    pub fn unsynced(&self) -> u64 {
+        self.acknowledged.saturating_sub(self.durable)
+    }
+
+    /// Bytes written.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// `pending.bytes`: bytes written and not durable.
+    #[must_use]
+    pub fn pending_bytes(&self) -> u64 {
+        self.written.saturating_sub(self.covered)
+    }
+
+    /// `pending.age`: 0 if everything acknowledged is durable.
+    #[must_use]
+    pub fn pending_age(&self, now: Time) -> Time {
+        self.oldest.map_or(0, |oldest| now.saturating_sub(oldest))
+    }
+
+    /// `sync.latency`: duration of the last sync that succeeded.
+    #[must_use]
+    pub fn sync_latency(&self) -> Time {
+        self.last_latency
+    }
+
+    /// `notify.done`: a sync that began after everything written has succeeded.
+    #[must_use]
+    pub fn notify_done(&self) -> bool {
+        self.covered >= self.written
+    }
+
+    /// What the pace has learnt.
+    #[must_use]
+    pub fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// Numbers for people.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// The policy's rules.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        self.rules
+    }
+}

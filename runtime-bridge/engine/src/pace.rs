@@ -1,0 +1,95 @@
+//! When a background sync that somebody asked for should start.
+//!
+//! A sync costs a processor 75–90 µs whatever it covers, so one that covers many calls is much
+//! cheaper than many that cover one each. But a sync that starts too late makes the application
+//! wait at the end of its window. The pace aims between: start when what waits, plus what will
+//! arrive while the sync runs, fills the window.
+
+use crate::log::Time;
+
+/// Longest time a request waits for company: 2 ms.
+const PATIENCE: Time = 2_000_000;
+/// The same for a wide window, where one sync can cover hundreds of calls: 10 ms.
+const PATIENCE_WIDE: Time = 10_000_000;
+/// From this window on, it is wide.
+const WIDE: u64 = 256;
+
+/// What the pace has seen of the application.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Pace {
+    /// Distance of the last `await`: how many calls may be pending before the application waits.
+    window: Option<u64>,
+    /// Sync calls that come in while a background sync runs; rises at once, falls slowly.
+    inflow: u64,
+    /// When the first of the requests came that no sync covers.
+    first: Option<Time>,
+    /// Mean duration of a sync.
+    latency: Time,
+}
+
+impl Pace {
+    /// The policy lets `distance` calls pend.
+    pub(crate) fn set_window(&mut self, distance: u64) {
+        self.window = Some(distance.max(1));
+    }
+
+    /// The window; none until a policy has waited.
+    #[must_use]
+    pub fn window(&self) -> Option<u64> {
+        self.window
+    }
+
+    /// Mean duration of a sync, nanoseconds; 0 before the first.
+    #[must_use]
+    pub fn latency(&self) -> Time {
+        self.latency
+    }
+
+    /// A request came that no sync covers.
+    pub(crate) fn requested(&mut self, now: Time) {
+        self.first.get_or_insert(now);
+    }
+
+    /// A sync starts, and covers every request so far.
+    pub(crate) fn started(&mut self) {
+        self.first = None;
+    }
+
+    /// A sync ended after `took`.
+    pub(crate) fn measured(&mut self, took: Time) {
+        self.latency = if self.latency == 0 {
+            took
+        } else {
+            self.latency - self.latency / 8 + took / 8
+        };
+    }
+
+    /// A background sync ended; `arrived` calls came while it ran, and the application had to wait
+    /// for it if `parked`: then more would have come.
+    pub(crate) fn flown(&mut self, arrived: u64, parked: bool) {
+        if parked {
+            self.inflow = self.inflow.max(arrived) + 1;
+        } else if arrived >= self.inflow {
+            self.inflow = arrived;
+        } else {
+            self.inflow -= (self.inflow - arrived).div_ceil(8);
+        }
+        if let Some(window) = self.window {
+            self.inflow = self.inflow.min(window);
+        }
+    }
+
+    /// When a sync for `waiting` calls should start; `None` is at once.
+    ///
+    /// Without an `await` in the policy nothing ever waits, and company costs only loss: at once.
+    pub(crate) fn start_at(&self, waiting: u64, now: Time) -> Option<Time> {
+        let window = self.window?;
+        let enough = window.saturating_sub(self.inflow).min(window - window / 8);
+        if waiting >= enough {
+            return None;
+        }
+        let patience = if window >= WIDE { PATIENCE_WIDE } else { PATIENCE };
+        let at = self.first.unwrap_or(now).saturating_add(patience);
+        (at > now).then_some(at)
+    }
+}
