@@ -285,7 +285,7 @@ impl Formatter<'_> {
             match part {
                 Part::Globs(word, globs) => {
                     // The span begins at the first string; what precedes it is the word.
-                    let at = self.lines.from_word(at, word);
+                    let at = self.lines.with_word(at, word);
                     self.lines.line(at, &format!("{word} {}", quoted(globs.iter())));
                 }
                 Part::Hook(hook) => self.hook(hook, at),
@@ -320,7 +320,7 @@ impl Formatter<'_> {
         // Symbols written behind one `entry` share the kind, span and all.
         for group in hook.entries.chunk_by(|a, b| a.kind == b.kind && a.kind.span == b.kind.span) {
             if let (Some(first), Some(last)) = (group.first(), group.last()) {
-                let span = self.lines.from_word(first.kind.span.to(last.symbol.span), "entry");
+                let span = self.lines.with_word(first.kind.span.to(last.symbol.span), "entry");
                 let symbols = quoted(group.iter().map(|e| &e.symbol));
                 parts.push((span, format!("entry {} {symbols}", first.kind.node)));
             }

@@ -3,6 +3,13 @@
 //! `good` parses without a diagnostic, `errors` shows where each diagnostic points, `format` shows
 //! the canonical layout. Bless with `INSTA_UPDATE=always cargo test -p durac-grammar`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
 use durac_grammar::{FormatError, Parsed, Sources, format_checked, lex, parse, print_ast};
 use std::fmt::Write as _;
 

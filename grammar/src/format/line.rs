@@ -96,7 +96,7 @@ impl<'a> Lines<'a> {
     }
 
     /// `span` with the `word` that stands before it.
-    pub fn from_word(&self, span: Span, word: &str) -> Span {
+    pub fn with_word(&self, span: Span, word: &str) -> Span {
         let before = self.text.get(..span.start as usize).unwrap_or_default();
         match before.trim_end().strip_suffix(word) {
             Some(rest) => Span { start: rest.len() as u32, ..span },
