@@ -171,7 +171,7 @@ fn touches(
 fn explain(error: LexError, text: &str, span: Span) -> (Token, Diagnostic) {
     match error {
         LexError::NumberTooLarge => (
-            Token::Number(Number { value: 0, unit: None }),
+            Token::Error(text.to_owned()),
             Diagnostic::new(
                 Code::BadNumber,
                 format!("the number `{}` does not fit 64 bits", shorten(text)),
@@ -181,7 +181,7 @@ fn explain(error: LexError, text: &str, span: Span) -> (Token, Diagnostic) {
             .help(format!("the largest number is {}", u64::MAX)),
         ),
         LexError::Fraction => (
-            Token::Number(Number { value: 0, unit: None }),
+            Token::Error(text.to_owned()),
             Diagnostic::new(
                 Code::BadNumber,
                 format!("`{}` is not a whole number", shorten(text)),
@@ -192,8 +192,7 @@ fn explain(error: LexError, text: &str, span: Span) -> (Token, Diagnostic) {
         ),
         LexError::Suffix(value) => {
             let suffix = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '_');
-            let token = Token::Number(Number { value, unit: None });
-            (token, bad_suffix(suffix, text, span))
+            bad_suffix(value, suffix, text, span)
         }
         LexError::Unterminated(content) => (
             Token::Str(content),
@@ -209,7 +208,8 @@ fn explain(error: LexError, text: &str, span: Span) -> (Token, Diagnostic) {
     }
 }
 
-fn bad_suffix(suffix: &str, text: &str, span: Span) -> Diagnostic {
+/// A number with an unknown suffix. If it is clear which is meant, the number goes on with that.
+fn bad_suffix(value: u64, suffix: &str, text: &str, span: Span) -> (Token, Diagnostic) {
     let known = || Suffix::ALL.into_iter().map(Suffix::text);
     let diagnostic = Diagnostic::new(
         Code::BadSuffix,
@@ -217,35 +217,57 @@ fn bad_suffix(suffix: &str, text: &str, span: Span) -> Diagnostic {
         span,
         "unknown suffix",
     );
+    let broken = Token::Error(text.to_owned());
     let lower = suffix.to_ascii_lowercase();
-    let meant = match lower.as_str() {
-        "x" | "b" if text.starts_with('0') => {
-            return diagnostic.help("numbers are written in decimal digits");
-        }
-        "k" | "kb" | "kib" => Some("KiB"),
-        "m" | "mb" | "mib" => Some("MiB"),
-        "g" | "gb" | "gib" => Some("GiB"),
-        "sec" | "secs" | "second" | "seconds" => Some("s"),
-        "msec" | "msecs" | "millis" => Some("ms"),
-        "usec" | "usecs" | "micros" | "µs" | "μs" => Some("us"),
-        "nsec" | "nsecs" | "nanos" => Some("ns"),
-        "mins" | "minute" | "minutes" => Some("min"),
-        "syncs" | "sync" | "writes" | "write" | "calls" | "call" | "bytes" | "byte" => {
-            return diagnostic.help(format!("put a space before the unit: `{}`", {
-                let digits = text.len().saturating_sub(suffix.len());
-                format!("{} {suffix}", text.get(..digits).unwrap_or_default())
-            }));
-        }
-        _ => known().find(|s| s.eq_ignore_ascii_case(suffix)).or_else(|| nearest(suffix, known())),
-    };
-    let diagnostic = diagnostic.note(format!(
-        "the suffixes are {}",
-        known().map(|s| format!("`{s}`")).collect::<Vec<_>>().join(", ")
-    ));
-    match meant {
-        Some(meant) => diagnostic.help(format!("did you mean `{meant}`?")),
-        None => diagnostic,
+    if matches!(lower.as_bytes().first(), Some(b'x' | b'b')) && text.starts_with('0') {
+        return (broken, diagnostic.help("numbers are written in decimal digits"));
     }
+    if let Some(word) = unit_word(&lower) {
+        let help = format!("put a space before the unit: `{value} {word}`");
+        return (broken, diagnostic.help(help));
+    }
+    if suffix == "m" {
+        return (broken, diagnostic.help("minutes are `min`, mebibytes are `MiB`"));
+    }
+    let meant = suffix_meant(&lower)
+        .or_else(|| known().find(|s| s.eq_ignore_ascii_case(suffix)))
+        .or_else(|| nearest(suffix, known()));
+    let list = known().map(|s| format!("`{s}`")).collect::<Vec<_>>().join(", ");
+    let diagnostic = diagnostic.note(format!("the suffixes are {list}"));
+    match meant {
+        Some(meant) => {
+            let unit = Suffix::ALL.into_iter().find(|s| s.text() == meant);
+            let help = format!("did you mean `{meant}`?");
+            (Token::Number(Number { value, unit }), diagnostic.help(help))
+        }
+        None => (broken, diagnostic),
+    }
+}
+
+/// The suffix that another spelling of a unit stands for.
+pub(crate) fn suffix_meant(lower: &str) -> Option<&'static str> {
+    Some(match lower {
+        "k" | "kb" | "kib" => "KiB",
+        "mb" | "mib" => "MiB",
+        "g" | "gb" | "gib" => "GiB",
+        "sec" | "secs" | "second" | "seconds" => "s",
+        "msec" | "msecs" | "millis" | "milliseconds" => "ms",
+        "usec" | "usecs" | "micros" | "microseconds" | "µs" | "μs" => "us",
+        "nsec" | "nsecs" | "nanos" | "nanoseconds" => "ns",
+        "mins" | "minute" | "minutes" => "min",
+        _ => return None,
+    })
+}
+
+/// The unit word that a suffix is.
+fn unit_word(lower: &str) -> Option<&'static str> {
+    Some(match lower {
+        "sync" | "syncs" => "syncs",
+        "write" | "writes" => "writes",
+        "call" | "calls" => "calls",
+        "byte" | "bytes" => "bytes",
+        _ => return None,
+    })
 }
 
 fn fraction_help(text: &str) -> String {
@@ -260,8 +282,9 @@ fn character(text: &str, span: Span) -> (Token, Diagnostic) {
     let first = text.chars().next().unwrap_or_default();
     if first.is_ascii_digit() {
         let suffix = text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '_');
-        let token = Token::Number(Number { value: 0, unit: None });
-        return (token, bad_suffix(suffix, text, span));
+        let digits = text.get(..text.len() - suffix.len()).unwrap_or_default();
+        let value = number(digits).map_or(0, |n| n.value);
+        return bad_suffix(value, suffix, text, span);
     }
     if first.is_alphanumeric() || first == '_' {
         let diagnostic = Diagnostic::new(

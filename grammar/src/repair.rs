@@ -243,14 +243,10 @@ impl Repair<'_> {
         if self.first_on_line(span) {
             return false;
         }
-        let meant = match name {
-            "sec" | "secs" | "second" | "seconds" => "s",
-            "minute" | "minutes" | "mins" => "min",
-            "millis" | "milliseconds" => "ms",
-            "kb" | "KB" | "kib" => "KiB",
-            "mb" | "MB" | "mib" => "MiB",
-            "gb" | "GB" | "gib" => "GiB",
-            other => other,
+        // A single letter could well be a name.
+        let meant = match crate::lexer::suffix_meant(&name.to_ascii_lowercase()) {
+            Some(meant) if name.len() > 1 => meant,
+            _ => name,
         };
         let Some(suffix) = Suffix::ALL.into_iter().find(|s| s.text() == meant) else {
             return false;
