@@ -15,7 +15,7 @@ use durac_grammar::ast::{self, BinOp, Ident, Item};
 use durac_grammar::{Code, Diagnostic, FileId, Severity, Sources, Span, Spanned};
 
 /// Parameters, and state variables, that one policy may have: members of one map value.
-pub const MAX_VARIABLES: usize = 64;
+pub const MAX_VARIABLES: usize = 16;
 
 /// What checking gives.
 #[derive(Clone, Debug)]

@@ -1,0 +1,28 @@
+//! Time from a text to a verified object: `cargo bench -p durac-compiler --bench compile`.
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use durac_grammar::Sources;
+use std::hint::black_box;
+
+fn compile(name: &str, text: &str) -> Option<Vec<u8>> {
+    let mut sources = Sources::new();
+    let file = sources.add(name, text);
+    let analysis = durac_compiler::analyse(&mut sources, file, name);
+    let object =
+        durac_compiler::compile(&analysis.policy?, &analysis.loss?, &sources, file).ok()?;
+    durac_verify::verify(&object).ok()?;
+    durac_bpf::elf::write(&object).ok()
+}
+
+fn stdlib(criterion: &mut Criterion) {
+    for policy in durac_stdlib::POLICIES {
+        if compile(policy.name, policy.text).is_some() {
+            criterion.bench_function(policy.name, |b| {
+                b.iter(|| compile(policy.name, black_box(policy.text)));
+            });
+        }
+    }
+}
+
+criterion_group!(benches, stdlib);
+criterion_main!(benches);
