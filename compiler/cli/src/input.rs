@@ -21,55 +21,47 @@ pub struct Input {
     pub stem: String,
 }
 
-/// Reads what `path` names: `-`, an existing file, or a ready policy.
-///
-/// # Errors
-/// A diagnostic without text, with sources that hold only the name.
-pub fn read(path: &Path) -> Result<Input, (Sources, Diagnostic)> {
+/// Reads what `path` names: `-`, an existing file, or a ready policy. `None`, reported, if it cannot
+/// be read as a text.
+pub fn read(path: &Path, global: &Global) -> Option<Input> {
     let name = path.to_string_lossy().into_owned();
-    if let Some(ready) = durac_stdlib::policy(&name).filter(|_| !path.exists()) {
-        return Ok(input(ready.file, ready.text.to_owned(), ready.name));
+    if let Some(ready) = durac_stdlib::policy(&name).filter(|_| !path.is_file()) {
+        return Some(input(ready.file, ready.text.to_owned(), ready.name));
     }
     let shown = if name == "-" { "<stdin>" } else { &name };
     let stem = match path.file_stem() {
         Some(stem) if name != "-" => stem.to_string_lossy().into_owned(),
         _ => "stdin".to_owned(),
     };
-    let fail = |code, message: String, help: Option<String>| {
-        let mut sources = Sources::new();
-        let file = sources.add(shown, "");
-        let mut found = Diagnostic::new(code, message, Span::new(file, 0, 0), "cannot be used");
-        found.help = help;
-        (sources, found)
+    let bytes = if name == "-" { limited(std::io::stdin()) } else { open(path).and_then(limited) };
+    let (code, message, help) = match bytes.map(String::from_utf8) {
+        Ok(Ok(text)) if text.len() as u64 <= MAX_BYTES => return Some(input(shown, text, &stem)),
+        Ok(Err(error)) if error.as_bytes().len() as u64 <= MAX_BYTES => {
+            let at = error.utf8_error().valid_up_to();
+            let message = format!("`{shown}` is not UTF-8 text: byte {at} cannot be read");
+            (Code::NotUtf8, message, None)
+        }
+        Ok(_) => (Code::TooLarge, format!("`{shown}` is larger than 1 MiB"), None),
+        Err(error) => {
+            let message = format!("cannot read `{shown}`: {}", output::reason(&error));
+            let missing = error.kind() == std::io::ErrorKind::NotFound;
+            (Code::Unreadable, message, missing.then(|| known_policies(&name)))
+        }
     };
-    let bytes = if name == "-" {
-        limited(std::io::stdin())
-    } else {
-        open(path).and_then(limited)
-    };
-    let bytes = bytes.map_err(|error| {
-        let policies: Vec<_> = durac_stdlib::POLICIES.iter().map(|p| p.name).collect();
-        let help = if error.kind() == std::io::ErrorKind::NotFound {
-            Some(match durac_compiler::names::nearest(&name, policies.iter().copied()) {
-                Some(near) => format!("did you mean the ready policy `{near}`?"),
-                None => "`durac list` shows the ready policies".to_owned(),
-            })
-        } else {
-            None
-        };
-        let reason = output::reason(&error);
-        fail(Code::Unreadable, format!("cannot read `{shown}`: {reason}"), help)
-    })?;
-    if bytes.len() as u64 > MAX_BYTES {
-        let message = format!("`{shown}` is larger than 1 MiB");
-        return Err(fail(Code::TooLarge, message, None));
+    let mut sources = Sources::new();
+    let file = sources.add(shown, "");
+    let mut found = Diagnostic::new(code, message, Span::new(file, 0, 0), "cannot be used");
+    found.help = help;
+    report(&[found], &sources, global);
+    None
+}
+
+fn known_policies(name: &str) -> String {
+    let policies = durac_stdlib::POLICIES.iter().map(|p| p.name);
+    match durac_compiler::names::nearest(name, policies) {
+        Some(near) => format!("did you mean the ready policy `{near}`?"),
+        None => "`durac list` shows the ready policies".to_owned(),
     }
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        let message = format!("`{shown}` is not UTF-8 text: byte {at} cannot be read");
-        fail(Code::NotUtf8, message, None)
-    })?;
-    Ok(input(shown, text, &stem))
 }
 
 fn input(shown: &str, text: String, stem: &str) -> Input {
@@ -78,15 +70,10 @@ fn input(shown: &str, text: String, stem: &str) -> Input {
     Input { sources, file, stem: stem.to_owned() }
 }
 
-/// Opens a regular file; a directory, a pipe or a device would hang or make no sense.
+/// Opens a file; a directory can be opened too, and gives a worse message when it is read.
 fn open(path: &Path) -> std::io::Result<File> {
-    let kind = std::fs::metadata(path)?;
-    if kind.is_dir() {
+    if std::fs::metadata(path)?.is_dir() {
         return Err(std::io::Error::from(std::io::ErrorKind::IsADirectory));
-    }
-    if kind.len() > MAX_BYTES {
-        // Read as far as the limit: the caller reports the size.
-        return File::open(path);
     }
     File::open(path)
 }
@@ -113,13 +100,7 @@ pub fn report(diagnostics: &[Diagnostic], sources: &Sources, global: &Global) {
 
 /// Reads and analyses what `path` names, and reports what was found. `None` if it is wrong.
 pub fn analyse(path: &Path, global: &Global) -> Option<(Input, Analysis)> {
-    let mut input = match read(path) {
-        Ok(input) => input,
-        Err((sources, diagnostic)) => {
-            report(&[diagnostic], &sources, global);
-            return None;
-        }
-    };
+    let mut input = read(path, global)?;
     let analysis = durac_compiler::analyse(&mut input.sources, input.file, &input.stem);
     report(&analysis.diagnostics, &input.sources, global);
     (!analysis.has_errors()).then_some((input, analysis))

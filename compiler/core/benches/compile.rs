@@ -1,5 +1,12 @@
 //! Time from a text to a verified object: `cargo bench -p durac-compiler --bench compile`.
 
+#![allow(
+    missing_docs,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a bench reads its cases and prints"
+)]
+
 use criterion::{Criterion, criterion_group, criterion_main};
 use durac_grammar::Sources;
 use std::hint::black_box;

@@ -3,6 +3,13 @@
 //! `cargo bench -p durac-compiler --bench size`. Each C text in `benches/c` does what the policy of
 //! the same name does, early hand-off included. Exits 1 if a policy's code is longer than clang's.
 
+#![allow(
+    missing_docs,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a bench reads its cases and prints"
+)]
+
 use anyhow::{Context, Result, bail};
 use durac_grammar::Sources;
 use object::{Object, ObjectSection};

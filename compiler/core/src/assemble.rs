@@ -54,10 +54,10 @@ fn explain(error: EmitError, policy: &Policy) -> Diagnostic {
             "keep a part of it in a `state` variable",
         ),
         EmitError::TooLong(_) => (
-            policy.hooks.first().map_or_else(
-                || durac_grammar::Span::new(FileId(0), 0, 0),
-                |hook| hook.span,
-            ),
+            policy
+                .hooks
+                .first()
+                .map_or_else(|| durac_grammar::Span::new(FileId(0), 0, 0), |hook| hook.span),
             "the program is too long for its jumps",
             "make the policy shorter",
         ),

@@ -205,34 +205,30 @@ impl Body<'_> {
 
     /// How many calls back an `await` looks: see [`durac_bpf::abi::Helper::Await`].
     fn await_distance(&mut self, what: &Spanned<ast::Expr>) -> Option<Expr> {
-        let constant = |value| Expr {
-            kind: ExprKind::Const(value),
-            unit: Unit::Syncs,
-            span: what.span,
-        };
-        let named = |expr: &ast::Expr, name: &str| matches!(expr, ast::Expr::Name(p) if p.dotted() == name);
+        let constant =
+            |value| Expr { kind: ExprKind::Const(value), unit: Unit::Syncs, span: what.span };
+        let named =
+            |expr: &ast::Expr, name: &str| matches!(expr, ast::Expr::Name(p) if p.dotted() == name);
         match &what.node {
             expr if named(expr, "previous") => return Some(constant(1)),
             expr if named(expr, "all") => return Some(constant(0)),
-            ast::Expr::Binary(left, op, right) if named(&left.node, "pending") => {
-                if op.node == BinOp::Lt {
-                    let limit = self.scope().expect(right, Unit::Syncs);
-                    if let Ok(0) = constant_value(&limit)
-                        && limit.unit == Unit::Syncs
-                    {
-                        self.report(
-                            Diagnostic::new(
-                                Code::BadAwait,
-                                "`pending < 0` never holds",
-                                what.span,
-                                "would wait for ever",
-                            )
-                            .help("write `await all` to wait for this call's sync too"),
-                        );
-                        return None;
-                    }
-                    return Some(limit);
+            ast::Expr::Binary(left, op, right)
+                if named(&left.node, "pending") && op.node == BinOp::Lt =>
+            {
+                let limit = self.scope().expect(right, Unit::Syncs);
+                if limit.unit == Unit::Syncs && matches!(constant_value(&limit), Ok(0)) {
+                    self.report(
+                        Diagnostic::new(
+                            Code::BadAwait,
+                            "`pending < 0` never holds",
+                            what.span,
+                            "would wait for ever",
+                        )
+                        .help("write `await all` to wait for this call's sync too"),
+                    );
+                    return None;
                 }
+                return Some(limit);
             }
             ast::Expr::Error => return None,
             _ => {}
@@ -336,4 +332,3 @@ impl Body<'_> {
         Some(Spanned::new(kind, span))
     }
 }
-

@@ -318,10 +318,7 @@ impl Loss {
     #[must_use]
     pub fn leaves_tail(&self, params: &[Param]) -> Option<Span> {
         let zero = |f: &Linear| f.range(params).1 <= 0;
-        self.acknowledgements
-            .iter()
-            .find(|a| a.skips && !a.facts.iter().any(zero))
-            .map(|a| a.span)
+        self.acknowledgements.iter().find(|a| a.skips && !a.facts.iter().any(zero)).map(|a| a.span)
     }
 
     /// The loss in words, for `durac check` and the object's note.
@@ -334,9 +331,8 @@ impl Loss {
         if self.nothing(params) {
             return "nothing".to_owned();
         }
-        let best = |ack: &Acknowledgement| {
-            ack.facts.iter().min_by_key(|f| f.at_defaults(params)).cloned()
-        };
+        let best =
+            |ack: &Acknowledgement| ack.facts.iter().min_by_key(|f| f.at_defaults(params)).cloned();
         let mut forms: Vec<Linear> = Vec::new();
         let mut unbounded = false;
         for ack in &self.acknowledgements {

@@ -46,7 +46,9 @@ pub fn check(sources: &mut Sources, file: FileId, tree: &ast::File, stem: &str) 
                 Span::new(file, 0, 0),
                 "nothing happens at any call",
             )
-            .help("a policy is at least one hook, for example `on fdatasync: await previous; defer`"),
+            .help(
+                "a policy is at least one hook, for example `on fdatasync: await previous; defer`",
+            ),
         );
     }
     let policy = if only_targets {
@@ -137,7 +139,8 @@ impl Checker<'_> {
             self.unused(Code::UnusedParam, "parameter", &param.name);
         }
         let declared = states.iter().take(written_states).zip(&read_states);
-        for name in declared.filter(|(_, read)| !**read).map(|(s, _)| s.name.clone()).collect::<Vec<_>>()
+        for name in
+            declared.filter(|(_, read)| !**read).map(|(s, _)| s.name.clone()).collect::<Vec<_>>()
         {
             self.unused(Code::UnusedState, "state variable", &name);
         }

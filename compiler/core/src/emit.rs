@@ -315,16 +315,11 @@ impl Emitter<'_> {
                 self.place(inst.span);
                 self.inst(&inst.kind)?;
             }
-            let next = order
-                .iter()
-                .skip(position + 1)
-                .copied()
-                .find(|next| !self.folded_away(*next));
+            let next =
+                order.iter().skip(position + 1).copied().find(|next| !self.folded_away(*next));
             self.place(block.span);
-            let last = Last {
-                exit: Some(position) == last_return,
-                pass: Some(position) == last_pass,
-            };
+            let last =
+                Last { exit: Some(position) == last_return, pass: Some(position) == last_pass };
             self.end(id, &block.end, next, last)?;
         }
         if !self.exit_bound {
@@ -602,9 +597,7 @@ impl Emitter<'_> {
                 let (cmp, target, fall) = match early {
                     Some(id) if id == *then => (*cmp, self.exit, *otherwise),
                     Some(_) => (cmp.negated(), self.exit, *then),
-                    None if next == Some(*then) => {
-                        (cmp.negated(), self.label(*otherwise), *then)
-                    }
+                    None if next == Some(*then) => (cmp.negated(), self.label(*otherwise), *then),
                     None => (*cmp, self.label(*then), *otherwise),
                 };
                 self.compare(cmp, left, right, target, reserved)?;

@@ -89,9 +89,8 @@ pub fn compile(
     sources: &Sources,
     file: FileId,
 ) -> Result<Object, Vec<Diagnostic>> {
-    let unsupported = lower::unsupported(policy, Code::NotInRuntime);
-    if !unsupported.is_empty() {
-        return Err(unsupported);
+    if let Some(unsupported) = lower::unsupported(policy, Code::NotInRuntime) {
+        return Err(vec![unsupported]);
     }
     let mut program = lower(policy);
     optimise(&mut program);

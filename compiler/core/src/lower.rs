@@ -8,47 +8,54 @@ use crate::mir::{Block, BlockId, End, Function, Inst, InstKind, Program, Value};
 use durac_bpf::abi::{Hook, Reading, Verdict};
 use durac_grammar::{Code, Diagnostic, Span};
 
-/// Everything in the policy that the agent of this version cannot run, as diagnostics of `code`.
+/// What in the policy the agent of this version cannot run: one diagnostic of `code` that names it
+/// all, or none.
 #[must_use]
-pub fn unsupported(policy: &Policy, code: Code) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    let mut report = |span: Span, what: &str, note: &str| {
-        found.push(
-            Diagnostic::new(
-                code,
-                format!("{what} is not in this runtime yet"),
-                span,
-                "needs a later runtime",
-            )
-            .note(note),
-        );
+pub fn unsupported(policy: &Policy, code: Code) -> Option<Diagnostic> {
+    let mut found: Vec<(Span, String, &str)> = Vec::new();
+    let mut report = |span: Span, what: &str, note: &'static str| {
+        found.push((span, what.to_owned(), note));
     };
     for wanted in &policy.uses {
         report(
             wanted.span,
-            &format!("`use {}`", wanted.node),
+            &format!("use {}", wanted.node),
             "without it `notify.done` is answered by the agent's own completions",
         );
     }
     for body in &policy.hooks {
         if body.hook == Hook::Reply {
-            report(body.span, "the hook `reply`", "replies are sent as the application sends them");
+            report(body.span, "on reply", "replies are sent as the application sends them");
         }
         unsupported_stmts(&body.body, &mut report);
     }
-    found
+    let (first, ..) = found.first()?;
+    let mut names: Vec<&str> = found.iter().map(|(_, what, _)| what.as_str()).collect();
+    names.dedup();
+    let verb = if names.len() == 1 { "is" } else { "are" };
+    let message = format!("{} {verb} not in this runtime yet", crate::names::list(&names));
+    let mut diagnostic = Diagnostic::new(code, message, *first, "needs a later runtime");
+    for (span, ..) in found.iter().skip(1) {
+        diagnostic = diagnostic.also(*span, "and so does this");
+    }
+    let mut notes: Vec<&str> = found.iter().map(|(.., note)| *note).collect();
+    notes.dedup();
+    for note in notes {
+        diagnostic = diagnostic.note(note);
+    }
+    Some(diagnostic)
 }
 
-fn unsupported_stmts(stmts: &[Stmt], report: &mut dyn FnMut(Span, &str, &str)) {
+fn unsupported_stmts(stmts: &[Stmt], report: &mut dyn FnMut(Span, &str, &'static str)) {
     for stmt in stmts {
         match &stmt.node {
             StmtKind::Verdict(hir::Verdict::Stage) => {
-                report(stmt.span, "`stage`", "the agent cannot copy and keep a write's bytes");
+                report(stmt.span, "stage", "the agent cannot copy and keep a write's bytes");
             }
             StmtKind::Verdict(hir::Verdict::Hold) => {
-                report(stmt.span, "`hold`", "the agent cannot keep a reply back");
+                report(stmt.span, "hold", "the agent cannot keep a reply back");
             }
-            StmtKind::Commit => report(stmt.span, "`commit`", "the agent keeps no staged bytes"),
+            StmtKind::Commit => report(stmt.span, "commit", "the agent keeps no staged bytes"),
             StmtKind::Verdict(_) => {}
             StmtKind::Await(value) | StmtKind::Assign(_, value) => unsupported_expr(value, report),
             StmtKind::If(cond, then, otherwise) => {
@@ -63,10 +70,10 @@ fn unsupported_stmts(stmts: &[Stmt], report: &mut dyn FnMut(Span, &str, &str)) {
     }
 }
 
-fn unsupported_expr(expr: &Expr, report: &mut dyn FnMut(Span, &str, &str)) {
+fn unsupported_expr(expr: &Expr, report: &mut dyn FnMut(Span, &str, &'static str)) {
     match &expr.kind {
         ExprKind::Read(Reading::Staged) => {
-            report(expr.span, "`staged`", "the agent keeps no staged bytes");
+            report(expr.span, "staged", "the agent keeps no staged bytes");
         }
         ExprKind::Not(a) => unsupported_expr(a, report),
         ExprKind::And(a, b)

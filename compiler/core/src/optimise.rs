@@ -229,9 +229,7 @@ fn merge(function: &mut Function) {
         }
     }
     for id in function.order() {
-        loop {
-            let Some(block) = function.block(id) else { break };
-            let End::Jump(next) = block.end else { break };
+        while let Some(End::Jump(next)) = function.block(id).map(|b| b.end.clone()) {
             if predecessors.get(next.index()) != Some(&1) || next == BlockId(0) {
                 break;
             }

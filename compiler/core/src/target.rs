@@ -98,7 +98,10 @@ impl Target {
 }
 
 /// Checks the definitions of targets among `items`.
-pub fn check_definitions(items: &[Spanned<Item>], diagnostics: &mut Vec<Diagnostic>) -> Vec<Target> {
+pub fn check_definitions(
+    items: &[Spanned<Item>],
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Target> {
     let mut targets: Vec<Target> = Vec::new();
     for item in items {
         let Item::TargetDef(definition) = &item.node else { continue };

@@ -89,7 +89,10 @@ fn derived_by_hand() {
             "state k: syncs = 4 syncs\non fdatasync { k = k + 1 syncs\n await pending < k\n defer }",
             "any number of syncs",
         ),
-        ("state k: syncs = 4 syncs\non fdatasync { k = pending\n await pending < k % 5\n defer }", "at most 4 syncs"),
+        (
+            "state k: syncs = 4 syncs\non fdatasync { k = pending\n await pending < k % 5\n defer }",
+            "at most 4 syncs",
+        ),
         // Both hooks count.
         ("on fsync: defer\non fdatasync: await previous; defer", "any number of syncs"),
         ("on fsync: await all; defer\non fdatasync: await previous; defer", "at most 1 sync"),
@@ -106,7 +109,10 @@ fn guarantees_that_fail() {
         ("guarantee loss = 0 on power_loss\non fdatasync: pass", &[]),
         ("guarantee loss = 0 on process_crash\non fdatasync: skip\nflush within 1s", &[]),
         ("guarantee loss = 0 on power_loss\non fdatasync: await previous; defer", &["E0501"]),
-        ("guarantee loss <= 3 syncs on power_loss\non fdatasync: await pending < 4; defer", &["E0501"]),
+        (
+            "guarantee loss <= 3 syncs on power_loss\non fdatasync: await pending < 4; defer",
+            &["E0501"],
+        ),
         ("guarantee loss <= 3 syncs on power_loss\non fdatasync: defer", &["E0502"]),
         ("guarantee loss <= 9KiB on power_loss\non fdatasync: await previous; defer", &["E0502"]),
         ("guarantee loss <= 9 writes on power_loss\non fdatasync: pass", &[]),

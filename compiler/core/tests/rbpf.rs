@@ -1,6 +1,14 @@
 //! The bytecode does what the policy says: random policies are run in rbpf's interpreter and by a
 //! direct evaluation of HIR, and must agree on every wait, the verdict and the state.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and reads its cases"
+)]
+
 use durac_bpf::abi::{Context, Helper, Hook, Reading, Verdict};
 use durac_bpf::object::Program;
 use durac_compiler::hir::{self, Expr, ExprKind, Policy, Stmt, StmtKind};
@@ -357,7 +365,10 @@ fn bytecode_agrees_with_the_policy() {
             assert!(after.requests == 0 || verdict == Verdict::Defer, "{text}");
             after.requests = 0;
             assert_eq!(after, expected, "{text}");
-            expected = World { state: expected.state, ..World::random(&mut random, 2, policy.states.len()) };
+            expected = World {
+                state: expected.state,
+                ..World::random(&mut random, 2, policy.states.len())
+            };
         }
     }
     assert!(too_complex < programs / 20, "{too_complex} of the policies cannot be compiled");

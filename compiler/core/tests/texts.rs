@@ -1,6 +1,14 @@
 //! Every policy in the repository is right: the standard library, the examples, the pages of the
 //! diagnostics, the documentation of the language.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and reads its cases"
+)]
+
 use durac_grammar::{Code, Severity, Sources};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +17,6 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test reads its cases")]
 fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }

@@ -37,8 +37,10 @@ fn one(path: &Path, args: &Check, global: &Global) -> Result<bool> {
         && let Some(policy) = &analysis.policy
     {
         let later = lower::unsupported(policy, Code::NotYetInRuntime);
-        if global.format != Format::Json {
-            input::report(&later, &input.sources, global);
+        if let Some(later) = later
+            && global.format != Format::Json
+        {
+            input::report(&[later], &input.sources, global);
         }
     }
     if args.quiet {

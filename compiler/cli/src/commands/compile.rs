@@ -52,12 +52,8 @@ pub fn run(args: &Compile, global: &Global) -> Result<Outcome> {
 }
 
 fn front_end(args: &Compile, global: &Global) -> Result<Outcome> {
-    let input = match input::read(&args.file) {
-        Ok(input) => input,
-        Err((sources, diagnostic)) => {
-            input::report(&[diagnostic], &sources, global);
-            return Ok(Outcome::Wrong);
-        }
+    let Some(input) = input::read(&args.file, global) else {
+        return Ok(Outcome::Wrong);
     };
     let parsed = durac_grammar::parse(&input.sources, input.file);
     let shown = match args.emit {

@@ -19,16 +19,12 @@ pub fn run(args: &Fmt, global: &Global) -> Result<Outcome> {
 
 fn one(path: &Path, check: bool, global: &Global) -> Result<bool> {
     let is_stdin = path == Path::new("-");
-    if !is_stdin && !path.exists() && durac_stdlib::policy(&path.to_string_lossy()).is_some() {
+    if !is_stdin && !path.is_file() && durac_stdlib::policy(&path.to_string_lossy()).is_some() {
         let shown = path.display();
         return Err(output::exit(1, format!("`{shown}` is a ready policy, not a file")));
     }
-    let input = match input::read(path) {
-        Ok(input) => input,
-        Err((sources, diagnostic)) => {
-            input::report(&[diagnostic], &sources, global);
-            return Ok(false);
-        }
+    let Some(input) = input::read(path, global) else {
+        return Ok(false);
     };
     let parsed = durac_grammar::parse(&input.sources, input.file);
     let errors = parsed.diagnostics.iter().any(|d| d.code.text().starts_with('E'));

@@ -129,9 +129,7 @@ fn find_program(name: &OsStr) -> Result<PathBuf> {
         denied.get_or_insert(candidate);
     }
     match denied {
-        Some(path) => {
-            Err(output::exit(126, format!("`{}`: cannot be executed", path.display())))
-        }
+        Some(path) => Err(output::exit(126, format!("`{}`: cannot be executed", path.display()))),
         None => Err(missing()),
     }
 }
@@ -177,9 +175,10 @@ fn store(object: &Object) -> Result<PathBuf> {
     let bytes = elf::write(object).context("cannot write the object")?;
     let folder = runtime_folder()?;
     let digest = object.meta.source_sha256.get(..16).unwrap_or("");
-    let params: u64 = object.meta.params.iter().fold(0xcbf2_9ce4_8422_2325, |hash, p| {
-        (hash ^ p.default).wrapping_mul(0x0100_0000_01b3)
-    });
+    let params: u64 =
+        object.meta.params.iter().fold(0xcbf2_9ce4_8422_2325, |hash, p| {
+            (hash ^ p.default).wrapping_mul(0x0100_0000_01b3)
+        });
     let path = folder.join(format!("{}-{digest}-{params:016x}.o", object.meta.policy));
     if fs::read(&path).is_ok_and(|old| old == bytes) {
         return Ok(path);
@@ -204,7 +203,10 @@ fn runtime_folder() -> Result<PathBuf> {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(error) => {
-            return Err(output::exit(2, format!("cannot make `{shown}`: {}", output::reason(&error))));
+            return Err(output::exit(
+                2,
+                format!("cannot make `{shown}`: {}", output::reason(&error)),
+            ));
         }
     }
     // Not followed: a link that somebody else left there must not send our files elsewhere.
