@@ -23,6 +23,7 @@ pub(crate) fn depth(tokens: &[Spanned<Token>]) -> Option<Diagnostic> {
     struct Frame {
         bangs: u32,
         chain: u32,
+        free: bool,
     }
     let mut frames = vec![Frame::default()];
     let mut depth = 0;
@@ -36,11 +37,13 @@ pub(crate) fn depth(tokens: &[Spanned<Token>]) -> Option<Diagnostic> {
                 depth += 1;
             }
             Token::LParen | Token::LBrace => {
-                depth += 1;
-                frames.push(Frame::default());
+                // The braces of a hook are free, so that it nests as deep with them as without.
+                let free = !nested && token.node == Token::LBrace;
+                depth += u32::from(!free);
+                frames.push(Frame { free, ..Frame::default() });
             }
             Token::RParen | Token::RBrace if nested => {
-                depth -= 1 + frame.bangs + frame.chain;
+                depth -= u32::from(!frame.free) + frame.bangs + frame.chain;
                 frames.pop();
                 if let Some(outer) = frames.last_mut() {
                     depth -= outer.bangs;
@@ -53,7 +56,7 @@ pub(crate) fn depth(tokens: &[Spanned<Token>]) -> Option<Diagnostic> {
             }
             Token::If => {
                 depth -= frame.chain + frame.bangs;
-                *frame = Frame::default();
+                *frame = Frame { free: frame.free, ..Frame::default() };
             }
             _ => {
                 depth -= frame.bangs;
@@ -171,7 +174,7 @@ impl Repair<'_> {
     fn name(&mut self, name: &str, span: Span, next: Option<&Spanned<Token>>) -> Option<Token> {
         let same = Some(Token::Ident(name.to_owned()));
         let follows = next.map(|t| &t.node);
-        if matches!(follows, Some(Token::Assign | Token::EqEq | Token::Dot | Token::Colon)) {
+        if matches!(follows, Some(Token::Assign | Token::Dot | Token::Colon)) {
             return same;
         }
         if let Some(unit) = singular(name)
@@ -179,6 +182,9 @@ impl Repair<'_> {
             && !self.first_on_line(span)
         {
             return Some(unit);
+        }
+        if follows == Some(&Token::EqEq) {
+            return same;
         }
         if self.spaced_suffix(name, span) {
             return None;
