@@ -216,7 +216,7 @@ impl Btf {
 
     fn integer(&mut self, name: &str, size: u32, encoding: u32) -> u32 {
         let id = self.add(name, KIND_INT, 0, size);
-        self.types.push(encoding | 8 * size);
+        self.types.push(encoding | (8 * size));
         id
     }
 

@@ -67,7 +67,9 @@ pub fn analyse(sources: &mut Sources, file: FileId, stem: &str) -> Analysis {
         Checked { policy: None, only_targets: false, diagnostics: Vec::new() }
     };
     let had_errors = diagnostics.iter().any(|d| d.severity() == Severity::Error);
-    diagnostics.extend(checked.diagnostics);
+    // What recovery left out of the tree may be what reads a name: no warning then.
+    let trusted = |d: &Diagnostic| !had_errors || d.severity() == Severity::Error;
+    diagnostics.extend(checked.diagnostics.into_iter().filter(trusted));
     let policy = checked.policy.filter(|_| !had_errors);
     let loss = policy.as_ref().map(|policy| {
         let loss = bounds::loss(policy);

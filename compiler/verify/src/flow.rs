@@ -1,23 +1,31 @@
-//! What registers hold, followed along every path: nothing, the context, a map, a value of a map,
-//! or something else.
+//! What registers hold, followed along every path: nothing, the context, a place on the stack, a
+//! map, a value of a map, or something else.
 //!
 //! It finds what the analysis after it cannot say, or not in words a reader understands: reads of
 //! registers without a value, accesses to the context other than 8-byte loads of listed fields,
-//! accesses to map values other than 8 bytes, stores to the parameters. What a value of a map or
-//! the stack is large enough for is left to the analysis.
+//! accesses to map values other than 8 bytes, stores to the parameters. And it finds what the
+//! analysis misses: PREVAIL 0.2.6 lets the key of a lookup stand outside the stack
+//! (`check_valid_map_key_value` compares no bounds), so here the key must be at a known place.
 
 use crate::{Fault, Kind};
 use durac_bpf::abi::{CONTEXT_SIZE, Helper, PARAMS_MAP, Reading};
 use durac_bpf::insn::{Alu, Insn, Size, op};
 use durac_bpf::object::{Object, Program};
 
+/// Bytes below r10 that a program may use.
+const STACK_SIZE: i32 = 512;
+/// Bytes of the key of a lookup.
+const KEY_SIZE: i32 = 4;
+
 /// What a register holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Value {
     /// Nothing.
     None,
-    /// A number, a pointer into the stack, or a pointer that is followed no further.
+    /// A number, or a pointer that is followed no further.
     Other,
+    /// A place on the stack, so many bytes from r10.
+    Stack(i32),
     /// The context, so many bytes from its start.
     Context(i32),
     /// Something computed from the address of the context.
@@ -48,6 +56,7 @@ impl Value {
             Value::Context(at) => {
                 at.checked_add(distance).map_or(Value::NearContext, Value::Context)
             }
+            Value::Stack(at) => at.checked_add(distance).map_or(Value::Other, Value::Stack),
             Value::MapValue(map, at) => {
                 at.checked_add(distance).map_or(Value::Other, |at| Value::MapValue(map, at))
             }
@@ -71,7 +80,7 @@ pub(crate) fn check(object: &Object, program: &Program) -> Result<(), Vec<Fault>
         Flow { object, program, before: vec![None; program.insns.len()], work: Vec::new() };
     let mut entry = [Value::None; 11];
     set(&mut entry, 1, Value::Context(0));
-    set(&mut entry, 10, Value::Other);
+    set(&mut entry, 10, Value::Stack(0));
     flow.reach(0, entry);
     while let Some(slot) = flow.work.pop() {
         // Faults are looked for when everything is known; here they only stop the path.
@@ -194,7 +203,8 @@ impl Flow<'_> {
     /// A load or store at `insn.offset` from a base.
     fn access(&self, base: Value, slot: u32, insn: Insn, store: bool) -> Result<(), Fault> {
         let fault = |kind, detail: String| Err(Fault::new(slot, kind, detail));
-        let wide = Size::of_opcode(insn.opcode) == Size::Dw;
+        let size = Size::of_opcode(insn.opcode);
+        let wide = size == Size::Dw;
         match base {
             Value::Context(_) | Value::NearContext if store => {
                 fault(Kind::ContextWrite, String::new())
@@ -230,6 +240,13 @@ impl Flow<'_> {
                     Ok(())
                 }
             }
+            Value::Stack(at) => {
+                let at = at.saturating_add(insn.offset.into());
+                match on_stack(at, size.bytes().into()) {
+                    true => Ok(()),
+                    false => fault(Kind::Stack, format!("r10 {at:+}")),
+                }
+            }
             Value::Map(_) => {
                 let detail = "a map is accessed without a lookup";
                 fault(Kind::Pointer, detail.to_owned())
@@ -246,14 +263,26 @@ impl Flow<'_> {
                     let detail = "r1 is not the address of one map";
                     return Err(Fault::new(slot, Kind::Pointer, detail));
                 };
-                read(regs, slot, 2)?;
+                let Value::Stack(at) = read(regs, slot, 2)? else {
+                    let detail = "r2 is not the address of a key on the stack";
+                    return Err(Fault::new(slot, Kind::Pointer, detail));
+                };
+                if !on_stack(at, KEY_SIZE) {
+                    let detail = format!("the key of a lookup is at r10 {at:+}");
+                    return Err(Fault::new(slot, Kind::Stack, detail));
+                }
+                if at % KEY_SIZE != 0 {
+                    // The agent reads it as one number.
+                    let detail = format!("the key of a lookup is at r10 {at:+}");
+                    return Err(Fault::new(slot, Kind::Misaligned, detail));
+                }
                 result = Value::MapValue(map, 0);
             }
             Some(Helper::Await) => {
-                if read(regs, slot, 1)? != Value::Other {
+                let Value::Other = read(regs, slot, 1)? else {
                     let detail = "r1 is an address, not a number of syncs";
                     return Err(Fault::new(slot, Kind::Pointer, detail));
-                }
+                };
             }
             Some(Helper::Request) | None => {}
         }
@@ -263,6 +292,11 @@ impl Flow<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether so many bytes at this distance from r10 are all on the stack.
+fn on_stack(at: i32, size: i32) -> bool {
+    (-STACK_SIZE..=-size).contains(&at)
 }
 
 fn alu(regs: &mut Registers, slot: u32, insn: Insn) -> Result<(), Fault> {

@@ -29,7 +29,7 @@ pub enum Kind {
     Stack,
     /// The result of a lookup is used without a test for null.
     NullPointer,
-    /// An access that is not 8 bytes at a multiple of 8.
+    /// An access that is not of one whole number: 8 bytes at a multiple of 8, for a key 4.
     Misaligned,
     /// A read of the context outside its fields.
     ContextRange,
@@ -66,7 +66,7 @@ impl Kind {
             Kind::OutOfBounds => "accesses memory outside the value of the map",
             Kind::Stack => "accesses memory outside the stack",
             Kind::NullPointer => "uses the result of a lookup that may be null",
-            Kind::Misaligned => "accesses memory other than 8 bytes at a multiple of 8",
+            Kind::Misaligned => "accesses part of a number, or across two",
             Kind::ContextRange => "reads the context outside its fields",
             Kind::UnlistedReading => "reads a field of the context that the note does not list",
             Kind::ContextWrite => "writes to the context",

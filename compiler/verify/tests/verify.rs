@@ -7,6 +7,7 @@ use durac_bpf::Object;
 use durac_bpf::abi::{Helper, Hook, Reading};
 use durac_bpf::asm::Asm;
 use durac_bpf::insn::{Alu, Cond, Insn, Reg, Size, op};
+use durac_bpf::object::MAX_SLOTS;
 use durac_verify::{Kind, verify};
 
 /// An object with the maps of [`common::every`] (one with `slow`, `.every1`) and this code.
@@ -199,7 +200,7 @@ fn a_bounded_loop_is_counted() {
 
 #[test]
 fn many_loops_are_too_much() {
-    refused(Kind::TooComplex, 5, |asm| {
+    refused(Kind::TooComplex, 2, |asm| {
         asm.push(Insn::mov_imm(Reg::R0, 0));
         let top = asm.label();
         asm.bind(top);
@@ -266,6 +267,24 @@ fn a_key_must_be_written() {
     refused(Kind::Uninitialised, 4, |asm| {
         asm.push(Insn::mov(Reg::R2, Reg::R10));
         asm.push(Insn::alu_imm(Alu::Add, Reg::R2, -4));
+        asm.load_map(Reg::R1, 0);
+        asm.push(Insn::call(Helper::MapLookup));
+        end(asm);
+    });
+    // PREVAIL would let these pass.
+    for (kind, at) in [(Kind::Stack, 0), (Kind::Stack, 4096), (Kind::Stack, -516)] {
+        refused(kind, 4, |asm| {
+            asm.push(Insn::mov(Reg::R2, Reg::R10));
+            asm.push(Insn::alu_imm(Alu::Add, Reg::R2, at));
+            asm.load_map(Reg::R1, 0);
+            asm.push(Insn::call(Helper::MapLookup));
+            end(asm);
+        });
+    }
+    refused(Kind::Misaligned, 5, |asm| {
+        asm.push(Insn::st(Size::Dw, Reg::R10, -8, 0));
+        asm.push(Insn::mov(Reg::R2, Reg::R10));
+        asm.push(Insn::alu_imm(Alu::Add, Reg::R2, -6));
         asm.load_map(Reg::R1, 0);
         asm.push(Insn::call(Helper::MapLookup));
         end(asm);
@@ -341,7 +360,7 @@ fn the_stack_has_bounds() {
         asm.push(Insn::ldx(Size::Dw, Reg::R0, Reg::R10, -512));
         asm.push(Insn::exit());
     });
-    for offset in [0, -4, -516, -520, 8] {
+    for offset in [0, -4, -516, -520, 8, i16::MIN, i16::MAX] {
         refused(Kind::Stack, 0, |asm| {
             asm.push(Insn::st(Size::Dw, Reg::R10, offset, 1));
             end(asm);
@@ -374,7 +393,7 @@ fn the_end_is_not_passed() {
     });
     refused(Kind::Length, 0, |_| {});
     refused(Kind::Length, 0, |asm| {
-        asm.extend(std::iter::repeat_n(Insn::mov_imm(Reg::R0, 1), 4096));
+        asm.extend(std::iter::repeat_n(Insn::mov_imm(Reg::R0, 1), MAX_SLOTS));
         asm.push(Insn::exit());
     });
 }

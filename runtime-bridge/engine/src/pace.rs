@@ -57,11 +57,8 @@ impl Pace {
 
     /// A sync ended after `took`.
     pub(crate) fn measured(&mut self, took: Time) {
-        self.latency = if self.latency == 0 {
-            took
-        } else {
-            self.latency - self.latency / 8 + took / 8
-        };
+        self.latency =
+            if self.latency == 0 { took } else { self.latency - self.latency / 8 + took / 8 };
     }
 
     /// A background sync ended; `arrived` calls came while it ran, and the application had to wait

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result, Trying};
 use crate::sys;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,10 @@ use std::time::{Duration, Instant};
 const LOOK_UP: Duration = Duration::from_millis(100);
 
 /// The executable `name` on `PATH`.
-pub(crate) fn which(name: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn which(name: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .map(|dir| dir.join(name))
@@ -24,7 +28,8 @@ pub(crate) fn which(name: &str) -> Result<PathBuf> {
 }
 
 /// `prefix… program`, with no input, in our process group, and dead when we are.
-pub(crate) fn command(prefix: &[OsString], program: &Path) -> Command {
+#[must_use]
+pub fn command(prefix: &[OsString], program: &Path) -> Command {
     let mut words = prefix.iter().map(OsString::as_os_str).chain([program.as_os_str()]);
     let mut command = Command::new(words.next().unwrap_or(OsStr::new("")));
     command.args(words).stdin(Stdio::null());
@@ -58,20 +63,27 @@ fn wait_while(
     }
 }
 
-/// Runs a command to its end and returns what it wrote to stdout.
-///
-/// # Errors
-/// If it cannot start, ends badly or not in time, or the user interrupts.
-pub(crate) fn output(command: Command, within: Duration) -> Result<String> {
-    output_while(command, within, || true)
+/// How a command ended, and what it wrote.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// What it wrote to stdout.
+    pub stdout: String,
+    /// What it wrote to stderr.
+    pub stderr: String,
 }
 
-/// As [`output`]; the command is killed, which is an error, once `needed` says no.
-pub(crate) fn output_while(
-    mut command: Command,
-    within: Duration,
-    needed: impl Fn() -> bool,
-) -> Result<String> {
+/// Runs a command to its end, good or bad.
+///
+/// # Errors
+/// If it cannot start or does not end in time, or the user interrupts.
+pub fn run(command: Command, within: Duration) -> Result<Ended> {
+    run_while(command, within, || true)
+}
+
+/// As [`run`]; the command is killed, which is an error, once `needed` says no.
+fn run_while(mut command: Command, within: Duration, needed: impl Fn() -> bool) -> Result<Ended> {
     let program = command.get_program().to_string_lossy().into_owned();
     let what = || format!("run {program}");
     // Files, not pipes: whoever writes much must not wait for us to read.
@@ -88,23 +100,37 @@ pub(crate) fn output_while(
     if sys::interrupted() {
         return Err(Error::Interrupted);
     }
-    let read = |file: &mut std::fs::File| {
+    let read = |file: &mut File| {
         let mut text = Vec::new();
         file.rewind().and_then(|()| file.read_to_end(&mut text)).trying(what)?;
         Ok(String::from_utf8_lossy(&text).into_owned())
     };
     match ended? {
-        None if !needed() => {
-            Err(Error::Config(format!("{program} lost the server that it was to drive")))
+        Some(status) => {
+            Ok(Ended { status, stdout: read(&mut stdout)?, stderr: read(&mut stderr)? })
         }
-        None => Err(Error::Late { what: format!("the end of {program}"), within }),
-        Some(status) if status.success() => read(&mut stdout),
-        Some(status) => Err(Error::Ended {
-            program: program.clone(),
-            status,
-            output: tail(&read(&mut stderr)?),
-        }),
+        None if needed() => Err(Error::Late { what: format!("the end of {program}"), within }),
+        None => Err(Error::Config(format!("{program} lost the server that it was to drive"))),
     }
+}
+
+/// What a command writes to stdout, if it ends well; see [`run`].
+pub(crate) fn output(command: Command, within: Duration) -> Result<String> {
+    output_while(command, within, || true)
+}
+
+/// As [`output`]; the command is killed, which is an error, once `needed` says no.
+pub(crate) fn output_while(
+    command: Command,
+    within: Duration,
+    needed: impl Fn() -> bool,
+) -> Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let ended = run_while(command, within, needed)?;
+    if ended.status.success() {
+        return Ok(ended.stdout);
+    }
+    Err(Error::Ended { program, status: ended.status, output: tail(&ended.stderr) })
 }
 
 /// The last lines of `text`, each after a line break and two blanks, for the end of a message.

@@ -17,7 +17,7 @@
 
 pub mod append_log;
 pub mod bench;
-mod child;
+pub mod child;
 mod error;
 pub mod machine;
 mod progress;

@@ -131,18 +131,26 @@ fn write(port: u16, load: Load, writer: u32, stop: &AtomicBool, count: &AtomicU6
     let mut next = 0;
     while next < load.requests && !stop.load(Ordering::Relaxed) {
         let end = load.requests.min(next + u64::from(load.pipeline.max(1)));
-        for number in next..end {
+        let batch = next..end;
+        for number in batch.clone() {
             client.queue(&["SET".to_owned(), key(writer, number), number.to_string()]);
         }
         client.flush()?;
-        for _ in next..end {
+        let mut loading = false;
+        for number in batch {
             match client.receive()? {
-                Reply::Status(ok) if ok == "OK" => count.fetch_add(1, Ordering::Relaxed),
+                // A server that reads its data back refuses for a while. What it accepts of the
+                // same batch afterwards is sent again too: only a prefix counts.
+                Reply::Error(text) if text.starts_with("LOADING") => loading = true,
+                Reply::Status(ok) if ok == "OK" && !loading => {
+                    next = number + 1;
+                    count.store(next, Ordering::Relaxed);
+                }
+                Reply::Status(_) if loading => {}
                 Reply::Error(text) => return Err(Error::Refused(text)),
                 reply => return Err(Error::Protocol(format!("{reply:?}"))),
-            };
+            }
         }
-        next = end;
     }
     Ok(())
 }

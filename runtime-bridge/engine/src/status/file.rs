@@ -168,8 +168,7 @@ fn c_path(path: &Path) -> io::Result<CString> {
 }
 
 fn open_new(name: &CString) -> io::Result<Fd> {
-    let flags =
-        libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
     // SAFETY: `name` is a valid C string.
     Fd::check(unsafe { libc::open(name.as_ptr(), flags, 0o600 as libc::c_uint) })
 }

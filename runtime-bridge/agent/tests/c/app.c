@@ -1,0 +1,188 @@
+// A program that does what its arguments say, one after the other, and prints what each call
+// returned. Every call starts with errno 77; a line ends in "!" if a call that succeeded changed it.
+//
+//   open N FLAGS PATH   FLAGS of r w + c t a s x; N is a name of one letter for the descriptor
+//   write N BYTES | writev N BYTES | pwrite N BYTES | sync N | fsync N | ftruncate N LENGTH
+//   range N (sync_file_range) | close N | fclose N | dup N M | dup2 N M | fcntl N M | rawclose N
+//   closerange N (from it on) | rename A B | unlink A | truncate A LENGTH | mkdirsync PATH
+//   hold | release      the shim holds up every sync, or lets go
+//   syncs COUNT         waits until the shim has seen so many syncs end
+//   file PATH           waits until the file exists
+//   loop N COUNT        COUNT times write and sync
+//   loopfor N PATH      the same until the file exists; prints nothing of each
+//   fork ... end        a child does them and exits with _exit; the parent waits
+//   keepfork ... end    the parent does not wait; wait
+//   vfork N             a child that shares memory closes the descriptor, and exits
+//   spawn ... end       a thread does them | join | cancel
+//   exit CODE | _exit CODE | exec ARG... (the rest) | kill SIGNAL | nofile COUNT | echo TEXT
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int fds[128];
+static char bytes[1 << 16];
+static pthread_t thread;
+static pid_t child;
+
+static void say(const char *what, const char *who, long result) {
+    int e = errno;
+    char line[300];
+    int n = snprintf(line, sizeof line, "%s %s = %ld%s%s%s\n", what, who, result,
+                     result < 0 ? " " : "", result < 0 ? strerrorname_np(e) : "",
+                     result >= 0 && e != 77 ? " !" : "");
+    // Not through stdio: a thread may be cancelled, a child must not print the parent's lines.
+    syscall(SYS_write, 1, line, n);
+}
+
+static int flags_of(const char *text) {
+    int flags = 0;
+    for (; *text; text++)
+        switch (*text) {
+        case 'r': flags |= O_RDONLY; break;
+        case 'w': flags |= O_WRONLY; break;
+        case '+': flags |= O_RDWR; break;
+        case 'c': flags |= O_CREAT; break;
+        case 't': flags |= O_TRUNC; break;
+        case 'a': flags |= O_APPEND; break;
+        case 's': flags |= O_DSYNC; break;
+        case 'x': flags |= O_CLOEXEC; break;
+        }
+    return flags;
+}
+
+static long shim(const char *name, long argument) {
+    long (*function)(long) = (long (*)(long))dlsym(RTLD_DEFAULT, name);
+    if (!function) {
+        fprintf(stderr, "no shim\n");
+        _exit(99);
+    }
+    return function(argument);
+}
+
+static void pause_briefly(void) {
+    struct timespec t = {0, 200000};
+    nanosleep(&t, NULL);
+}
+
+static char **run(char **a);
+
+static void *run_thread(void *a) {
+    run(a);
+    return NULL;
+}
+
+static char **skip(char **a) {
+    for (int depth = 1; *a; a++) {
+        if (!strcmp(*a, "fork") || !strcmp(*a, "keepfork") || !strcmp(*a, "spawn")) depth++;
+        if (!strcmp(*a, "end") && --depth == 0) return a + 1;
+    }
+    return a;
+}
+
+#define IS(name) (!strcmp(op, name))
+#define FD(i) fds[(int)a[i][0]]
+#define DO(width, call) { errno = 77; long result = (call); say(op, a[0], result); a += width; }
+
+static char **run(char **a) {
+    while (*a) {
+        const char *op = *a++;
+        if (IS("end")) return a;
+        if (IS("open")) {
+            errno = 77;
+            FD(0) = open(a[2], flags_of(a[1]), 0644);
+            say(op, a[2], FD(0) < 0 ? -1 : 0);
+            a += 3;
+        } else if (IS("write")) DO(2, write(FD(0), bytes, atoi(a[1])))
+        else if (IS("pwrite")) DO(2, pwrite(FD(0), bytes, atoi(a[1]), 0))
+        else if (IS("writev")) {
+            struct iovec v[2] = {{bytes, atoi(a[1]) - 1}, {bytes, 1}};
+            DO(2, writev(FD(0), v, 2))
+        } else if (IS("sync")) DO(1, fdatasync(FD(0)))
+        else if (IS("fsync")) DO(1, fsync(FD(0)))
+        else if (IS("range")) DO(1, sync_file_range(FD(0), 0, 0, SYNC_FILE_RANGE_WAIT_AFTER))
+        else if (IS("ftruncate")) DO(2, ftruncate(FD(0), atoi(a[1])))
+        else if (IS("close")) DO(1, close(FD(0)))
+        else if (IS("rawclose")) DO(1, syscall(SYS_close, FD(0)))
+        else if (IS("fclose")) DO(1, fclose(fdopen(FD(0), "w")))
+        else if (IS("closerange")) DO(1, close_range(FD(0), ~0U, 0))
+        else if (IS("dup")) { FD(1) = dup(FD(0)); a += 2; }
+        else if (IS("dup2")) DO(2, dup2(FD(0), FD(1)) < 0 ? -1 : 0)
+        else if (IS("fcntl")) { FD(1) = fcntl(FD(0), F_DUPFD_CLOEXEC, 50); a += 2; }
+        else if (IS("rename")) DO(2, rename(a[0], a[1]))
+        else if (IS("unlink")) DO(1, unlink(a[0]))
+        else if (IS("truncate")) DO(2, truncate(a[0], atoi(a[1])))
+        else if (IS("hold")) shim("shim_hold", 1);
+        else if (IS("release")) shim("shim_hold", 0);
+        else if (IS("syncs")) { while (shim("shim_syncs", 0) < atoi(a[0])) pause_briefly(); a++; }
+        else if (IS("file")) { while (access(a[0], F_OK)) pause_briefly(); a++; }
+        else if (IS("loop")) {
+            long good = 0;
+            for (int i = atoi(a[1]); i > 0; i--)
+                good += write(FD(0), "record\n", 7) == 7 && fdatasync(FD(0)) == 0;
+            errno = 77;
+            say(op, a[0], good);
+            a += 2;
+        } else if (IS("loopfor")) {
+            while (access(a[1], F_OK))
+                for (int i = 0; i < 64; i++)
+                    if (write(FD(0), "record\n", 7) != 7 || fdatasync(FD(0))) _exit(98);
+            a += 2;
+        } else if (IS("fork") || IS("keepfork")) {
+            child = fork();
+            if (child == 0) {
+                run(a);
+                _exit(0);
+            }
+            if (IS("fork")) {
+                int status;
+                waitpid(child, &status, 0);
+                errno = 77;
+                say("child", "exit", WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status));
+            }
+            a = skip(a);
+        } else if (IS("wait")) { int status; wait4(child, &status, 0, NULL); }
+        else if (IS("vfork")) {
+            int fd = FD(0);
+            pid_t pid = vfork();
+            if (pid == 0) {
+                close(fd);
+                _exit(0);
+            }
+            waitpid(pid, NULL, 0);
+            a++;
+        } else if (IS("spawn")) {
+            pthread_create(&thread, NULL, run_thread, a);
+            a = skip(a);
+        } else if (IS("join")) pthread_join(thread, NULL);
+        else if (IS("cancel")) pthread_cancel(thread);
+        else if (IS("exit")) exit(atoi(a[0]));
+        else if (IS("_exit")) _exit(atoi(a[0]));
+        else if (IS("exec")) { execlp(a[0], a[0], a[1], a[2], NULL); _exit(97); }
+        else if (IS("kill")) { raise(atoi(a[0])); a++; }
+        else if (IS("nofile")) {
+            struct rlimit limit = {atoi(a[0]), atoi(a[0])};
+            setrlimit(RLIMIT_NOFILE, &limit);
+            a++;
+        } else if (IS("echo")) { errno = 77; say(op, a[0], 0); a++; }
+        else { fprintf(stderr, "unknown operation %s\n", op); _exit(96); }
+    }
+    return a;
+}
+
+int main(int count, char **a) {
+    (void)count;
+    run(a + 1);
+    return 0;
+}

@@ -1,0 +1,208 @@
+//! Runs programs under the agent.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+pub mod objects;
+
+use durac_bpf::Object;
+use durac_engine::status::{LogNumbers, Status};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// Where built things of this test run are.
+fn deps() -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().to_path_buf()
+}
+
+/// The agent, which Cargo builds beside the tests.
+pub fn agent() -> PathBuf {
+    let path = deps().join("libdurac_agent.so");
+    assert!(path.exists(), "{} is missing", path.display());
+    path
+}
+
+/// Compiles a C text of `tests/c` once for all test processes that run at the same time.
+fn compile(source: &str, output: &str, options: &[&str]) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c").join(source);
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let built = dir.path().join(output);
+    let status = Command::new("cc")
+        .args(["-O1", "-g", "-Wall", "-pthread", "-o"])
+        .args([&built, &source])
+        .args(options)
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(output);
+    std::fs::rename(&built, &target).unwrap();
+    target
+}
+
+/// The program that does what its arguments say.
+pub fn app() -> &'static Path {
+    static APP: OnceLock<PathBuf> = OnceLock::new();
+    let name = format!("app-{}", std::process::id());
+    APP.get_or_init(|| compile("app.c", &name, &["-ldl"]))
+}
+
+/// The library that looks at what the agent calls.
+pub fn shim() -> &'static Path {
+    static SHIM: OnceLock<PathBuf> = OnceLock::new();
+    let name = format!("shim-{}.so", std::process::id());
+    SHIM.get_or_init(|| compile("shim.c", &name, &["-shared", "-fPIC", "-ldl"]))
+}
+
+/// A directory of a test, with an object in it, and programs to run there.
+pub struct Place {
+    dir: tempfile::TempDir,
+    env: Vec<(String, String)>,
+}
+
+/// What a program did.
+#[derive(Debug)]
+pub struct Done {
+    /// Its lines.
+    pub out: Vec<String>,
+    /// What it and the agent said.
+    pub err: String,
+    /// What the shim saw.
+    pub calls: Vec<String>,
+    /// Its exit code, or 1000 + the signal.
+    pub code: i32,
+}
+
+impl Place {
+    /// Runs with this object.
+    pub fn new(object: &Object) -> Self {
+        Self::with_bytes(&objects::bytes(object))
+    }
+
+    /// Runs with an object file of these bytes.
+    pub fn with_bytes(bytes: &[u8]) -> Self {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let object = dir.path().join("policy.o");
+        std::fs::write(&object, bytes).unwrap();
+        std::fs::set_permissions(&object, PermissionsExt::from_mode(0o600)).unwrap();
+        let place = Self { dir, env: Vec::new() };
+        let (object, log) = (place.path("policy.o"), place.path("calls"));
+        place
+            .env("DURAC_OBJECT", &object)
+            .env("DURAC_LOG", "quiet")
+            .env("SHIM_LOG", &log)
+            .env("LD_PRELOAD", &format!("{} {}", agent().display(), shim().display()))
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.retain(|(n, _)| n != name);
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Asks for a status file.
+    pub fn with_status(self) -> Self {
+        let path = self.path("status");
+        self.env("DURAC_STATUS", &path)
+    }
+
+    /// A path in the directory.
+    pub fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).to_str().unwrap().into()
+    }
+
+    /// A command of any program.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.dir.path()).envs(self.env.iter().cloned());
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Starts the program with these operations.
+    pub fn start(&self, operations: &str) -> Child {
+        self.command(app())
+            .args(operations.split_whitespace())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Runs the program with these operations to its end.
+    pub fn run(&self, operations: &str) -> Done {
+        self.finish(self.start(operations))
+    }
+
+    /// Waits for a program that was started.
+    pub fn finish(&self, mut child: Child) -> Done {
+        let end = Instant::now() + Duration::from_secs(60);
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > end {
+                child.kill().unwrap();
+                panic!("hangs: {:?}", child.wait_with_output());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let output = child.wait_with_output().unwrap();
+        use std::os::unix::process::ExitStatusExt;
+        let status = output.status;
+        Done {
+            out: lines(&String::from_utf8(output.stdout).unwrap()),
+            err: String::from_utf8(output.stderr).unwrap(),
+            calls: self.calls(),
+            code: status.code().unwrap_or_else(|| 1000 + status.signal().unwrap()),
+        }
+    }
+
+    /// What the shim has seen so far.
+    pub fn calls(&self) -> Vec<String> {
+        lines(&std::fs::read_to_string(self.path("calls")).unwrap_or_default())
+    }
+
+    /// The status page, once it is there.
+    pub fn status(&self) -> Status {
+        let path = self.path("status");
+        poll("the status file", || Status::open_writable(Path::new(&path)).ok())
+    }
+
+    /// Makes an empty file that the program waits for.
+    pub fn touch(&self, name: &str) {
+        std::fs::write(self.path(name), "").unwrap();
+    }
+}
+
+/// The numbers of the first log, once they are as asked.
+pub fn log_where(status: &Status, what: &str, test: impl Fn(&LogNumbers) -> bool) -> LogNumbers {
+    poll(what, || status.page().log(0).filter(&test))
+}
+
+/// Asks until there is an answer.
+pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "no {what}");
+        std::thread::sleep(Duration::from_micros(300));
+    }
+}
+
+fn lines(text: &str) -> Vec<String> {
+    text.lines().map(String::from).collect()
+}
+
+/// How many lines start so.
+pub fn count(lines: &[String], start: &str) -> usize {
+    lines.iter().filter(|l| l.starts_with(start)).count()
+}
+
+/// Where the first line is that starts so.
+pub fn place(lines: &[String], start: &str) -> usize {
+    lines.iter().position(|l| l.starts_with(start)).unwrap_or_else(|| {
+        panic!("no `{start}` in {lines:#?}");
+    })
+}

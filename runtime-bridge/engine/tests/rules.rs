@@ -1,0 +1,369 @@
+//! One test per rule of the engine.
+
+use durac_engine::{Log, Rules, Step};
+
+const MS: u64 = 1_000_000;
+
+fn log() -> Log {
+    Log::new(Rules::default())
+}
+
+fn within(flush_within: u64) -> Log {
+    Log::new(Rules { flush_within: Some(flush_within), keeps_age: false })
+}
+
+/// A sync call after a write, deferred.
+fn deferred(log: &mut Log, now: u64) -> u64 {
+    log.wrote(log.written() + 10);
+    let call = log.begin(false);
+    assert!(!call.barrier);
+    log.request(call.number, now);
+    log.acknowledge(call.number, now).unwrap();
+    call.number
+}
+
+#[test]
+fn a_sync_covers_every_call_begun_before_it() {
+    let mut log = log();
+    deferred(&mut log, 0);
+    deferred(&mut log, 0);
+    let flight = log.start(true, false, 0);
+    deferred(&mut log, 0);
+    assert_eq!((flight.covers, flight.bytes), (2, 20));
+    log.finish(flight.id, 1, Ok(()));
+    assert_eq!((log.durable(), log.unsynced(), log.pending_bytes()), (2, 1, 10));
+}
+
+#[test]
+fn pending_counts_calls_before_this_one() {
+    let mut log = log();
+    assert_eq!(log.pending(log.upcoming()), 0);
+    deferred(&mut log, 0);
+    deferred(&mut log, 0);
+    let call = log.begin(false);
+    assert_eq!(log.pending(call.number), 2);
+    let flight = log.start(true, false, 0);
+    log.finish(flight.id, 1, Ok(()));
+    // The sync covered this call too.
+    assert_eq!(log.pending(call.number), 0);
+}
+
+#[test]
+fn await_is_ready_at_its_distance() {
+    let mut log = log();
+    for _ in 0..3 {
+        deferred(&mut log, 0);
+    }
+    log.wrote(100);
+    let call = log.begin(false).number;
+    for (distance, ready) in [(0, false), (1, false), (2, false), (3, false), (4, true), (9, true)]
+    {
+        let target = log.await_target(call, distance);
+        assert_eq!(log.is_ready(target), ready, "distance {distance}");
+    }
+}
+
+#[test]
+fn an_await_starts_a_sync_only_if_none_helps() {
+    let mut log = log();
+    log.await_target(1, 64);
+    deferred(&mut log, 0);
+    assert_ne!(log.next(0), Step::Start);
+    log.demand(1);
+    assert_eq!(log.next(0), Step::Start);
+    let flight = log.start(true, false, 0);
+    assert_eq!(log.next(0), Step::Idle);
+    // What is in the air does not cover the next call: as soon as it is home, another starts.
+    deferred(&mut log, 0);
+    log.demand(2);
+    assert_eq!(log.next(0), Step::Idle);
+    log.finish(flight.id, 1, Ok(()));
+    assert_eq!(log.next(1), Step::Start);
+}
+
+#[test]
+fn a_direct_sync_that_covers_a_demand_is_enough() {
+    let mut log = log();
+    deferred(&mut log, 0);
+    let flight = log.start(false, false, 0);
+    log.demand(1);
+    assert!(log.is_promised(1));
+    assert_eq!(log.next(0), Step::Idle);
+    log.finish(flight.id, 1, Ok(()));
+    assert!(log.is_ready(1));
+}
+
+#[test]
+fn nothing_written_since_the_last_call_is_a_barrier() {
+    let mut log = log();
+    assert!(log.begin(false).barrier, "nothing was ever written");
+    log.wrote(5);
+    assert!(!log.begin(false).barrier);
+    assert!(log.begin(false).barrier);
+    log.wrote(6);
+    assert!(!log.begin(true).barrier);
+}
+
+#[test]
+fn written_bytes_never_go_back() {
+    let mut log = log();
+    log.wrote(10);
+    log.wrote(4);
+    assert_eq!(log.written(), 10);
+}
+
+#[test]
+fn a_failed_sync_stops_the_log() {
+    let mut log = log();
+    deferred(&mut log, 0);
+    log.demand(1);
+    let flight = log.start(true, false, 0);
+    deferred(&mut log, 0);
+    log.finish(flight.id, 1, Err(5));
+    assert_eq!(log.error(), Some(5));
+    assert!(log.is_ready(2), "who waits wakes up");
+    let call = log.begin(false);
+    assert_eq!(log.acknowledge(call.number, 2), Err(5));
+    assert_eq!(log.acknowledged(), 2);
+    assert_eq!(log.next(2), Step::Idle);
+    // A later success proves nothing.
+    let flight = log.start(false, false, 3);
+    log.finish(flight.id, 4, Ok(()));
+    assert_eq!((log.durable(), log.error()), (0, Some(5)));
+    log.fail(28);
+    assert_eq!(log.error(), Some(5), "the first error stays");
+}
+
+#[test]
+fn a_success_is_believed_when_no_older_sync_can_contradict_it() {
+    let mut log = log();
+    deferred(&mut log, 0);
+    let background = log.start(true, false, 0);
+    let direct = log.start(false, false, 0);
+    log.finish(direct.id, 1, Ok(()));
+    assert_eq!(log.durable(), 0, "the other one may have taken the error");
+    assert!(log.is_promised(1));
+    // One that starts after it came home says nothing about it.
+    let later = log.start(false, false, 1);
+    log.finish(background.id, 2, Ok(()));
+    assert_eq!(log.durable(), 1);
+    log.finish(later.id, 3, Ok(()));
+    assert_eq!(log.durable(), 1);
+}
+
+#[test]
+fn a_success_beside_a_failure_is_not_believed() {
+    let mut log = log();
+    deferred(&mut log, 0);
+    let background = log.start(true, false, 0);
+    let direct = log.start(false, false, 0);
+    log.finish(direct.id, 1, Ok(()));
+    log.finish(background.id, 2, Err(5));
+    assert_eq!((log.durable(), log.error()), (0, Some(5)));
+}
+
+#[test]
+fn an_abandoned_sync_proves_nothing_and_fails_nothing() {
+    let mut log = within(100 * MS);
+    deferred(&mut log, 0);
+    let flight = log.start(false, false, 0);
+    log.abandon(flight.id, 1);
+    assert_eq!((log.durable(), log.error()), (0, None));
+    assert_eq!(log.next(1), Step::Start, "its request stands again");
+    log.finish(flight.id, 2, Ok(()));
+    assert_eq!(log.durable(), 0, "it is over");
+}
+
+#[test]
+fn a_deferred_fsync_needs_an_fsync() {
+    let mut log = log();
+    deferred(&mut log, 0);
+    assert!(!log.start(true, false, 0).full);
+    log.wrote(50);
+    let call = log.begin(true);
+    log.acknowledge(call.number, 0).unwrap();
+    let flight = log.start(false, false, 0);
+    assert!(flight.full);
+    log.finish(0, 1, Ok(()));
+    log.finish(flight.id, 1, Ok(()));
+    assert_eq!(log.durable(), 2);
+    assert!(!log.start(true, false, 2).full);
+    assert!(log.start(true, true, 2).full);
+}
+
+#[test]
+fn one_background_sync_at_a_time() {
+    let mut log = log();
+    deferred(&mut log, 0);
+    let flight = log.start(true, false, 0);
+    deferred(&mut log, 0);
+    assert_eq!(log.next(10_000 * MS), Step::Idle);
+    log.finish(flight.id, 1, Ok(()));
+    assert_eq!(log.next(1), Step::Start);
+}
+
+#[test]
+fn without_a_wait_a_deferred_sync_starts_at_once() {
+    let mut log = log();
+    deferred(&mut log, 0);
+    assert_eq!(log.next(0), Step::Start);
+}
+
+#[test]
+fn a_skipped_sync_starts_nothing() {
+    let mut log = log();
+    log.wrote(1);
+    let call = log.begin(false).number;
+    log.acknowledge(call, 0).unwrap();
+    assert_eq!(log.next(u64::MAX / 2), Step::Idle);
+    assert_eq!(log.undrained(), Some(1));
+}
+
+#[test]
+fn a_window_waits_for_company_but_not_for_ever() {
+    let mut log = log();
+    for _ in 0..13 {
+        let call = log.calls() + 1;
+        log.await_target(call, 16);
+        deferred(&mut log, MS);
+        assert_eq!(log.next(MS), Step::At(3 * MS));
+    }
+    assert_eq!(log.next(3 * MS), Step::Start);
+    deferred(&mut log, MS);
+    assert_eq!(log.next(MS), Step::Start, "the window is nearly full");
+}
+
+#[test]
+fn a_wide_window_waits_longer() {
+    let mut log = log();
+    log.await_target(1, 256);
+    deferred(&mut log, 0);
+    assert_eq!(log.next(0), Step::At(10 * MS));
+}
+
+#[test]
+fn a_window_of_one_starts_at_once() {
+    let mut log = log();
+    log.await_target(1, 1);
+    deferred(&mut log, 0);
+    assert_eq!(log.next(0), Step::Start);
+}
+
+#[test]
+fn the_pace_learns_what_comes_in_while_a_sync_runs() {
+    let mut log = log();
+    log.await_target(1, 16);
+    let needed = |log: &Log| {
+        let mut log = log.clone();
+        (1..=16)
+            .find(|_| {
+                deferred(&mut log, 0);
+                log.next(0) == Step::Start
+            })
+            .unwrap()
+    };
+    let before = needed(&log);
+    for _ in 0..20 {
+        deferred(&mut log, 0);
+        let flight = log.start(true, false, 0);
+        for _ in 0..6 {
+            deferred(&mut log, 0);
+        }
+        log.finish(flight.id, 1, Ok(()));
+        let flight = log.start(false, false, 0);
+        log.finish(flight.id, 1, Ok(()));
+    }
+    let after = needed(&log);
+    assert!(after < before && after >= 16 - 6 - 4, "{before} -> {after}");
+    // Who had to wait would have brought more.
+    deferred(&mut log, 0);
+    let flight = log.start(true, false, 0);
+    log.demand(log.calls());
+    log.finish(flight.id, 1, Ok(()));
+    assert!(needed(&log) < after);
+}
+
+#[test]
+fn flush_within_starts_early_enough() {
+    let mut log = within(100 * MS);
+    // A sync of 10 ms is known.
+    log.wrote(1);
+    log.begin(false);
+    let flight = log.start(false, false, 0);
+    log.finish(flight.id, 10 * MS, Ok(()));
+    log.wrote(2);
+    let call = log.begin(false).number;
+    log.acknowledge(call, 50 * MS).unwrap();
+    assert_eq!(log.next(50 * MS), Step::At(130 * MS));
+    // The second acknowledgement does not move the deadline of the first.
+    log.wrote(3);
+    let call = log.begin(false).number;
+    log.acknowledge(call, 60 * MS).unwrap();
+    assert_eq!(log.next(60 * MS), Step::At(130 * MS));
+    assert_eq!(log.next(130 * MS), Step::Start);
+    let flight = log.start(true, false, 130 * MS);
+    log.wrote(4);
+    let call = log.begin(false).number;
+    log.acknowledge(call, 135 * MS).unwrap();
+    log.finish(flight.id, 140 * MS, Ok(()));
+    // What came during the sync has its own time.
+    assert_eq!(log.pending_age(140 * MS), 5 * MS);
+    assert_eq!(log.next(140 * MS), Step::At(215 * MS));
+    let flight = log.start(true, false, 215 * MS);
+    log.finish(flight.id, 225 * MS, Ok(()));
+    assert_eq!((log.next(225 * MS), log.pending_age(225 * MS)), (Step::Idle, 0));
+}
+
+#[test]
+fn flush_within_never_starts_before_half_its_time() {
+    let mut log = within(10 * MS);
+    let flight = log.start(false, false, 0);
+    log.finish(flight.id, 500 * MS, Ok(()));
+    log.wrote(1);
+    let call = log.begin(false).number;
+    log.acknowledge(call, 600 * MS).unwrap();
+    assert_eq!(log.next(600 * MS), Step::At(605 * MS));
+}
+
+#[test]
+fn a_broken_deadline_holds_up_the_next_call() {
+    let mut log = within(10 * MS);
+    log.wrote(1);
+    let call = log.begin(false).number;
+    log.acknowledge(call, 0).unwrap();
+    assert_eq!(log.overdue(10 * MS), None);
+    assert_eq!(log.overdue(11 * MS), Some(1));
+    let flight = log.start(true, false, 11 * MS);
+    log.finish(flight.id, 30 * MS, Ok(()));
+    assert_eq!(log.overdue(1000 * MS), None);
+}
+
+#[test]
+fn notify_done_asks_for_the_bytes_of_this_call() {
+    let mut log = log();
+    log.wrote(10);
+    log.begin(false);
+    assert!(!log.notify_done());
+    let flight = log.start(true, false, 0);
+    log.finish(flight.id, 1, Ok(()));
+    assert!(log.notify_done());
+    log.wrote(11);
+    assert!(!log.notify_done());
+}
+
+#[test]
+fn counters_count() {
+    let mut log = log();
+    for _ in 0..3 {
+        deferred(&mut log, 0);
+    }
+    let flight = log.start(true, false, 0);
+    log.finish(flight.id, 7, Ok(()));
+    deferred(&mut log, 0);
+    let flight = log.start(true, false, 0);
+    log.finish(flight.id, 7, Err(28));
+    let counters = log.counters();
+    assert_eq!((counters.acknowledged, counters.max_pending), (4, 3));
+    assert_eq!((counters.syncs, counters.errors), (1, 1));
+    assert_eq!(log.sync_latency(), 7);
+}

@@ -1,0 +1,96 @@
+//! The status page, as a file and as memory.
+
+use durac_engine::status::{Head, LogNumbers, ParamStatus, Status, create};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const HEAD: Head<'static> = Head { pid: 1, since: 7, policy: "window", target: "redis.aof" };
+
+#[test]
+fn a_reader_sees_what_the_agent_wrote() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("status");
+    let made = create(Some(&path)).unwrap().page;
+    assert!(Status::open(&path).is_err(), "no head yet");
+    let param = ParamStatus { name: "n".into(), unit: "syncs".into(), value: 64, min: 1, max: 99 };
+    made.publish_param(0, &param);
+    made.publish_path(2, &format!("/{}/ä/appendonly.aof", "x".repeat(200)));
+    made.publish_log(2, LogNumbers { acknowledged: 9, durable: 5, ..LogNumbers::default() });
+    made.publish_head(&HEAD);
+
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let status = Status::open(&path).unwrap();
+    let seen = status.snapshot();
+    assert_eq!((seen.pid, seen.since), (1, 7));
+    assert_eq!((seen.policy.as_str(), seen.target.as_str()), ("window", "redis.aof"));
+    assert_eq!(seen.params, [param]);
+    assert_eq!(seen.logs.len(), 1);
+    assert!(seen.logs[0].path.ends_with("x/ä/appendonly.aof"), "{}", seen.logs[0].path);
+    assert_eq!(seen.logs[0].numbers.pending(), 4);
+
+    assert!(status.set_param("n", 5).is_err(), "mapped for reading");
+    let writable = Status::open_writable(&path).unwrap();
+    assert_eq!(writable.set_param("n", 1000).unwrap(), 99);
+    assert_eq!(made.param(0), Some(99));
+    assert!(writable.set_param("m", 1).is_err());
+}
+
+#[test]
+fn a_file_of_a_running_process_is_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("status");
+    create(Some(&path)).unwrap().page.publish_head(&HEAD);
+    let error = create(Some(&path)).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
+}
+
+#[test]
+fn a_file_left_behind_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("status");
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    let pid = child.id();
+    child.wait().unwrap();
+    let old = create(Some(&path)).unwrap();
+    old.page.publish_head(&Head { pid, ..HEAD });
+    let new = create(Some(&path)).unwrap();
+    assert_ne!(old.id, new.id);
+}
+
+#[test]
+fn other_files_are_neither_read_nor_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("status");
+    for content in [vec![], vec![0; 100], vec![0; 1 << 20]] {
+        std::fs::write(&path, &content).unwrap();
+        assert!(Status::open(&path).is_err());
+        assert!(create(Some(&path)).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), content);
+    }
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(dir.path().join("elsewhere"), &link).unwrap();
+    assert!(create(Some(&link)).is_err());
+    assert!(!dir.path().join("elsewhere").exists());
+    assert!(Status::open(dir.path()).is_err());
+}
+
+#[test]
+fn numbers_are_of_one_instant() {
+    let page = create(None).unwrap().page;
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for n in 0..200_000 {
+                let numbers =
+                    LogNumbers { acknowledged: n + 3, durable: n, ..LogNumbers::default() };
+                page.publish_log(0, numbers);
+            }
+            stop.store(true, Ordering::Release);
+        });
+        while !stop.load(Ordering::Acquire) {
+            if let Some(numbers) = page.log(0) {
+                assert_eq!(numbers.pending(), 3);
+            }
+        }
+    });
+}

@@ -1,0 +1,163 @@
+//! What the workspace tests share: where the built programs are, a witness, and one Redis at a
+//! time.
+//!
+//! The tests themselves are in `tests/it`. They run the programs that a user runs, built from
+//! this workspace, against the real redis-server; the libraries are tested in their own crates.
+
+pub mod bound;
+pub mod server;
+pub mod witness;
+
+use anyhow::{Context, Result, bail, ensure};
+use durac_workload::child::{self, Ended};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// A command that takes longer has hung.
+const WITHIN: Duration = Duration::from_secs(120);
+
+/// The folder with the built programs: `target/debug` or `target/release`, where these tests are
+/// in `deps`.
+///
+/// # Errors
+/// If this executable is not where cargo puts tests.
+pub fn bin_dir() -> Result<PathBuf> {
+    let exe = std::env::current_exe().context("cannot find this executable")?;
+    Ok(exe.parent().and_then(Path::parent).context("no cargo target folder")?.to_owned())
+}
+
+/// One of the programs and libraries of this workspace. Builds them if they are not there, so that
+/// `cargo test` works in a fresh clone.
+///
+/// # Errors
+/// If the build fails.
+fn built(name: &str) -> Result<PathBuf> {
+    static BUILD: OnceLock<Result<(), String>> = OnceLock::new();
+    let path = bin_dir()?.join(name);
+    if !path.exists() {
+        let built = BUILD.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+        if let Err(error) = built {
+            bail!("{error}");
+        }
+    }
+    ensure!(path.exists(), "{} was not built", path.display());
+    Ok(path)
+}
+
+fn build() -> Result<()> {
+    let dir = bin_dir()?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "-p", "durac", "-p", "durac-agent", "-p", "durac-workload"]);
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    if dir.file_name() == Some(OsStr::new("release")) {
+        command.arg("--release");
+    }
+    command.env("CARGO_TARGET_DIR", dir.parent().context("no cargo target folder")?);
+    ensure!(command.status().context("cannot run cargo")?.success(), "the build failed");
+    Ok(())
+}
+
+/// The program `durac`.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn tool() -> Result<PathBuf> {
+    built("durac")
+}
+
+/// The agent library.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn agent() -> Result<PathBuf> {
+    built("libdurac_agent.so")
+}
+
+/// The program `durac-append-log`.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn append_log() -> Result<PathBuf> {
+    built("durac-append-log")
+}
+
+/// A `durac` command that is ready to run: no input, no colours, nothing preloaded.
+///
+/// # Errors
+/// If durac cannot be built.
+pub fn durac<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Result<Command> {
+    agent()?;
+    let mut command = child::command(&[], &tool()?);
+    command.args(args).env_remove("LD_PRELOAD").env("NO_COLOR", "1");
+    Ok(command)
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// If it cannot start or hangs.
+pub fn run(command: Command) -> Result<Ended> {
+    Ok(child::run(command, WITHIN)?)
+}
+
+/// Runs `durac` with these arguments to its end.
+///
+/// # Errors
+/// If it cannot be built or hangs.
+pub fn run_durac<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Result<Ended> {
+    run(durac(args)?)
+}
+
+/// The text of a command, for messages: status and both outputs.
+#[must_use]
+pub fn show(ended: &Ended) -> String {
+    format!("{}\nstdout: {}\nstderr: {}", ended.status, ended.stdout, ended.stderr)
+}
+
+/// Held by a test that loads the machine: on two cores one of them at a time is enough, and the
+/// others would only starve it.
+#[derive(Debug)]
+#[must_use]
+pub struct Heavy {
+    _lock: File,
+}
+
+/// Waits for its turn. A lock on a file, because test runners use threads as well as processes.
+///
+/// # Errors
+/// If the file cannot be made.
+pub fn heavy() -> Result<Heavy> {
+    let path = bin_dir()?.join("durac-tests.lock");
+    let lock = File::create(&path).with_context(|| path.display().to_string())?;
+    lock.lock().context("cannot lock")?;
+    Ok(Heavy { _lock: lock })
+}
+
+/// Compiles a C program or library of `tests/shims` with the given options; once, and again when
+/// its source is newer.
+///
+/// # Errors
+/// If cc is not there or refuses.
+pub fn cc(source: &str, output: &str, options: &[&str]) -> Result<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("shims").join(source);
+    let dir = bin_dir()?.join("durac-shims");
+    std::fs::create_dir_all(&dir)?;
+    let path = dir.join(output);
+    let age = |path: &Path| path.metadata().and_then(|meta| meta.modified());
+    if age(&path).is_ok_and(|built| age(&source).is_ok_and(|written| written < built)) {
+        return Ok(path);
+    }
+    // Under a name of its own, then renamed: another test may compile or use it right now.
+    let temporary = tempfile::Builder::new().tempfile_in(&dir)?.into_temp_path();
+    let mut command = child::command(&[], &child::which("cc")?);
+    command.args(["-O2", "-Wall", "-Wextra"]).args(options).arg("-o").arg(&*temporary).arg(source);
+    let ended = run(command)?;
+    ensure!(ended.status.success(), "cc: {}", show(&ended));
+    temporary.persist(&path)?;
+    Ok(path)
+}

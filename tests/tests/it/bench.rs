@@ -1,0 +1,61 @@
+//! `durac bench`, small: that it measures and reports, not what.
+
+use anyhow::{Context, Result, ensure};
+use durac_tests::{append_log, durac, heavy, run, show};
+use durac_workload::Report;
+use durac_workload::sys;
+use std::process::Stdio;
+use tempfile::TempDir;
+
+fn bench(workload: &str) -> Result<()> {
+    let _turn = heavy()?;
+    append_log()?;
+    let dir = TempDir::new()?;
+    let json = dir.path().join("bench.json");
+    let mut command = durac(["bench", "delayed_fsync", "window:n=16", "--rounds", "2"])?;
+    command.args(["-c", "2", "-n", "500", "--workload", workload, "--json"]).arg(&json);
+    let ended = run(command)?;
+    ensure!(ended.status.success(), "{}", show(&ended));
+    let report = Report::read_json(&json)?;
+    ensure!(report.rows.len() == 4 && report.samples.len() == 8, "{report:?}");
+    for (row, bound) in report.rows.iter().zip([None, None, Some(1), Some(16)]) {
+        ensure!(ended.stdout.contains(&row.mode), "{}", show(&ended));
+        ensure!(row.to_always.is_some() && !row.stated_loss.is_empty(), "{row:?}");
+        ensure!(row.max_pending.is_some() == bound.is_some(), "{row:?}");
+        ensure!(row.max_pending <= bound, "{row:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn on_redis() -> Result<()> {
+    bench("redis")
+}
+
+#[test]
+fn on_the_append_log() -> Result<()> {
+    bench("append-log")
+}
+
+/// Interrupted, it shows what it has and leaves no process behind.
+#[test]
+fn an_interrupted_bench_leaves_nothing() -> Result<()> {
+    let _turn = heavy()?;
+    let dir = TempDir::new()?;
+    let mut command = durac(["bench", "window", "-c", "2", "-n", "200", "--rounds", "100000"])?;
+    command.arg("--dir").arg(dir.path()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let child = command.spawn()?;
+    // A folder for a measurement appears, so it is at work.
+    durac_tests::server::until("the first measurement", || {
+        Ok(std::fs::read_dir(dir.path())?.next().is_some())
+    })?;
+    sys::kill(child.id(), libc::SIGINT)?;
+    let output = child.wait_with_output().context("bench")?;
+    ensure!(matches!(output.status.code(), Some(0 | 2)), "{}", output.status);
+    ensure!(std::fs::read_dir(dir.path())?.next().is_none(), "a folder was left behind");
+    for process in std::fs::read_dir("/proc")? {
+        let cwd = std::fs::read_link(process?.path().join("cwd"));
+        ensure!(!cwd.is_ok_and(|cwd| cwd.starts_with(dir.path())), "a server was left behind");
+    }
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! The workspace tests: what a user runs, on a real redis-server.
+//!
+//! One executable, so that it links once. Tests that load the machine take turns
+//! ([`durac_tests::heavy`]); nothing here asserts a time or sleeps but to poll.
+
+mod bench;
+mod faults;
+mod input;
+mod lifecycle;
+mod objects;
+mod policies;
+mod power;
+mod rewrite;
+mod tampered;
