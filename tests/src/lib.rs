@@ -30,15 +30,15 @@ pub fn bin_dir() -> Result<PathBuf> {
     Ok(exe.parent().and_then(Path::parent).context("no cargo target folder")?.to_owned())
 }
 
-/// One of the programs and libraries of this workspace. Builds them if they are not there, so that
-/// `cargo test` works in a fresh clone.
-///
-/// # Errors
-/// If the build fails.
+/// Says that the programs are built and current, so that each test process need not see to it.
+const ENV_BUILT: &str = "DURAC_TESTS_BUILT";
+
+/// One of the programs and libraries of this workspace. Builds it if it is not there or not
+/// current: `cargo test` alone builds neither the programs nor the agent for these tests.
 fn built(name: &str) -> Result<PathBuf> {
     static BUILD: OnceLock<Result<(), String>> = OnceLock::new();
     let path = bin_dir()?.join(name);
-    if !path.exists() {
+    if std::env::var_os(ENV_BUILT).is_none() {
         let built = BUILD.get_or_init(|| build().map_err(|error| format!("{error:#}")));
         if let Err(error) = built {
             bail!("{error}");
@@ -48,12 +48,13 @@ fn built(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Builds the whole workspace, as tests/run.sh does: a part of it would be built with other
+/// features, all over again.
 fn build() -> Result<()> {
     let dir = bin_dir()?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "-p", "durac", "-p", "durac-agent", "-p", "durac-workload"]);
-    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.args(["build", "--workspace"]).current_dir(env!("CARGO_MANIFEST_DIR"));
     if dir.file_name() == Some(OsStr::new("release")) {
         command.arg("--release");
     }

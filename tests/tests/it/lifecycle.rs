@@ -117,13 +117,14 @@ fn a_daemon_runs_under_the_policy() -> Result<()> {
     server.reads_back(Stop::Kill, &[&acknowledged])
 }
 
-/// The status page is there while the command runs, and goes with it.
+/// The status page is there from the first log on, and goes with the process.
 #[test]
 fn the_status_page_goes_with_the_process() -> Result<()> {
     let dir = TempDir::new()?;
     let status = dir.path().join("status");
-    let mut command = durac(["run", "window", "--", "sh", "-c", "test -s \"$DURAC_STATUS\""])?;
-    command.env("DURAC_STATUS", &status);
+    let script = "exec 3>>a.incr.aof; test -s \"$DURAC_STATUS\"";
+    let mut command = durac(["run", "window", "--", "sh", "-c", script])?;
+    command.env("DURAC_STATUS", &status).current_dir(dir.path());
     let ended = run(command)?;
     ensure!(ended.status.success(), "{}", show(&ended));
     ensure!(!status.exists());

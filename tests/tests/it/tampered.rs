@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 const RECORDS: u64 = 50;
+/// The code of a program begins behind the header of the file.
+const EHDR_SIZE: u8 = 64;
 
 /// `window`, compiled.
 fn compiled(dir: &TempDir) -> Result<Vec<u8>> {
@@ -179,29 +181,31 @@ fn an_object_that_others_can_write() -> Result<()> {
     refused(&path, "others may write")
 }
 
-/// Any byte, changed in any way: the application is never harmed. It runs to its end, and either
-/// the object was refused and every call ran, or what it changed was nothing that matters.
+/// Any byte, changed in any way: the application is never harmed. It runs to its end, and if the
+/// object was refused every call ran.
 #[test]
 fn flipped_bytes() -> Result<()> {
     let _turn = heavy()?;
     let dir = TempDir::new()?;
     let compiled = compiled(&dir)?;
+    let section = u64::from(EHDR_SIZE);
+    let code = elf::read(&compiled)?.programs.iter().map(|p| 8 * p.insns.len() as u64).sum::<u64>();
+    // Every byte of the code, and others spread over the file; each with another bit.
+    let spread = (0..64).map(|part| compiled.len() as u64 * part / 64 + part % 7);
     let mut refusals = 0;
-    let flips = 64;
-    for flip in 0..flips {
+    for at in (section..section + code).chain(spread) {
         let mut bytes = compiled.clone();
-        // Spread over the file, each with another bit.
-        let at = bytes.len() * flip / flips + flip % 7;
-        if let Some(byte) = bytes.get_mut(at) {
-            *byte ^= 1 << (flip % 8);
+        if let Some(byte) = bytes.get_mut(at as usize) {
+            *byte ^= 1 << (at % 8);
         }
         let (ended, syncs) = append(&store(&dir, &bytes)?)?;
         ensure!(ended.status.success(), "byte {at}: {}", show(&ended));
         let refused = ended.stderr.contains("runs without a policy");
         ensure!(!refused || syncs > RECORDS, "byte {at}: {syncs} syncs: {}", show(&ended));
-        refusals += u32::from(refused);eprintln!("{at} {refused} {syncs} {}", ended.stderr.lines().next().unwrap_or(""));
+        refusals += u64::from(refused);
     }
-    ensure!(refusals > 0, "not one of {flips} changed objects was refused");
+    // Not every bit matters: debug information, or a constant that is as good as another.
+    ensure!(refusals > code / 2, "only {refusals} changed objects were refused");
     Ok(())
 }
 
