@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use durac_bpf::{Object, abi, elf};
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,14 @@ pub fn run(args: &Run, global: &Global) -> Result<Outcome> {
     };
     let program = find_program(program)?;
     refuse_unhookable(&program)?;
+    if agent.as_os_str().as_bytes().iter().any(|b| b" :\t\n".contains(b)) {
+        // The dynamic linker takes these for separators, and would run the command without us.
+        let shown = agent.display();
+        return Err(output::exit(
+            2,
+            format!("`{shown}` cannot be preloaded: a blank or `:` in it"),
+        ));
+    }
     let path = store(&object)?;
     let preload = preload(&agent, std::env::var_os("LD_PRELOAD").as_deref());
     let error = Command::new(&program)
