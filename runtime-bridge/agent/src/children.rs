@@ -21,9 +21,9 @@ impl Children {
     }
 
     fn replace(&self, old: i32, new: i32) -> bool {
-        self.0.iter().any(|pid| {
-            pid.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-        })
+        self.0
+            .iter()
+            .any(|pid| pid.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok())
     }
 }
 

@@ -34,23 +34,19 @@ use durac_bpf::abi::ENV_OBJECT;
 use std::path::Path;
 
 /// The dynamic linker calls it when the library is loaded.
-#[cfg(not(test))]
 #[used]
 #[unsafe(link_section = ".init_array")]
 static INIT: extern "C" fn() = init;
 
 /// `exit` calls it after the functions that the application registered.
-#[cfg(not(test))]
 #[used]
 #[unsafe(link_section = ".fini_array")]
 static FINI: extern "C" fn() = fini;
 
-#[cfg_attr(test, expect(dead_code, reason = "tests link no hooks"))]
 extern "C" fn init() {
     guard::run(start);
 }
 
-#[cfg_attr(test, expect(dead_code, reason = "tests link no hooks"))]
 extern "C" fn fini() {
     hooks::leave();
 }

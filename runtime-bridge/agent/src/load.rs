@@ -111,8 +111,8 @@ fn prepare(object: &Object) -> Result<Policy, String> {
             low.imm = address as u32 as i32;
             high.imm = (address >> 32) as i32;
         }
-        let code = jit::compile(&insns, helpers::ALL)
-            .map_err(|e| format!("on {}: {e}", program.hook))?;
+        let code =
+            jit::compile(&insns, helpers::ALL).map_err(|e| format!("on {}: {e}", program.hook))?;
         policy.set_program(program.hook, Program { code });
     }
     Ok(policy)

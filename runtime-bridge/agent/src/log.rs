@@ -231,6 +231,7 @@ impl Slot {
             }
             core.engine.demand(target);
             self.poke(&mut core, since);
+            self.publish(&mut core);
             core.waiters += 1;
             core = self.done.wait(core).unwrap_or_else(PoisonError::into_inner);
             core.waiters -= 1;

@@ -4,7 +4,7 @@
 //! background syncs included.
 
 use libc::{
-    c_char, c_int, c_uint, c_void, idtype_t, id_t, iovec, loff_t, mode_t, off_t, pid_t, rusage,
+    c_char, c_int, c_uint, c_void, id_t, idtype_t, iovec, loff_t, mode_t, off_t, pid_t, rusage,
     siginfo_t, size_t, sockaddr, socklen_t, ssize_t,
 };
 use std::ffi::CStr;

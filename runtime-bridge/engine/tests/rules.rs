@@ -1,5 +1,13 @@
 //! One test per rule of the engine.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test that fails says so"
+)]
+
 use durac_engine::{Log, Rules, Step};
 
 const MS: u64 = 1_000_000;

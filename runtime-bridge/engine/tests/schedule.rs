@@ -1,6 +1,14 @@
 //! Random schedules of application threads, the syncer and a device that fails, checked against an
 //! oracle that knows nothing of the engine: a list of calls, and what the device did to each.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test that fails says so"
+)]
+
 use durac_engine::{Flight, Log, Rules, Step};
 
 /// A generator of numbers (Steele, Lea, Flood: SplitMix64, 2014).
@@ -87,13 +95,16 @@ struct Policy {
     flush_within: Option<u64>,
 }
 
+/// In the system call: the calls begun before, and what the kernel said, once it has.
+type InCall = (Flight, usize, Option<Result<(), i32>>);
+
 #[derive(Clone, Copy, Debug)]
 enum Thread {
     Idle,
     Decides(u64),
     Waits(u64, u64),
     Acknowledges(u64),
-    /// In the system call; the second part is what the kernel said, once it has.
+    /// As in [`InCall`].
     Syncs(Flight, usize, Option<Result<(), i32>>),
     /// Its sync came home; it goes on when the success is believed.
     Believes(Flight),
@@ -104,7 +115,7 @@ fn run(policy: Policy, threads: usize, failures: bool, seed: u64) {
     let mut log = Log::new(Rules { flush_within: policy.flush_within, keeps_age: true });
     let mut oracle = Oracle::default();
     let mut app = vec![Thread::Idle; threads];
-    let mut syncer: Option<(Flight, usize, Option<Result<(), i32>>)> = None;
+    let mut syncer: Option<InCall> = None;
     let (mut now, mut written) = (0u64, 0u64);
     for step in 0..3000 {
         now += random.below(60_000);
@@ -133,10 +144,10 @@ fn run(policy: Policy, threads: usize, failures: bool, seed: u64) {
 fn step_syncer(
     log: &mut Log,
     oracle: &mut Oracle,
-    syncer: Option<(Flight, usize, Option<Result<(), i32>>)>,
+    syncer: Option<InCall>,
     now: u64,
     random: &mut Random,
-) -> Option<(Flight, usize, Option<Result<(), i32>>)> {
+) -> Option<InCall> {
     match syncer {
         None => (log.next(now) == Step::Start)
             .then(|| (log.start(true, false, now), oracle.fates.len(), None)),

@@ -28,7 +28,7 @@ fn closing(fd: c_int) -> c_int {
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn close(fd: c_int) -> c_int {
     if table::is_other(fd) {
         // SAFETY: the caller's argument.
@@ -55,7 +55,11 @@ fn close_ours(fd: c_int) -> c_int {
 }
 
 /// Closes a range with `close` and leaves out the agent's own descriptors.
-fn close_between(first: c_uint, last: c_uint, mut close: impl FnMut(c_uint, c_uint) -> c_int) -> c_int {
+fn close_between(
+    first: c_uint,
+    last: c_uint,
+    mut close: impl FnMut(c_uint, c_uint) -> c_int,
+) -> c_int {
     let mut from = first;
     let mut own = Vec::new();
     let mut failed = 0;
@@ -86,7 +90,7 @@ fn close_between(first: c_uint, last: c_uint, mut close: impl FnMut(c_uint, c_ui
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
     // SAFETY: the caller's arguments, or a part of its range.
     let real = |first, last| unsafe { real::CLOSE_RANGE.get()(first, last, flags) };
@@ -101,7 +105,7 @@ pub unsafe extern "C-unwind" fn close_range(first: c_uint, last: c_uint, flags: 
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn closefrom(first: c_int) {
     if !table::registry().is_some_and(|r| r.is_ours()) {
         // SAFETY: the caller's argument.
@@ -138,7 +142,7 @@ fn copied_log(old: c_int, new: c_int) {
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn dup(old: c_int) -> c_int {
     // SAFETY: the caller's argument.
     let new = unsafe { real::DUP.get()(old) };
@@ -181,7 +185,7 @@ fn copy_over(old: c_int, new: c_int, real: impl FnOnce() -> c_int) -> c_int {
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn dup2(old: c_int, new: c_int) -> c_int {
     // SAFETY: the caller's arguments.
     copy_over(old, new, || unsafe { real::DUP2.get()(old, new) })
@@ -191,7 +195,7 @@ pub unsafe extern "C-unwind" fn dup2(old: c_int, new: c_int) -> c_int {
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
     // SAFETY: the caller's arguments.
     copy_over(old, new, || unsafe { real::DUP3.get()(old, new, flags) })
@@ -209,7 +213,7 @@ fn controlled(fd: c_int, command: c_int, result: c_int) -> c_int {
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
     // SAFETY: the caller's arguments, which it vouches for.
     let result = unsafe { real::FCNTL.get()(fd, command, argument) };
@@ -220,7 +224,7 @@ pub unsafe extern "C-unwind" fn fcntl(fd: c_int, command: c_int, argument: usize
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int {
     // SAFETY: the caller's arguments, which it vouches for.
     let result = unsafe { real::FCNTL64.get()(fd, command, argument) };
@@ -231,7 +235,7 @@ pub unsafe extern "C-unwind" fn fcntl64(fd: c_int, command: c_int, argument: usi
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
     // SAFETY: the caller's arguments.
     let fd = unsafe { real::SOCKET.get()(domain, kind, protocol) };
@@ -243,7 +247,7 @@ pub unsafe extern "C-unwind" fn socket(domain: c_int, kind: c_int, protocol: c_i
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn accept(
     fd: c_int,
     address: *mut sockaddr,
@@ -259,7 +263,7 @@ pub unsafe extern "C-unwind" fn accept(
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn accept4(
     fd: c_int,
     address: *mut sockaddr,
@@ -290,7 +294,7 @@ unsafe fn piped(result: c_int, fds: *const c_int) -> c_int {
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn pipe(fds: *mut c_int) -> c_int {
     // SAFETY: the caller's argument; the system has filled it if it reports success.
     unsafe { piped(real::PIPE.get()(fds), fds) }
@@ -300,7 +304,7 @@ pub unsafe extern "C-unwind" fn pipe(fds: *mut c_int) -> c_int {
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn pipe2(fds: *mut c_int, flags: c_int) -> c_int {
     // SAFETY: the caller's arguments; the system has filled the array if it reports success.
     unsafe { piped(real::PIPE2.get()(fds, flags), fds) }

@@ -75,7 +75,7 @@ macro_rules! opens {
             ///
             /// # Safety
             /// As the real function.
-            #[cfg_attr(not(test), unsafe(no_mangle))]
+            #[unsafe(no_mangle)]
             pub unsafe extern "C-unwind" fn $name($($arg: $ty),*) -> c_int {
                 // SAFETY: the caller's arguments, which it vouches for.
                 let fd = unsafe { real::$real.get()($($arg),*) };

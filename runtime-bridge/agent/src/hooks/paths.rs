@@ -27,7 +27,7 @@ macro_rules! paths {
             ///
             /// # Safety
             /// As the real function.
-            #[cfg_attr(not(test), unsafe(no_mangle))]
+            #[unsafe(no_mangle)]
             pub unsafe extern "C-unwind" fn $name($($arg: $ty),*) -> c_int {
                 // SAFETY: the caller's arguments, which it vouches for.
                 drained(|| unsafe { real::$real.get()($($arg),*) })
@@ -65,7 +65,7 @@ fn resize(path: *const c_char, real: impl FnOnce() -> c_int) -> c_int {
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn truncate(path: *const c_char, length: off_t) -> c_int {
     // SAFETY: the caller's arguments, which it vouches for.
     resize(path, || unsafe { real::TRUNCATE.get()(path, length) })
@@ -75,7 +75,7 @@ pub unsafe extern "C-unwind" fn truncate(path: *const c_char, length: off_t) -> 
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn truncate64(path: *const c_char, length: off_t) -> c_int {
     // SAFETY: the caller's arguments, which it vouches for.
     resize(path, || unsafe { real::TRUNCATE64.get()(path, length) })

@@ -13,7 +13,7 @@ use std::arch::naked_asm;
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn fork() -> pid_t {
     // SAFETY: the caller's decision.
     let pid = unsafe { real::FORK.get()() };
@@ -45,7 +45,7 @@ macro_rules! waits {
             ///
             /// # Safety
             /// As the real function.
-            #[cfg_attr(not(test), unsafe(no_mangle))]
+            #[unsafe(no_mangle)]
             pub unsafe extern "C-unwind" fn $name($($arg: $ty),*) -> pid_t {
                 // SAFETY: the caller's arguments, which it vouches for.
                 unsafe { waited(real::$real.get()($($arg),*), $status) }
@@ -65,7 +65,7 @@ waits! {
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn waitid(
     kind: idtype_t,
     id: id_t,
@@ -108,7 +108,7 @@ pub(crate) fn leave() {
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn _exit(status: c_int) -> ! {
     exit_now(status)
 }
@@ -117,7 +117,7 @@ pub unsafe extern "C-unwind" fn _exit(status: c_int) -> ! {
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn _Exit(status: c_int) -> ! {
     exit_now(status)
 }
@@ -142,7 +142,7 @@ macro_rules! drain_then {
             ///
             /// # Safety
             /// As the real function.
-            #[cfg_attr(not(test), unsafe(no_mangle))]
+            #[unsafe(no_mangle)]
             #[unsafe(naked)]
             pub unsafe extern "C-unwind" fn $name() -> c_int {
                 extern "C" fn prepare() -> usize {

@@ -39,7 +39,7 @@ fn sync_log(fd: c_int, hook: Hook, real: impl FnOnce() -> c_int) -> c_int {
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn fsync(fd: c_int) -> c_int {
     // SAFETY: the caller's argument.
     sync(fd, Hook::Fsync, || unsafe { real::FSYNC.get()(fd) })
@@ -49,7 +49,7 @@ pub unsafe extern "C-unwind" fn fsync(fd: c_int) -> c_int {
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn fdatasync(fd: c_int) -> c_int {
     // SAFETY: the caller's argument.
     sync(fd, Hook::Fdatasync, || unsafe { real::FDATASYNC.get()(fd) })
@@ -60,7 +60,7 @@ pub unsafe extern "C-unwind" fn fdatasync(fd: c_int) -> c_int {
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn sync_file_range(
     fd: c_int,
     at: loff_t,

@@ -64,7 +64,7 @@ macro_rules! writes {
             ///
             /// # Safety
             /// As the real function.
-            #[cfg_attr(not(test), unsafe(no_mangle))]
+            #[unsafe(no_mangle)]
             pub unsafe extern "C-unwind" fn $name($fd: c_int $(, $arg: $ty)*) -> ssize_t {
                 // SAFETY: the caller's arguments, which it vouches for to the real function too.
                 write_to($fd, || unsafe { $len }, || unsafe { real::$real.get()($fd $(, $arg)*) })
@@ -101,7 +101,7 @@ macro_rules! copies {
             ///
             /// # Safety
             /// As the real function.
-            #[cfg_attr(not(test), unsafe(no_mangle))]
+            #[unsafe(no_mangle)]
             pub unsafe extern "C-unwind" fn $name(
                 from: c_int,
                 at_from: *mut loff_t,
@@ -149,7 +149,7 @@ fn resize_log(fd: c_int, real: impl FnOnce() -> c_int) -> c_int {
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn ftruncate(fd: c_int, length: off_t) -> c_int {
     // SAFETY: the caller's arguments, which it vouches for.
     resize(fd, || unsafe { real::FTRUNCATE.get()(fd, length) })
@@ -159,7 +159,7 @@ pub unsafe extern "C-unwind" fn ftruncate(fd: c_int, length: off_t) -> c_int {
 ///
 /// # Safety
 /// As the real function.
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn ftruncate64(fd: c_int, length: off_t) -> c_int {
     // SAFETY: the caller's arguments, which it vouches for.
     resize(fd, || unsafe { real::FTRUNCATE64.get()(fd, length) })

@@ -4,7 +4,7 @@
 //   open N FLAGS PATH   FLAGS of r w + c t a s x; N is a name of one letter for the descriptor
 //   write N BYTES | writev N BYTES | pwrite N BYTES | sync N | fsync N | ftruncate N LENGTH
 //   range N (sync_file_range) | close N | fclose N | dup N M | dup2 N M | fcntl N M | rawclose N
-//   closerange N (from it on) | rename A B | unlink A | truncate A LENGTH | mkdirsync PATH
+//   closerange N (from it to 800) | rename A B | unlink A | truncate A LENGTH | mkdirsync PATH
 //   hold | release      the shim holds up every sync, or lets go
 //   syncs COUNT         waits until the shim has seen so many syncs end
 //   file PATH           waits until the file exists
@@ -116,7 +116,7 @@ static char **run(char **a) {
         else if (IS("close")) DO(1, close(FD(0)))
         else if (IS("rawclose")) DO(1, syscall(SYS_close, FD(0)))
         else if (IS("fclose")) DO(1, fclose(fdopen(FD(0), "w")))
-        else if (IS("closerange")) DO(1, close_range(FD(0), ~0U, 0))
+        else if (IS("closerange")) DO(1, close_range(FD(0), 800, 0))
         else if (IS("dup")) { FD(1) = dup(FD(0)); a += 2; }
         else if (IS("dup2")) DO(2, dup2(FD(0), FD(1)) < 0 ? -1 : 0)
         else if (IS("fcntl")) { FD(1) = fcntl(FD(0), F_DUPFD_CLOEXEC, 50); a += 2; }

@@ -26,17 +26,25 @@ static atomic_long begun, ended;
 long shim_hold(long hold) { held = hold; return 0; }
 long shim_syncs(long unused) { (void)unused; return ended; }
 
-static void note(const char *format, ...) {
+static int log_fd = -1;
+
+// At once and at a high number: the program may run out of descriptors, or close all it knows.
+__attribute__((constructor)) static void start(void) {
     const char *path = getenv("SHIM_LOG");
     if (!path) return;
+    int fd = syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    log_fd = syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 900);
+    syscall(SYS_close, fd);
+}
+
+static void note(const char *format, ...) {
+    if (log_fd < 0) return;
     char line[600];
     va_list list;
     va_start(list, format);
     int n = vsnprintf(line, sizeof line, format, list);
     va_end(list);
-    int fd = syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-    syscall(SYS_write, fd, line, n);
-    syscall(SYS_close, fd);
+    syscall(SYS_write, log_fd, line, n);
 }
 
 static const char *who(void) {

@@ -44,15 +44,13 @@ fn compile(source: &str, output: &str, options: &[&str]) -> PathBuf {
 /// The program that does what its arguments say.
 pub fn app() -> &'static Path {
     static APP: OnceLock<PathBuf> = OnceLock::new();
-    let name = format!("app-{}", std::process::id());
-    APP.get_or_init(|| compile("app.c", &name, &["-ldl"]))
+    APP.get_or_init(|| compile("app.c", "app", &["-ldl"]))
 }
 
 /// The library that looks at what the agent calls.
 pub fn shim() -> &'static Path {
     static SHIM: OnceLock<PathBuf> = OnceLock::new();
-    let name = format!("shim-{}.so", std::process::id());
-    SHIM.get_or_init(|| compile("shim.c", &name, &["-shared", "-fPIC", "-ldl"]))
+    SHIM.get_or_init(|| compile("shim.c", "shim.so", &["-shared", "-fPIC", "-ldl"]))
 }
 
 /// A directory of a test, with an object in it, and programs to run there.
@@ -155,6 +153,12 @@ impl Place {
             calls: self.calls(),
             code: status.code().unwrap_or_else(|| 1000 + status.signal().unwrap()),
         }
+    }
+
+    /// Ends a program that was started.
+    pub fn kill(&self, mut child: Child) -> Done {
+        child.kill().unwrap();
+        self.finish(child)
     }
 
     /// What the shim has seen so far.

@@ -2,9 +2,9 @@
 
 use durac_bpf::abi::{ABI, Helper, Hook, PARAMS_MAP, Verdict};
 use durac_bpf::asm::Asm;
+use durac_bpf::elf;
 use durac_bpf::insn::{Cond, Insn, Reg, Size};
 use durac_bpf::object::{Map, Meta, Object, OnError, Param, Program, Source};
-use durac_bpf::elf;
 
 /// A policy's text and what the agent needs to know, with one program for `fdatasync`.
 pub fn object(name: &str, program: impl FnOnce(&mut Asm)) -> Object {

@@ -1,0 +1,140 @@
+//! Objects that the agent does not run. The application then runs without hooks.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test that fails says so"
+)]
+
+mod common;
+
+use common::{Place, count, objects};
+use durac_bpf::Object;
+use durac_bpf::abi::{Helper, Hook};
+use durac_bpf::insn::{Insn, Reg, Size};
+use std::os::unix::fs::PermissionsExt;
+
+const RUN: &str = "open a wct x.log write a 1 sync a write a 1 sync a";
+
+/// The application runs as without us, and one line says why.
+fn refused(place: &Place, reason: &str) {
+    let done = place.run(RUN);
+    assert_eq!(done.code, 0);
+    assert_eq!(count(&done.calls, "-fdatasync x.log main 0"), 2, "{done:?}");
+    assert_eq!(done.err.lines().count(), 1, "{done:?}");
+    assert!(done.err.starts_with("durac: "), "{done:?}");
+    assert!(done.err.contains(reason), "{reason}: {done:?}");
+    assert!(done.err.ends_with("; the application runs without a policy\n"), "{done:?}");
+}
+
+fn program(change: impl FnOnce(&mut durac_bpf::asm::Asm)) -> Object {
+    objects::object("tampered", change)
+}
+
+#[test]
+fn the_verifier_has_the_last_word() {
+    let tampered = [
+        // Out of bounds.
+        program(|asm| {
+            asm.extend([Insn::ldx(Size::Dw, Reg::R0, Reg::R1, 4096), Insn::exit()]);
+        }),
+        // Writes to the context.
+        program(|asm| {
+            asm.extend([
+                Insn::st(Size::Dw, Reg::R1, 0, 1),
+                Insn::mov_imm(Reg::R0, 0),
+                Insn::exit(),
+            ]);
+        }),
+        // Never ends.
+        program(|asm| asm.extend([Insn::mov_imm(Reg::R0, 0), Insn::ja(-2), Insn::exit()])),
+        // Calls something else.
+        program(|asm| {
+            asm.extend([Insn { imm: 6, ..Insn::call(Helper::Request) }, Insn::exit()]);
+        }),
+        // Returns what it never set.
+        program(|asm| asm.push(Insn::exit())),
+        // Reads memory at a number.
+        program(|asm| {
+            asm.extend([
+                Insn::mov_imm(Reg::R2, 4096),
+                Insn::ldx(Size::Dw, Reg::R0, Reg::R2, 0),
+                Insn::exit(),
+            ]);
+        }),
+    ];
+    for object in tampered {
+        let place = Place::new(&object);
+        refused(&place, "the verifier refuses the policy: tampered.dur: fdatasync, instruction ");
+        assert!(place.run(RUN).err.contains("(line 1, column 1): "));
+    }
+}
+
+#[test]
+fn any_flipped_byte_is_harmless() {
+    let good = objects::bytes(&objects::window_param(8));
+    let step = good.len() / 150;
+    for at in (0..good.len()).step_by(step.max(1)) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0x41;
+        let done = Place::with_bytes(&bytes).run(RUN);
+        assert_eq!(done.code, 0, "byte {at}: {done:?}");
+        assert_eq!(count(&done.out, "sync a = "), 2, "byte {at}: {done:?}");
+        assert!(count(&done.calls, "-fdatasync x.log") > 0, "byte {at}: {done:?}");
+    }
+}
+
+#[test]
+fn files_that_are_no_objects() {
+    refused(&Place::with_bytes(b""), "policy.o");
+    refused(&Place::with_bytes(b"policy x\non fdatasync: defer\n"), "policy.o");
+    refused(&Place::with_bytes(&vec![0x7f; 5 << 20]), "too many for an object");
+    let good = objects::bytes(&objects::defer());
+    refused(&Place::with_bytes(&good[..good.len() / 2]), "policy.o");
+    let place = Place::new(&objects::defer()).env("DURAC_OBJECT", "/nonexistent/x.o");
+    refused(&place, "/nonexistent/x.o: No such file");
+    refused(&Place::new(&objects::defer()).env("DURAC_OBJECT", "/tmp"), "not a regular file");
+    refused(&Place::new(&objects::defer()).env("DURAC_OBJECT", "/dev/zero"), "not a regular file");
+}
+
+#[test]
+fn objects_that_others_could_have_changed() {
+    for mode in [0o620, 0o602, 0o666] {
+        let place = Place::new(&objects::defer());
+        let path = place.path("policy.o");
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        refused(&place, "others may write to it");
+    }
+    let place = Place::new(&objects::defer());
+    let link = place.path("link");
+    std::os::unix::fs::symlink(place.path("policy.o"), &link).unwrap();
+    refused(&place.env("DURAC_OBJECT", &link), "link: Too many levels of symbolic links");
+    // Only root can give a file away.
+    let place = Place::new(&objects::defer());
+    if std::os::unix::fs::chown(place.path("policy.o"), Some(12345), None).is_ok() {
+        refused(&place, "owned by user 12345");
+    }
+}
+
+#[test]
+fn what_this_agent_does_not_do() {
+    let mut object = objects::defer();
+    object.programs.push(objects::assemble(Hook::Reply, |asm| {
+        objects::verdict(asm, durac_bpf::abi::Verdict::Pass);
+    }));
+    refused(&Place::new(&object), "`on reply` is not in this runtime yet");
+    let mut object = objects::defer();
+    object.meta.abi += 1;
+    if let Ok(bytes) = durac_bpf::elf::write(&object) {
+        refused(&Place::with_bytes(&bytes), "ABI");
+    }
+}
+
+#[test]
+fn no_object_no_policy_no_word() {
+    let done = Place::new(&objects::defer()).env("DURAC_OBJECT", "").env("DURAC_LOG", "").run(RUN);
+    assert_eq!((done.code, done.err.as_str()), (0, ""));
+    assert_eq!(count(&done.calls, "-fdatasync x.log main 0"), 2);
+}
