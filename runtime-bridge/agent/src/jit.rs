@@ -5,6 +5,8 @@
 
 use durac_bpf::Insn;
 use durac_bpf::abi::Helper;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::panic::AssertUnwindSafe;
 
 /// Machine code: `fn(_, _, context, length, _, _) -> r0`, in the C calling convention.
@@ -67,23 +69,54 @@ impl Memory {
         // SAFETY: a new mapping; the kernel chooses the address.
         let address = unsafe { libc::mmap(std::ptr::null_mut(), size, access, flags, -1, 0) };
         if address == libc::MAP_FAILED {
-            return Err(format!("no memory for code: {}", std::io::Error::last_os_error()));
+            return Err(format!("no memory for code: {}", io::Error::last_os_error()));
         }
         Ok(Self { address: address.cast(), size })
     }
 
     /// Makes it executable, for the rest of the process' life.
     fn into_code(self) -> Result<Code, String> {
+        let address = match self.protect() {
+            Ok(()) => {
+                let address = self.address.cast();
+                std::mem::forget(self);
+                address
+            }
+            // systemd's MemoryDenyWriteExecute allows only what was executable from the start.
+            Err(_) => self.copy().map_err(|e| format!("code cannot be made executable: {e}"))?,
+        };
+        // SAFETY: rbpf put a function there that follows the C calling convention. It is the same
+        // at any address: its jumps are relative, its calls absolute.
+        Ok(unsafe { std::mem::transmute::<*mut libc::c_void, Code>(address) })
+    }
+
+    fn protect(&self) -> io::Result<()> {
         let access = libc::PROT_READ | libc::PROT_EXEC;
         // SAFETY: the mapping is ours and nobody writes to it any more.
-        if unsafe { libc::mprotect(self.address.cast(), self.size, access) } != 0 {
-            let error = std::io::Error::last_os_error();
-            return Err(format!("code cannot be made executable: {error}"));
+        match unsafe { libc::mprotect(self.address.cast(), self.size, access) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
         }
-        let address = self.address;
-        std::mem::forget(self);
-        // SAFETY: rbpf put a function there that follows the C calling convention.
-        Ok(unsafe { std::mem::transmute::<*mut u8, Code>(address) })
+    }
+
+    /// An executable mapping of a file in memory with the same content.
+    fn copy(&self) -> io::Result<*mut libc::c_void> {
+        // SAFETY: the name is a C string.
+        let file = unsafe { libc::memfd_create(c"durac".as_ptr(), libc::MFD_CLOEXEC) };
+        if file < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor is new and ours.
+        let mut file = unsafe { std::fs::File::from_raw_fd(file) };
+        // SAFETY: the mapping is ours, readable, and nobody writes to it any more.
+        file.write_all(unsafe { std::slice::from_raw_parts(self.address, self.size) })?;
+        let (access, flags) = (libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE);
+        let any = std::ptr::null_mut();
+        // SAFETY: a new mapping of the file's size; the kernel chooses the address.
+        match unsafe { libc::mmap(any, self.size, access, flags, file.as_raw_fd(), 0) } {
+            libc::MAP_FAILED => Err(io::Error::last_os_error()),
+            address => Ok(address),
+        }
     }
 }
 

@@ -76,6 +76,18 @@ impl Core {
     pub fn undrained(&self) -> Option<u64> {
         if self.retired { None } else { self.engine.undrained() }
     }
+
+    /// Closes the agent's descriptor of a log that is closed. At once, as long as no sync uses it:
+    /// a lock on the open file (`flock`) is held until its last descriptor is closed, and the
+    /// application believes it has closed that.
+    pub fn release_own_fd(&mut self) {
+        if self.retired
+            && !self.engine.is_flying()
+            && let Some(fd) = self.own_fd.take()
+        {
+            crate::registry::close_own(fd);
+        }
+    }
 }
 
 impl Slot {
@@ -265,6 +277,7 @@ impl Slot {
         }
         self.report_failure(&core);
         self.publish(&mut core);
+        core.release_own_fd();
         let mut core = self.wake_waiters(core);
         if result.is_ok() {
             while !core.engine.is_ready(flight.covers) {

@@ -3,14 +3,14 @@
 use crate::children::Children;
 use crate::clock;
 use crate::errno;
-use crate::log::{Slot, Syncer};
+use crate::log::Slot;
 use crate::note;
 use crate::policy::Policy;
 use crate::real;
 use crate::table::{self, Entry};
 use durac_bpf::abi::{ENV_STATUS, MAX_LOGS};
 use durac_engine::Errno;
-use durac_engine::status::{self, Head, ParamStatus, StatusPage};
+use durac_engine::status::{self, Head, ParamStatus, Status, StatusPage};
 use libc::{c_int, pid_t};
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
@@ -51,7 +51,9 @@ fn get_or_make(policy: &'static Policy) -> Option<&'static Registry> {
     let path = std::env::var_os(ENV_STATUS).filter(|p| !p.is_empty()).map(PathBuf::from);
     let created = status::create(path.as_deref()).or_else(|error| {
         let path = path.as_deref().unwrap_or(Path::new(""));
-        note::error(&format!("no status file {}: {error}", path.display()));
+        if !belongs_to_parent(path) {
+            note::error(&format!("no status file {}: {error}", path.display()));
+        }
         status::create(None)
     });
     let created = created.ok()?;
@@ -89,6 +91,13 @@ fn get_or_make(policy: &'static Policy) -> Option<&'static Registry> {
         target: &policy.meta.target,
     });
     Some(registry)
+}
+
+/// Whether the status file is the parent's: its forked children do without, and that is no news.
+fn belongs_to_parent(path: &Path) -> bool {
+    // SAFETY: no preconditions.
+    let parent = unsafe { libc::getppid() };
+    Status::open(path).is_ok_and(|status| status.page().pid() as pid_t == parent)
 }
 
 /// A descriptor was opened for writing: makes it a log if its name or its file says so.
@@ -218,11 +227,7 @@ impl Registry {
         files.retain(|f| f.1 != slot.index);
         core.retired = true;
         slot.publish(&mut core);
-        if matches!(core.syncer, Syncer::None | Syncer::Failed)
-            && let Some(fd) = core.own_fd.take()
-        {
-            close_own(fd);
-        }
+        core.release_own_fd();
         slot.dismiss();
     }
 

@@ -58,9 +58,6 @@ fn thread(slot: &'static Slot) {
         slot.publish(&mut core);
     }
     core.syncer = Syncer::Failed;
-    if let Some(fd) = core.own_fd.take() {
-        crate::registry::close_own(fd);
-    }
     drop(slot.wake_waiters(core));
 }
 
@@ -95,5 +92,6 @@ fn sync<'a>(slot: &'static Slot, mut core: Held<'a>, fd: i32, now: Time) -> Held
     core.engine.finish(flight.id, end, result);
     slot.report_failure(&core);
     slot.publish(&mut core);
+    core.release_own_fd();
     slot.wake_waiters(core)
 }

@@ -238,14 +238,14 @@ fn without_descriptors_every_sync_is_direct() {
 fn a_parameter_changes_while_the_policy_runs() {
     let place = Place::new(&objects::window_param(64)).with_status();
     let child = place.start(&format!(
-        "{OPEN} loop a 100 hold file go write a 1 sync a write a 1 sync a release close a"
+        "{OPEN} loop a 100 sync a hold file go write a 1 sync a write a 1 sync a release close a"
     ));
     let status = place.status();
     assert_eq!(status.snapshot().params[0].value, 64);
     // Clamped on both sides.
     assert_eq!(status.set_param("n", 0).unwrap(), 1);
     place.touch("go");
-    let numbers = log_where(&status, "a call that waits", |n| n.window == 1 && n.calls == 102);
+    let numbers = log_where(&status, "a call that waits", |n| n.window == 1 && n.calls == 103);
     assert_eq!(numbers.pending(), 1, "{numbers:?}");
     drop(status);
     // It waits for the first of the two until the syncs go on; the program cannot do that itself.

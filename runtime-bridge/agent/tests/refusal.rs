@@ -138,3 +138,20 @@ fn no_object_no_policy_no_word() {
     assert_eq!((done.code, done.err.as_str()), (0, ""));
     assert_eq!(count(&done.calls, "-fdatasync x.log main 0"), 2);
 }
+
+#[test]
+fn code_runs_where_memory_must_not_become_executable() {
+    use std::os::unix::process::CommandExt;
+    let place = Place::new(&objects::window_param(8)).env("DURAC_LOG", "");
+    let mut command = place.command(common::app());
+    // SAFETY: one system call between fork and exec. The protection is for ever and inherited.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(65 /* PR_SET_MDWE */, 1 /* PR_MDWE_REFUSE_EXEC_GAIN */, 0, 0, 0);
+            Ok(())
+        });
+    }
+    let output = command.args(RUN.split(' ')).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("durac: policy `window`") && said.lines().count() == 1, "{said}");
+}

@@ -379,6 +379,12 @@ impl Log {
         self.flights.last().map_or(self.durable, |a| a.flight.covers)
     }
 
+    /// Whether a sync is out: its descriptor must stay open.
+    #[must_use]
+    pub fn is_flying(&self) -> bool {
+        self.flights.iter().any(|a| a.home.is_none())
+    }
+
     /// The background sync that is out.
     #[must_use]
     pub fn background(&self) -> Option<Flight> {
