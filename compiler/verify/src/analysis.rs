@@ -21,8 +21,8 @@ use std::sync::Once;
 /// Source register of a `lddw` that loads a map by its number (`BPF_PSEUDO_MAP_FD`).
 const PSEUDO_MAP_FD: u8 = 1;
 
-/// Proves the program safe; gives the iterations its loops take at most.
-pub(crate) fn check(object: &Object, program: &Program) -> Result<u32, Vec<Fault>> {
+/// Proves the program safe.
+pub(crate) fn check(object: &Object, program: &Program) -> Result<(), Vec<Fault>> {
     let failed = |detail: String| vec![Fault::new(0, Kind::Other, detail)];
     quietly(|| analyse(object, program))
         .unwrap_or_else(|| Err(failed("the verifier failed".to_owned())))
@@ -48,7 +48,7 @@ fn options() -> EbpfVerifierOptions {
     }
 }
 
-fn analyse(object: &Object, program: &Program) -> Result<u32, Vec<Fault>> {
+fn analyse(object: &Object, program: &Program) -> Result<(), Vec<Fault>> {
     let platform = Platform::new(object);
     let mut info = platform.program_info();
     let options = options();
@@ -74,7 +74,7 @@ fn analyse(object: &Object, program: &Program) -> Result<u32, Vec<Fault>> {
     let mut registry = VariableRegistry::new();
     let result = fwd_analyzer::analyze(&graph, &context, &mut registry);
     if !result.failed {
-        return Ok(u32::try_from(result.max_loop_count).unwrap_or(0));
+        return Ok(());
     }
 
     let mut faults: Vec<Fault> = result

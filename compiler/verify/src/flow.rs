@@ -9,7 +9,7 @@
 
 use crate::{Fault, Kind};
 use durac_bpf::abi::{CONTEXT_SIZE, Helper, PARAMS_MAP, Reading};
-use durac_bpf::insn::{Alu, Insn, Size, op};
+use durac_bpf::insn::{Alu, Cond, Insn, Size, op};
 use durac_bpf::object::{Object, Program};
 
 /// Bytes below r10 that a program may use.
@@ -33,7 +33,7 @@ enum Value {
     /// The address of a map.
     Map(u32),
     /// A value of a map, so many bytes from its start, or null.
-    MapValue(u32, i32),
+    Entry(u32, i32),
 }
 
 type Registers = [Value; 11];
@@ -57,8 +57,8 @@ impl Value {
                 at.checked_add(distance).map_or(Value::NearContext, Value::Context)
             }
             Value::Stack(at) => at.checked_add(distance).map_or(Value::Other, Value::Stack),
-            Value::MapValue(map, at) => {
-                at.checked_add(distance).map_or(Value::Other, |at| Value::MapValue(map, at))
+            Value::Entry(map, at) => {
+                at.checked_add(distance).map_or(Value::Other, |at| Value::Entry(map, at))
             }
             other => other.blur(),
         }
@@ -74,20 +74,17 @@ impl Value {
     }
 }
 
-/// Checks every reachable instruction and reports every fault. The shape of the program is good.
+/// Checks every reachable instruction and reports every fault. The shape of the program is good;
+/// above all, jumps go forward, so that one pass over the code sees every path.
 pub(crate) fn check(object: &Object, program: &Program) -> Result<(), Vec<Fault>> {
-    let mut flow =
-        Flow { object, program, before: vec![None; program.insns.len()], work: Vec::new() };
+    let before = vec![None; program.insns.len()];
+    let mut flow = Flow { object, program, before };
     let mut entry = [Value::None; 11];
     set(&mut entry, 1, Value::Context(0));
     set(&mut entry, 10, Value::Stack(0));
     flow.reach(0, entry);
-    while let Some(slot) = flow.work.pop() {
-        // Faults are looked for when everything is known; here they only stop the path.
-        let _ = flow.step(slot);
-    }
-    let faults: Vec<Fault> =
-        (0..program.insns.len() as u32).filter_map(|slot| flow.step(slot).err()).collect();
+    let slots = 0..program.insns.len() as u32;
+    let faults: Vec<Fault> = slots.filter_map(|slot| flow.step(slot).err()).collect();
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
@@ -96,8 +93,6 @@ struct Flow<'a> {
     program: &'a Program,
     /// What the registers hold before each slot; none if no path leads there.
     before: Vec<Option<Registers>>,
-    /// Slots to look at again.
-    work: Vec<u32>,
 }
 
 fn get(registers: &Registers, number: u8) -> Value {
@@ -133,10 +128,7 @@ impl Flow<'_> {
                 *new = new.join(*old);
             }
         }
-        if *before != Some(joined) {
-            *before = Some(joined);
-            self.work.push(slot);
-        }
+        *before = Some(joined);
     }
 
     /// Follows one instruction to those after it.
@@ -158,10 +150,7 @@ impl Flow<'_> {
                 if insn.opcode == op::JMP | op::JA {
                     next = None;
                 } else {
-                    read(&regs, slot, insn.dst)?;
-                    if insn.opcode & op::X != 0 {
-                        read(&regs, slot, insn.src)?;
-                    }
+                    compare(&regs, slot, insn)?;
                 }
                 if let Some(target) = insn.target(slot) {
                     self.reach(target, regs);
@@ -229,7 +218,7 @@ impl Flow<'_> {
                     Ok(())
                 }
             }
-            Value::MapValue(map, at) => {
+            Value::Entry(map, at) => {
                 let at = i64::from(at) + i64::from(insn.offset);
                 let name = self.object.maps.get(map as usize).map(|m| m.name.as_str());
                 if !wide || at % 8 != 0 {
@@ -276,7 +265,7 @@ impl Flow<'_> {
                     let detail = format!("the key of a lookup is at r10 {at:+}");
                     return Err(Fault::new(slot, Kind::Misaligned, detail));
                 }
-                result = Value::MapValue(map, 0);
+                result = Value::Entry(map, 0);
             }
             Some(Helper::Await) => {
                 let Value::Other = read(regs, slot, 1)? else {
@@ -297,6 +286,24 @@ impl Flow<'_> {
 /// Whether so many bytes at this distance from r10 are all on the stack.
 fn on_stack(at: i32, size: i32) -> bool {
     (-STACK_SIZE..=-size).contains(&at)
+}
+
+/// A comparison: of numbers, or of a pointer with null.
+fn compare(regs: &Registers, slot: u32, insn: Insn) -> Result<(), Fault> {
+    let left = read(regs, slot, insn.dst)?;
+    let (right, is_zero) = match insn.opcode & op::X {
+        0 => (Value::Other, insn.imm == 0),
+        _ => (read(regs, slot, insn.src)?, false),
+    };
+    let null_test = is_zero
+        && insn.class() == op::JMP
+        && matches!(Cond::of_opcode(insn.opcode), Some(Cond::Eq | Cond::Ne));
+    if (left, right) == (Value::Other, Value::Other) || null_test {
+        return Ok(());
+    }
+    // It is harmless, but what the program does would depend on where things are in memory.
+    let detail = "an address is compared with something else than null";
+    Err(Fault::new(slot, Kind::Pointer, detail))
 }
 
 fn alu(regs: &mut Registers, slot: u32, insn: Insn) -> Result<(), Fault> {

@@ -6,7 +6,7 @@
 //!
 //! | module | what it proves |
 //! |---|---|
-//! | `shape` | each instruction is one the agent's JIT runs as the standard says; jumps stay inside |
+//! | `shape` | each instruction is one the agent's JIT runs as the standard says; jumps stay inside and go forward |
 //! | `flow` | registers have values before they are read; the context is read only where the note says, and never written |
 //! | `analysis` | memory safety and termination, by abstract interpretation (PREVAIL) |
 //!
@@ -39,8 +39,8 @@ pub struct Verified {
     pub hook: Hook,
     /// Slots of its code.
     pub insns: u32,
-    /// How often one of its loops runs at most; 0 if it has none.
-    pub max_loop_iterations: u32,
+    /// Instructions it runs at most.
+    pub max_steps: u32,
 }
 
 /// Why a program is refused, and where.
@@ -93,8 +93,9 @@ pub fn verify(object: &Object) -> Result<Report, Vec<Rejection>> {
 fn verify_program(object: &Object, program: &Program) -> Result<Verified, Vec<Fault>> {
     shape::check(object, program)?;
     flow::check(object, program)?;
-    let max_loop_iterations = analysis::check(object, program)?;
-    Ok(Verified { hook: program.hook, insns: program.insns.len() as u32, max_loop_iterations })
+    analysis::check(object, program)?;
+    let insns = program.insns.len() as u32;
+    Ok(Verified { hook: program.hook, insns, max_steps: shape::longest_path(program) })
 }
 
 /// A [`Rejection`] on its way: what a pass finds, without the program it is in.

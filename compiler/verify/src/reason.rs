@@ -19,10 +19,9 @@ pub enum Kind {
     UnknownHelper,
     /// A register or memory is read before it has a value.
     Uninitialised,
-    /// A loop without a bound that could be proved.
-    EndlessLoop,
-    /// More loops than can be verified in bounded time.
-    TooComplex,
+    /// A jump backwards: a loop. The language has none, and the verifier cannot prove in bounded
+    /// time that one ends.
+    Loop,
     /// An access outside the value of a map.
     OutOfBounds,
     /// An access outside the stack.
@@ -61,8 +60,7 @@ impl Kind {
             Kind::NoExit => "the code can run past its end",
             Kind::UnknownHelper => "calls a function that the agent does not have",
             Kind::Uninitialised => "reads what has no value yet",
-            Kind::EndlessLoop => "a loop may never end",
-            Kind::TooComplex => "has more loops than can be verified",
+            Kind::Loop => "has a loop, which might never end",
             Kind::OutOfBounds => "accesses memory outside the value of the map",
             Kind::Stack => "accesses memory outside the stack",
             Kind::NullPointer => "uses the result of a lookup that may be null",
@@ -82,7 +80,7 @@ impl Kind {
     pub(crate) fn of_message(message: &str) -> Kind {
         // In order: the first that occurs decides.
         const TABLE: [(&str, Kind); 16] = [
-            ("Loop counter is too large", Kind::EndlessLoop),
+            ("Loop counter is too large", Kind::Loop),
             ("stack_size", Kind::Stack),
             ("Stack content is not numeric", Kind::Uninitialised),
             ("with a non-numerical value", Kind::Uninitialised),

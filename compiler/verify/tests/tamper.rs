@@ -1,6 +1,8 @@
 //! Objects that somebody changed: reading and verifying never panics, and what is still accepted
 //! runs on the careful machine without a fault.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail")]
+
 #[path = "../../bpf/tests/common/mod.rs"]
 mod common;
 mod machine;
@@ -69,10 +71,12 @@ fn flipped_bytes_of_the_file() {
         for at in 0..bytes.len() {
             let mut changed = bytes.clone();
             changed[at] ^= 0xff;
-            if let Ok(object) = elf::read(&changed)
-                && verify(&object).is_ok()
+            // Most bytes are of debug information, which the agent does not look at.
+            if let Ok(other) = elf::read(&changed)
+                && (&other.programs, &other.maps) != (&object.programs, &object.maps)
+                && verify(&other).is_ok()
             {
-                run_all(&object, &format!("byte {at}"));
+                run_all(&other, &format!("byte {at}"));
             }
         }
     }

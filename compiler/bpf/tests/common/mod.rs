@@ -1,6 +1,7 @@
 //! Objects that the tests share, assembled by hand.
 
 #![allow(dead_code, reason = "each test file uses some of them")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
 
 use durac_bpf::Object;
 use durac_bpf::abi::{ABI, Helper, Hook, MAX_LOGS, PARAMS_MAP, Reading, STATE_MAP};
