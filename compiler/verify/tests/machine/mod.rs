@@ -174,7 +174,7 @@ impl<'a> Machine<'a> {
 
     fn memory(&mut self, at: u64, size: Size, store: bool) -> Step<&mut [u8]> {
         let length = usize::from(size.bytes());
-        let (base, region): (u64, &mut [u8]) = if at >= MAPS && at < MAP_ITSELF {
+        let (base, region): (u64, &mut [u8]) = if (MAPS..MAP_ITSELF).contains(&at) {
             let index = (at - MAPS) / MAP_SPACE;
             let map = self.maps.get_mut(index as usize).ok_or("no such map")?;
             let value_size = u64::from(self.object.maps[index as usize].value_size());
@@ -185,7 +185,7 @@ impl<'a> Machine<'a> {
             let end = start + value_size as usize;
             let value = map.get_mut(start..end).ok_or("outside the map")?;
             (base + start as u64, value)
-        } else if at >= CONTEXT && at < CONTEXT + CONTEXT_SIZE as u64 {
+        } else if (CONTEXT..CONTEXT + CONTEXT_SIZE as u64).contains(&at) {
             if store {
                 return Err("the context is written".to_owned());
             }

@@ -1,0 +1,46 @@
+//! Listings of programs, as `durac compile --emit asm` prints them.
+
+mod common;
+
+use durac_bpf::disasm::print_object;
+use durac_bpf::insn::{Alu, Cond, Insn, Reg, Size};
+
+#[test]
+fn a_parameter() {
+    insta::assert_snapshot!(print_object(&common::window()));
+}
+
+#[test]
+fn a_state() {
+    insta::assert_snapshot!(print_object(&common::every()));
+}
+
+#[test]
+fn without_source() {
+    let mut object = common::delayed_fsync();
+    object.source.text.clear();
+    insta::assert_snapshot!(print_object(&object));
+}
+
+#[test]
+fn every_instruction() {
+    let mut text = String::new();
+    let mut show = |insn: Insn| text.push_str(&format!("{insn}\n"));
+    for alu in Alu::ALL {
+        show(Insn::alu_imm(alu, Reg::R1, 24));
+        show(Insn::alu32(alu, Reg::R1, Reg::R2));
+    }
+    for cond in Cond::ALL {
+        show(Insn::jump_imm(cond, Reg::R1, -1, 5));
+        show(Insn::jump32(cond, Reg::R1, Reg::R2, -5));
+    }
+    for size in [Size::B, Size::H, Size::W, Size::Dw] {
+        show(Insn::ldx(size, Reg::R1, Reg::R6, 24));
+        show(Insn::stx(size, Reg::R10, -8, Reg::R1));
+        show(Insn::st(size, Reg::R10, -8, 7));
+    }
+    show(Insn::ja(0));
+    show(Insn::exit());
+    show(Insn { opcode: 0xdb, ..Insn::exit() });
+    insta::assert_snapshot!(text);
+}

@@ -1,0 +1,146 @@
+//! Files that are no objects of this ABI: a clear error each, and never a panic.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail")]
+
+mod common;
+
+use durac_bpf::elf::{self, Invalid, MAX_SIZE, ReadError, WriteError};
+use durac_bpf::note::NoteError;
+use durac_bpf::object::{Map, Object};
+
+#[track_caller]
+fn unreadable(bytes: &[u8], message: &str) {
+    assert_eq!(elf::read(bytes).unwrap_err().to_string(), message);
+}
+
+/// Replaces a text in the file by another of the same length.
+#[track_caller]
+fn replaced(object: &Object, old: &str, new: &str) -> Vec<u8> {
+    assert_eq!(old.len(), new.len());
+    let mut bytes = elf::write(object).unwrap();
+    let at = bytes.windows(old.len()).position(|w| w == old.as_bytes());
+    let at = at.unwrap_or_else(|| panic!("{old} is not in the file"));
+    bytes[at..at + old.len()].copy_from_slice(new.as_bytes());
+    bytes
+}
+
+#[test]
+fn other_files() {
+    unreadable(b"", "this is not an object file");
+    unreadable(b"on fdatasync: await previous; defer\n", "this is not an object file");
+    let other = "this is an object file, but not a relocatable one for little-endian BPF";
+    unreadable(&std::fs::read("/proc/self/exe").unwrap()[..4096], other);
+    unreadable(b"\x7fELF", other);
+    let size = MAX_SIZE + 1;
+    let message = format!("the file has {size} bytes; an object has at most {MAX_SIZE}");
+    unreadable(&vec![0; size], &message);
+}
+
+#[test]
+fn another_abi() {
+    let bytes = replaced(&common::window(), "\"abi\":1", "\"abi\":2");
+    unreadable(&bytes, "the object is for ABI 2, this agent has ABI 1");
+    // Also when the rest of the note is not what it was.
+    let bytes = replaced(&common::window(), "\"abi\":1,\"policy\"", "\"abi\":2,\"police\"");
+    unreadable(&bytes, "the object is for ABI 2, this agent has ABI 1");
+}
+
+#[test]
+fn another_note() {
+    let bytes = replaced(&common::window(), "\"policy\"", "\"police\"");
+    let error = elf::read(&bytes).unwrap_err();
+    assert!(matches!(error, ReadError::Note(NoteError::Json(_))), "{error}");
+    let bytes = replaced(&common::window(), "durac\0", "other\0");
+    unreadable(&bytes, "the section .note.durac holds no note of durac");
+    let bytes = replaced(&common::window(), ".note.durac", ".note.other");
+    unreadable(&bytes, "the section `.note.other` is not one of a policy, or there are two");
+}
+
+#[test]
+fn another_section() {
+    let bytes = replaced(&common::every(), ".BTF.ext", ".BTF.exe");
+    unreadable(&bytes, "the section `.BTF.exe` is not one of a policy, or there are two");
+}
+
+#[test]
+fn maps_that_do_not_fit_the_note() {
+    let bytes = replaced(&common::window(), "\"name\":\"n\"", "\"name\":\"m\"");
+    unreadable(&bytes, "the members of the map `params` are not those of the note");
+}
+
+#[test]
+fn objects_that_cannot_be_written() {
+    #[track_caller]
+    fn check(message: &str, change: impl FnOnce(&mut Object)) {
+        let mut object = common::window();
+        change(&mut object);
+        let error = elf::write(&object).unwrap_err();
+        assert!(matches!(error, WriteError::Invalid(_)), "{error}");
+        assert_eq!(error.to_string(), message);
+    }
+    check("the object is for ABI 7, this agent has ABI 1", |o| o.meta.abi = 7);
+    check("the object has no program", |o| o.programs.clear());
+    check("the programs are not one per hook in the order of the hooks", |o| o.programs.reverse());
+    check("the program of fsync has 0 slots, not 1 to 512", |o| {
+        o.programs[0].insns.clear();
+        o.programs[0].lines.clear();
+    });
+    let slot = common::window().programs[1].relocs[0].slot;
+    let message =
+        format!("slot {slot} of the program of fdatasync does not load the address of a map");
+    check(&message, |o| o.programs[1].relocs[0].map = 1);
+    check("slot 0 of the program of fdatasync does not load the address of a map", |o| {
+        o.programs[1].relocs[0].slot = 0;
+    });
+    check("the lines of the program of fsync are not in order", |o| {
+        o.programs[0].lines[0].slot = 2;
+    });
+    check("`cache` is no map of this ABI, or there are two", |o| o.maps[0].name = "cache".into());
+    check("the map `params` has 2 entries", |o| o.maps[0].max_entries = 2);
+    check("the members of the map `params` are not those of the note", |o| {
+        o.maps[0].fields.push("m".into());
+    });
+    check(
+        "the name of the policy is empty, too long, or has a character that cannot be in it",
+        |o| {
+            o.meta.policy = "x".repeat(101);
+        },
+    );
+    check(
+        "the name of the source file is empty, too long, or has a character that cannot be in it",
+        |o| o.source.name = "/home/me/window.dur".into(),
+    );
+    check("the source text is empty, too long, or has a character that cannot be in it", |o| {
+        o.source.text.push('\0')
+    });
+}
+
+#[test]
+fn two_maps_of_one_name() {
+    let mut object = common::window();
+    let map: Map = object.maps[0].clone();
+    object.maps.push(map);
+    let error = elf::write(&object).unwrap_err();
+    let expected = Invalid::MapName { name: "params".to_owned() };
+    assert!(matches!(error, WriteError::Invalid(found) if found == expected));
+}
+
+/// What a huge source does: an error, not a file that no agent reads.
+#[test]
+fn a_huge_source() {
+    let mut object = common::window();
+    object.source.text = "// long\n".repeat(MAX_SIZE / 8);
+    assert!(matches!(elf::write(&object), Err(WriteError::TooLarge { .. })));
+}
+
+/// Without debug information an object is still one: `llvm-strip -g` and `-d` of its source.
+#[test]
+fn without_debug_information() {
+    let mut object = common::window();
+    object.source.text.clear();
+    let read = elf::read(&elf::write(&object).unwrap()).unwrap();
+    assert_eq!(read, object);
+    object.source.name.clear();
+    let read = elf::read(&elf::write(&object).unwrap()).unwrap();
+    assert_eq!(read, object);
+}
