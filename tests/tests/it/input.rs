@@ -154,6 +154,21 @@ fn a_wrong_policy_runs_nothing() -> Result<()> {
     Ok(())
 }
 
+/// What the language has and this runtime has not yet is refused in words, not run as if it were.
+#[test]
+fn what_no_runtime_has_yet() -> Result<()> {
+    let out = TempDir::new()?;
+    let object = out.path().join("out.o");
+    for policy in ["batch", "external_synchrony"] {
+        complains(&run_durac(["run", policy, "--", "true"])?, 1, &["E0601", policy])?;
+        let mut command = durac(["compile", policy, "-o"])?;
+        command.arg(&object);
+        complains(&run(command)?, 1, &["E0601", policy])?;
+        ensure!(!object.exists());
+    }
+    Ok(())
+}
+
 #[test]
 fn wrong_parameters() -> Result<()> {
     for set in ["m=1", "n", "n=0", "n=5000", "n=x", "n=10ms", "n="] {

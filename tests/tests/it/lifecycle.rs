@@ -70,11 +70,12 @@ fn everything_is_synced_at_the_end() -> Result<()> {
     Ok(())
 }
 
-/// The same for a program that just returns from main, or is asked for several logs.
+/// The same for a program that just returns from main, with several logs at once.
 #[test]
 fn an_append_log_is_synced_at_the_end() -> Result<()> {
     let _turn = heavy()?;
-    for policy in ["everysec", "no", "window", "delayed_fsync"] {
+    let bounds = [("everysec", u64::MAX), ("no", u64::MAX), ("window", 64), ("delayed_fsync", 1)];
+    for (policy, bound) in bounds {
         let (witness, dir) = (Witness::new()?, TempDir::new()?);
         let mut command = durac(["run", policy, "--"])?;
         command.args(witness.words()).arg(append_log()?).arg(dir.path());
@@ -84,6 +85,8 @@ fn an_append_log_is_synced_at_the_end() -> Result<()> {
         let logs = witness.logs()?;
         // One call for each record, and one when each of the three logs is emptied.
         ensure!(logs.entered == 1003 && logs.refused == 0, "{policy}: {logs:?}");
+        // Each log has its own bound.
+        ensure!((1..=bound).contains(&logs.max_pending), "{policy}: {logs:?}");
         let unsynced = witness.unsynced(dir.path(), "")?;
         ensure!(unsynced.is_empty(), "{policy}: {unsynced:?}");
     }
