@@ -229,6 +229,14 @@ impl Lowerer {
     }
 
     fn assign(&mut self, state: hir::StateId, expr: &Expr, block: BlockId, span: Span) -> BlockId {
+        if let ExprKind::Compare(cmp, a, b) = &expr.kind
+            && is_number(a)
+            && is_number(b)
+        {
+            let test = Value::Test(*cmp, Box::new(value(a)), Box::new(value(b)));
+            self.push(block, InstKind::Store(state, test), span);
+            return block;
+        }
         let is_condition = matches!(
             expr.kind,
             ExprKind::Not(_) | ExprKind::And(..) | ExprKind::Or(..) | ExprKind::Compare(..)

@@ -94,6 +94,8 @@ pub enum Value {
     Read(Reading),
     /// Arithmetic.
     Arith(Arith, Box<Value>, Box<Value>),
+    /// 1 if the comparison holds, else 0.
+    Test(Cmp, Box<Value>, Box<Value>),
 }
 
 impl Value {
@@ -101,7 +103,7 @@ impl Value {
     pub fn any(&self, test: &mut dyn FnMut(&Value) -> bool) -> bool {
         test(self)
             || match self {
-                Value::Arith(_, a, b) => a.any(test) || b.any(test),
+                Value::Arith(_, a, b) | Value::Test(_, a, b) => a.any(test) || b.any(test),
                 _ => false,
             }
     }
@@ -244,6 +246,7 @@ impl fmt::Display for Value {
                 name => f.write_str(name),
             },
             Value::Arith(op, a, b) => write!(f, "({a} {} {b})", op.text()),
+            Value::Test(cmp, a, b) => write!(f, "({a} {} {b})", cmp.text()),
         }
     }
 }

@@ -40,6 +40,17 @@ fn fold(function: &mut Function) {
 }
 
 fn fold_value(value: &mut Value) {
+    if let Value::Test(cmp, a, b) = value {
+        fold_value(a);
+        fold_value(b);
+        if let (Value::Const(x), Value::Const(y)) = (&**a, &**b) {
+            *value = Value::Const(u64::from(cmp.holds(*x, *y)));
+        } else if matches!(**a, Value::Const(_)) {
+            std::mem::swap(a, b);
+            *cmp = cmp.swapped();
+        }
+        return;
+    }
     let Value::Arith(op, a, b) = value else { return };
     fold_value(a);
     fold_value(b);
@@ -205,14 +216,8 @@ fn hand_off_early(function: &mut Function) {
             continue;
         }
         if let Some(block) = function.blocks.get_mut(id.index()) {
-            // In front of the first wait, or of the branch to it.
-            let at = block
-                .insts
-                .iter()
-                .position(|i| matches!(i.kind, InstKind::Await(_)))
-                .unwrap_or(block.insts.len());
-            let span = block.insts.get(at).map_or(block.span, |i| i.span);
-            block.insts.insert(at, Inst { kind: InstKind::Request, span });
+            let span = block.insts.first().map_or(block.span, |i| i.span);
+            block.insts.insert(0, Inst { kind: InstKind::Request, span });
         }
     }
 }
