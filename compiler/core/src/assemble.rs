@@ -53,12 +53,12 @@ fn explain(error: EmitError, policy: &Policy) -> Diagnostic {
             "the expression needs too many registers",
             "keep a part of it in a `state` variable",
         ),
-        EmitError::TooLong(_) => (
+        EmitError::TooLong => (
             policy
                 .hooks
                 .first()
                 .map_or_else(|| durac_grammar::Span::new(FileId(0), 0, 0), |hook| hook.span),
-            "the program is too long for its jumps",
+            "the program is too long to be verified",
             "make the policy shorter",
         ),
     };

@@ -9,7 +9,7 @@ use crate::mir::{Block, BlockId, End, Function, InstKind, Value};
 use durac_bpf::abi::{Helper, Reading, Verdict};
 use durac_bpf::asm::{Asm, AsmError, Label};
 use durac_bpf::insn::{Alu, Cond, Insn, Reg, Size};
-use durac_bpf::object::Program;
+use durac_bpf::object::{MAX_SLOTS, Program};
 use durac_grammar::{Sources, Span};
 use std::collections::BTreeMap;
 
@@ -23,8 +23,8 @@ use plan::{LookedUp, Plan, SharedWait};
 pub enum EmitError {
     /// An expression needs more registers than there are.
     TooComplex(Span),
-    /// The code is too long for its jumps.
-    TooLong(AsmError),
+    /// The code is too long for its jumps or for the verifier.
+    TooLong,
 }
 
 /// Index of the map `params` and of the map `state` in the object.
@@ -78,7 +78,8 @@ pub fn emit(function: &Function, maps: Maps, sources: &Sources) -> Result<Progra
         span: None,
     };
     emitter.all(&order)?;
-    emitter.asm.finish(function.hook).map_err(EmitError::TooLong)
+    let program = emitter.asm.finish(function.hook).map_err(|_: AsmError| EmitError::TooLong)?;
+    if program.insns.len() > MAX_SLOTS { Err(EmitError::TooLong) } else { Ok(program) }
 }
 
 /// Whether a block is the last to end the program, and the last to end it with `pass`.
