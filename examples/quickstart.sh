@@ -10,14 +10,22 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 need_cargo
 install_missing cc:gcc /usr/include/stdlib.h:libc6-dev
+
+# Redis is needed only after the build, which takes longer than its installation.
+install_missing redis-server:redis-server redis-benchmark:redis-tools &
+redis=$!
+say "building (release)"
+built=0
+cargo build --release --locked -p durac -p durac-agent -p durac-workload </dev/null || built=$?
 workload=redis
-if ! install_missing redis-server:redis-server redis-benchmark:redis-tools; then
+if ! wait "$redis"; then
     say "no Redis here: measuring the built-in append-log workload instead"
     workload=append-log
 fi
-
-say "building (release)"
-cargo build --release --locked -p durac -p durac-agent -p durac-workload
+if [ "$built" -ne 0 ]; then
+    say "the build failed"
+    exit "$built"
+fi
 bin=${CARGO_TARGET_DIR:-target}/release
 durac=$bin/durac
 

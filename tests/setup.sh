@@ -38,6 +38,10 @@ install_missing() {
         say "could not install ${packages[*]}"
         return 1
     fi
+    # The package also has the daemon started at the next boot.
+    if [[ " ${packages[*]} " == *" redis-server "* ]] && command -v systemctl >/dev/null 2>&1; then
+        systemctl --quiet disable redis-server >&2 || true
+    fi
 }
 
 # In a subshell, so that its trap and its settings are its own.
@@ -53,7 +57,7 @@ apt_install() (
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod 755 "$policy"
     fi
-    options=(-qq -o DPkg::Lock::Timeout=300 -o Acquire::Retries=2)
+    options=(-qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 -o Acquire::Retries=2)
     # Lists may be absent or old; the installation then says what is wrong.
     apt-get "${options[@]}" update </dev/null >&2 || true
     apt-get "${options[@]}" install -y --no-install-recommends "$@" </dev/null >&2
