@@ -4,9 +4,9 @@
 //!
 //! - [`redis`], [`resp`], [`writers`]: one real `redis-server` in a directory of its own, a small
 //!   client for it, and writers that remember every write the server acknowledged.
-//! - [`redis_benchmark`] and [`append_log`]: one load, measured once. The append log needs no
+//! - [`mod@redis_benchmark`] and [`append_log`]: one load, measured once. The append log needs no
 //!   database: it is what remains of one when only its log is kept.
-//! - [`bench`]: many configurations in interleaved rounds, with the facts of the machine, as a
+//! - [`mod@bench`]: many configurations in interleaved rounds, with the facts of the machine, as a
 //!   [`report::Report`] that prints as a table and as JSON.
 //!
 //! This crate knows no policy and links no compiler. A policy comes in as the command prefix
