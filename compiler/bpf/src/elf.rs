@@ -7,6 +7,7 @@
 //! | `.BTF`, `.BTF.ext` | types, functions, lines |
 //! | `license` | what the kernel asks for |
 //! | `.note.durac` | [`crate::object::Meta`] as JSON |
+//! | `.durac.sum` | a checksum of code, maps and note |
 //! | `.debug_*` | DWARF 5 with the source text inside |
 //!
 //! Architecture invariant: the same [`Object`] gives the same bytes, on any machine; and [`read`]

@@ -12,6 +12,7 @@ pub mod elf;
 pub mod insn;
 pub mod note;
 pub mod object;
+mod sum;
 
 pub use btf::read::BtfError;
 pub use insn::Insn;

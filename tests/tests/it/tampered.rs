@@ -202,10 +202,11 @@ fn flipped_bytes() -> Result<()> {
         ensure!(ended.status.success(), "byte {at}: {}", show(&ended));
         let refused = ended.stderr.contains("runs without a policy");
         ensure!(!refused || syncs > RECORDS, "byte {at}: {syncs} syncs: {}", show(&ended));
+        ensure!(refused || at >= section + code, "byte {at} of the code was changed unseen");
         refusals += u64::from(refused);
     }
-    // Not every bit matters: debug information, or a constant that is as good as another.
-    ensure!(refusals > code / 2, "only {refusals} changed objects were refused");
+    // Not every other byte matters: debug information says nothing of what the object does.
+    ensure!(refusals > code, "only {refusals} changed objects were refused");
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use crate::dwarf;
 use crate::insn::Insn;
 use crate::note::{self, NoteError};
 use crate::object::{MAX_SLOTS, Object, Program, Reloc, Source};
+use crate::sum;
 use object::LittleEndian as Le;
 use object::elf::{self, FileHeader64, Rel64, SectionHeader64};
 use object::read::elf::{FileHeader as _, Rel as _, SectionHeader as _, Sym as _};
@@ -83,6 +84,9 @@ pub enum ReadError {
     /// The note.
     #[error(transparent)]
     Note(#[from] NoteError),
+    /// Its checksum is another one.
+    #[error("the object was changed after it was made: its checksum does not fit")]
+    Changed,
     /// All of it can be read, but it does not fit together.
     #[error(transparent)]
     Invalid(#[from] Invalid),
@@ -119,7 +123,7 @@ pub fn read(bytes: &[u8]) -> Result<Object, ReadError> {
             let known = hook(target).is_some() || target.starts_with(".debug_");
             !known || relocs.insert(target, section).is_some()
         } else {
-            let known = KNOWN.contains(&name) || name == note::SECTION;
+            let known = KNOWN.contains(&name) || [note::SECTION, sum::SECTION].contains(&name);
             !known || sections.insert(name, (index, data)).is_some()
         };
         if duplicate {
@@ -175,6 +179,11 @@ pub fn read(bytes: &[u8]) -> Result<Object, ReadError> {
         source: Source { name: name.to_owned(), text: text.to_owned() },
     };
     rules::check(&object)?;
+    let name = sum::SECTION;
+    let sum = data(name).ok_or(ReadError::Missing { name })?;
+    if sum != sum::encode(&object, note) {
+        return Err(ReadError::Changed);
+    }
     Ok(object)
 }
 

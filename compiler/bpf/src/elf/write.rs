@@ -6,7 +6,7 @@ use super::{
 };
 use crate::btf::MAP_DEFINITION;
 use crate::object::Object;
-use crate::{btf, dwarf, note};
+use crate::{btf, dwarf, note, sum};
 use object::write::{Object as Elf, Relocation, SectionId, Symbol, SymbolId, SymbolSection};
 use object::{
     Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind,
@@ -65,6 +65,8 @@ pub fn write(object: &Object) -> Result<Vec<u8>, WriteError> {
     add_section(&mut file, ".BTF.ext", SectionKind::Other, &btf.ext, 4);
     let note = note::encode(&object.meta)?;
     add_section(&mut file, note::SECTION, SectionKind::Note, &note, 4);
+    let sum = sum::encode(object, &note);
+    add_section(&mut file, sum::SECTION, SectionKind::Note, &sum, 4);
     add_debug(&mut file, object, &functions, &programs)?;
 
     let bytes = file.write()?;
