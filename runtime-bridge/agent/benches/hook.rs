@@ -39,7 +39,10 @@ fn open(path: &CStr) -> i32 {
 fn hooks(criterion: &mut Criterion) {
     // SAFETY: the symbols have these signatures.
     let (write, sync): (Write, Sync) = unsafe {
-        (std::mem::transmute(of_libc(c"write")), std::mem::transmute(of_libc(c"fdatasync")))
+        (
+            std::mem::transmute::<*mut libc::c_void, Write>(of_libc(c"write")),
+            std::mem::transmute::<*mut libc::c_void, Sync>(of_libc(c"fdatasync")),
+        )
     };
     for (place, path) in [("null", c"/dev/null"), ("log", c"/dev/shm/durac-bench.log")] {
         let fd = open(path);

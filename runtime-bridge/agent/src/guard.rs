@@ -37,12 +37,6 @@ pub fn enter() -> Option<Inside> {
     Some(Inside { cancel, thread: PhantomData })
 }
 
-/// Whether the thread is inside.
-#[must_use]
-pub fn is_inside() -> bool {
-    INSIDE.get()
-}
-
 impl Drop for Inside {
     fn drop(&mut self) {
         // SAFETY: the state is one that this function returned.

@@ -60,6 +60,7 @@ fn start() {
         table::empty_in_children().map_err(|e| format!("no memory that forks empty: {e}"))?;
         Ok(policy)
     });
+    registry::remember_status_path();
     match loaded {
         Ok(policy) => note::info(&policy::set(policy).describe()),
         Err(reason) => note::error(&format!("{reason}; the application runs without a policy")),

@@ -308,8 +308,10 @@ impl Slot {
             let Some(fd) = core.own_fd else { return (core, Err(libc::EIO)) };
             let result;
             (core, result) = self.sync(core, fd, Kind::Data);
-            if let Err(errno) = result {
-                return (core, Err(errno));
+            match result {
+                // A signal came between: nothing was synced, nothing is lost.
+                Ok(()) | Err(libc::EINTR) => {}
+                Err(errno) => return (core, Err(errno)),
             }
         }
         (core, Ok(()))

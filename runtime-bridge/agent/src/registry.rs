@@ -15,7 +15,7 @@ use libc::{c_int, pid_t};
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Highest number that the agent's own descriptors start from: above what an application opens
 /// first, so that the numbers it gets are those it would get without us.
@@ -43,12 +43,22 @@ pub struct Registry {
     status_file: Option<(PathBuf, FileId)>,
 }
 
-/// This process' registry, made when it opens its first log.
-fn get_or_make(policy: &'static Policy) -> Option<&'static Registry> {
-    if let Some(registry) = table::registry() {
-        return Some(registry);
-    }
-    let path = std::env::var_os(ENV_STATUS).filter(|p| !p.is_empty()).map(PathBuf::from);
+static STATUS_PATH: OnceLock<Option<PathBuf>> = OnceLock::new();
+
+/// Remembers where the status file goes. A relative path starts where the process did: servers
+/// change their directory before they open their logs.
+pub fn remember_status_path() {
+    STATUS_PATH.get_or_init(|| {
+        let path = std::env::var_os(ENV_STATUS).filter(|p| !p.is_empty())?;
+        let here = std::env::current_dir().unwrap_or_default();
+        Some(here.join(path))
+    });
+}
+
+/// The registry, made when the process opens its first log. So does the status file appear: of the
+/// processes that one command starts, only the one with logs has something to show.
+fn make(policy: &'static Policy) -> Option<&'static Registry> {
+    let path = STATUS_PATH.get().cloned().flatten();
     let created = status::create(path.as_deref()).or_else(|error| {
         let path = path.as_deref().unwrap_or(Path::new(""));
         if !belongs_to_parent(path) {
@@ -59,7 +69,7 @@ fn get_or_make(policy: &'static Policy) -> Option<&'static Registry> {
     let created = created.ok()?;
     // SAFETY: no preconditions.
     let pid = unsafe { libc::getpid() };
-    let registry = Box::leak(Box::new(Registry {
+    let registry: &Registry = Box::leak(Box::new(Registry {
         pid,
         page: created.page,
         children: Children::default(),
@@ -70,7 +80,6 @@ fn get_or_make(policy: &'static Policy) -> Option<&'static Registry> {
         closing: AtomicBool::new(false),
         status_file: path.filter(|_| created.id != (0, 0)).map(|p| (p, created.id)),
     }));
-    let registry = table::set_registry(registry);
     for (index, param) in policy.meta.params.iter().enumerate() {
         let param = ParamStatus {
             name: param.name.clone(),
@@ -106,7 +115,8 @@ pub fn opened(policy: &'static Policy, fd: c_int, id: FileId, path: &Path, trunc
     if !known && !policy.covers(path) || !table::fits(fd) {
         return;
     }
-    let Some(registry) = get_or_make(policy) else { return };
+    let made = table::registry().or_else(|| table::registry_or(|| make(policy)));
+    let Some(registry) = made else { return };
     let mut files = registry.files();
     let index = match files.iter().find(|f| f.0 == id) {
         Some(&(_, index)) => index,

@@ -6,7 +6,7 @@
 
 use crate::registry::Registry;
 use std::io;
-use std::sync::atomic::{AtomicPtr, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU64, Ordering};
 
 /// Descriptors below it can be logs.
 pub const FDS: usize = 65536;
@@ -29,6 +29,8 @@ const OWN: u16 = u16::MAX;
 struct Shared {
     fds: [AtomicU16; FDS],
     registry: AtomicPtr<Registry>,
+    /// A thread makes the registry.
+    making: AtomicBool,
     /// Logs with calls that are acknowledged and not durable.
     dirty: AtomicU64,
 }
@@ -36,6 +38,7 @@ struct Shared {
 static SHARED: Shared = Shared {
     fds: [const { AtomicU16::new(OTHER) }; FDS],
     registry: AtomicPtr::new(std::ptr::null_mut()),
+    making: AtomicBool::new(false),
     dirty: AtomicU64::new(0),
 };
 
@@ -101,20 +104,22 @@ pub fn ours(first: u32, last: u32) -> Vec<libc::c_int> {
 #[must_use]
 pub fn registry() -> Option<&'static Registry> {
     let registry = SHARED.registry.load(Ordering::Acquire);
-    // SAFETY: only `set_registry` stores it, from a reference that lives for ever.
+    // SAFETY: only `registry_or` stores it, from a reference that lives for ever.
     unsafe { registry.as_ref() }
 }
 
-/// Makes `registry` this process' own unless there is one; answers the one that stands.
-pub fn set_registry(registry: &'static Registry) -> &'static Registry {
-    let new = std::ptr::from_ref(registry).cast_mut();
-    let none = std::ptr::null_mut();
-    let won = SHARED.registry.compare_exchange(none, new, Ordering::AcqRel, Ordering::Acquire);
-    match won {
-        Ok(_) => registry,
-        // SAFETY: as in `registry`; it is not null, or the exchange had succeeded.
-        Err(other) => unsafe { &*other },
+/// This process' registry; `make` makes it, in one thread while others wait.
+pub fn registry_or(make: impl FnOnce() -> Option<&'static Registry>) -> Option<&'static Registry> {
+    // Not a mutex: a child forked by another thread meanwhile must not find it locked.
+    while SHARED.making.swap(true, Ordering::Acquire) {
+        std::thread::yield_now();
     }
+    let made = registry().or_else(make);
+    if let Some(made) = made {
+        SHARED.registry.store(std::ptr::from_ref(made).cast_mut(), Ordering::Release);
+    }
+    SHARED.making.store(false, Ordering::Release);
+    made
 }
 
 /// How many logs have calls that are acknowledged and not durable.

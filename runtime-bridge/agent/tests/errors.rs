@@ -70,8 +70,12 @@ fn the_first_direct_sync_beside_a_failing_one_does_not_succeed() {
     // The kernel reports the error to one of the two.
     let place = Place::new(&objects::window(4)).env("SHIM_FAIL_ONCE", "0").with_status();
     let child = place.start(
-        "open a wct x.log hold write a 1 sync a spawn fsync a end file go release join close a",
+        "open a wct x.log hold write a 1 sync a file direct spawn fsync a end file go release join \
+         close a",
     );
+    // Only then: a direct sync that starts first covers the deferred call, and leaves nothing to do.
+    poll("the background sync", || (count(&place.calls(), "+") == 1).then_some(()));
+    place.touch("direct");
     poll("both syncs", || (count(&place.calls(), "+") == 2).then_some(()));
     place.touch("go");
     let done = place.finish(child);

@@ -7,19 +7,22 @@
 
 use crate::log::Time;
 
-/// Longest time a request waits for company: 2 ms.
-const PATIENCE: Time = 2_000_000;
-/// The same for a wide window, where one sync can cover hundreds of calls: 10 ms.
-const PATIENCE_WIDE: Time = 10_000_000;
-/// From this window on, it is wide.
-const WIDE: u64 = 256;
+/// How long a request may wait for company: this long for each call of the window, 80 µs, ...
+const PATIENCE_PER_CALL: Time = 80_000;
+/// ... but at least 2 ms, so that a narrow window fills,
+const PATIENCE_LEAST: Time = 2_000_000;
+/// ... and at most 10 ms, so that the last calls before a pause are soon durable.
+const PATIENCE_MOST: Time = 10_000_000;
+/// The mean of what arrives is kept in this part of a call.
+const PARTS: u64 = 8;
 
 /// What the pace has seen of the application.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Pace {
     /// Distance of the last `await`: how many calls may be pending before the application waits.
     window: Option<u64>,
-    /// Sync calls that come in while a background sync runs; rises at once, falls slowly.
+    /// Sync calls that come in while a background sync runs, in eighths; rises at once, falls
+    /// slowly.
     inflow: u64,
     /// When the first of the requests came that no sync covers.
     first: Option<Time>,
@@ -64,15 +67,16 @@ impl Pace {
     /// A background sync ended; `arrived` calls came while it ran, and the application had to wait
     /// for it if `parked`: then more would have come.
     pub(crate) fn flown(&mut self, arrived: u64, parked: bool) {
+        let arrived = arrived.saturating_mul(PARTS);
         if parked {
-            self.inflow = self.inflow.max(arrived) + 1;
+            self.inflow = self.inflow.max(arrived) + PARTS;
         } else if arrived >= self.inflow {
             self.inflow = arrived;
         } else {
-            self.inflow -= (self.inflow - arrived).div_ceil(8);
+            self.inflow -= (self.inflow - arrived).div_ceil(PARTS);
         }
         if let Some(window) = self.window {
-            self.inflow = self.inflow.min(window);
+            self.inflow = self.inflow.min(window.saturating_mul(PARTS));
         }
     }
 
@@ -81,11 +85,13 @@ impl Pace {
     /// Without an `await` in the policy nothing ever waits, and company costs only loss: at once.
     pub(crate) fn start_at(&self, waiting: u64, now: Time) -> Option<Time> {
         let window = self.window?;
-        let enough = window.saturating_sub(self.inflow).min(window - window / 8);
+        let inflow = self.inflow.div_ceil(PARTS);
+        let enough = window.saturating_sub(inflow).min(window - window / 8);
         if waiting >= enough {
             return None;
         }
-        let patience = if window >= WIDE { PATIENCE_WIDE } else { PATIENCE };
+        let patience = window.saturating_mul(PATIENCE_PER_CALL);
+        let patience = patience.clamp(PATIENCE_LEAST, PATIENCE_MOST);
         let at = self.first.unwrap_or(now).saturating_add(patience);
         (at > now).then_some(at)
     }

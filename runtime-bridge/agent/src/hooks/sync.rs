@@ -42,7 +42,7 @@ fn sync_log(fd: c_int, hook: Hook, real: impl FnOnce() -> c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn fsync(fd: c_int) -> c_int {
     // SAFETY: the caller's argument.
-    sync(fd, Hook::Fsync, || unsafe { real::FSYNC.get()(fd) })
+    sync(fd, Hook::Fsync, move || unsafe { real::FSYNC.get()(fd) })
 }
 
 /// Hook of `fdatasync`.
@@ -52,7 +52,7 @@ pub unsafe extern "C-unwind" fn fsync(fd: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn fdatasync(fd: c_int) -> c_int {
     // SAFETY: the caller's argument.
-    sync(fd, Hook::Fdatasync, || unsafe { real::FDATASYNC.get()(fd) })
+    sync(fd, Hook::Fdatasync, move || unsafe { real::FDATASYNC.get()(fd) })
 }
 
 /// Hook of `sync_file_range`. It makes nothing durable, but it can take away the error that the

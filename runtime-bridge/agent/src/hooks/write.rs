@@ -67,7 +67,7 @@ macro_rules! writes {
             #[unsafe(no_mangle)]
             pub unsafe extern "C-unwind" fn $name($fd: c_int $(, $arg: $ty)*) -> ssize_t {
                 // SAFETY: the caller's arguments, which it vouches for to the real function too.
-                write_to($fd, || unsafe { $len }, || unsafe { real::$real.get()($fd $(, $arg)*) })
+                write_to($fd, move || unsafe { $len }, move || unsafe { real::$real.get()($fd $(, $arg)*) })
             }
         )*
     };
@@ -110,7 +110,7 @@ macro_rules! copies {
                 n: size_t,
                 flags: c_uint,
             ) -> ssize_t {
-                write_to(to, || n as u64, || {
+                write_to(to, move || n as u64, move || {
                     // SAFETY: the caller's arguments, which it vouches for.
                     unsafe { real::$real.get()(from, at_from, to, at_to, n, flags) }
                 })
@@ -152,7 +152,7 @@ fn resize_log(fd: c_int, real: impl FnOnce() -> c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn ftruncate(fd: c_int, length: off_t) -> c_int {
     // SAFETY: the caller's arguments, which it vouches for.
-    resize(fd, || unsafe { real::FTRUNCATE.get()(fd, length) })
+    resize(fd, move || unsafe { real::FTRUNCATE.get()(fd, length) })
 }
 
 /// Hook of `ftruncate64`.
@@ -162,5 +162,5 @@ pub unsafe extern "C-unwind" fn ftruncate(fd: c_int, length: off_t) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn ftruncate64(fd: c_int, length: off_t) -> c_int {
     // SAFETY: the caller's arguments, which it vouches for.
-    resize(fd, || unsafe { real::FTRUNCATE64.get()(fd, length) })
+    resize(fd, move || unsafe { real::FTRUNCATE64.get()(fd, length) })
 }

@@ -59,6 +59,26 @@ pub struct Place {
     env: Vec<(String, String)>,
 }
 
+/// A program that runs; it is killed if the test gives up on it.
+pub struct Running(Option<Child>);
+
+impl Running {
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.0.as_ref().unwrap().id()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// What a program did.
 #[derive(Debug)]
 pub struct Done {
@@ -120,13 +140,15 @@ impl Place {
     }
 
     /// Starts the program with these operations.
-    pub fn start(&self, operations: &str) -> Child {
-        self.command(app())
+    pub fn start(&self, operations: &str) -> Running {
+        let child = self
+            .command(app())
             .args(operations.split_whitespace())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .unwrap()
+            .unwrap();
+        Running(Some(child))
     }
 
     /// Runs the program with these operations to its end.
@@ -135,7 +157,8 @@ impl Place {
     }
 
     /// Waits for a program that was started.
-    pub fn finish(&self, mut child: Child) -> Done {
+    pub fn finish(&self, mut running: Running) -> Done {
+        let mut child = running.0.take().unwrap();
         let end = Instant::now() + Duration::from_secs(60);
         while child.try_wait().unwrap().is_none() {
             if Instant::now() > end {
@@ -156,9 +179,9 @@ impl Place {
     }
 
     /// Ends a program that was started.
-    pub fn kill(&self, mut child: Child) -> Done {
-        child.kill().unwrap();
-        self.finish(child)
+    pub fn kill(&self, mut running: Running) -> Done {
+        running.0.as_mut().unwrap().kill().unwrap();
+        self.finish(running)
     }
 
     /// What the shim has seen so far.
