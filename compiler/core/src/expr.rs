@@ -306,6 +306,22 @@ impl Scope<'_> {
         (left, right, unit)
     }
 
+    /// Both sides of an operator that takes numbers; none, reported, if one is a truth value.
+    fn numbers(
+        &mut self,
+        left: &Spanned<ast::Expr>,
+        op: &Spanned<BinOp>,
+        right: &Spanned<ast::Expr>,
+    ) -> Option<(Expr, Expr)> {
+        let (left, right) = (self.expr(left), self.expr(right));
+        let truth = [&left, &right].into_iter().find(|side| side.unit == Unit::Bool);
+        if let Some(span) = truth.map(|side| side.span) {
+            self.not_a_number(span, op);
+            return None;
+        }
+        Some((left, right))
+    }
+
     fn product(
         &mut self,
         left: &Spanned<ast::Expr>,
@@ -313,14 +329,7 @@ impl Scope<'_> {
         right: &Spanned<ast::Expr>,
         span: Span,
     ) -> Expr {
-        let left = self.expr(left);
-        let right = self.expr(right);
-        for side in [&left, &right] {
-            if side.unit == Unit::Bool {
-                self.not_a_number(side.span, op);
-                return unknown(span);
-            }
-        }
+        let Some((left, right)) = self.numbers(left, op, right) else { return unknown(span) };
         let unit = match (left.unit, right.unit) {
             (Unit::Unknown, _) | (_, Unit::Unknown) => Unit::Unknown,
             (Unit::Plain | Unit::Count, unit) | (unit, Unit::Plain | Unit::Count) => unit,
@@ -349,14 +358,7 @@ impl Scope<'_> {
         right: &Spanned<ast::Expr>,
         span: Span,
     ) -> Expr {
-        let left = self.expr(left);
-        let right_expr = self.expr(right);
-        for side in [&left, &right_expr] {
-            if side.unit == Unit::Bool {
-                self.not_a_number(side.span, op);
-                return unknown(span);
-            }
-        }
+        let Some((left, right_expr)) = self.numbers(left, op, right) else { return unknown(span) };
         if left.unit == Unit::Unknown || right_expr.unit == Unit::Unknown {
             return unknown(span);
         }
