@@ -23,6 +23,8 @@ pub struct Current {
     number: u64,
     /// Whether it is a sync call.
     is_sync: bool,
+    /// The program has asked for a background sync.
+    requested: bool,
     len: u64,
     context: *mut Context,
 }
@@ -49,6 +51,7 @@ impl Current {
             let now = clock::now();
             core.engine.request(self.number, now);
             self.slot.poke(core, now);
+            self.requested = true;
         }
     }
 
@@ -91,18 +94,21 @@ impl Current {
     }
 }
 
-/// Runs a program; [`Verdict::Pass`] if it could not be run to its end.
+/// Runs a program; [`Verdict::Pass`] if it could not be run to its end. Answers also whether it has
+/// asked for a background sync.
 fn run_program(
     policy: &'static Policy,
     program: &Program,
     slot: &'static Slot,
     mut core: Held<'static>,
     call: (u64, bool, u64),
-) -> (Held<'static>, Verdict) {
+) -> (Held<'static>, Verdict, bool) {
     let (number, is_sync, len) = call;
     let mut context = Context::default();
     let context = &raw mut context;
-    let mut current = Current { policy, slot, core: None, number, is_sync, len, context };
+    let requested = false;
+    let mut current =
+        Current { policy, slot, core: None, number, is_sync, requested, len, context };
     current.fill(&mut core);
     current.core = Some(core);
     let before = CURRENT.replace(&raw mut current);
@@ -110,8 +116,8 @@ fn run_program(
     let verdict = unsafe { program.run(context) };
     CURRENT.set(before);
     match current.core.take() {
-        Some(core) => (core, verdict),
-        None => (slot.lock(), Verdict::Pass),
+        Some(core) => (core, verdict, current.requested),
+        None => (slot.lock(), Verdict::Pass, false),
     }
 }
 
@@ -154,7 +160,8 @@ fn sync_held(
     if timed && let Some(target) = core.engine.overdue(clock::now()) {
         core = slot.wait(core, target);
     }
-    let (mut core, verdict) = run_program(policy, program, slot, core, (call.number, true, 0));
+    let (mut core, verdict, requested) =
+        run_program(policy, program, slot, core, (call.number, true, 0));
     if let Some(errno) = stopped(registry, slot, &mut core) {
         return (core, Err(errno));
     }
@@ -170,11 +177,16 @@ fn sync_held(
             (core, result)
         }
         Verdict::Defer if core.syncer != Syncer::Failed && !registry.is_closing() => {
-            let now = clock::now();
-            core.engine.request(call.number, now);
+            // The clock and the syncer were asked when the program made the request.
+            let now = if requested { now } else { clock::now() };
+            if !requested {
+                core.engine.request(call.number, now);
+            }
             let result = core.engine.acknowledge(call.number, now);
             slot.publish(&mut core);
-            slot.poke(&mut core, now);
+            if timed || !requested {
+                slot.poke(&mut core, now);
+            }
             (core, result)
         }
         // Also what no runtime has for a sync, and a log whose syncer could not be started.
@@ -205,7 +217,7 @@ pub fn before_write(
     }
     core.users += 1;
     let number = core.engine.upcoming();
-    let (mut core, verdict) = run_program(policy, program, slot, core, (number, false, len));
+    let (mut core, verdict, _) = run_program(policy, program, slot, core, (number, false, len));
     core.users -= 1;
     match (core.engine.error(), verdict) {
         (Some(errno), _) | (None, Verdict::Fail(errno)) => Err(errno),
