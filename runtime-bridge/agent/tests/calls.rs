@@ -54,9 +54,28 @@ fn errno_stays_when_a_call_succeeds() {
 
 #[test]
 fn a_barrier_is_a_real_sync() {
+    // Killed, so that nothing is drained at the end.
     let done =
-        Place::new(&objects::skip(None)).run(&format!("{OPEN} write a 1 sync a sync a echo x"));
+        Place::new(&objects::skip(None)).run(&format!("{OPEN} write a 1 sync a sync a kill 9"));
     assert_eq!(done.calls, ["+fdatasync x.log", "-fdatasync x.log main 0"], "{done:?}");
+}
+
+#[test]
+fn the_syncer_takes_no_signals() {
+    let place = Place::new(&objects::window(4)).with_status();
+    let child = place.start(&format!("{OPEN} loop a 10 file go"));
+    log_where(&place.status(), "ten calls", |n| n.acknowledged == 10);
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+    let statuses =
+        tasks.map(|t| std::fs::read_to_string(t.unwrap().path().join("status")).unwrap());
+    let syncer = statuses.into_iter().find(|s| s.starts_with("Name:\tdurac-sync\n")).unwrap();
+    let blocked = syncer.lines().find_map(|l| l.strip_prefix("SigBlk:\t")).unwrap();
+    let blocked = u64::from_str_radix(blocked, 16).unwrap();
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGCHLD, libc::SIGUSR1, libc::SIGALRM] {
+        assert!(blocked & 1 << (signal - 1) != 0, "signal {signal} is not blocked: {blocked:x}");
+    }
+    place.touch("go");
+    assert_eq!(place.finish(child).code, 0);
 }
 
 #[test]
