@@ -9,7 +9,9 @@
 
 mod log;
 mod pace;
+mod protocol;
 pub mod status;
 
 pub use log::{Call, Counters, Errno, Flight, Log, Rules, Step, Time};
 pub use pace::Pace;
+pub use protocol::{Able, Answer, Decision, Drain, Entry, Wait};
