@@ -58,8 +58,8 @@ fn derived_by_hand() {
         // Nothing in a body that runs only now and then is known after it.
         ("on fdatasync { every 8 calls { await all }; defer }", "any number of syncs"),
         // Deadlines bound the age, not the number.
-        ("on fdatasync: skip\nflush within 1s", "any number of syncs of the last 1s"),
-        ("on fdatasync: await pending < 2; skip\nflush within 9ms", "at most 2 syncs and 9ms"),
+        ("on fdatasync: skip\nflush within 1s", "any number of syncs"),
+        ("on fdatasync: await pending < 2; skip\nflush within 9ms", "at most 2 syncs"),
         // Parameters stay symbolic.
         (
             "param n: syncs = 8 in 1..=64\non fdatasync: await pending < n; defer",

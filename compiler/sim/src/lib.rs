@@ -6,4 +6,6 @@
 //!
 //! Architecture invariant: no input or output, no clock; the same object gives the same answer.
 
+pub mod check;
 pub mod machine;
+pub mod model;

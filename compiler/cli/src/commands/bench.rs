@@ -48,17 +48,11 @@ fn mode(named: &str, others: &[Mode], global: &Global) -> Result<Option<Mode>> {
     };
     let assignments: Vec<String> =
         sets.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect();
-    let Some((input, analysis)) = input::analyse(Path::new(file), global) else {
+    let Some(ready) = input::ready(Path::new(file), &assignments, global)? else {
         return Ok(None);
     };
-    let Some(policy) = super::compile::policy(&input, &analysis, &assignments, global)? else {
-        return Ok(None);
-    };
-    if super::compile::object(&input, &policy, global).is_none() {
-        return Ok(None);
-    }
-    let loss = durac_compiler::bounds::loss(&policy).text(&policy);
-    let mut name = policy.name.clone();
+    let loss = ready.proved.power_loss().to_owned();
+    let mut name = ready.policy.name.clone();
     for assignment in &assignments {
         name.push_str(&format!(" {assignment}"));
     }

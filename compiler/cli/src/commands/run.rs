@@ -4,7 +4,6 @@
 
 use crate::Outcome;
 use crate::args::{Global, Run};
-use crate::commands::compile;
 use crate::{input, output};
 use anyhow::{Context, Result};
 use durac_bpf::{Object, abi, elf};
@@ -67,13 +66,8 @@ fn load(args: &Run, global: &Global) -> Result<Option<Object>> {
         }
         return Ok(Some(object));
     }
-    let Some((input, analysis)) = input::analyse(&args.file, global) else {
-        return Ok(None);
-    };
-    let Some(policy) = compile::policy(&input, &analysis, &args.set, global)? else {
-        return Ok(None);
-    };
-    Ok(compile::object(&input, &policy, global))
+    let ready = input::ready(&args.file, &args.set, global)?;
+    Ok(ready.map(|ready| ready.proved.object))
 }
 
 fn is_elf(path: &Path) -> bool {
