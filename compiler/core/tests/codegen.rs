@@ -23,7 +23,9 @@ fn compile(name: &str, text: &str) -> String {
         }
     };
     let loss = loss.text(&policy);
-    format!("{text}\n---- loses on power loss\n{loss}\n\n---- mir\n{program}\n---- code\n{object}")
+    format!(
+        "{text}\n---- syncs lost on power loss, as derived\n{loss}\n\n---- mir\n{program}\n---- code\n{object}"
+    )
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn codes(name: &str, text: &str) -> Vec<Code> {
     let mut codes: Vec<Code> = analysis.diagnostics.iter().map(|d| d.code).collect();
     if let (Some(policy), None) = (&analysis.policy, &checked.proved) {
         let (_, found) = durac_sim::check::compile(policy, &sources, file);
-        codes.extend(found.iter().map(|d| d.code).filter(|c| !analysis.has_errors()));
+        codes.extend(found.iter().map(|d| d.code).filter(|_| !analysis.has_errors()));
     }
     if analysis.only_targets && !analysis.has_errors() {
         codes.push(Code::TargetFileAsPolicy);

@@ -88,16 +88,16 @@ impl Log {
         *self = Log { error: self.error, ..Log::new(self.rules) };
     }
 
-    /// Whether everything begun is acknowledged, every request or none is open, and nobody waits:
-    /// then what it will do depends on the number of pending calls, [`Log::notify_done`],
-    /// [`Log::is_marked`] and [`Log::is_requested`] alone.
+    /// Whether every call begun but the last `open` is acknowledged, the requests are as old at most,
+    /// and nothing is out: then what it will do after a sync has ended depends on the number of
+    /// calls pending, [`Log::notify_done`], [`Log::is_marked`] and [`Log::since_request`] alone.
     #[must_use]
-    pub fn is_regular(&self) -> bool {
+    pub fn is_regular(&self, open: u64) -> bool {
         self.flights.is_empty()
             && self.error.is_none()
-            && self.acknowledged == self.calls
-            && (self.requested == self.calls || self.requested <= self.durable)
-            && self.demanded <= self.durable
+            && self.acknowledged + open == self.calls
+            && self.since_request().is_none_or(|since| since <= open)
+            && (self.demanded <= self.durable || open > 0)
             && self.full_until <= self.durable
     }
 
@@ -107,10 +107,10 @@ impl Log {
         self.marked.unwrap_or(0) == self.written
     }
 
-    /// Whether the policy has asked for a background sync that is to come.
+    /// Calls since the last that asked for a background sync; none if all such are durable.
     #[must_use]
-    pub fn is_requested(&self) -> bool {
-        self.requested > self.durable
+    pub fn since_request(&self) -> Option<u64> {
+        (self.requested > self.durable).then(|| self.calls.saturating_sub(self.requested))
     }
 
     /// Whether a background sync can start now or later, if nothing else happens.

@@ -6,10 +6,11 @@
 
 use super::state::{Caller, NEVER, State};
 use super::step::{Event, Faults, Next, Stepper};
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
+use std::rc::Rc;
 
 /// States beyond which a policy is too large.
-pub const MAX_STATES: usize = 400_000;
+pub const MAX_STATES: usize = 1_000_000;
 
 /// A number that may have no end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +37,9 @@ pub type NodeId = u32;
 
 /// A state that was reached.
 pub struct Node {
-    state: State,
+    /// Without `since`.
+    state: Rc<State>,
+    since: u64,
     parent: NodeId,
     /// The last step made something durable: numbers are counted from elsewhere.
     moved: bool,
@@ -46,6 +49,14 @@ pub struct Node {
     lost: u64,
     /// Digest of the state without how much is pending.
     shape: u64,
+}
+
+impl Node {
+    fn state(&self) -> State {
+        let mut state = State::clone(&self.state);
+        state.since = self.since;
+        state
+    }
 }
 
 /// What must not be exceeded, and by which node it first was.
@@ -109,13 +120,13 @@ pub fn explore(stepper: &mut Stepper<'_>, thresholds: u64, limits: Vec<Limit>) -
         limits,
         too_large: false,
     };
-    let mut explorer = Explorer { found, seen: HashMap::new(), thresholds, ceiling: u64::MAX };
+    let mut explorer =
+        Explorer { found, seen: FxHashMap::default(), thresholds, ceiling: u64::MAX };
     let first = stepper.first();
-    explorer.enter(Next { events: Vec::new(), state: first, acknowledged: None }, 0);
+    explorer.enter(Next::first(first), 0);
     let mut at = 0;
     while at < explorer.found.nodes.len() {
-        let Some(node) = explorer.found.nodes.get(at) else { break };
-        let state = node.state.clone();
+        let Some(state) = explorer.found.nodes.get(at).map(Node::state) else { break };
         let beyond = state.log.calls() >= explorer.ceiling;
         if !beyond && state.log.error().is_none_or(|_| state.caller != Caller::Idle) {
             for next in stepper.next(&state) {
@@ -133,6 +144,8 @@ pub fn explore(stepper: &mut Stepper<'_>, thresholds: u64, limits: Vec<Limit>) -
         explorer.thresholds = explorer.thresholds.max(stepper.farthest);
         at += 1;
     }
+    let on_the_way = Most::Count(stepper.with_progress);
+    explorer.found.with_progress = explorer.found.with_progress.max(on_the_way);
     explorer.found.faults = stepper.faults;
     explorer.found
 }
@@ -141,7 +154,7 @@ struct Explorer {
     found: Explored,
     /// The states, without `since`, with the least of it: who can have had a sync under way for
     /// longer can do all that the other can.
-    seen: HashMap<State, u64>,
+    seen: FxHashMap<Rc<State>, u64>,
     thresholds: u64,
     /// Calls beyond which nothing new can come: the loss has no end anyhow.
     ceiling: u64,
@@ -152,9 +165,9 @@ impl Explorer {
         let Next { mut state, acknowledged, .. } = next;
         let moved = settle(&mut state) > 0;
         let (lost, open) = (state.lost(), state.in_progress());
-        let breaks = self.count(lost, open, acknowledged);
-        let mut key = state;
-        let since = std::mem::replace(&mut key.since, NEVER);
+        let breaks = self.count(lost, lost + open, acknowledged);
+        let since = std::mem::replace(&mut state.since, NEVER);
+        let key = Rc::new(state);
         let known = match self.seen.get_mut(&key) {
             Some(least) if *least <= since => true,
             Some(least) => {
@@ -174,9 +187,8 @@ impl Explorer {
         if self.found.tail.is_none() && lost > 0 && idle && key.log.leaves_tail() {
             self.found.tail = Some(id);
         }
-        key.since = since;
-        let shape = shape(&key);
-        self.found.nodes.push(Node { state: key, parent, moved, acknowledged, lost, shape });
+        let shape = shape(&key, since != NEVER);
+        self.found.nodes.push(Node { state: key, since, parent, moved, acknowledged, lost, shape });
         if breaks {
             for limit in &mut self.found.limits {
                 if limit.exceeded(lost, acknowledged) {
@@ -192,10 +204,10 @@ impl Explorer {
     }
 
     /// Counts what can be lost. Answers whether a limit is broken for the first time.
-    fn count(&mut self, lost: u64, open: u64, acknowledged: Option<u16>) -> bool {
+    fn count(&mut self, lost: u64, with_progress: u64, acknowledged: Option<u16>) -> bool {
         let found = &mut self.found;
         found.lost = found.lost.max(Most::Count(lost));
-        found.with_progress = found.with_progress.max(Most::Count(lost + open));
+        found.with_progress = found.with_progress.max(Most::Count(with_progress));
         if let Some(params) = acknowledged
             && let Some(most) = found.by_params.get_mut(usize::from(params))
         {
@@ -254,17 +266,17 @@ fn settle(state: &mut State) -> u64 {
 }
 
 /// A digest of an idle state without how much is pending.
-fn shape(state: &State) -> u64 {
+fn shape(state: &State, startable: bool) -> u64 {
     use std::hash::{Hash, Hasher};
     let mut hasher = std::hash::DefaultHasher::new();
-    let (log, startable) = (&state.log, state.since != NEVER);
+    let log = &state.log;
     (
         &state.vars,
         startable,
         log.notify_done(),
         log.is_marked(),
-        log.is_requested(),
-        log.is_regular(),
+        log.since_request().is_some(),
+        log.is_regular(0),
     )
         .hash(&mut hasher);
     (state.caller == Caller::Idle, log.is_startable()).hash(&mut hasher);
@@ -297,10 +309,10 @@ impl Explored {
             else {
                 continue;
             };
-            for mut next in stepper.next(&from.state) {
+            for mut next in stepper.next(&from.state()) {
                 let before = durable;
                 let moved = settle(&mut next.state);
-                if next.acknowledged == to.acknowledged && next.state == to.state {
+                if next.acknowledged == to.acknowledged && next.state == to.state() {
                     durable += moved;
                     path.push((before, next.events));
                     break;

@@ -128,13 +128,16 @@ impl State {
     }
 }
 
-/// States that differ only in how many calls are pending, all of them acknowledged. A landing in any
-/// of them that leaves as many calls pending leads to the same state.
+/// States that differ only in how many calls are pending, all of them acknowledged but the one that
+/// waits. A landing in any of them that leaves as many calls pending, and lets that one go on, leads
+/// to the same state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Family {
     vars: Vec<u64>,
+    waits: Option<(Option<Rc<Run>>, u16, bool)>,
     written: (bool, bool),
-    requested: bool,
+    /// Calls since the last that asked for a background sync; none has.
+    requested: Option<u64>,
 }
 
 impl Family {
@@ -142,10 +145,15 @@ impl Family {
     #[must_use]
     pub fn of(state: &State) -> Self {
         let log = &state.log;
+        let waits = match &state.caller {
+            Caller::Parked(open, _) => Some((open.run.clone(), open.params, open.requested)),
+            _ => None,
+        };
         Self {
             vars: state.vars.clone(),
+            waits,
             written: (log.notify_done(), log.is_marked()),
-            requested: log.is_requested(),
+            requested: log.since_request(),
         }
     }
 }
@@ -154,6 +162,13 @@ impl State {
     /// Whether nothing but the number of pending calls tells it from others of its [`Family`].
     #[must_use]
     pub fn is_regular(&self) -> bool {
-        self.caller == Caller::Idle && self.silent.is_empty() && self.log.is_regular()
+        let calls = self.log.calls();
+        match &self.caller {
+            Caller::Idle => self.silent.is_empty() && self.log.is_regular(0),
+            Caller::Parked(open, _) => {
+                open.hook.is_sync() && self.silent == [calls] && self.log.is_regular(1)
+            }
+            _ => false,
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::state::{Caller, Family, Input, NEVER, Open, Run, State};
 use crate::machine::{Ended, Machine, MachineError, Memory, World, bit};
 use durac_bpf::abi::{Context, Hook, Reading, Verdict};
 use durac_engine::{Able, Answer, Decision, Entry, Errno, Log, Rules, Time, Wait};
-use std::collections::HashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::rc::Rc;
 
 /// The error that a sync fails with: `EIO`.
@@ -52,6 +52,17 @@ pub struct Next {
     pub acknowledged: Option<u16>,
 }
 
+impl Next {
+    /// The beginning.
+    pub fn first(state: State) -> Self {
+        Self::new(Vec::new(), state)
+    }
+
+    fn new(events: Vec<Event>, state: State) -> Self {
+        Self { events, state, acknowledged: None }
+    }
+}
+
 /// What a run does after what it has read last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Effect {
@@ -87,9 +98,13 @@ pub struct Stepper<'a> {
     kept: Vec<bool>,
     rules: Rules,
     first_vars: Vec<u64>,
-    cache: HashMap<Rc<Run>, Rc<Effect>>,
+    cache: FxHashMap<Rc<Run>, Rc<Effect>>,
     /// For a family of regular states, which numbers of calls left by a landing are done.
-    landed: HashMap<Family, Vec<bool>>,
+    landed: FxHashMap<Family, Vec<bool>>,
+    /// For a family of regular states, the calls that run their own sync and are done.
+    directs: FxHashSet<(Family, Hook)>,
+    /// Most syncs that a power loss takes, the call in progress included, while a call runs its own.
+    pub with_progress: u64,
     /// Greatest distance that a program has waited at.
     pub farthest: u64,
     /// What was seen that must not be.
@@ -109,6 +124,9 @@ struct Choice {
     bytes: Option<Cell>,
     len: Option<Cell>,
 }
+
+/// Bits of the readings that change with a write.
+const OF_WRITES: u32 = bit(Reading::NotifyDone) | bit(Reading::PendingBytes);
 
 /// More combinations than these are too many to follow.
 pub const MAX_CHOICES: usize = 4096;
@@ -157,8 +175,10 @@ impl<'a> Stepper<'a> {
             kept,
             rules,
             first_vars,
-            cache: HashMap::new(),
-            landed: HashMap::new(),
+            cache: FxHashMap::default(),
+            landed: FxHashMap::default(),
+            directs: FxHashSet::default(),
+            with_progress: 0,
             farthest: 0,
             faults: Faults::default(),
             broken: None,
@@ -178,8 +198,27 @@ impl<'a> Stepper<'a> {
         vars.iter_mut().zip(&self.kept).filter(|(_, kept)| **kept).for_each(|(var, _)| *var = 0);
     }
 
-    /// Everything that can happen in `state`.
+    /// Everything that can happen in `state`, up to the next state in which the application is idle
+    /// or waits: while it syncs itself, nothing but that and a background sync can happen.
     pub fn next(&mut self, state: &State) -> Vec<Next> {
+        let mut done = Vec::new();
+        let mut open = self.one(state);
+        while let Some(next) = open.pop() {
+            if matches!(next.state.caller, Caller::Idle | Caller::Parked(..)) {
+                done.push(next);
+                continue;
+            }
+            let with_progress = next.state.lost() + next.state.in_progress();
+            self.with_progress = self.with_progress.max(with_progress);
+            for mut after in self.one(&next.state) {
+                after.events.splice(0..0, next.events.iter().cloned());
+                open.push(after);
+            }
+        }
+        done
+    }
+
+    fn one(&mut self, state: &State) -> Vec<Next> {
         let mut out = Vec::new();
         match &state.caller {
             Caller::Idle => {
@@ -208,22 +247,42 @@ impl<'a> Stepper<'a> {
 
     /// The calls that an idle application can make.
     fn calls(&mut self, state: &State, out: &mut Vec<Next>) {
-        self.write(state, out);
+        if self.machine.has(Hook::Write) || self.reads & OF_WRITES != 0 {
+            self.write(state, out);
+            self.syncs(state, Vec::new(), out);
+        } else {
+            // When nobody can tell what happens between a write and the sync call after it, they
+            // are one step.
+            self.syncs(state, Vec::new(), out);
+            let mut written = state.clone();
+            written.log.wrote(written.log.written() + 1);
+            self.syncs(&written, vec![Event::Wrote], out);
+        }
+    }
+
+    fn syncs(&mut self, state: &State, before: Vec<Event>, out: &mut Vec<Next>) {
         for hook in [Hook::Fdatasync, Hook::Fsync] {
             let hooked = self.machine.has(hook);
             let mut after = state.clone();
+            let mut events = before.clone();
             match after.log.enter(hook == Hook::Fsync, hooked) {
                 Entry::Refused(_) => {}
                 Entry::Direct(call) => {
                     after.silent.push(call.number);
+                    self.with_progress = self.with_progress.max(after.lost() + 1);
+                    // It leaves nothing pending, or an error: what was pending makes no difference.
+                    let known = |s: &mut Self| !s.directs.insert((Family::of(state), hook));
+                    if state.is_regular() && known(self) {
+                        continue;
+                    }
                     let open = self.open(hook, call.number);
-                    let events = vec![Event::Calls(hook, call.number), Event::Direct];
+                    events.extend([Event::Calls(hook, call.number), Event::Direct]);
                     self.direct(after, open, None, events, out);
                 }
                 Entry::Ask(call) => {
                     after.silent.push(call.number);
                     self.startable(&mut after);
-                    let events = vec![Event::Calls(hook, call.number)];
+                    events.push(Event::Calls(hook, call.number));
                     let mut open = self.open(hook, call.number);
                     for params in 0..self.samples.len().max(1) as u16 {
                         open.params = params;
@@ -250,7 +309,7 @@ impl<'a> Stepper<'a> {
             }
         } else {
             after.log.wrote(after.log.written() + 1);
-            out.push(Next { events: vec![Event::Wrote], state: after, acknowledged: None });
+            out.push(Next::new(vec![Event::Wrote], after));
         }
     }
 
@@ -260,32 +319,50 @@ impl<'a> Stepper<'a> {
 
     /// The program begins, or goes on after a wait: with every choice of the environment.
     fn begin(&mut self, state: State, open: Open, events: Vec<Event>, out: &mut Vec<Next>) {
-        let from = out.len();
+        let mut effects: Vec<(Rc<Run>, Rc<Effect>)> = Vec::new();
         for index in 0..self.choices.len() {
             let Some((context, kept)) = self.fit(index, &state, &open) else { continue };
-            let mut open = open.clone();
             let input = Input { context, params: open.params };
-            let run = match open.run.take() {
+            let run = match &open.run {
                 Some(run) => {
-                    let mut run = Rc::unwrap_or_clone(run);
+                    let mut run = Run::clone(run);
                     run.inputs.push(input);
                     run
                 }
                 None => {
                     let mut vars = state.vars.clone();
                     for (index, value) in kept {
-                        if let Some(var) = vars.get_mut(index) {
-                            *var = value;
+                        if let Some(var) = vars.get_mut(*index) {
+                            *var = *value;
                         }
                     }
                     Run { hook: open.hook, inputs: vec![input], vars }
                 }
             };
-            let Some((run, effect)) = self.effect(run) else { return };
+            let Some((run, mut effect)) = self.effect(run) else { return };
+            if self.kept.contains(&true) && matches!(effect.end, End::Verdict(_)) {
+                // What is kept is chosen anew at the next call.
+                self.forget_kept(&mut Rc::make_mut(&mut effect).vars);
+            }
+            // Many choices have the same effect. What a run that goes on has read may matter yet.
+            let same = |(earlier, of): &(Rc<Run>, Rc<Effect>)| {
+                *of == effect && (matches!(effect.end, End::Verdict(_)) || *earlier == run)
+            };
+            if !effects.iter().any(same) {
+                effects.push((run, effect));
+            }
+        }
+        let from = out.len();
+        for (run, effect) in effects {
+            let mut open = open.clone();
             open.run = Some(run);
             self.carry_out(state.clone(), open, &effect, events.clone(), out);
         }
-        // Many choices have the same effect.
+        self.drop_doubles(from, out);
+    }
+
+    /// Different ways can lead to the same state.
+    fn drop_doubles(&self, from: usize, out: &mut Vec<Next>) {
         let mut index = from;
         while index < out.len() {
             let same = |a: &Next, b: &Next| a.state == b.state && a.acknowledged == b.acknowledged;
@@ -302,12 +379,7 @@ impl<'a> Stepper<'a> {
     }
 
     /// What the program reads in this state, if the choice is possible in it.
-    fn fit(
-        &self,
-        index: usize,
-        state: &State,
-        open: &Open,
-    ) -> Option<(Context, Vec<(usize, u64)>)> {
+    fn fit(&self, index: usize, state: &State, open: &Open) -> Option<(Context, &[(usize, u64)])> {
         let choice = self.choices.get(index)?;
         let mut context = choice.context;
         let log = &state.log;
@@ -341,7 +413,7 @@ impl<'a> Stepper<'a> {
                 false => value_in(cell, true)?,
             };
         }
-        Some((context, choice.kept.clone()))
+        Some((context, &choice.kept))
     }
 
     /// What a run does after what it has read last.
@@ -420,7 +492,7 @@ impl<'a> Stepper<'a> {
                         events.push(Event::Wrote);
                     }
                 }
-                out.push(Next { events, state, acknowledged: None });
+                out.push(Next::new(events, state));
             }
         }
     }
@@ -470,7 +542,7 @@ impl<'a> Stepper<'a> {
             }
             Err(errno) => events.push(Event::Refused(open.number, errno)),
         }
-        out.push(Next { events, state, acknowledged });
+        out.push(Next { acknowledged, ..Next::new(events, state) });
     }
 
     // ---- waiting ----
@@ -491,7 +563,7 @@ impl<'a> Stepper<'a> {
                 Wait::Sleep if awake => {
                     self.startable(&mut state);
                     state.caller = Caller::Parked(open.clone(), target);
-                    out.push(Next { events: events.clone(), state, acknowledged: None });
+                    out.push(Next::new(events.clone(), state));
                 }
                 Wait::Sleep => {}
                 Wait::Sync => {
@@ -520,7 +592,7 @@ impl<'a> Stepper<'a> {
             caller => {
                 state.caller = caller;
                 self.startable(&mut state);
-                out.push(Next { events, state, acknowledged: None });
+                out.push(Next::new(events, state));
             }
         }
     }
@@ -546,10 +618,11 @@ impl<'a> Stepper<'a> {
             Caller::Parked(_, target) => *target,
             _ => 0,
         };
-        let mut done = self.landed.remove(&Family::of(state)).unwrap_or_default();
+        let family = state.is_regular().then(|| Family::of(state));
+        let mut done = family.as_ref().and_then(|f| self.landed.remove(f)).unwrap_or_default();
         for covers in state.since.max(least)..=calls {
             let left = (calls - covers) as usize;
-            if state.is_regular() && left > 0 {
+            if family.is_some() && left > 0 {
                 if done.len() <= left {
                     done.resize(left + 1, false);
                 }
@@ -562,7 +635,9 @@ impl<'a> Stepper<'a> {
                 self.land(state, covers, tail, Ok(()), out);
             }
         }
-        self.landed.insert(Family::of(state), done);
+        if let Some(family) = family {
+            self.landed.insert(family, done);
+        }
         // What it covered does not matter if it fails.
         self.land(state, calls, true, Err(EIO), out);
     }
@@ -615,7 +690,7 @@ impl<'a> Stepper<'a> {
         let flight = state.log.start(false, full, 0);
         events.push(Event::Starts);
         state.caller = Caller::Syncing(open, flight.id, target);
-        out.push(Next { events, state, acknowledged: None });
+        out.push(Next::new(events, state));
     }
 
     fn lands_itself(
