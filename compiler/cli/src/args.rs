@@ -54,6 +54,8 @@ pub enum Color {
 pub enum Command {
     /// Check policies: names, units, what the target allows, and the bounds of what can be lost
     Check(Check),
+    /// Say whether one policy is at least as durable as another
+    Compare(Compare),
     /// Compile a policy to a verified BPF object
     Compile(Compile),
     /// Run a command under a policy
@@ -77,6 +79,18 @@ pub struct Check {
     /// Say nothing when all is fine
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// Arguments of `durac compare`.
+#[derive(Debug, ClapArgs)]
+pub struct Compare {
+    /// A policy: a file or the name of a ready one, with `:name=value` to set parameters. Without
+    /// policies, all ready ones are put in order
+    #[arg(value_name = "A")]
+    pub first: Option<String>,
+    /// The policy that is to be at least as durable
+    #[arg(value_name = "B")]
+    pub second: Option<String>,
 }
 
 /// Arguments of `durac compile`.

@@ -8,7 +8,7 @@ use durac_grammar::{Code, Diagnostic, FileId, Sources, Span};
 use durac_sim::check::{Checked, Proved};
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Larger files are refused: no policy is near it, and diagnostics would be unreadable.
 const MAX_BYTES: u64 = 1 << 20;
@@ -98,6 +98,26 @@ pub fn report(diagnostics: &[Diagnostic], sources: &Sources, global: &Global) {
     };
     let text = render::render(diagnostics, sources, format, output::colored(global.color));
     output::stderr(&text);
+}
+
+/// A policy as the commands that take several name it: `FILE` or `FILE:name=value,name=value`.
+pub struct Named {
+    /// A file, or the name of a ready policy.
+    pub file: PathBuf,
+    /// The assignments.
+    pub sets: Vec<String>,
+}
+
+impl Named {
+    /// Takes `named` apart. A file of that whole name is that file.
+    pub fn parse(named: &str) -> Self {
+        let (file, sets) = match named.split_once(':') {
+            Some((file, sets)) if !Path::new(named).exists() => (file, sets),
+            _ => (named, ""),
+        };
+        let sets = sets.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect();
+        Self { file: PathBuf::from(file), sets }
+    }
 }
 
 /// A policy that is right, from its text to what was proved of it.

@@ -33,6 +33,7 @@ fn main() -> ExitCode {
     };
     let result = match &args.command {
         Command::Check(command) => commands::check::run(command, &args.global),
+        Command::Compare(command) => commands::compare::run(command, &args.global),
         Command::Compile(command) => commands::compile::run(command, &args.global),
         Command::Run(command) => commands::run::run(command, &args.global),
         Command::Fmt(command) => commands::fmt::run(command, &args.global),

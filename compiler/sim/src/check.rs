@@ -7,6 +7,7 @@ use durac_bpf::{Object, object};
 use durac_compiler::hir::{Bound, Failure, Guarantee, Policy};
 use durac_compiler::unit::{Unit, show};
 use durac_compiler::{Analysis, Loss, bounds};
+use durac_engine::Pace;
 use durac_grammar::{Code, Diagnostic, FileId, Severity, Sources, Span};
 
 /// A policy with everything that was made of it.
@@ -341,7 +342,10 @@ pub fn report(policy: &Policy, derived: &Loss, proof: &Proof) -> Vec<String> {
         let age = match proof.age {
             Age::Nothing => String::new(),
             Age::Within(within) => format!("{} by its deadline", show(within, Unit::Duration)),
-            Age::UntilSynced => "no deadline, but a sync is always under way".to_owned(),
+            Age::UntilSynced => {
+                let most = show(Pace::PATIENCE_MOST, Unit::Duration);
+                format!("no deadline; its sync is under way, or starts within {most}")
+            }
             Age::Forever => "unbounded: a tail can stay for ever".to_owned(),
         };
         lines.push(format!("    with the call in progress: {with}"));

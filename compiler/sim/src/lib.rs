@@ -7,5 +7,6 @@
 //! Architecture invariant: no input or output, no clock; the same object gives the same answer.
 
 pub mod check;
+pub mod compare;
 pub mod machine;
 pub mod model;

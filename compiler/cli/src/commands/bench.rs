@@ -5,7 +5,6 @@ use crate::args::{Bench, Global, Workload};
 use crate::{input, output};
 use anyhow::{Context, Result};
 use durac_workload::bench::{self, Config, Load, Mode};
-use std::path::{Path, PathBuf};
 
 /// Measures, prints the table, and writes the JSON if asked.
 pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
@@ -42,28 +41,24 @@ pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
 
 /// The mode for `FILE` or `FILE:name=value,name=value`; `None`, reported, if the policy is wrong.
 fn mode(named: &str, others: &[Mode], global: &Global) -> Result<Option<Mode>> {
-    let (file, sets) = match named.split_once(':') {
-        Some((file, sets)) if !Path::new(named).exists() => (file, sets),
-        _ => (named, ""),
-    };
-    let assignments: Vec<String> =
-        sets.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect();
-    let Some(ready) = input::ready(Path::new(file), &assignments, global)? else {
+    let named = input::Named::parse(named);
+    let Some(ready) = input::ready(&named.file, &named.sets, global)? else {
         return Ok(None);
     };
     let loss = ready.proved.power_loss().to_owned();
     let mut name = ready.policy.name.clone();
-    for assignment in &assignments {
+    for assignment in &named.sets {
         name.push_str(&format!(" {assignment}"));
     }
     while others.iter().any(|m| m.name == name) {
         // Redis' own mode of that name, or the same policy named twice.
         name.insert_str(0, "durac ");
     }
-    let sets = assignments
+    let sets = named
+        .sets
         .iter()
         .filter_map(|a| a.split_once('='))
         .map(|(n, v)| (n.to_owned(), v.to_owned()))
         .collect();
-    Ok(Some(Mode::policy(&name, PathBuf::from(file), sets, &loss)))
+    Ok(Some(Mode::policy(&name, named.file, sets, &loss)))
 }

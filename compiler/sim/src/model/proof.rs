@@ -21,7 +21,7 @@ pub enum Age {
     Nothing,
     /// A deadline bounds it, nanoseconds.
     Within(u64),
-    /// A sync of it always is under way or to start: it ends when the disk has done it.
+    /// A sync of it always is under way or starts within [`durac_engine::Pace::PATIENCE_MOST`].
     UntilSynced,
     /// If the application is idle, for ever.
     Forever,
@@ -109,6 +109,41 @@ pub fn prove(policy: &Policy, object: &Object, derived: &Loss) -> Result<Proof, 
     Ok(first)
 }
 
+/// The shortest run of a policy, at its default parameters, that loses more than so many acknowledged
+/// syncs; none if there is none among the states that can be explored.
+///
+/// # Errors
+/// When rbpf cannot run the object.
+pub fn timeline_beyond(
+    policy: &Policy,
+    object: &Object,
+    syncs: u64,
+) -> Result<Option<String>, MachineError> {
+    let mut machine = Machine::new(object, Backend::Interpreter)?;
+    let vectors = vec![policy.params.iter().map(|p| p.default).collect::<Vec<u64>>()];
+    let cells = cells::cells(policy, &vectors);
+    let (reads, rules) = (reads(object), rules(object));
+    let Some(mut stepper) = Stepper::new(&mut machine, reads, rules, &vectors, &cells) else {
+        return Ok(None);
+    };
+    let thresholds = cells.pending.last().copied().unwrap_or(0);
+    let limits = vec![Limit { syncs: vec![syncs], broken: None }];
+    let found = explore(&mut stepper, thresholds, limits);
+    let broken = found.limits.first().and_then(|limit| limit.broken);
+    Ok(broken.map(|id| {
+        let ending = Ending::PowerLoss(found.lost_at(id));
+        timeline::draw(&found.path(&mut stepper, id), ending)
+    }))
+}
+
+/// The engine's rules for an object.
+fn rules(object: &Object) -> Rules {
+    Rules {
+        flush_within: object.meta.flush_within,
+        keeps_age: reads(object) & bit(Reading::PendingAge) != 0,
+    }
+}
+
 /// Vectors of parameters to try.
 struct Samples {
     vectors: Vec<Vec<u64>>,
@@ -164,11 +199,7 @@ fn attempt(
     samples: Samples,
 ) -> Result<Proof, MachineError> {
     let cells = cells::cells(policy, &samples.vectors);
-    let reads = reads(object);
-    let rules = Rules {
-        flush_within: object.meta.flush_within,
-        keeps_age: reads & bit(Reading::PendingAge) != 0,
-    };
+    let (reads, rules) = (reads(object), rules(object));
     let vectors = &samples.vectors;
     let Some(mut stepper) = Stepper::new(machine, reads, rules, vectors, &cells) else {
         return Ok(only_derived(policy, derived, Obstacle::TooManyChoices));
@@ -294,7 +325,7 @@ fn only_derived(policy: &Policy, derived: &Loss, obstacle: Obstacle) -> Proof {
         syncs_by_default: by_default,
         with_progress: and_one(syncs),
         with_progress_by_default: and_one(by_default),
-        age: age(policy, syncs == Most::Count(0), true),
+        age: age(policy, syncs == Most::Count(0), derived.leaves_tail(&policy.params).is_some()),
         faults: Faults::default(),
         broken: Vec::new(),
         worst: None,
