@@ -7,3 +7,4 @@
 //! Architecture invariant: no input or output, no clock; the same object gives the same answer.
 
 pub mod machine;
+pub mod replay;
