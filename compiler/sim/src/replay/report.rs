@@ -144,6 +144,8 @@ pub struct PolicyReport {
     pub loss: LossReport,
     /// What happened around the worst crash, in the order of the beginnings.
     pub timeline: Vec<TimelineEvent>,
+    /// What the reader has to know about this policy, whole sentences.
+    pub notes: Vec<String>,
 }
 
 /// How long sync calls took.
