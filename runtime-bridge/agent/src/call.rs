@@ -4,6 +4,7 @@
 use crate::clock;
 use crate::log::{Core, Held, Kind, Slot, Syncer};
 use crate::policy::{Policy, Program};
+use crate::record::{self, Done};
 use crate::registry::Registry;
 use durac_bpf::abi::{Context, Hook, Reading, Verdict};
 use durac_engine::{Errno, Time};
@@ -147,6 +148,7 @@ fn sync_held(
     hook: Hook,
 ) -> (Held<'static>, Result<(), Errno>) {
     if let Some(errno) = stopped(registry, slot, &mut core) {
+        record::done(Done::Refused);
         return (core, Err(errno));
     }
     slot.count_written(&mut core);
@@ -154,7 +156,10 @@ fn sync_held(
     let call = core.engine.begin(kind == Kind::Full);
     let program = match policy.program(hook) {
         Some(program) if !call.barrier && !registry.is_closing() => program,
-        _ => return slot.sync(core, fd, kind),
+        _ => {
+            record::done(if call.barrier { Done::Barrier } else { Done::Pass });
+            return slot.sync(core, fd, kind);
+        }
     };
     let timed = policy.rules.needs_time();
     if timed && let Some(target) = core.engine.overdue(clock::now()) {
@@ -163,12 +168,17 @@ fn sync_held(
     let (mut core, verdict, requested) =
         run_program(policy, program, slot, core, (call.number, true, 0));
     if let Some(errno) = stopped(registry, slot, &mut core) {
+        record::done(Done::Refused);
         return (core, Err(errno));
     }
     let now: Time = if timed { clock::now() } else { 0 };
     match verdict {
-        Verdict::Fail(errno) => (core, Err(errno)),
+        Verdict::Fail(errno) => {
+            record::done(Done::Fail);
+            (core, Err(errno))
+        }
         Verdict::Skip if core.own_fd.is_some() => {
+            record::done(Done::Skip);
             let result = core.engine.acknowledge(call.number, now);
             slot.publish(&mut core);
             if timed {
@@ -177,6 +187,7 @@ fn sync_held(
             (core, result)
         }
         Verdict::Defer if core.syncer != Syncer::Failed && !registry.is_closing() => {
+            record::done(Done::Defer);
             // The clock and the syncer were asked when the program made the request.
             let now = if requested { now } else { clock::now() };
             if !requested {
@@ -213,6 +224,7 @@ pub fn before_write(
 ) -> Result<(), Errno> {
     let mut core = slot.lock();
     if let Some(errno) = stopped(registry, slot, &mut core) {
+        record::done(Done::Refused);
         return Err(errno);
     }
     core.users += 1;
@@ -220,7 +232,14 @@ pub fn before_write(
     let (mut core, verdict, _) = run_program(policy, program, slot, core, (number, false, len));
     core.users -= 1;
     match (core.engine.error(), verdict) {
-        (Some(errno), _) | (None, Verdict::Fail(errno)) => Err(errno),
+        (Some(errno), _) => {
+            record::done(Done::Refused);
+            Err(errno)
+        }
+        (None, Verdict::Fail(errno)) => {
+            record::done(Done::Fail);
+            Err(errno)
+        }
         _ => Ok(()),
     }
 }

@@ -122,6 +122,12 @@ impl Ring {
         self.head.stopped.store(1, Ordering::Relaxed);
     }
 
+    /// A time of `CLOCK_MONOTONIC`, counted from the beginning of the trace.
+    #[must_use]
+    pub fn since_began(&self, time: u64) -> u64 {
+        time.saturating_sub(self.head.began.load(Ordering::Relaxed))
+    }
+
     /// A number for a log that was opened.
     #[must_use]
     pub fn new_log(&self) -> u32 {
@@ -216,7 +222,6 @@ impl Ring {
 pub struct Drain {
     ring: Ring,
     at: u64,
-    began: u64,
     /// The path of the log that is about to be opened, as far as it has come, and its number.
     paths: Vec<(u32, Vec<u8>)>,
     lost: u64,
@@ -226,8 +231,7 @@ impl Drain {
     /// The only consumer of `ring`.
     #[must_use]
     pub fn new(ring: Ring) -> Self {
-        let began = ring.head.began.load(Ordering::Relaxed);
-        Self { ring, at: 0, began, paths: Vec::new(), lost: 0 }
+        Self { ring, at: 0, paths: Vec::new(), lost: 0 }
     }
 
     /// The ring.
@@ -254,10 +258,16 @@ impl Drain {
         }
     }
 
+    /// Whether the next place is reserved: an event is there or will be.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.at < self.ring.head.head.0.load(Ordering::Relaxed)
+    }
+
     /// Gives up the place that keeps [`Drain::pop`] from going on: whoever reserved it was killed
     /// before it was filled. Answers false if nothing is reserved.
     pub fn skip(&mut self) -> bool {
-        let reserved = self.at < self.ring.head.head.0.load(Ordering::Relaxed);
+        let reserved = self.is_reserved();
         if reserved && let Some(place) = self.ring.place(self.at) {
             self.lost += 1;
             self.free(place);
@@ -295,7 +305,7 @@ impl Drain {
             self.lost += 1;
             return None;
         };
-        let t = t.saturating_sub(self.began);
+        let t = self.ring.since_began(t);
         let mut event = Event {
             t,
             op,
