@@ -58,6 +58,8 @@ pub enum Command {
     Compile(Compile),
     /// Run a command under a policy
     Run(Run),
+    /// Record what a command does with its logs, as a trace
+    Record(Record),
     /// Format policies
     Fmt(Fmt),
     /// Explain a diagnostic code
@@ -127,6 +129,35 @@ pub struct Run {
     pub agent: Option<PathBuf>,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// Arguments of `durac record`.
+#[derive(Debug, ClapArgs)]
+pub struct Record {
+    /// Where the trace goes
+    #[arg(short, long, value_name = "PATH")]
+    pub output: PathBuf,
+    /// The policy to run meanwhile: a file, an object, or the name of a ready one
+    #[arg(short, long, value_name = "FILE", default_value = "always")]
+    pub policy: PathBuf,
+    /// Start a parameter at another value
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+    /// The agent library. Default: `libdurac_agent.so` beside durac, or in ../lib/durac
+    #[arg(long, value_name = "PATH", env = "DURAC_AGENT")]
+    pub agent: Option<PathBuf>,
+    /// Import the output of `strace -f -ttt -T`, `-` for standard input, instead of running a command
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["policy", "set", "command"])]
+    pub from_strace: Option<PathBuf>,
+    /// The target that says which files are logs, for an import
+    #[arg(long, value_name = "NAME", default_value = "redis.aof", requires = "from_strace")]
+    pub target: String,
+    /// Events that the agent can be ahead of durac, a power of two
+    #[arg(long, value_name = "N", default_value_t = durac_trace::ring::PLACES, hide = true)]
+    pub ring: u64,
+    /// The command and its arguments
+    #[arg(last = true, required_unless_present = "from_strace", value_name = "CMD")]
     pub command: Vec<OsString>,
 }
 

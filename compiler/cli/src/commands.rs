@@ -6,4 +6,5 @@ pub mod compile;
 pub mod explain;
 pub mod fmt;
 pub mod list;
+pub mod record;
 pub mod run;

@@ -9,10 +9,13 @@ mod error;
 mod event;
 mod json;
 mod read;
+pub mod ring;
+mod sort;
 pub mod strace;
 mod write;
 
 pub use error::{Problem, TraceError};
 pub use event::{End, Event, FORMAT, Header, Op, Recorded, Source, VERSION, Verdict};
 pub use read::{MAX_LOGS, Reader, read_all};
+pub use sort::Sorter;
 pub use write::Writer;
