@@ -8,3 +8,4 @@ pub mod fmt;
 pub mod list;
 pub mod record;
 pub mod run;
+pub mod simulate;

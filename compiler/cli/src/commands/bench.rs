@@ -2,10 +2,10 @@
 
 use crate::Outcome;
 use crate::args::{Bench, Global, Workload};
-use crate::{input, output};
+use crate::commands::compile::Named;
+use crate::output;
 use anyhow::{Context, Result};
 use durac_workload::bench::{self, Config, Load, Mode};
-use std::path::{Path, PathBuf};
 
 /// Measures, prints the table, and writes the JSON if asked.
 pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
@@ -42,34 +42,26 @@ pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
 
 /// The mode for `FILE` or `FILE:name=value,name=value`; `None`, reported, if the policy is wrong.
 fn mode(named: &str, others: &[Mode], global: &Global) -> Result<Option<Mode>> {
-    let (file, sets) = match named.split_once(':') {
-        Some((file, sets)) if !Path::new(named).exists() => (file, sets),
-        _ => (named, ""),
-    };
-    let assignments: Vec<String> =
-        sets.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect();
-    let Some((input, analysis)) = input::analyse(Path::new(file), global) else {
+    let Some(named) = super::compile::named(named, global)? else {
         return Ok(None);
     };
-    let Some(policy) = super::compile::policy(&input, &analysis, &assignments, global)? else {
-        return Ok(None);
-    };
+    let Named { input, policy, file, sets } = named;
     if super::compile::object(&input, &policy, global).is_none() {
         return Ok(None);
     }
     let loss = durac_compiler::bounds::loss(&policy).text(&policy);
     let mut name = policy.name.clone();
-    for assignment in &assignments {
+    for assignment in &sets {
         name.push_str(&format!(" {assignment}"));
     }
     while others.iter().any(|m| m.name == name) {
         // Redis' own mode of that name, or the same policy named twice.
         name.insert_str(0, "durac ");
     }
-    let sets = assignments
+    let sets = sets
         .iter()
         .filter_map(|a| a.split_once('='))
         .map(|(n, v)| (n.to_owned(), v.to_owned()))
         .collect();
-    Ok(Some(Mode::policy(&name, PathBuf::from(file), sets, &loss)))
+    Ok(Some(Mode::policy(&name, file, sets, &loss)))
 }

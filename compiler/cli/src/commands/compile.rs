@@ -106,6 +106,33 @@ pub fn policy(
     Ok(Some(policy))
 }
 
+/// A policy that was named with its parameters, analysed.
+pub struct Named {
+    /// Its text.
+    pub input: Input,
+    /// The policy, its parameters set.
+    pub policy: hir::Policy,
+    /// The file, or the name of a ready policy.
+    pub file: PathBuf,
+    /// The parameters that were set: `n=16`.
+    pub sets: Vec<String>,
+}
+
+/// What `FILE` or `FILE:name=value,name=value` names; `None`, reported, if it is wrong.
+pub fn named(named: &str, global: &Global) -> Result<Option<Named>> {
+    let (file, sets) = match named.split_once(':') {
+        Some((file, sets)) if !Path::new(named).exists() => (file, sets),
+        _ => (named, ""),
+    };
+    let file = PathBuf::from(file);
+    let sets: Vec<String> = sets.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect();
+    let Some((input, analysis)) = input::analyse(&file, global) else {
+        return Ok(None);
+    };
+    let policy = policy(&input, &analysis, &sets, global)?;
+    Ok(policy.map(|policy| Named { input, policy, file, sets }))
+}
+
 /// Compiles and verifies; `None`, reported, if either refuses.
 pub fn object(input: &Input, policy: &hir::Policy, global: &Global) -> Option<Object> {
     let loss = durac_compiler::bounds::loss(policy);

@@ -1,9 +1,7 @@
 //! What is counted while a simulation runs: durations, syncs, and what a crash would take.
 
 use super::histogram::Histogram;
-use super::report::{
-    CrashChoice, Instant, Lane, Latency, Loss, LossReport, PolicyReport, TimelineEvent,
-};
+use super::report::{Instant, Lane, Latency, Loss, LossReport, PolicyReport, TimelineEvent};
 use durac_engine::{Log, Time};
 use std::collections::VecDeque;
 
@@ -370,10 +368,4 @@ impl Span {
         };
         TimelineEvent { start_ns, end_ns, lane, text, call }
     }
-}
-
-/// How crashes were chosen, for the report.
-#[must_use]
-pub fn choice(crashes: Option<u64>) -> CrashChoice {
-    crashes.map_or(CrashChoice::EveryEvent, CrashChoice::Random)
 }

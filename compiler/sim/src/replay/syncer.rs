@@ -1,6 +1,7 @@
 //! The background syncer of a log, step by step as the agent's thread (`agent/src/syncer.rs`), and
 //! the syncs themselves.
 
+use super::device::KERNEL_CPU;
 use super::drive::Simulation;
 use durac_engine::{Flight, Step, Time};
 
@@ -35,6 +36,8 @@ pub enum Doing {
 pub enum Stage {
     /// The thread prepares and submits writes.
     Submits,
+    /// The kernel's threads work; then the device writes, for so long.
+    Commits(u64),
     /// The device writes.
     Writes,
     /// The thread finishes.
@@ -125,7 +128,7 @@ impl Simulation<'_> {
 
     /// A thread begins a sync whose flight has started.
     pub fn begin_sync(&mut self, thread: usize) {
-        self.cpu.run(thread, self.device.cpu / 2 + super::device::kernel(), 0);
+        self.cpu.run(thread, self.device.cpu / 2, 0);
     }
 
     /// A part of a sync is over; answers the next, none if the sync has ended.
@@ -138,9 +141,15 @@ impl Simulation<'_> {
     ) -> Option<Stage> {
         match stage {
             Stage::Submits => {
-                let place = self.places.get_mut(index)?;
+                let place = self.places.get(index)?;
                 let bytes = place.log.pending_bytes().min(flight.bytes);
                 let takes = self.device.sample(bytes, &mut self.random);
+                let work = takes.min(KERNEL_CPU);
+                self.cpu.run(thread, work, 0);
+                Some(Stage::Commits(takes - work))
+            }
+            Stage::Commits(takes) => {
+                let place = self.places.get_mut(index)?;
                 let until = place.journal.commit(self.cpu.now(), takes);
                 self.cpu.sleep(thread, until);
                 Some(Stage::Writes)
