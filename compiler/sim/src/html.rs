@@ -142,7 +142,10 @@ mod tests {
         let names: Vec<&str> = names.collect();
         assert_eq!(
             names,
-            ["file", "style", "file", "facts", "notes", "numbers", "crashes", "events", "data", "script"]
+            [
+                "file", "style", "file", "facts", "notes", "numbers", "crashes", "events", "data",
+                "script"
+            ]
         );
     }
 }

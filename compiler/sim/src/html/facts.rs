@@ -10,8 +10,12 @@ pub fn list(report: &Report) -> String {
     let mut item = |name: &str, text: String| {
         out.push_str(&format!("<div><dt>{name}</dt><dd>{}</dd></div>\n", escaped(&text)));
     };
-    let mut what =
-        format!("{}: {} events in {}", trace.file, count_of(trace.events), time(trace.seconds * 1e9));
+    let mut what = format!(
+        "{}: {} events in {}",
+        trace.file,
+        count_of(trace.events),
+        time(trace.seconds * 1e9)
+    );
     if trace.dropped > 0 {
         what.push_str(&format!(", {} more were lost", count_of(trace.dropped)));
     }
@@ -56,7 +60,7 @@ pub fn list(report: &Report) -> String {
             device.source
         ),
     );
-    item("Random numbers", format!("begin at {}", report.seed));
+    item("Random seed", report.seed.to_string());
     out
 }
 
@@ -83,7 +87,8 @@ pub fn notes(report: &Report) -> String {
 pub fn crashes(report: &Report) -> String {
     match report.crashes {
         CrashChoice::EveryEvent => {
-            "The power was cut after each simulated event: a call returned, a sync ended.".to_owned()
+            "The power was cut after each simulated event: a call returned, a sync ended."
+                .to_owned()
         }
         CrashChoice::Random(n) => {
             format!("The power was cut at {} random instants.", count_of(n))

@@ -59,6 +59,15 @@ const places = (x, y, w, h) => {
   return list;
 };
 
+/** Small boxes along a line. */
+const along = (from, to) => {
+  const [x, y] = [to.x - from.x, to.y - from.y];
+  const steps = Math.ceil(Math.hypot(x, y) / 6);
+  return Array.from({ length: steps }, (_, at) => (
+    { x: from.x + (x * at) / steps - 2, y: from.y + (y * at) / steps - 2, w: 4, h: 4, cost: 2 }
+  ));
+};
+
 /** Places each label where it covers least; nudged ones get a line to their point. */
 const label = (picture, points, marks, area) => {
   const taken = [];
@@ -164,6 +173,7 @@ const drawFrontier = () => {
   svg(picture, "polyline", { class: "stairs", points: line.map((p) => `${p.x},${p.y}`).join(" ") });
 
   const marks = points.map((p) => ({ x: p.x - 8, y: p.y - 8, w: 16, h: 16, cost: 6 }));
+  line.slice(1).forEach((end, at) => marks.push(...along(line[at], end)));
   for (const point of points) {
     if (point.bound === null || point.bound <= point.loss) continue;
     const top = axis.y(point.bound);

@@ -38,6 +38,7 @@ const drawHistogram = (place, policy) => {
   }
   // A mark whose text does not fit beside the others' stands a line higher.
   const ends = [-1, -1, -1];
+  const lines = svg(picture, "g");
   for (const [name, ns] of marks) {
     const text = svg(picture, "text", { class: "halo", "text-anchor": "middle" }, `${name} ${time(ns)}`);
     const half = text.getComputedTextLength() / 2 + 3;
@@ -47,8 +48,7 @@ const drawHistogram = (place, policy) => {
     const y = area.y - 5 - 15 * row;
     text.setAttribute("x", middle);
     text.setAttribute("y", y);
-    const line = { class: "mark", x1: x(ns), x2: x(ns), y1: y + 3, y2: bottom };
-    picture.insertBefore(svg(picture, "line", line), text);
+    svg(lines, "line", { class: "mark", x1: x(ns), x2: x(ns), y1: y + 3, y2: bottom });
   }
 };
 

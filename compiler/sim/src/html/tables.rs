@@ -27,7 +27,12 @@ const COLUMNS: [Column; 15] = [
     column(LATENCY, "p99.9", |p| Some(p.latency.p999_ns as f64), time),
     column(LATENCY, "max", |p| Some(p.latency.max_ns as f64), time),
     column(COST, "disk syncs / s", |p| Some(p.syncs as f64 / p.seconds.max(1e-9)), count),
-    column(COST, "standing still", |p| Some(p.blocked_ns as f64 / 1e9 / p.seconds.max(1e-9)), percent),
+    column(
+        COST,
+        "standing still",
+        |p| Some(p.blocked_ns as f64 / 1e9 / p.seconds.max(1e-9)),
+        percent,
+    ),
     column(WORST, "syncs", |p| Some(p.loss.worst.syncs), count),
     column(WORST, "commands", |p| p.commands_per_second.map(|_| p.loss.worst.commands), count),
     column(WORST, "bytes", |p| Some(p.loss.worst.bytes), bytes),
@@ -66,23 +71,22 @@ pub fn numbers(report: &Report, derived: &[Derived]) -> String {
         .map(|(column, class)| format!("<th scope=\"col\"{class}>{}</th>", column.title))
         .collect::<String>();
     let mut out = format!(
-        "<table id=\"numbers\">\n<thead>\n<tr><td></td>{groups}<td class=\"first\"></td></tr>\n\
-         <tr><th scope=\"col\">policy</th>{titles}<th scope=\"col\" class=\"first\">\
-         proved: a power loss takes</th></tr>\n</thead>\n<tbody>\n"
+        "<table id=\"numbers\">\n<thead>\n<tr><td></td><th scope=\"colgroup\" class=\"first\">Proved</th>\
+         {groups}</tr>\n<tr><th scope=\"col\">policy</th><th scope=\"col\" class=\"first words\">\
+         a power loss takes</th>{titles}</tr>\n</thead>\n<tbody>\n"
     );
     for (policy, derived) in report.policies.iter().zip(derived) {
         let label = escaped(&derived.label);
         out.push_str(&format!("<tr><th scope=\"row\" data-value=\"{label}\">{label}</th>"));
+        let proved = escaped(policy.proved.as_deref().unwrap_or("not known"));
+        out.push_str(&format!("<td class=\"first words\" data-value=\"{proved}\">{proved}</td>"));
         for (column, class) in marked(&columns) {
             let value = (column.value)(policy);
             let text = value.map_or_else(|| "–".to_owned(), column.text);
             let value = value.unwrap_or(-1.0);
             out.push_str(&format!("<td data-value=\"{value}\"{class}>{text}</td>"));
         }
-        let proved = escaped(policy.proved.as_deref().unwrap_or("not known"));
-        out.push_str(&format!(
-            "<td class=\"first words\" data-value=\"{proved}\">{proved}</td></tr>\n"
-        ));
+        out.push_str("</tr>\n");
     }
     out.push_str("</tbody>\n</table>");
     out

@@ -5,7 +5,7 @@ const LANES = ["application", "engine", "disk"];
 const ROW = 20;
 const MOST_ROWS = 12;
 const NARROWEST_NS = 100;
-const shown = { policy: -1, events: [], rows: {}, whole: [0, 1], view: [0, 1] };
+const shown = { policy: -1, events: [], rows: {}, whole: [0, 1], view: [0, 1], area: { x: 0, w: 1 } };
 const timelineAt = document.getElementById("timeline");
 const policySelect = document.getElementById("timeline-policy");
 
@@ -52,8 +52,9 @@ const describe = (policy, crash) => {
   const { syncs } = policy.loss.worst;
   const hidden = syncs - policy.lost.length;
   const more = hidden > 0 ? `, ${count(hidden)} of them from before what is shown` : "";
+  const calls = syncs === 1 ? "call" : "calls";
   return `${time(crash.t_ns)} after the beginning, at event ${count(crash.event)}: ${crash.text}. `
-    + `A crash here loses ${count(syncs)} acknowledged sync calls${more}.`;
+    + `A crash here loses ${count(syncs)} acknowledged sync ${calls}${more}.`;
 };
 
 const tell = (event) => {
@@ -83,6 +84,7 @@ const drawTimeline = () => {
   const width = Math.max(280, timelineAt.clientWidth);
   const left = width < 600 ? 4 : 86;
   const area = { x: left, y: 18, w: width - left - 8 };
+  shown.area = area;
   const heading = width < 600 ? 18 : 6;
   let bottom = area.y;
   const tops = {};
@@ -186,8 +188,9 @@ timelineAt.addEventListener("wheel", (event) => {
   // At the whole there is nothing to zoom out of: the page scrolls.
   if (event.deltaY > 0 && from <= shown.whole[0] && to >= shown.whole[1]) return;
   event.preventDefault();
-  const box = timelineAt.getBoundingClientRect();
-  zoom(Math.exp(Math.max(-300, Math.min(300, event.deltaY)) * 0.002), (event.clientX - box.left) / box.width);
+  const share = (event.clientX - timelineAt.getBoundingClientRect().left - shown.area.x) / shown.area.w;
+  const turn = Math.max(-300, Math.min(300, event.deltaY));
+  zoom(Math.exp(turn * 0.002), Math.max(0, Math.min(1, share)));
 }, { passive: false });
 
 let drag = null;
@@ -200,7 +203,7 @@ window.addEventListener("pointermove", (event) => {
   hideTip();
   timelineAt.querySelector("svg")?.classList.add("held");
   const [from, to] = drag.view;
-  look(from - ((event.clientX - drag.x) / timelineAt.clientWidth) * (to - from), to - from);
+  look(from - ((event.clientX - drag.x) / shown.area.w) * (to - from), to - from);
 });
 for (const end of ["pointerup", "pointercancel"]) {
   window.addEventListener(end, () => {
@@ -226,8 +229,10 @@ key(timelineKey, "write", (s) =>
 key(timelineKey, "wait", sample("engine"));
 key(timelineKey, "sync", sample("disk"));
 
-// The first one that loses something, else the first one.
-const firstChoice = withTimeline.find((at) => policies[at].loss.worst_instant) ?? withTimeline[0];
+// The one that loses most of those whose lost calls are all shown, else the first one.
+const shows = (at) => policies[at].lost.length;
+const complete = withTimeline.filter((at) => shows(at) === policies[at].loss.worst.syncs);
+const firstChoice = complete.reduce((a, b) => (shows(b) > shows(a) ? b : a), complete[0] ?? withTimeline[0]);
 if (firstChoice === undefined) {
   document.getElementById("timeline-text").textContent = "The report has no timeline.";
 } else {
