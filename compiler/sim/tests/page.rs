@@ -60,8 +60,8 @@ fn empty() -> Report {
 
 /// The embedded JSON.
 fn data(page: &str) -> &str {
-    let (_, after) = page.split_once(r#"id="data">"#).unwrap();
-    after.split_once("</script>").unwrap().0
+    let (_, after) = page.split_once(r#"id="data">"#).expect("the data");
+    after.split_once("</script>").expect("its end").0
 }
 
 #[test]
