@@ -10,5 +10,6 @@ mod lifecycle;
 mod objects;
 mod policies;
 mod power;
+mod record;
 mod rewrite;
 mod tampered;
