@@ -68,7 +68,11 @@ fn simulate(clients: u32, requests: u64) -> Result<Vec<f64>> {
     let trace = dir.path().join("trace.json");
     let durac = env!("CARGO_BIN_EXE_durac");
     let prefix = [durac, "record", "-o", &trace.to_string_lossy(), "--"];
-    let config = RedisConfig { parent: Some(dir.path().to_owned()), ..RedisConfig::new("always") };
+    let config = RedisConfig {
+        parent: Some(dir.path().to_owned()),
+        has_parent: true,
+        ..RedisConfig::new("always")
+    };
     let mut redis = Redis::start(config.prefix(prefix))?;
     redis_benchmark(&redis, Load { clients, pipeline: 1 }, requests, KEYSPACE)?;
     redis.stop(Stop::Shutdown)?;

@@ -43,9 +43,7 @@ fn loads(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(format!("events of {clients} clients"));
         for name in ["always", "delayed_fsync", "window", "adaptive", "everysec"] {
             let object = object(name);
-            let run = || {
-                simulate(&app, &device, &object, Options::default(), &mut |_| ()).unwrap()
-            };
+            let run = || simulate(&app, &device, &object, Options::default(), &mut |_| ()).unwrap();
             let report = run();
             // A call, the write before it, and the syncs.
             group.throughput(Throughput::Elements(2 * report.calls + report.syncs));

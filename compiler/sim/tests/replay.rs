@@ -57,7 +57,10 @@ fn threads(count: usize, amount: u64) -> Application {
 
 /// Syncs between 50 µs and 5 ms.
 fn device(random: &mut Random) -> Device {
-    let durations = (0..200).map(|_| 50_000 + random.below(1 << (10 + random.below(13))));
+    let durations = (0..200).map(|_| {
+        let octave = 10 + random.below(13);
+        50_000 + random.below(1 << octave)
+    });
     Device::measured(durations.collect(), 40_000, "")
 }
 
@@ -111,7 +114,12 @@ fn a_deadline_bounds_the_age() {
     let mut random = Random::new(7);
     let device = device(&mut random);
     for (policy, within) in [("everysec", 1e9), ("window", 50e6)] {
-        let report = run(&event_loop(5, 200_000), &device, &object(policy, &["n=4096"][..usize::from(policy == "window")]), 1);
+        let report = run(
+            &event_loop(5, 200_000),
+            &device,
+            &object(policy, &["n=4096"][..usize::from(policy == "window")]),
+            1,
+        );
         // One sync of 5 ms may be under way, and the syncer has to wake up.
         assert!(report.loss.worst.age_ns <= within + 10e6, "{policy}: {:?}", report.loss.worst);
         assert!(report.loss.worst.age_ns > within / 20.0, "{policy}: {:?}", report.loss.worst);
@@ -178,7 +186,8 @@ fn the_worst_crash_has_a_timeline() {
 fn a_slower_device_never_makes_a_policy_that_waits_faster() {
     for policy in ["always", "delayed_fsync"] {
         let speed = |preset| {
-            let report = run(&event_loop(5, 3_000), &Device::preset(preset), &object(policy, &[]), 1);
+            let report =
+                run(&event_loop(5, 3_000), &Device::preset(preset), &object(policy, &[]), 1);
             report.commands_per_second.unwrap()
         };
         let order = [Preset::Disk, Preset::SataSsd, Preset::Nvme, Preset::NvmePlp].map(speed);
