@@ -14,18 +14,18 @@ use std::error::Error;
 use std::path::Path;
 use std::process::Command;
 
-/// What is compared: name in the table, policy, parameters.
-const POLICIES: [(&str, &str, &[(&str, &str)]); 10] = [
-    ("always", "always", &[]),
-    ("delayed_fsync", "delayed_fsync", &[]),
-    ("fast_notify", "fast_notify", &[]),
-    ("window n=4", "window", &[("n", "4")]),
-    ("window n=16", "window", &[("n", "16")]),
-    ("window n=64", "window", &[("n", "64")]),
-    ("window n=256", "window", &[("n", "256")]),
-    ("adaptive", "adaptive", &[]),
-    ("everysec", "everysec", &[]),
-    ("no", "no", &[]),
+/// What is compared, as `durac simulate -p` and `durac bench` take it.
+const POLICIES: [&str; 10] = [
+    "always",
+    "delayed_fsync",
+    "fast_notify",
+    "window:n=4",
+    "window:n=16",
+    "window:n=64",
+    "window:n=256",
+    "adaptive",
+    "everysec",
+    "no",
 ];
 const CLIENTS: [u32; 2] = [5, 50];
 const KEYSPACE: u64 = 100_000_000;
@@ -78,13 +78,8 @@ fn simulate(clients: u32, requests: u64) -> Result<Vec<f64>> {
     redis.stop(Stop::Shutdown)?;
     let mut command = Command::new(durac);
     command.arg("simulate").arg(&trace).args(["--json", "-"]);
-    for (_, policy, sets) in POLICIES {
-        let sets: Vec<String> = sets.iter().map(|(n, v)| format!("{n}={v}")).collect();
-        command.arg("-p").arg(if sets.is_empty() {
-            policy.to_owned()
-        } else {
-            format!("{policy}:{}", sets.join(","))
-        });
+    for policy in POLICIES {
+        command.args(["-p", policy]);
     }
     let output = command.output()?;
     if !output.status.success() {
@@ -96,13 +91,7 @@ fn simulate(clients: u32, requests: u64) -> Result<Vec<f64>> {
 
 /// Runs each policy, and answers their speeds.
 fn measure(clients: u32, requests: u64, round: usize) -> Result<Vec<f64>> {
-    let mut modes: Vec<Mode> = POLICIES
-        .iter()
-        .map(|(name, policy, sets)| {
-            let sets = sets.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-            Mode::policy(name, Path::new(policy), sets, "")
-        })
-        .collect();
+    let mut modes: Vec<Mode> = POLICIES.iter().map(|policy| mode(policy)).collect();
     // As the rounds of a bench: each begins with another, every second goes backwards.
     let len = modes.len();
     modes.rotate_left(round * 3 % len);
@@ -122,7 +111,15 @@ fn measure(clients: u32, requests: u64, round: usize) -> Result<Vec<f64>> {
     let speed = |name: &str| {
         report.rows.iter().find(|row| row.mode == name).map_or(0.0, |row| row.rps.median)
     };
-    Ok(POLICIES.iter().map(|(name, ..)| speed(name)).collect())
+    Ok(POLICIES.iter().map(|policy| speed(policy)).collect())
+}
+
+/// `FILE:name=value` as a mode of that name.
+fn mode(policy: &str) -> Mode {
+    let (file, sets) = policy.split_once(':').unwrap_or((policy, ""));
+    let sets = sets.split(',').filter_map(|set| set.split_once('='));
+    let sets = sets.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    Mode::policy(policy, Path::new(file), sets, "")
 }
 
 fn median(values: impl IntoIterator<Item = f64>) -> f64 {
@@ -135,7 +132,7 @@ fn print(clients: u32, requests: u64, rounds: u64, speeds: &[Speeds]) {
     println!("\nSET by redis-benchmark -c {clients}, {requests} requests, {rounds} rounds, req/s");
     println!("policy            real  simulated  simulated/real      min..max");
     let mut medians = Vec::new();
-    for ((name, ..), speed) in POLICIES.iter().zip(speeds) {
+    for (name, speed) in POLICIES.iter().zip(speeds) {
         let quotients = speed.simulated.iter().zip(&speed.real).map(|(s, r)| s / r.max(1.0));
         let quotients: Vec<f64> = quotients.collect();
         let (least, most) =

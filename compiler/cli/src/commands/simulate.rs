@@ -195,7 +195,7 @@ fn read(path: &Path, global: &Global) -> Result<Option<Trace>> {
 fn collect(input: impl Read) -> Result<(Collector, durac_trace::End), TraceError> {
     let mut reader = Reader::open(input)?;
     let mut collector = Collector::new(reader.header().clone());
-    while let Some(event) = reader.next() {
+    for event in reader.by_ref() {
         collector.add(&event?);
     }
     Ok((collector, reader.end().unwrap_or_default()))

@@ -219,7 +219,7 @@ impl Collector {
             let mut at = 0;
             self.turns.retain(|_| {
                 at += 1;
-                ((at - 1) / BLOCK) % 2 == 0
+                ((at - 1) / BLOCK).is_multiple_of(2)
             });
         }
     }
@@ -239,7 +239,7 @@ impl Collector {
             let mut at = 0;
             self.syncs.retain(|_| {
                 at += 1;
-                (at - 1) % 2 == 0
+                usize::is_multiple_of(at - 1, 2)
             });
         }
     }
