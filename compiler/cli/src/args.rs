@@ -276,6 +276,9 @@ pub struct Bench {
     /// Rounds; every mode runs once in each
     #[arg(long, default_value_t = 3)]
     pub rounds: u32,
+    /// Measure each policy once more while it is recorded: what recording costs
+    #[arg(long)]
+    pub record: bool,
     /// Where the JSON goes
     #[arg(long, value_name = "PATH")]
     pub json: Option<PathBuf>,

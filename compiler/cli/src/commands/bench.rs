@@ -14,7 +14,9 @@ pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
         let Some(mode) = mode(named, &modes, global)? else {
             return Ok(Outcome::Wrong);
         };
+        let recorded = args.record.then(|| mode.recorded());
         modes.push(mode);
+        modes.extend(recorded);
     }
     let config = Config {
         workload: match args.workload {

@@ -44,6 +44,9 @@ pub fn run(args: &Record, global: &Global) -> Result<Outcome> {
     let Some(Ready { mut command, program, object }) = launch::prepare(launch, global)? else {
         return Ok(Outcome::Wrong);
     };
+    if args.output == Path::new("-") {
+        return Err(output::exit(1, "standard output is the command's: name a file for the trace"));
+    }
     let pending = Pending::new(&args.output, mode(&args.output))?;
     let file = RingFile::new(&launch::runtime_folder()?)?;
     let ring = Ring::create(&file.0, args.ring, monotonic())

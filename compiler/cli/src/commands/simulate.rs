@@ -5,6 +5,7 @@ mod table;
 use crate::Outcome;
 use crate::args::{Device as DeviceArg, Format, Global, Simulate};
 use crate::commands::compile::{self, Named};
+use crate::input::Input;
 use crate::{output, traces};
 use anyhow::{Context, Result};
 use durac_bpf::Object;
@@ -32,21 +33,21 @@ const FAR: f64 = 0.15;
 
 /// Simulates, prints the table, and writes the JSON if asked.
 pub fn run(args: &Simulate, global: &Global) -> Result<Outcome> {
-    let Some((candidates, left_out)) = candidates(&args.policy, global)? else {
+    let Some(candidates) = Candidates::named(&args.policy, global)? else {
         return Ok(Outcome::Wrong);
     };
     let Some(trace) = read(&args.trace, global)? else {
         return Ok(Outcome::Wrong);
     };
-    let recorded = recorded_policy(&trace);
+    let recorded = recorded_policy(&trace, global);
     let fitted = fit(&trace, recorded.as_ref(), args.clients);
     let device = match args.device {
         None => fitted.device.clone(),
         Some(kind) => Device::preset(preset(kind)),
     };
     let options = Options { seed: args.seed, crashes: args.crash };
-    let policies = all(&fitted, &device, &candidates, options)?;
-    for left in &left_out {
+    let policies = all(&fitted, &device, &candidates.all, options)?;
+    for left in &candidates.left_out {
         output::stderr(&format!("durac: {} is left out: {}\n", left.name, left.why));
     }
     let mut report = Report {
@@ -63,7 +64,7 @@ pub fn run(args: &Simulate, global: &Global) -> Result<Outcome> {
         seed: args.seed,
         crashes: args.crash.map_or(CrashChoice::EveryEvent, CrashChoice::Random),
         policies,
-        left_out,
+        left_out: candidates.left_out,
         notes: fitted.notes.clone(),
     };
     report.notes.extend(notes(&trace, recorded.as_ref(), &fitted, &report.trace));
@@ -89,47 +90,71 @@ struct Candidate {
     object: Object,
 }
 
-/// The policies asked for, or all ready ones, and those that this version cannot run. `None`,
-/// reported, if one is wrong.
-#[expect(clippy::type_complexity, reason = "two lists, one of which is short")]
-fn candidates(asked: &[String], global: &Global) -> Result<Option<(Vec<Candidate>, Vec<LeftOut>)>> {
-    let ready = || durac_stdlib::POLICIES.iter().map(|p| p.name.to_owned()).collect();
-    let asked: Vec<String> = if asked.is_empty() { ready() } else { asked.to_vec() };
-    let (mut candidates, mut left_out) = (Vec::<Candidate>::new(), Vec::new());
-    for named in &asked {
-        let Some(Named { input, policy, sets, .. }) = compile::named(named, global)? else {
-            return Ok(None);
-        };
-        let mut name = policy.name.clone();
-        sets.iter().for_each(|set| name.push_str(&format!(" {set}")));
-        if let Some(why) = lower::unsupported(&policy, Code::NotYetInRuntime) {
-            left_out.push(LeftOut { name, why: why.message });
-            continue;
-        }
-        let Some(object) = compile::object(&input, &policy, global) else {
-            return Ok(None);
-        };
-        let shown = |value, of| unit::show(value, of);
-        let params = policy.params.iter();
-        let params = params.map(|p| (p.name.node.clone(), shown(p.default, p.unit))).collect();
-        let proved = durac_compiler::bounds::loss(&policy).text(&policy);
-        candidates.push(Candidate { name, params, proved, object });
-    }
-    if candidates.is_empty() {
-        return Err(output::exit(1, "none of the policies can be run by this version"));
-    }
-    Ok(Some((candidates, left_out)))
+/// What is simulated, and what this version cannot run.
+#[derive(Default)]
+struct Candidates {
+    all: Vec<Candidate>,
+    left_out: Vec<LeftOut>,
 }
 
-/// The policy under which a trace was recorded, if it is a ready one.
-fn recorded_policy(trace: &Trace) -> Option<Object> {
-    let ready = durac_stdlib::policy(&trace.header.recorded.policy)?;
+impl Candidates {
+    /// The policies asked for, or all ready ones. `None`, reported, if one is wrong.
+    fn named(asked: &[String], global: &Global) -> Result<Option<Self>> {
+        let mut found = Self::default();
+        for named in asked {
+            let Some(named) = compile::named(named, global)? else { return Ok(None) };
+            if !found.add(&named, global) {
+                return Ok(None);
+            }
+        }
+        if asked.is_empty() {
+            for ready in durac_stdlib::POLICIES {
+                // Nobody asked for this one: what its warnings say, `durac check` says too.
+                if let Some(named) = ready_policy(ready.name)
+                    && !found.add(&named, global)
+                {
+                    return Ok(None);
+                }
+            }
+        }
+        if found.all.is_empty() {
+            return Err(output::exit(1, "none of the policies can be run by this version"));
+        }
+        Ok(Some(found))
+    }
+
+    /// Compiles one more; false, reported, if it is wrong.
+    fn add(&mut self, named: &Named, global: &Global) -> bool {
+        let Named { input, policy, sets, .. } = named;
+        let mut name = policy.name.clone();
+        sets.iter().for_each(|set| name.push_str(&format!(" {set}")));
+        if let Some(why) = lower::unsupported(policy, Code::NotYetInRuntime) {
+            self.left_out.push(LeftOut { name, why: why.message });
+            return true;
+        }
+        let Some(object) = compile::object(input, policy, global) else { return false };
+        let params = policy.params.iter();
+        let params = params.map(|p| (p.name.node.clone(), unit::show(p.default, p.unit)));
+        let proved = durac_compiler::bounds::loss(policy).text(policy);
+        self.all.push(Candidate { name, params: params.collect(), proved, object });
+        true
+    }
+}
+
+/// A policy of the standard library.
+fn ready_policy(name: &str) -> Option<Named> {
+    let ready = durac_stdlib::policy(name)?;
     let mut sources = Sources::new();
     let file = sources.add(ready.file, ready.text);
     let policy = durac_compiler::analyse(&mut sources, file, ready.name).policy?;
-    let loss = durac_compiler::bounds::loss(&policy);
-    let object = durac_compiler::compile(&policy, &loss, &sources, file).ok()?;
-    durac_verify::verify(&object).is_ok().then_some(object)
+    let input = Input { sources, file, stem: ready.name.to_owned() };
+    Some(Named { input, policy, file: ready.name.into(), sets: Vec::new() })
+}
+
+/// The policy under which a trace was recorded, if it is a ready one.
+fn recorded_policy(trace: &Trace, global: &Global) -> Option<Object> {
+    let Named { input, policy, .. } = ready_policy(&trace.header.recorded.policy)?;
+    compile::object(&input, &policy, global)
 }
 
 fn preset(kind: DeviceArg) -> Preset {
@@ -170,7 +195,7 @@ fn read(path: &Path, global: &Global) -> Result<Option<Trace>> {
 fn collect(input: impl Read) -> Result<(Collector, durac_trace::End), TraceError> {
     let mut reader = Reader::open(input)?;
     let mut collector = Collector::new(reader.header().clone());
-    while let Some(event) = reader.next() {
+    for event in reader.by_ref() {
         collector.add(&event?);
     }
     Ok((collector, reader.end().unwrap_or_default()))

@@ -201,6 +201,18 @@ impl<'a> Simulation<'a> {
         Ok(self.cpu.now())
     }
 
+    /// Makes everything acknowledged durable, as when the application closes its logs: what is under
+    /// way comes home, and a last sync covers the rest.
+    pub fn drain(&mut self) {
+        let now = self.cpu.now();
+        for place in &mut self.places {
+            place.log.wrote(place.written);
+            // Nothing was written since the last sync call: a barrier, which syncs directly.
+            let flight = place.log.start(false, false, now);
+            (0..=flight.id).for_each(|id| place.log.land(id, now, Ok(()), true));
+        }
+    }
+
     /// The caller and its log's place.
     #[expect(clippy::indexing_slicing, reason = "callers and places are numbered when made")]
     pub fn parts(&mut self, caller: usize) -> (&mut Caller, &mut Place) {

@@ -119,7 +119,7 @@ fn event_loop(
     bytes: u64,
     clients: u32,
 ) -> Fitted {
-    let work = server_work(trace, bytes);
+    let work = server_work(&trace.turns, bytes);
     let guess = work.command * CLIENT_SHARE;
     let command = (work.command * BEFORE_SYNC) as u64;
     let kind = EventLoop {
@@ -170,14 +170,11 @@ struct ServerWork {
 
 /// What the server works between two syncs is nearly the same for the same commands, so the trace
 /// shows one figure: its mean. Less what a turn costs that holds nothing, it is the commands'.
-fn server_work(trace: &Trace, bytes: u64) -> ServerWork {
-    let known = trace.turns.iter().any(|turn| turn.cpu > 0);
+fn server_work(turns: &[Turn], bytes: u64) -> ServerWork {
+    let known = turns.iter().any(|turn| turn.cpu > 0);
     // What lies far off had something else in it.
-    let mut works: Vec<(u64, u64)> = trace
-        .turns
-        .iter()
-        .map(|turn| (if known { turn.cpu } else { turn.time }, turn.bytes))
-        .collect();
+    let mut works: Vec<(u64, u64)> =
+        turns.iter().map(|turn| (if known { turn.cpu } else { turn.time }, turn.bytes)).collect();
     works.sort_unstable();
     works.truncate((works.len() * 49 / 50).max(1));
     let count = works.len() as f64;
@@ -260,6 +257,22 @@ fn miss(
 mod tests {
     use super::*;
 
+    fn turns(work: impl Fn(u64) -> u64) -> Vec<Turn> {
+        let turn = |k: u64| Turn { bytes: 45 * k, cpu: work(k), ..Turn::default() };
+        [2, 3, 2, 3, 5, 1, 4].into_iter().cycle().map(turn).take(700).collect()
+    }
+
     #[test]
-    fn the_work_of_a_command_is_what_a_turn_leaves() {}
+    fn the_work_of_a_command_is_what_a_turn_leaves() {
+        let found = server_work(&turns(|k| 24_000 + 9_000 * k), 45);
+        assert_eq!((found.turn, found.cold), (TURN, COLD));
+        assert!((found.command - 9_000.0).abs() < 1_500.0, "{found:?}");
+    }
+
+    #[test]
+    fn an_application_that_works_less_has_cheaper_turns() {
+        let found = server_work(&turns(|k| 1_000 + 500 * k), 45);
+        assert!(found.turn + found.cold < 1_500, "{found:?}");
+        assert!(found.command > 100.0 && found.command < 800.0, "{found:?}");
+    }
 }

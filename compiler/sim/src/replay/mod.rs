@@ -1,6 +1,8 @@
 //! The simulator: what policies would have cost an application whose calls were recorded.
 //!
-//!     events ─Collector→ Trace ─fit→ Application + Device ─simulate(object)→ PolicyReport
+//! ```text
+//! events ─Collector→ Trace ─fit→ Application + Device ─simulate(object)→ PolicyReport
+//! ```
 //!
 //! A [`trace`] is read once and not kept; [`mod@fit`] makes a closed loop and a device from what it
 //! says; [`simulate`] runs the compiled policy in that loop on a virtual clock, with the engine that

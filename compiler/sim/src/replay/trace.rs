@@ -219,7 +219,7 @@ impl Collector {
             let mut at = 0;
             self.turns.retain(|_| {
                 at += 1;
-                ((at - 1) / BLOCK) % 2 == 0
+                ((at - 1) / BLOCK).is_multiple_of(2)
             });
         }
     }
@@ -239,7 +239,7 @@ impl Collector {
             let mut at = 0;
             self.syncs.retain(|_| {
                 at += 1;
-                (at - 1) % 2 == 0
+                usize::is_multiple_of(at - 1, 2)
             });
         }
     }
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_turn_is_what_stands_between_two_sync_calls() {
-        let pause = PAUSE + 1;
+        let pause = PAUSE + 10;
         let trace = collected(&[
             write(100, 45, 0),
             call(300, 150, 5),
@@ -335,7 +335,7 @@ mod tests {
         .unwrap();
         let turn = Turn { bytes: 90, time: 120, cpu: 80, took: 180, follows: true, log: 0 };
         assert_eq!(trace.turns, [Turn { follows: false, ..turn }]);
-        assert_eq!((trace.calls, trace.time, trace.busy), (3, 801 + pause, 801 + 1));
+        assert_eq!((trace.calls, trace.time, trace.busy), (3, 801 + pause, 802));
         assert_eq!((trace.syncs, trace.command_bytes), (vec![180], Some(45)));
     }
 

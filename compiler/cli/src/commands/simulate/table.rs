@@ -18,8 +18,12 @@ const COLUMNS: [Column; 10] = [
     ("blocked", |p, _| format!("{:.0} %", 100.0 * blocked(p))),
     ("loses syncs: mean, p99, worst", |p, _| {
         let loss = &p.loss;
-        let [mean, p99, worst] = [loss.mean.syncs, loss.p99.syncs, loss.worst.syncs];
-        format!("{}, {}, {}", grouped(mean), grouped(p99), grouped(worst))
+        let [p99, worst] = [loss.p99.syncs, loss.worst.syncs].map(grouped);
+        let mean = match loss.mean.syncs {
+            mean if mean > 0.0 && mean < 10.0 => format!("{mean:.1}"),
+            mean => grouped(mean),
+        };
+        format!("{mean}, {p99}, {worst}")
     }),
 ];
 
