@@ -90,6 +90,8 @@ codes! {
     NotInRuntime = "E0601", "not in this runtime yet";
     VerifierRejects = "E0602", "the verifier rejects the program";
     TooManyVariables = "E0603", "too many parameters or state variables";
+    // E07xx: traces.
+    BadTrace = "E0701", "a trace that cannot be read";
     // W0xxx: warnings.
     Unreachable = "W0101", "a statement that never runs";
     UnusedParam = "W0102", "a parameter that nothing reads";

@@ -38,6 +38,8 @@ pub struct Under {
     pub data: Option<PathBuf>,
     /// Whether it goes to the background.
     pub daemonize: bool,
+    /// Where the trace goes, if it is recorded.
+    pub trace: Option<PathBuf>,
 }
 
 impl Under {
@@ -74,6 +76,13 @@ impl Under {
         self
     }
 
+    /// Recorded.
+    #[must_use]
+    pub fn trace(mut self, trace: impl Into<PathBuf>) -> Self {
+        self.trace = Some(trace.into());
+        self
+    }
+
     /// Starts the server.
     ///
     /// # Errors
@@ -84,7 +93,14 @@ impl Under {
         let witness = Witness::new()?;
         let mut prefix: Vec<OsString> = Vec::new();
         if let Some(policy) = &self.policy {
-            prefix.extend([tool()?.into(), "run".into(), policy.clone()]);
+            prefix.push(tool()?.into());
+            match &self.trace {
+                Some(trace) => {
+                    prefix.extend(["record".into(), "-o".into(), trace.into(), "-p".into()])
+                }
+                None => prefix.push("run".into()),
+            }
+            prefix.push(policy.clone());
             for set in &self.sets {
                 prefix.extend(["--set".into(), set.into()]);
             }
@@ -100,6 +116,7 @@ impl Under {
             lines: self.lines,
             data: self.data,
             daemonize: self.daemonize,
+            has_parent: self.trace.is_some(),
             ..RedisConfig::new("always")
         };
         let redis = Redis::start(config)?;

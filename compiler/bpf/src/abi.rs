@@ -289,5 +289,8 @@ pub const MAX_LOGS: u32 = 1024;
 pub const ENV_OBJECT: &str = "DURAC_OBJECT";
 /// Environment variable with the path of the status file the agent makes; none if unset.
 pub const ENV_STATUS: &str = "DURAC_STATUS";
+/// Environment variable with the path of the ring (`durac_trace::ring`) to which the agent records
+/// what happens on the logs; nothing is recorded if unset.
+pub const ENV_RECORD: &str = "DURAC_RECORD";
 /// Environment variable: `quiet` silences the agent's notes on stderr (errors are always shown).
 pub const ENV_LOG: &str = "DURAC_LOG";

@@ -9,6 +9,7 @@ mod btf;
 pub mod disasm;
 mod dwarf;
 pub mod elf;
+pub mod glob;
 pub mod insn;
 pub mod note;
 pub mod object;

@@ -60,6 +60,10 @@ pub enum Command {
     Compile(Compile),
     /// Run a command under a policy
     Run(Run),
+    /// Record what a command does with its logs, as a trace
+    Record(Record),
+    /// Say what policies would have cost an application that was recorded, and what a crash loses
+    Simulate(Simulate),
     /// Format policies
     Fmt(Fmt),
     /// Explain a diagnostic code
@@ -144,6 +148,77 @@ pub struct Run {
     pub command: Vec<OsString>,
 }
 
+/// Arguments of `durac record`.
+#[derive(Debug, ClapArgs)]
+pub struct Record {
+    /// Where the trace goes
+    #[arg(short, long, value_name = "PATH")]
+    pub output: PathBuf,
+    /// The policy to run meanwhile: a file, an object, or the name of a ready one
+    #[arg(short, long, value_name = "FILE", default_value = "always")]
+    pub policy: PathBuf,
+    /// Start a parameter at another value
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+    /// The agent library. Default: `libdurac_agent.so` beside durac, or in ../lib/durac
+    #[arg(long, value_name = "PATH", env = "DURAC_AGENT")]
+    pub agent: Option<PathBuf>,
+    /// Import the output of `strace -f -ttt -T`, `-` for standard input, instead of running a command
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["policy", "set", "command"])]
+    pub from_strace: Option<PathBuf>,
+    /// The target that says which files are logs, for an import
+    #[arg(long, value_name = "NAME", default_value = "redis.aof", requires = "from_strace")]
+    pub target: String,
+    /// Events that the agent can be ahead of durac, a power of two
+    #[arg(long, value_name = "N", default_value_t = durac_trace::ring::PLACES, hide = true)]
+    pub ring: u64,
+    /// The command and its arguments
+    #[arg(last = true, required_unless_present = "from_strace", value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+/// Arguments of `durac simulate`.
+#[derive(Debug, ClapArgs)]
+pub struct Simulate {
+    /// The trace, as `durac record` writes it; `-` is standard input
+    #[arg(value_name = "TRACE")]
+    pub trace: PathBuf,
+    /// A policy file or the name of a ready policy, with `:name=value,…` to set parameters; can be
+    /// given several times. Default: all ready policies
+    #[arg(short, long, value_name = "FILE")]
+    pub policy: Vec<String>,
+    /// The device. Default: as recorded
+    #[arg(long, value_enum)]
+    pub device: Option<Device>,
+    /// Crash at so many random instants instead of after each event
+    #[arg(long, value_name = "N")]
+    pub crash: Option<u64>,
+    /// Where the random numbers begin
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Clients that wait for replies. Default: the most commands that one turn held
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub clients: Option<u32>,
+    /// Where the JSON goes; `-` is standard output
+    #[arg(long, value_name = "PATH")]
+    pub json: Option<PathBuf>,
+}
+
+/// A kind of device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// NVMe with power-loss protection: a sync of 40 µs.
+    NvmePlp,
+    /// NVMe without: 0.9 ms.
+    Nvme,
+    /// SATA SSD: 2.5 ms.
+    SataSsd,
+    /// Network volume of a cloud: 1.4 ms.
+    CloudVolume,
+    /// A disk that turns 7,200 times a minute: 16 ms.
+    Disk,
+}
+
 /// Arguments of `durac fmt`.
 #[derive(Debug, ClapArgs)]
 pub struct Fmt {
@@ -215,6 +290,9 @@ pub struct Bench {
     /// Rounds; every mode runs once in each
     #[arg(long, default_value_t = 3)]
     pub rounds: u32,
+    /// Measure each policy once more while it is recorded: what recording costs
+    #[arg(long)]
+    pub record: bool,
     /// Where the JSON goes
     #[arg(long, value_name = "PATH")]
     pub json: Option<PathBuf>,

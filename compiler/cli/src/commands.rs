@@ -7,4 +7,6 @@ pub mod compile;
 pub mod explain;
 pub mod fmt;
 pub mod list;
+pub mod record;
 pub mod run;
+pub mod simulate;

@@ -6,8 +6,10 @@
 mod args;
 mod commands;
 mod input;
+mod launch;
 mod output;
 mod render;
+mod traces;
 
 use args::{Args, Command};
 use clap::Parser;
@@ -20,6 +22,8 @@ pub enum Outcome {
     Fine,
     /// Exit 1: the input is wrong; the diagnostics have said why.
     Wrong,
+    /// The exit code of a command that was run.
+    Ended(u8),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +40,8 @@ fn main() -> ExitCode {
         Command::Compare(command) => commands::compare::run(command, &args.global),
         Command::Compile(command) => commands::compile::run(command, &args.global),
         Command::Run(command) => commands::run::run(command, &args.global),
+        Command::Record(command) => commands::record::run(command, &args.global),
+        Command::Simulate(command) => commands::simulate::run(command, &args.global),
         Command::Fmt(command) => commands::fmt::run(command, &args.global),
         Command::Explain(command) => commands::explain::run(command),
         Command::List(command) => commands::list::run(command, &args.global),
@@ -44,6 +50,7 @@ fn main() -> ExitCode {
     match result {
         Ok(Outcome::Fine) => ExitCode::SUCCESS,
         Ok(Outcome::Wrong) => ExitCode::from(1),
+        Ok(Outcome::Ended(code)) => ExitCode::from(code),
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             output::error(&format!("{error:#}"));

@@ -78,34 +78,72 @@ pub fn reason(error: &io::Error) -> String {
 /// Writes a file so that a reader sees the old one or the whole new one: to a temporary name in the
 /// same folder, synced, then renamed. On failure the temporary file is removed.
 pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let shown = path.display();
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let Some(name) = path.file_name() else {
-        return Err(exit(1, format!("`{shown}` is not the name of a file")));
-    };
-    if path.is_dir() {
-        return Err(exit(1, format!("cannot write `{shown}`: is a directory")));
+    let mut pending = Pending::new(path, mode)?;
+    let written = pending.file.write_all(bytes);
+    written.map_err(|error| pending.failed(&error))?;
+    pending.commit()
+}
+
+/// A file that is being written under a temporary name in the same folder. Dropped before it is
+/// committed, it is removed.
+#[derive(Debug)]
+pub struct Pending {
+    /// What is written.
+    pub file: fs::File,
+    path: PathBuf,
+    /// None for a device or a pipe, which cannot be replaced: it is written to at once.
+    temporary: Option<PathBuf>,
+}
+
+impl Pending {
+    /// Begins the file that is to be `path`.
+    pub fn new(path: &Path, mode: u32) -> Result<Self> {
+        let shown = path.display();
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let Some(name) = path.file_name() else {
+            return Err(exit(1, format!("`{shown}` is not the name of a file")));
+        };
+        if path.is_dir() {
+            return Err(exit(1, format!("cannot write `{shown}`: is a directory")));
+        }
+        let mut options = fs::OpenOptions::new();
+        options.write(true);
+        let existing = fs::metadata(path).is_ok_and(|kind| !kind.is_file());
+        let temporary = (!existing).then(|| {
+            folder.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()))
+        });
+        if temporary.is_some() {
+            options.create_new(true).mode(mode);
+        }
+        let file = options
+            .open(temporary.as_deref().unwrap_or(path))
+            .map_err(|error| exit(2, format!("cannot write `{shown}`: {}", reason(&error))))?;
+        Ok(Self { file, path: path.to_owned(), temporary })
     }
-    if let Ok(kind) = fs::metadata(path)
-        && !kind.is_file()
-    {
-        // A device or a pipe cannot be replaced; write to it.
-        return fs::write(path, bytes).with_context(|| format!("cannot write `{shown}`"));
+
+    /// The error of a write to it.
+    pub fn failed(&self, error: &io::Error) -> anyhow::Error {
+        exit(2, format!("cannot write `{}`: {}", self.path.display(), reason(error)))
     }
-    let temporary: PathBuf =
-        folder.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
-    let written = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|error| {
-        let _ = fs::remove_file(&temporary);
-        exit(2, format!("cannot write `{shown}`: {}", reason(&error)))
-    })
+
+    /// The file is whole: syncs it and gives it its name.
+    pub fn commit(mut self) -> Result<()> {
+        let Some(temporary) = &self.temporary else { return Ok(()) };
+        let done = self.file.sync_all().and_then(|()| fs::rename(temporary, &self.path));
+        done.map_err(|error| self.failed(&error))?;
+        self.temporary = None;
+        Ok(())
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            // Nobody is left to tell if it cannot be removed.
+            let _ = fs::remove_file(temporary);
+        }
+    }
 }

@@ -77,7 +77,7 @@ fn blocks(page: &str) -> Vec<String> {
 
 /// Codes that no text can bring about: they are about files, or about mistakes of durac itself.
 const NOT_FROM_A_TEXT: &[Code] =
-    &[Code::NotUtf8, Code::TooLarge, Code::Unreadable, Code::VerifierRejects];
+    &[Code::NotUtf8, Code::TooLarge, Code::Unreadable, Code::VerifierRejects, Code::BadTrace];
 
 #[test]
 fn every_code_has_a_page_whose_example_triggers_it() {

@@ -4,6 +4,7 @@
 use crate::clock;
 use crate::log::{Core, Held, Kind, Slot};
 use crate::policy::{Policy, Program};
+use crate::record::{self, Done};
 use crate::registry::Registry;
 use durac_bpf::abi::{Context, Hook, Reading, Verdict};
 use durac_engine::{Answer, Decision, Entry, Errno, Time};
@@ -152,9 +153,15 @@ fn sync_held(
     let program = policy.program(hook).filter(|_| !registry.is_closing());
     let (call, program) = match (core.engine.enter(kind == Kind::Full, program.is_some()), program)
     {
-        (Entry::Refused(errno), _) => return (core, Err(errno)),
+        (Entry::Refused(errno), _) => {
+            record::done(Done::Refused);
+            return (core, Err(errno));
+        }
         (Entry::Ask(call), Some(program)) => (call, program),
-        _ => return slot.sync(core, fd, kind),
+        (Entry::Direct(call) | Entry::Ask(call), _) => {
+            record::done(if call.barrier { Done::Barrier } else { Done::Pass });
+            return slot.sync(core, fd, kind);
+        }
     };
     let timed = policy.rules.needs_time();
     if timed && let Some(target) = core.engine.overdue(clock::now()) {
@@ -177,6 +184,12 @@ fn sync_held(
     able.background &= !registry.is_closing();
     match core.engine.decide(call.number, decision, requested, able, now) {
         Answer::Return(result) => {
+            record::done(match decision {
+                _ if core.engine.error().is_some() => Done::Refused,
+                Decision::Fail(_) => Done::Fail,
+                Decision::Skip => Done::Skip,
+                Decision::Defer | Decision::Pass => Done::Defer,
+            });
             if result.is_ok() {
                 slot.publish(&mut core);
                 if timed || asks {
@@ -208,6 +221,7 @@ pub fn before_write(
     let mut core = slot.lock();
     stop_with_the_others(registry, slot, &mut core);
     if let Some(errno) = core.engine.error() {
+        record::done(Done::Refused);
         return Err(errno);
     }
     core.users += 1;
@@ -215,7 +229,14 @@ pub fn before_write(
     let (mut core, verdict, _) = run_program(policy, program, slot, core, (number, false, len));
     core.users -= 1;
     match (core.engine.error(), verdict) {
-        (Some(errno), _) | (None, Verdict::Fail(errno)) => Err(errno),
+        (Some(errno), _) => {
+            record::done(Done::Refused);
+            Err(errno)
+        }
+        (None, Verdict::Fail(errno)) => {
+            record::done(Done::Fail);
+            Err(errno)
+        }
         _ => Ok(()),
     }
 }

@@ -1,5 +1,6 @@
 //! The forked children that run: `child.active` in a policy.
 
+use crate::record;
 use crate::table;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -47,6 +48,7 @@ pub fn gone(pid: i32) {
         && pid > 0
         && registry.children.replace(pid, 0)
     {
+        record::reaped();
         registry.page.publish_children(registry.children.count());
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! It stands between the application and the C library ([`hooks`]), knows which descriptors are
 //! logs ([`table`]), runs the policy's machine code when one is synced or written ([`call`]), and
-//! syncs in the background ([`syncer`]) as the rules of `durac-engine` say ([`log`]).
+//! syncs in the background ([`syncer`]) as the rules of `durac-engine` say ([`log`]). If asked to, it
+//! records all of it ([`record`]).
 //!
 //! Architecture invariants: it links no compiler. Whatever goes wrong in it, the application is as
 //! durable as without it. Its environment is described in `durac_bpf::abi`.
@@ -14,7 +15,6 @@ mod call;
 mod children;
 mod clock;
 mod errno;
-mod glob;
 mod guard;
 mod helpers;
 pub mod hooks;
@@ -25,11 +25,12 @@ mod note;
 mod order;
 mod policy;
 mod real;
+mod record;
 mod registry;
 mod syncer;
 mod table;
 
-use durac_bpf::abi::ENV_OBJECT;
+use durac_bpf::abi::{ENV_OBJECT, ENV_RECORD};
 use std::path::Path;
 
 /// The dynamic linker calls it when the library is loaded.
@@ -60,6 +61,12 @@ fn start() {
         Ok(policy)
     });
     registry::remember_status_path();
+    if loaded.is_ok()
+        && let Some(ring) = std::env::var_os(ENV_RECORD).filter(|p| !p.is_empty())
+        && let Err(error) = record::start(Path::new(&ring))
+    {
+        note::error(&format!("nothing is recorded: {}: {error}", Path::new(&ring).display()));
+    }
     match loaded {
         Ok(policy) => note::info(&policy::set(policy).describe()),
         Err(reason) => note::error(&format!("{reason}; the application runs without a policy")),

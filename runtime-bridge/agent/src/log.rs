@@ -6,6 +6,7 @@
 use crate::clock;
 use crate::errno;
 use crate::real;
+use crate::record;
 use crate::table;
 use durac_engine::status::{LogNumbers, StatusPage};
 use durac_engine::{Able, Drain, Errno, Log, Rules, Step, Time, Wait};
@@ -236,6 +237,7 @@ impl Slot {
             return core;
         }
         let since = clock::now();
+        let parked = record::parked();
         core.waits += 1;
         loop {
             let (awake, able) = (core.syncer == Syncer::Awake, core.able());
@@ -249,7 +251,9 @@ impl Slot {
                 }
             }
         }
-        core.wait_ns += clock::now().saturating_sub(since);
+        let waited = clock::now().saturating_sub(since);
+        core.wait_ns += waited;
+        record::set_parked(parked + waited);
         core
     }
 
@@ -274,9 +278,11 @@ impl Slot {
         let start = clock::now();
         self.count_written(&mut core);
         let flight = core.engine.start(false, kind == Kind::Full, start);
+        let bytes = core.engine.pending_bytes();
         drop(core);
         let result = real_sync(fd, flight.full);
         let end = clock::now();
+        record::synced(self.index, &flight, bytes, end, result);
         let mut core = self.lock();
         let lasting = core.own_fd == Some(fd);
         core.engine.land(flight.id, end, result, lasting);
@@ -284,10 +290,12 @@ impl Slot {
         self.publish(&mut core);
         core.release_own_fd();
         let mut core = self.wake_waiters(core);
-        if result.is_ok() {
+        if result.is_ok() && !core.engine.is_ready(flight.covers) {
+            let parked = record::parked();
             while !core.engine.is_ready(flight.covers) {
                 core = self.sleep(core);
             }
+            record::set_parked(parked + clock::now().saturating_sub(end));
         }
         self.poke(&mut core, end);
         let result = match core.engine.error() {
@@ -337,6 +345,6 @@ pub enum Kind {
 pub fn real_sync(fd: RawFd, full: bool) -> Result<(), Errno> {
     let function = if full { real::FSYNC.get() } else { real::FDATASYNC.get() };
     // SAFETY: any number may be passed as descriptor.
-    let result: c_int = unsafe { function(fd) };
+    let result: c_int = record::real_sync(|| unsafe { function(fd) });
     if result == 0 { Ok(()) } else { Err(errno::get().max(1)) }
 }

@@ -1,6 +1,5 @@
 //! The loaded policy: machine code, maps and what the object says about itself.
 
-use crate::glob;
 use crate::maps::MapArea;
 use durac_bpf::abi::{Context, Hook, Reading, Verdict};
 use durac_bpf::object::{Meta, OnError};
@@ -90,8 +89,7 @@ impl Policy {
     /// Whether a file that is opened for writing by this name is a log.
     #[must_use]
     pub fn covers(&self, path: &Path) -> bool {
-        let any = |globs: &[String]| globs.iter().any(|glob| glob::matches(glob, path));
-        any(&self.meta.files) && !any(&self.meta.except)
+        durac_bpf::glob::covers(&self.meta.files, &self.meta.except, path)
     }
 
     /// Whether a failed sync stops every log.

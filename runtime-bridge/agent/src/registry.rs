@@ -7,6 +7,7 @@ use crate::log::Slot;
 use crate::note;
 use crate::policy::Policy;
 use crate::real;
+use crate::record;
 use crate::table::{self, Entry};
 use durac_bpf::abi::{ENV_STATUS, MAX_LOGS};
 use durac_engine::Errno;
@@ -132,6 +133,7 @@ pub fn opened(policy: &'static Policy, fd: c_int, id: FileId, path: &Path, trunc
                 let own_fd = duplicate(fd);
                 let path = path.to_string_lossy();
                 slot.reuse(&mut slot.lock(), policy.rules, own_fd, &path);
+                record::opened(index, &path);
             }
             files.push((id, index));
             index
@@ -235,6 +237,7 @@ impl Registry {
             return;
         }
         files.retain(|f| f.1 != slot.index);
+        record::closed(slot.index);
         core.retired = true;
         slot.publish(&mut core);
         core.release_own_fd();

@@ -5,6 +5,7 @@ use crate::clock;
 use crate::guard;
 use crate::log::{Core, Held, Slot, Syncer, real_sync};
 use crate::note;
+use crate::record;
 use durac_engine::{Step, Time};
 use std::mem::MaybeUninit;
 
@@ -85,9 +86,11 @@ fn work(slot: &'static Slot) {
 fn sync<'a>(slot: &'static Slot, mut core: Held<'a>, fd: i32, now: Time) -> Held<'a> {
     slot.count_written(&mut core);
     let flight = core.engine.start(true, false, now);
+    let bytes = core.engine.pending_bytes();
     drop(core);
     let result = real_sync(fd, flight.full);
     let end = clock::now();
+    record::synced(slot.index, &flight, bytes, end, result);
     let mut core = slot.lock();
     core.engine.finish(flight.id, end, result);
     slot.report_failure(&core);

@@ -98,6 +98,8 @@ pub struct Mode {
     pub appendfsync: Option<String>,
     /// The policy it runs under, if any.
     pub policy: Option<Policy>,
+    /// Whether `durac record` runs it, instead of `durac run`.
+    pub recorded: bool,
     /// What can be lost on power loss, in words.
     pub stated_loss: String,
 }
@@ -134,11 +136,18 @@ impl Mode {
         Self { policy, ..Self::own(name, Some("always"), stated_loss) }
     }
 
+    /// The same policy, recorded.
+    #[must_use]
+    pub fn recorded(&self) -> Self {
+        Self { name: format!("{}, recorded", self.name), recorded: true, ..self.clone() }
+    }
+
     fn own(name: &str, appendfsync: Option<&str>, stated_loss: &str) -> Self {
         Self {
             name: name.to_owned(),
             appendfsync: appendfsync.map(str::to_owned),
             policy: None,
+            recorded: false,
             stated_loss: stated_loss.to_owned(),
         }
     }
@@ -299,7 +308,11 @@ impl Config {
         let status = dir.path().join("status");
         let (prefix, env) = match &mode.policy {
             Some(policy) => {
-                (self.durac_run(policy), vec![("DURAC_STATUS".into(), status.clone().into())])
+                let trace = mode.recorded.then(|| dir.path().join("trace.json"));
+                (
+                    self.durac_words(policy, trace),
+                    vec![("DURAC_STATUS".into(), status.clone().into())],
+                )
             }
             None => (Vec::new(), Vec::new()),
         };
@@ -324,6 +337,7 @@ impl Config {
             appendfsync: mode.appendfsync.clone(),
             prefix,
             env,
+            has_parent: mode.recorded,
             // A rewrite would fall into some measurements and not into others.
             lines: vec![("auto-aof-rewrite-percentage".into(), "0".into())],
             parent: Some(dir.to_owned()),
@@ -378,10 +392,16 @@ impl Config {
         Ok((measured, seen))
     }
 
-    /// `durac run FILE --set name=value … --`
-    fn durac_run(&self, policy: &Policy) -> Vec<OsString> {
-        let mut words: Vec<OsString> =
-            vec![self.durac.clone().into(), "run".into(), policy.file.clone().into()];
+    /// `durac run FILE --set name=value … --`, or `durac record -o TRACE -p FILE …` with a trace.
+    fn durac_words(&self, policy: &Policy, trace: Option<PathBuf>) -> Vec<OsString> {
+        let mut words: Vec<OsString> = vec![self.durac.clone().into()];
+        match trace {
+            Some(trace) => {
+                words.extend(["record".into(), "-o".into(), trace.into(), "-p".into()]);
+            }
+            None => words.push("run".into()),
+        }
+        words.push(policy.file.clone().into());
         for (name, value) in &policy.sets {
             words.extend(["--set".into(), format!("{name}={value}").into()]);
         }
@@ -448,8 +468,13 @@ mod tests {
     fn the_words_of_a_policy() {
         let sets = vec![("n".to_owned(), "16".to_owned())];
         let mode = Mode::policy("window 16", "window", sets, "16 syncs");
-        let words = Config::default().durac_run(&mode.policy.unwrap());
-        assert_eq!(words, ["durac", "run", "window", "--set", "n=16", "--"].map(OsString::from));
+        let policy = mode.policy.as_ref().unwrap();
+        let words = |trace| Config::default().durac_words(policy, trace);
+        let run = ["durac", "run", "window", "--set", "n=16", "--"];
+        assert_eq!(words(None), run.map(OsString::from));
+        let record = ["durac", "record", "-o", "t", "-p", "window", "--set", "n=16", "--"];
+        assert_eq!(words(Some("t".into())), record.map(OsString::from));
+        assert_eq!(mode.recorded().name, "window 16, recorded");
     }
 
     #[test]

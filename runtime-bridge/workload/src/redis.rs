@@ -34,6 +34,8 @@ pub struct RedisConfig {
     pub lines: Vec<(String, String)>,
     /// Whether the server goes to the background (`daemonize yes` and a pid file).
     pub daemonize: bool,
+    /// Whether the words of the prefix stay as the server's parent, as `durac record` does.
+    pub has_parent: bool,
     /// Where the server keeps its data; `data` in its own directory if `None`.
     pub data: Option<PathBuf>,
     /// Where its own directory is made; the system's temporary directory if `None`.
@@ -271,7 +273,12 @@ impl Redis {
         fs::create_dir_all(self.data()).trying(what)?;
         let conf = self.dir().join("redis.conf");
         fs::write(&conf, self.conf()).trying(what)?;
-        let mut command = child::command(&self.config.prefix, &child::which("redis-server")?);
+        let mut prefix = self.config.prefix.clone();
+        if self.config.has_parent {
+            // The server too must not outlive whoever started it.
+            prefix.extend(["setpriv", "--pdeathsig", "KILL"].map(OsString::from));
+        }
+        let mut command = child::command(&prefix, &child::which("redis-server")?);
         command
             .arg(&conf)
             .current_dir(self.dir())
@@ -282,7 +289,13 @@ impl Redis {
         let pid = child.id();
         let process = Process::open(pid).trying(what)?;
         self.running = Some(Running { child: Some(child), pid, process });
-        let started = if self.config.daemonize { self.adopt() } else { Ok(()) };
+        let started = if self.config.daemonize {
+            self.adopt()
+        } else if self.config.has_parent {
+            self.find_server()
+        } else {
+            Ok(())
+        };
         let started = started.and_then(|()| self.await_answer());
         if started.is_err() {
             self.stop_anyhow();
@@ -297,16 +310,35 @@ impl Redis {
         if !status.is_some_and(|status| status.success()) {
             return Err(self.ended(status.unwrap_or_default()));
         }
-        let deadline = Instant::now() + START_WITHIN;
-        let pid = loop {
-            if let Ok(pid) = self.read("redis.pid").trim().parse() {
-                break pid;
-            }
-            self.pause(deadline, "the pid file")?;
-        };
+        let pid = self.await_pid_file()?;
         let process = Process::open(pid).trying(what)?;
         self.running = Some(Running { child: None, pid, process });
         Ok(())
+    }
+
+    /// Finds the server that the process that was started has started.
+    fn find_server(&mut self) -> Result<()> {
+        let pid = self.await_pid_file()?;
+        let process = Process::open(pid).trying(|| "find the server".to_owned())?;
+        if let Some(running) = &mut self.running {
+            running.pid = pid;
+            running.process = process;
+        }
+        Ok(())
+    }
+
+    fn await_pid_file(&mut self) -> Result<u32> {
+        let deadline = Instant::now() + START_WITHIN;
+        loop {
+            if let Ok(pid) = self.read("redis.pid").trim().parse() {
+                return Ok(pid);
+            }
+            if self.running.is_some() && !self.is_running() {
+                let status = self.wait(START_WITHIN)?;
+                return Err(self.ended(status.unwrap_or_default()));
+            }
+            self.pause(deadline, "the pid file")?;
+        }
     }
 
     /// Waits until this very server answers and has read its data.

@@ -10,5 +10,7 @@ mod lifecycle;
 mod objects;
 mod policies;
 mod power;
+mod record;
 mod rewrite;
+mod simulate;
 mod tampered;

@@ -5,6 +5,7 @@ use crate::errno::Kept;
 use crate::guard;
 use crate::order;
 use crate::real;
+use crate::record;
 use crate::table;
 use libc::{c_int, id_t, idtype_t, pid_t, rusage, siginfo_t};
 use std::arch::naked_asm;
@@ -15,10 +16,16 @@ use std::arch::naked_asm;
 /// As the real function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn fork() -> pid_t {
+    let begun = record::begin();
     // SAFETY: the caller's decision.
     let pid = unsafe { real::FORK.get()() };
     if pid > 0 {
         children::born(pid);
+    }
+    match begun {
+        Some(begun) if pid > 0 => begun.forked(),
+        Some(_) if pid == 0 => record::in_child(),
+        _ => {}
     }
     pid
 }

@@ -5,6 +5,7 @@ use crate::call;
 use crate::errno::{self, Kept};
 use crate::guard;
 use crate::real;
+use crate::record;
 use crate::table;
 use durac_bpf::abi::Hook;
 use libc::{c_int, c_uint, loff_t};
@@ -25,7 +26,12 @@ fn sync_log(fd: c_int, hook: Hook, real: impl FnOnce() -> c_int) -> c_int {
     // SAFETY: no preconditions.
     unsafe { pthread_testcancel() };
     let kept = Kept::now();
-    match guard::run(|| call::sync(log.registry, log.policy, log.slot, fd, hook)) {
+    let begun = record::begin();
+    let result = guard::run(|| call::sync(log.registry, log.policy, log.slot, fd, hook));
+    if let (Some(begun), Some(result)) = (begun, result) {
+        begun.sync_ended(log.index, hook, result);
+    }
+    match result {
         Some(Ok(())) => 0,
         Some(Err(errno)) => kept.fail(errno),
         None => {

@@ -5,6 +5,7 @@ use crate::call;
 use crate::errno;
 use crate::guard;
 use crate::real;
+use crate::record::{self, Done};
 use crate::table;
 use durac_bpf::abi::Hook;
 use libc::{c_int, c_uint, c_void, iovec, loff_t, off_t, size_t, ssize_t};
@@ -18,21 +19,29 @@ fn write_to(fd: c_int, len: impl FnOnce() -> u64, real: impl FnOnce() -> ssize_t
 
 #[inline(never)]
 fn write_to_log(fd: c_int, len: impl FnOnce() -> u64, real: impl FnOnce() -> ssize_t) -> ssize_t {
-    let log = log_of(fd);
-    if let Some(log) = log
-        && let Err(errno) = check(log, len)
-    {
-        errno::set(errno);
-        return -1;
+    let Some(log) = log_of(fd) else { return real() };
+    let begun = record::begin();
+    let result = match check(log, len) {
+        Ok(()) => count(Some(log), real()),
+        Err(errno) => {
+            errno::set(errno);
+            -1
+        }
+    };
+    if let Some(begun) = begun {
+        begun.write_ended(log.index, result);
     }
-    count(log, real())
+    result
 }
 
 /// The error that a write has to return instead of writing.
 pub(super) fn check(log: OnLog, len: impl FnOnce() -> u64) -> Result<(), c_int> {
     match log.slot.error.load(Ordering::Acquire) {
         0 => {}
-        errno => return Err(errno),
+        errno => {
+            record::done(Done::Refused);
+            return Err(errno);
+        }
     }
     let Some(program) = log.policy.program(Hook::Write) else { return Ok(()) };
     let _kept = errno::Kept::now();
@@ -133,14 +142,20 @@ fn resize(fd: c_int, real: impl FnOnce() -> c_int) -> c_int {
 #[inline(never)]
 fn resize_log(fd: c_int, real: impl FnOnce() -> c_int) -> c_int {
     let Some(log) = log_of(fd) else { return super::paths::drained(real) };
+    let begun = record::begin();
     let errno = log.slot.error.load(Ordering::Acquire);
-    if errno != 0 {
+    let result = if errno == 0 {
+        real()
+    } else {
+        record::done(Done::Refused);
         errno::set(errno);
-        return -1;
-    }
-    let result = real();
+        -1
+    };
     if result == 0 {
         call::after_write(log.slot, 1);
+    }
+    if let Some(begun) = begun {
+        begun.write_ended(log.index, result as ssize_t);
     }
     result
 }

@@ -1,9 +1,6 @@
 //! File name patterns.
 
-#[path = "../src/glob.rs"]
-mod glob;
-
-use glob::matches;
+use durac_bpf::glob::matches;
 use std::path::Path;
 
 #[test]

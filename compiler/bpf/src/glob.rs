@@ -4,6 +4,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+/// Whether `path` matches one of `files` and none of `except`.
+#[must_use]
+pub fn covers(files: &[String], except: &[String], path: &Path) -> bool {
+    let any = |globs: &[String]| globs.iter().any(|glob| matches(glob, path));
+    any(files) && !any(except)
+}
+
 /// Whether `path` matches: its last component, or the whole of it if the pattern has a `/`.
 #[must_use]
 pub fn matches(pattern: &str, path: &Path) -> bool {

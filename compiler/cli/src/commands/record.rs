@@ -1,0 +1,230 @@
+//! `durac record`: run a command with the agent recording, and write what it records as a trace.
+//!
+//! The agent puts events into a ring in shared memory; this process, the command's parent, takes
+//! them out and writes them. The command does not notice how this process fares: if it is killed,
+//! or its disk is full, the command runs on and nothing is recorded any more.
+
+mod import;
+mod process;
+
+use crate::Outcome;
+use crate::args::{Global, Record};
+use crate::launch::{self, Launch, Ready};
+use crate::output::{self, Pending};
+use anyhow::{Context, Result};
+use durac_bpf::abi;
+use durac_trace::ring::{Drain, Ring};
+use durac_trace::{Header, Recorded, Sorter, Source, Writer};
+use process::Family;
+use std::fs;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Between two looks into the ring. It has room for many times what comes meanwhile.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long an event is held back, so that one that ended earlier can overtake it, nanoseconds.
+const HOLD: u64 = 20_000_000;
+/// A place of the ring that was reserved that long ago will never be filled.
+const STUCK: Duration = Duration::from_secs(1);
+/// A recording that takes longer shows how far it is.
+const LONG: Duration = Duration::from_secs(2);
+
+/// Records a command, or imports what strace has recorded.
+pub fn run(args: &Record, global: &Global) -> Result<Outcome> {
+    if let Some(file) = &args.from_strace {
+        return import::run(file, args, global);
+    }
+    let launch = Launch {
+        policy: &args.policy,
+        set: &args.set,
+        agent: args.agent.as_deref(),
+        command: &args.command,
+    };
+    let Some(Ready { mut command, program, object }) = launch::prepare(launch, global)? else {
+        return Ok(Outcome::Wrong);
+    };
+    if args.output == Path::new("-") {
+        return Err(output::exit(1, "standard output is the command's: name a file for the trace"));
+    }
+    let pending = Pending::new(&args.output, mode(&args.output))?;
+    let file = RingFile::new(&launch::runtime_folder()?)?;
+    let ring = Ring::create(&file.0, args.ring, monotonic())
+        .map_err(|error| output::exit(2, format!("no shared memory for the recording: {error}")))?;
+    let header = Header::new(Recorded {
+        tool: tool(),
+        started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
+        policy: object.meta.policy.clone(),
+        target: object.meta.target.clone(),
+        command: args.command.iter().map(|w| w.to_string_lossy().into_owned()).collect(),
+        cores: std::thread::available_parallelism().map_or(0, |n| n.get() as u32),
+        kernel: kernel(),
+        source: Source::Agent,
+    });
+    let out = pending.file.try_clone().context("cannot write the trace")?;
+    let writer = Writer::new(out, &header).map_err(|error| pending.failed(&error))?;
+    command.env(abi::ENV_RECORD, &file.0);
+    let family = Family::start(&mut command).map_err(|e| launch::cannot_start(&program, &e))?;
+    let mut recording = Recording::new(Drain::new(ring), writer);
+    let code = recording.follow(&family);
+    recording.end(pending, &args.output)?;
+    Ok(Outcome::Ended(code))
+}
+
+/// A recording that goes on.
+struct Recording {
+    drain: Drain,
+    sorter: Sorter,
+    writer: Writer<fs::File>,
+    /// Why nothing is written any more.
+    failed: Option<io::Error>,
+    began: Instant,
+    /// Since when the ring has not gone on though something is reserved in it.
+    stuck: Option<Instant>,
+    shown: Option<Instant>,
+}
+
+impl Recording {
+    fn new(drain: Drain, writer: Writer<fs::File>) -> Self {
+        let (sorter, began) = (Sorter::default(), Instant::now());
+        Self { drain, sorter, writer, failed: None, began, stuck: None, shown: None }
+    }
+
+    /// Records until the command and everything it left behind has ended, or the user wants to
+    /// stop. Answers the command's exit code.
+    fn follow(&mut self, family: &Family) -> u8 {
+        let mut code = None;
+        loop {
+            let alone = family.reap(&mut code);
+            if code.is_some() && (alone || process::is_stopped()) {
+                self.drain.ring().stop();
+                return code.unwrap_or(0);
+            }
+            self.take(self.drain.ring().since_began(monotonic()).saturating_sub(HOLD));
+            self.show();
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Takes what is in the ring, and writes what ended at `until` or before.
+    fn take(&mut self, until: u64) {
+        let mut any = false;
+        while let Some(event) = self.drain.pop() {
+            any = true;
+            self.sorter.add(event);
+        }
+        match self.stuck {
+            _ if any || !self.drain.is_reserved() => self.stuck = None,
+            None => self.stuck = Some(Instant::now()),
+            Some(since) if since.elapsed() > STUCK => {
+                self.drain.skip();
+                self.stuck = None;
+            }
+            Some(_) => {}
+        }
+        while let Some(event) = self.sorter.next(until) {
+            if self.failed.is_none()
+                && let Err(error) = self.writer.event(&event)
+            {
+                self.drain.ring().stop();
+                self.failed = Some(error);
+            }
+        }
+    }
+
+    /// On a terminal, how far it is, once a second.
+    fn show(&mut self) {
+        let due = self.shown.map_or(self.began + LONG, |at| at + Duration::from_secs(1));
+        if Instant::now() < due || !io::stderr().is_terminal() {
+            return;
+        }
+        self.shown = Some(Instant::now());
+        let (events, seconds) = (self.writer.events(), self.began.elapsed().as_secs());
+        output::stderr(&format!("\r\x1b[Krecording: {events} events, {seconds} s"));
+    }
+
+    /// Writes the rest and the end, and says what was recorded.
+    fn end(mut self, pending: Pending, path: &Path) -> Result<()> {
+        let seconds = self.began.elapsed().as_secs_f64();
+        self.take(0);
+        // Whoever reserved a place is gone.
+        while self.drain.skip() {
+            self.take(0);
+        }
+        self.take(u64::MAX);
+        if self.shown.is_some() {
+            output::stderr("\r\x1b[K");
+        }
+        if let Some(error) = self.failed {
+            return Err(pending.failed(&error));
+        }
+        let dropped = self.drain.dropped() + self.sorter.stray();
+        let finished = self.writer.finish(dropped);
+        let (_, end) = finished.map_err(|error| pending.failed(&error))?;
+        let bytes = pending.file.metadata().map_or(0, |m| m.len());
+        pending.commit()?;
+        let late = match self.sorter.late() {
+            0 => String::new(),
+            n => format!(", {n} of them late"),
+        };
+        output::stderr(&format!(
+            "durac: recorded {} events{late} in {seconds:.1} s, {dropped} dropped: {}, {bytes} bytes\n",
+            end.events,
+            path.display()
+        ));
+        if end.events == 0 {
+            output::stderr(
+                "durac: the command opened no log: `durac list targets` shows which files are logs\n",
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The file of the ring, which goes with this process.
+struct RingFile(PathBuf);
+
+impl RingFile {
+    /// A name in `folder`. Removes what recordings that were killed have left there.
+    fn new(folder: &Path) -> Result<Self> {
+        for entry in fs::read_dir(folder).context("cannot read the runtime folder")?.flatten() {
+            let name = entry.file_name();
+            let pid = name.to_str().and_then(|n| n.strip_prefix("record-")?.strip_suffix(".ring"));
+            if pid.and_then(|pid| pid.parse().ok()).is_some_and(process::is_gone) {
+                // Somebody else may do the same.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        Ok(Self(folder.join(format!("record-{}.ring", std::process::id()))))
+    }
+}
+
+impl Drop for RingFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// The mode of a file that is written: the one it has, else what every user may read.
+fn mode(path: &Path) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    fs::metadata(path).map_or(0o644, |m| m.permissions().mode() & 0o777)
+}
+
+/// Name and version of this tool.
+fn tool() -> String {
+    format!("durac {}", env!("CARGO_PKG_VERSION"))
+}
+
+fn kernel() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim().to_owned()
+}
+
+/// `CLOCK_MONOTONIC`, nanoseconds: the clock of the agent.
+fn monotonic() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` has room for the answer; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
+}

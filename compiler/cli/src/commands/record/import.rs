@@ -1,0 +1,103 @@
+//! `durac record --from-strace`: strace's output as a trace.
+
+use super::{mode, tool};
+use crate::Outcome;
+use crate::args::{Global, Record};
+use crate::input;
+use crate::output::{self, Pending};
+use crate::traces;
+use anyhow::Result;
+use durac_compiler::hir::Target;
+use durac_grammar::Sources;
+use durac_trace::strace::Importer;
+use durac_trace::{Header, Recorded, Source, TraceError, Writer};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::Path;
+
+/// Imports the file, and says what came of it.
+pub fn run(file: &Path, args: &Record, global: &Global) -> Result<Outcome> {
+    let Some(target) = target(&args.target, global) else {
+        return Ok(Outcome::Wrong);
+    };
+    let input: Box<dyn BufRead> = if file == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        let opened = File::open(file).map_err(|error| {
+            let (shown, why) = (file.display(), output::reason(&error));
+            output::exit(1, format!("cannot read `{shown}`: {why}"))
+        })?;
+        Box::new(BufReader::new(opened))
+    };
+    let covers = |path: &Path| durac_bpf::glob::covers(&target.files, &target.except, path);
+    let importer = match Importer::open(input, covers) {
+        Ok(importer) => importer,
+        Err(error) => return Ok(wrong(file, &error, global)),
+    };
+    let header = Header::new(Recorded {
+        tool: tool(),
+        started: importer.started(),
+        target: target.name.clone(),
+        source: Source::Strace,
+        ..Recorded::default()
+    });
+    if args.output == Path::new("-") {
+        let writer = Writer::new(io::stdout().lock(), &header)?;
+        return Ok(match import(importer, writer)? {
+            Ok(events) => said(events, &target),
+            Err(error) => wrong(file, &error, global),
+        });
+    }
+    let pending = Pending::new(&args.output, mode(&args.output))?;
+    let written = Writer::new(&pending.file, &header).and_then(|w| import(importer, w));
+    match written.map_err(|error| pending.failed(&error))? {
+        Ok(events) => {
+            pending.commit()?;
+            Ok(said(events, &target))
+        }
+        Err(error) => Ok(wrong(file, &error, global)),
+    }
+}
+
+/// Writes all events, and answers how many.
+fn import<W: Write>(
+    events: impl Iterator<Item = Result<durac_trace::Event, TraceError>>,
+    mut writer: Writer<W>,
+) -> io::Result<Result<u64, TraceError>> {
+    for event in events {
+        match event {
+            Ok(event) => writer.event(&event)?,
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    writer.finish(0).map(|(_, end)| Ok(end.events))
+}
+
+fn wrong(file: &Path, error: &TraceError, global: &Global) -> Outcome {
+    traces::report(file, error, global);
+    Outcome::Wrong
+}
+
+fn said(events: u64, target: &Target) -> Outcome {
+    output::stderr(&format!("durac: imported {events} events\n"));
+    if events == 0 {
+        output::stderr(&format!(
+            "durac: no call was on a log ({}): trace open, openat and close too, or run strace \
+             with -y\n",
+            target.files.join(" ")
+        ));
+    }
+    Outcome::Fine
+}
+
+/// The target of this name; `None`, reported, if there is none.
+fn target(name: &str, global: &Global) -> Option<Target> {
+    let mut sources = Sources::new();
+    let file = sources.add("--target", format!("target {name}\non fdatasync: pass\n"));
+    let analysis = durac_compiler::analyse(&mut sources, file, "import");
+    if analysis.has_errors() {
+        input::report(&analysis.diagnostics, &sources, global);
+        return None;
+    }
+    Some(analysis.policy?.target)
+}
