@@ -6,6 +6,8 @@
 //!
 //! Architecture invariant: no input or output, no clock; the same object gives the same answer.
 
+pub mod check;
 pub mod html;
 pub mod machine;
+pub mod model;
 pub mod replay;

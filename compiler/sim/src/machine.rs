@@ -309,6 +309,6 @@ pub fn reads(object: &Object) -> u32 {
 
 /// The bit of a reading in [`reads`].
 #[must_use]
-pub fn bit(reading: Reading) -> u32 {
-    1 << (reading.offset() / 8)
+pub const fn bit(reading: Reading) -> u32 {
+    1 << reading as u32
 }

@@ -8,6 +8,7 @@
 //! nanoseconds of any monotonic clock and come in as arguments.
 
 mod log;
+pub mod model;
 mod pace;
 mod protocol;
 pub mod status;

@@ -2,8 +2,7 @@
 
 use crate::Outcome;
 use crate::args::{Bench, Global, Workload};
-use crate::commands::compile::Named;
-use crate::output;
+use crate::{input, output};
 use anyhow::{Context, Result};
 use durac_workload::bench::{self, Config, Load, Mode};
 
@@ -44,15 +43,12 @@ pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
 
 /// The mode for `FILE` or `FILE:name=value,name=value`; `None`, reported, if the policy is wrong.
 fn mode(named: &str, others: &[Mode], global: &Global) -> Result<Option<Mode>> {
-    let Some(named) = super::compile::named(named, global)? else {
+    let (file, sets) = input::named(named);
+    let Some(ready) = input::ready(&file, &sets, global)? else {
         return Ok(None);
     };
-    let Named { input, policy, file, sets } = named;
-    if super::compile::object(&input, &policy, global).is_none() {
-        return Ok(None);
-    }
-    let loss = durac_compiler::bounds::loss(&policy).text(&policy);
-    let mut name = policy.name.clone();
+    let loss = ready.proved.power_loss().to_owned();
+    let mut name = ready.policy.name.clone();
     for assignment in &sets {
         name.push_str(&format!(" {assignment}"));
     }
