@@ -199,6 +199,9 @@ pub struct Simulate {
     /// Clients that wait for replies. Default: the most commands that one turn held
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub clients: Option<u32>,
+    /// Where the page goes: one file for a browser, with everything in it
+    #[arg(long, value_name = "PATH")]
+    pub html: Option<PathBuf>,
     /// Where the JSON goes; `-` is standard output
     #[arg(long, value_name = "PATH")]
     pub json: Option<PathBuf>,

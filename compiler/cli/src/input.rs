@@ -100,26 +100,6 @@ pub fn report(diagnostics: &[Diagnostic], sources: &Sources, global: &Global) {
     output::stderr(&text);
 }
 
-/// A policy as the commands that take several name it: `FILE` or `FILE:name=value,name=value`.
-pub struct Named {
-    /// A file, or the name of a ready policy.
-    pub file: PathBuf,
-    /// The assignments.
-    pub sets: Vec<String>,
-}
-
-impl Named {
-    /// Takes `named` apart. A file of that whole name is that file.
-    pub fn parse(named: &str) -> Self {
-        let (file, sets) = match named.split_once(':') {
-            Some((file, sets)) if !Path::new(named).exists() => (file, sets),
-            _ => (named, ""),
-        };
-        let sets = sets.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect();
-        Self { file: PathBuf::from(file), sets }
-    }
-}
-
 /// A policy that is right, from its text to what was proved of it.
 pub struct Ready {
     /// The text.
@@ -128,6 +108,16 @@ pub struct Ready {
     pub policy: hir::Policy,
     /// Its object, and what was proved of it.
     pub proved: Proved,
+}
+
+/// The file and the assignments in `FILE` or `FILE:name=value,name=value`.
+pub fn named(text: &str) -> (PathBuf, Vec<String>) {
+    let (file, sets) = match text.split_once(':') {
+        Some((file, sets)) if !Path::new(text).exists() => (file, sets),
+        _ => (text, ""),
+    };
+    let sets = sets.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect();
+    (PathBuf::from(file), sets)
 }
 
 /// Reads and checks what `path` names, and reports what was found. `None` if it is wrong.

@@ -14,8 +14,7 @@ fn object(name: &str) -> Object {
     let mut sources = Sources::new();
     let file = sources.add(ready.file, ready.text);
     let policy = durac_compiler::analyse(&mut sources, file, name).policy.unwrap();
-    let loss = durac_compiler::bounds::loss(&policy);
-    durac_compiler::compile(&policy, &loss, &sources, file).unwrap()
+    durac_compiler::compile(&policy, &sources, file).unwrap()
 }
 
 /// Redis and redis-benchmark, about, and a device of 100 to 300 µs.

@@ -18,8 +18,7 @@ fn object(policy: &str, sets: &[&str]) -> Object {
     let analysis = durac_compiler::analyse(&mut sources, file, "policy");
     let mut policy = analysis.policy.unwrap();
     sets.iter().for_each(|set| durac_compiler::set::set(&mut policy, set).unwrap());
-    let loss = durac_compiler::bounds::loss(&policy);
-    durac_compiler::compile(&policy, &loss, &sources, file).unwrap()
+    durac_compiler::compile(&policy, &sources, file).unwrap()
 }
 
 fn application(kind: Kind, amount: u64) -> Application {

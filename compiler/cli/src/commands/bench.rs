@@ -13,7 +13,9 @@ pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
         let Some(mode) = mode(named, &modes, global)? else {
             return Ok(Outcome::Wrong);
         };
+        let recorded = args.record.then(|| mode.recorded());
         modes.push(mode);
+        modes.extend(recorded);
     }
     let config = Config {
         workload: match args.workload {
@@ -41,24 +43,23 @@ pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
 
 /// The mode for `FILE` or `FILE:name=value,name=value`; `None`, reported, if the policy is wrong.
 fn mode(named: &str, others: &[Mode], global: &Global) -> Result<Option<Mode>> {
-    let named = input::Named::parse(named);
-    let Some(ready) = input::ready(&named.file, &named.sets, global)? else {
+    let (file, sets) = input::named(named);
+    let Some(ready) = input::ready(&file, &sets, global)? else {
         return Ok(None);
     };
     let loss = ready.proved.power_loss().to_owned();
     let mut name = ready.policy.name.clone();
-    for assignment in &named.sets {
+    for assignment in &sets {
         name.push_str(&format!(" {assignment}"));
     }
     while others.iter().any(|m| m.name == name) {
         // Redis' own mode of that name, or the same policy named twice.
         name.insert_str(0, "durac ");
     }
-    let sets = named
-        .sets
+    let sets = sets
         .iter()
         .filter_map(|a| a.split_once('='))
         .map(|(n, v)| (n.to_owned(), v.to_owned()))
         .collect();
-    Ok(Some(Mode::policy(&name, named.file, sets, &loss)))
+    Ok(Some(Mode::policy(&name, file, sets, &loss)))
 }

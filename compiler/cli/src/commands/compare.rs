@@ -26,8 +26,8 @@ pub fn run(args: &Compare, global: &Global) -> Result<Outcome> {
 }
 
 fn ready(named: &str, global: &Global) -> Result<Option<Ready>> {
-    let named = input::Named::parse(named);
-    input::ready(&named.file, &named.sets, global)
+    let (file, sets) = input::named(named);
+    input::ready(&file, &sets, global)
 }
 
 fn two((first, a): (&str, &Ready), (second, b): (&str, &Ready)) -> Result<Outcome> {

@@ -4,14 +4,14 @@ mod table;
 
 use crate::Outcome;
 use crate::args::{Device as DeviceArg, Format, Global, Simulate};
-use crate::input::{self, Named};
+use crate::input::{self, Input};
 use crate::{output, traces};
 use anyhow::{Context, Result};
 use durac_bpf::Object;
-use durac_compiler::hir::Policy;
-use durac_compiler::{lower, unit};
-use durac_grammar::{Code, FileId, Sources};
+use durac_compiler::{hir, lower, unit};
+use durac_grammar::{Code, Diagnostic, Sources};
 use durac_sim::check;
+use durac_sim::html;
 use durac_sim::replay::device::{Device, Preset};
 use durac_sim::replay::fit::{Fitted, fit};
 use durac_sim::replay::report::{
@@ -73,6 +73,9 @@ pub fn run(args: &Simulate, global: &Global) -> Result<Outcome> {
     if let Some(path) = args.json.as_deref().filter(|path| *path != Path::new("-")) {
         output::write_atomically(path, json.as_bytes(), 0o644)?;
     }
+    if let Some(path) = &args.html {
+        output::write_atomically(path, html::page(&report).as_bytes(), 0o644)?;
+    }
     if global.format == Format::Json || args.json.as_deref() == Some(Path::new("-")) {
         output::stdout(json.as_bytes())?;
     } else {
@@ -103,22 +106,21 @@ impl Candidates {
     fn named(asked: &[String], global: &Global) -> Result<Option<Self>> {
         let mut found = Self::default();
         for named in asked {
-            let Named { file, sets } = Named::parse(named);
+            let (file, sets) = input::named(named);
             let Some((input, policy)) = input::policy(&file, &sets, global)? else {
                 return Ok(None);
             };
-            if !found.add(&policy, &input.sources, input.file, &sets, global) {
+            let before = found.all.len() + found.left_out.len();
+            let said = found.add(&input, &policy, &sets);
+            input::report(&said, &input.sources, global);
+            if found.all.len() + found.left_out.len() == before {
                 return Ok(None);
             }
         }
-        if asked.is_empty() {
-            for ready in durac_stdlib::POLICIES {
-                // Nobody asked for this one: what its warnings say, `durac check` says too.
-                if let Some((sources, file, policy)) = ready_policy(ready.name)
-                    && !found.add(&policy, &sources, file, &[], global)
-                {
-                    return Ok(None);
-                }
+        for ready in durac_stdlib::POLICIES.iter().filter(|_| asked.is_empty()) {
+            // Nobody asked for these: what could be said of them, `durac check` says.
+            if let Some((input, policy)) = ready_policy(ready.name) {
+                found.add(&input, &policy, &[]);
             }
         }
         if found.all.is_empty() {
@@ -127,49 +129,38 @@ impl Candidates {
         Ok(Some(found))
     }
 
-    /// Compiles one more; false, reported, if it is wrong.
-    fn add(
-        &mut self,
-        policy: &Policy,
-        sources: &Sources,
-        file: FileId,
-        sets: &[String],
-        global: &Global,
-    ) -> bool {
+    /// Compiles one more; answers what was found.
+    fn add(&mut self, input: &Input, policy: &hir::Policy, sets: &[String]) -> Vec<Diagnostic> {
         let mut name = policy.name.clone();
         sets.iter().for_each(|set| name.push_str(&format!(" {set}")));
         if let Some(why) = lower::unsupported(policy, Code::NotYetInRuntime) {
             self.left_out.push(LeftOut { name, why: why.message });
-            return true;
+            return Vec::new();
         }
-        let (proved, found) = check::compile(policy, sources, file);
-        input::report(&found, sources, global);
-        let Some(proved) = proved else { return false };
+        let (proved, found) = check::compile(policy, &input.sources, input.file);
+        let Some(proved) = proved else { return found };
         let params = policy.params.iter();
         let params = params.map(|p| (p.name.node.clone(), unit::show(p.default, p.unit)));
-        self.all.push(Candidate {
-            name,
-            params: params.collect(),
-            proved: proved.power_loss().to_owned(),
-            object: proved.object,
-        });
-        true
+        let (params, loss) = (params.collect(), proved.power_loss().to_owned());
+        self.all.push(Candidate { name, params, proved: loss, object: proved.object });
+        found
     }
 }
 
-/// A policy of the standard library, with its text.
-fn ready_policy(name: &str) -> Option<(Sources, FileId, Policy)> {
+/// A policy of the standard library.
+fn ready_policy(name: &str) -> Option<(Input, hir::Policy)> {
     let ready = durac_stdlib::policy(name)?;
     let mut sources = Sources::new();
     let file = sources.add(ready.file, ready.text);
     let policy = durac_compiler::analyse(&mut sources, file, ready.name).policy?;
-    Some((sources, file, policy))
+    Some((Input { sources, file, stem: ready.name.to_owned() }, policy))
 }
 
 /// The policy under which a trace was recorded, if it is a ready one.
 fn recorded_policy(trace: &Trace) -> Option<Object> {
-    let (sources, file, policy) = ready_policy(&trace.header.recorded.policy)?;
-    durac_compiler::compile(&policy, &sources, file).ok()
+    let (input, policy) = ready_policy(&trace.header.recorded.policy)?;
+    let object = durac_compiler::compile(&policy, &input.sources, input.file).ok()?;
+    durac_verify::verify(&object).is_ok().then_some(object)
 }
 
 fn preset(kind: DeviceArg) -> Preset {

@@ -183,14 +183,21 @@ const drawFrontier = () => {
     marks.push({ x: point.x - 7, y: top - 7, w: 14, h: 14, cost: 6 });
   }
   for (const point of points) {
-    const text = numbersOf(point.policy);
+    const shows = point.policy.timeline.length > 0;
+    const text = numbersOf(point.policy) + (shows ? "\nclick to see its worst crash" : "");
     const dot = svg(picture, "g", {
-      class: "point", tabindex: 0, role: "button", "aria-label": text.replaceAll("\n", "; "),
+      class: "point", tabindex: 0, role: shows ? "button" : "img",
+      "aria-label": text.replaceAll("\n", "; "),
     });
     MARKS[point.best ? "best" : "beaten"](dot, point.x, point.y);
     svg(dot, "circle", { class: "ring", cx: point.x, cy: point.y, r: 10 });
     explain(dot, () => text);
-    const choose = () => choosePolicy(policies.indexOf(point.policy));
+    if (!shows) continue;
+    const choose = () => {
+      choosePolicy(policies.indexOf(point.policy));
+      document.getElementById("timeline-title").scrollIntoView();
+      policySelect.focus({ preventScroll: true });
+    };
     dot.addEventListener("click", choose);
     dot.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" && event.key !== " ") return;

@@ -25,7 +25,7 @@ pub struct Proved {
 }
 
 impl Proved {
-    /// Reads what [`durac_compiler::bounds::Loss::text`] writes; none if it names no bound.
+    /// Reads what [`crate::check::Proved::power_loss`] says; none if it names no bound.
     pub fn read(text: &str) -> Option<Self> {
         let all = |bound| Self { syncs: bound, bytes: bound, commands: bound, age_ns: bound };
         if text == "nothing" {
@@ -57,33 +57,35 @@ fn age(text: Option<&str>) -> Option<Bound> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use durac_compiler::bounds::Loss;
-    use durac_compiler::hir::Policy;
     use durac_grammar::Sources;
 
-    /// The bounds of a policy, and what the compiler derived.
-    fn derived(text: &str) -> (Option<Proved>, Loss, Policy) {
+    /// What was proved of a policy, in words and read again; none if no runtime can run it.
+    fn proved(text: &str) -> Option<(String, Option<Proved>)> {
         let mut sources = Sources::new();
         let file = sources.add("test.dur", text);
-        let analysis = durac_compiler::analyse(&mut sources, file, "test");
-        let (policy, loss) = (analysis.policy.unwrap(), analysis.loss.unwrap());
-        (Proved::read(&loss.text(&policy)), loss, policy)
+        let policy = durac_compiler::analyse(&mut sources, file, "test").policy.unwrap();
+        let (proved, _) = crate::check::compile(&policy, &sources, file);
+        let text = proved?.power_loss().to_owned();
+        let read = Proved::read(&text);
+        Some((text, read))
     }
 
     #[test]
-    fn ready_policies_read_as_they_were_derived() {
-        for ready in durac_stdlib::POLICIES {
-            let (proved, loss, policy) = derived(ready.text);
-            let Some(proved) = proved else {
-                assert_eq!(loss.text(&policy), "not known in this runtime", "{}", ready.name);
-                continue;
-            };
-            let syncs = loss.syncs(&policy.params).map_or(Bound::Unbounded, Bound::At);
-            assert_eq!(proved.syncs, syncs, "{}", ready.name);
-            if !loss.nothing(&policy.params) {
-                let within = policy.flush_within.map(|f| f.node);
-                assert_eq!(proved.age_ns, within.map_or(Bound::Unbounded, Bound::At));
-            }
+    fn ready_policies_read_as_they_were_proved() {
+        let at = |syncs, age_ns| (syncs, age_ns);
+        let (one, none) = (Bound::At(1), Bound::Unbounded);
+        for (name, bounds) in [
+            ("always", at(Bound::At(0), Bound::At(0))),
+            ("delayed_fsync", at(one, none)),
+            ("fast_notify", at(one, none)),
+            ("window", at(Bound::At(64), Bound::At(50_000_000))),
+            ("adaptive", at(Bound::At(1024), none)),
+            ("everysec", at(none, Bound::At(1_000_000_000))),
+            ("no", at(none, none)),
+        ] {
+            let ready = durac_stdlib::policy(name).unwrap();
+            let (text, read) = proved(ready.text).unwrap();
+            assert_eq!(read.map(|p| (p.syncs, p.age_ns)), Some(bounds), "{name}: {text}");
         }
     }
 
@@ -104,8 +106,8 @@ mod tests {
             ("on fdatasync: skip".to_owned(), Bound::Unbounded),
         ];
         for (text, syncs) in cases {
-            let (proved, loss, policy) = derived(&text);
-            assert_eq!(proved.map(|p| p.syncs), Some(syncs), "{}", loss.text(&policy));
+            let (words, read) = proved(&text).unwrap();
+            assert_eq!(read.map(|p| p.syncs), Some(syncs), "{words}");
         }
     }
 

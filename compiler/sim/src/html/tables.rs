@@ -127,6 +127,7 @@ fn one(at: usize, policy: &PolicyReport, derived: &Derived) -> String {
             Some(crash) if event.end_ns > crash => "under way",
             _ => "",
         };
+        let mark = if fate == "lost" { " fate-lost" } else { "" };
         let lane = match event.lane {
             Lane::Application => "application",
             Lane::Engine => "engine",
@@ -134,7 +135,7 @@ fn one(at: usize, policy: &PolicyReport, derived: &Derived) -> String {
         };
         out.push_str(&format!(
             "<tr><td>{}</td><td>{}</td><td class=\"words\">{lane}</td><td class=\"words\">{}</td>\
-             <td class=\"words\">{fate}</td></tr>\n",
+             <td class=\"words{mark}\">{fate}</td></tr>\n",
             relative(event.start_ns, origin),
             match event.end_ns.saturating_sub(event.start_ns) {
                 0 => "–".to_owned(),

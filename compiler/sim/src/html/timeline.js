@@ -63,15 +63,16 @@ const tell = (event) => {
   return `${event.text}\n${when}${event.lost ? "\nacknowledged, and lost in the crash" : ""}`;
 };
 
-/** A bar; an instant is a thin one. */
+/** A bar; what takes no time is a thin one. */
 const drawEvent = (picture, event, x, y, area) => {
   const [from, to] = [x(event.start), x(event.end)];
   if (to < area.x || from > area.x + area.w) return;
-  const instant = event.end === event.start;
-  const left = Math.max(from, area.x - 2);
-  const width = Math.max(2, Math.min(to, area.x + area.w + 2) - left);
-  const [top, height] = instant ? [y + 6, ROW - 12] : [y + 2, ROW - 4];
-  const names = `event ${event.lane}${event.lost ? " lost" : ""}${instant ? " instant" : ""}`;
+  // What is no call, and takes no time, is a write: it stands lower than a call.
+  const write = event.lane === "application" && event.call === 0;
+  const left = Math.max(from, area.x - 4);
+  const width = Math.max(write ? 2 : 4, Math.min(to, area.x + area.w + 4) - left);
+  const [top, height] = write ? [y + 6, ROW - 12] : [y + 2, ROW - 4];
+  const names = `event ${event.lane}${event.lost ? " lost" : ""}`;
   const bar = svg(picture, "rect", { class: names, x: left, y: top, width, height });
   explain(bar, () => tell(event));
   if (width < 60 || event.lost) return;
@@ -121,7 +122,8 @@ const drawTimeline = () => {
     const at = x(tick * scale);
     svg(picture, "line", { class: "grid", x1: at, x2: at, y1: area.y, y2: bottom });
     const text = `${Number(tick.toPrecision(12))}`.replace("-", "−");
-    svg(picture, "text", { class: "axis", x: at, y: bottom + 15, "text-anchor": "middle" }, text);
+    const anchor = at > area.x + area.w - 10 ? "end" : "middle";
+    svg(picture, "text", { class: "axis", x: at, y: bottom + 15, "text-anchor": anchor }, text);
   }
   const origin = policy.loss.worst_instant ? "the crash" : "the first event";
   const title = { class: "axis", x: area.x + area.w, y: bottom + 33, "text-anchor": "end" };
@@ -199,6 +201,8 @@ timelineAt.addEventListener("pointerdown", (event) => {
   drag = { x: event.clientX, view: shown.view };
 });
 window.addEventListener("pointermove", (event) => {
+  // The button may have been let go outside the window.
+  if (event.buttons === 0) drag = null;
   if (!drag) return;
   hideTip();
   timelineAt.querySelector("svg")?.classList.add("held");

@@ -64,18 +64,18 @@ struct Taken {
 /// The event after which a crash comes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Scene {
-    /// The call that had returned, or up to which a sync had ended.
+    /// The call that has returned, or that a sync covers which is about to end.
     call: u64,
-    after_sync: bool,
-    /// What the sync under way covers.
+    ending: bool,
+    /// What the background sync under way covers.
     flying: Option<u64>,
     durable: u64,
 }
 
 impl Scene {
-    fn new(log: &Log, call: u64, after_sync: bool) -> Self {
+    fn new(log: &Log, call: u64, ending: bool) -> Self {
         let flying = log.background().map(|flight| flight.covers);
-        Self { call, after_sync, flying, durable: log.durable() }
+        Self { call, ending, flying, durable: log.durable() }
     }
 }
 
@@ -193,7 +193,15 @@ impl Observer {
         }
     }
 
-    /// A sync has ended with success, and covers calls up to `covers`.
+    /// A sync that covers calls up to `covers` is about to end: the last instant at which a crash
+    /// takes them.
+    pub fn ending(&mut self, log: &Log, now: Time, covers: u64) {
+        if self.every_event {
+            self.crash(now, Scene::new(log, covers, true));
+        }
+    }
+
+    /// It has ended with success.
     pub fn synced(
         &mut self,
         log: &Log,
@@ -205,9 +213,6 @@ impl Observer {
         self.syncs += 1;
         self.span(since, now, What::Sync(background), covers);
         self.balance(log, index);
-        if self.every_event {
-            self.crash(now, Scene::new(log, covers, true));
-        }
     }
 
     /// Takes from the book what has become durable.
@@ -312,17 +317,21 @@ impl Observer {
 
     fn instant(&self) -> Instant {
         let Worst { at, event, scene, .. } = self.worst;
-        let Scene { call, after_sync, flying, durable } = scene;
+        let Scene { call, ending, flying, durable } = scene;
         let text = if !self.every_event {
             "a random instant".to_owned()
         } else {
-            let first = match after_sync {
-                false => format!("call {call} has returned, call {durable} is durable"),
-                true => format!("a sync of the calls up to {call} has ended"),
-            };
-            match flying {
-                Some(covers) => format!("{first}, a sync of the calls up to {covers} is under way"),
-                None => format!("{first}, and no sync is under way"),
+            match (ending, flying) {
+                (true, _) => format!("the sync of the calls up to {call} is about to end"),
+                (false, Some(covers)) => format!(
+                    "call {call} has returned, call {durable} is durable, the sync of the calls up \
+                     to {covers} is under way"
+                ),
+                (false, None) => {
+                    format!(
+                        "call {call} has returned, call {durable} is durable, no sync is under way"
+                    )
+                }
             }
         };
         Instant { t_ns: at, event, text }

@@ -166,6 +166,7 @@ impl Simulation<'_> {
     pub fn sync_ended(&mut self, index: usize, thread: usize, flight: Flight) {
         let now = self.cpu.now();
         let Some(place) = self.places.get_mut(index) else { return };
+        self.seen.ending(&place.log, now, flight.covers);
         place.log.land(flight.id, now, Ok(()), true);
         if flight.background {
             place.syncer.last_work = now;

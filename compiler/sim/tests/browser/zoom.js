@@ -21,7 +21,7 @@ const left = view();
 press("ArrowRight");
 const right = view();
 const drag = (type, clientX) => $("#timeline svg").dispatchEvent(
-    new PointerEvent(type, { clientX, clientY: 10, button: 0, bubbles: true }));
+    new PointerEvent(type, { clientX, clientY: 10, button: 0, buttons: 1, bubbles: true }));
 drag("pointerdown", 300); drag("pointermove", 340); drag("pointerup", 340);
 const dragged = view();
 drag("pointermove", 500);

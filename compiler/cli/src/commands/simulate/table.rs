@@ -126,24 +126,27 @@ fn worst(out: &mut String, policy: &PolicyReport) {
         let _ = writeln!(out, ": no crash loses anything");
         return;
     };
+    let mut lost = vec![counted(worst.syncs, "sync"), counted(worst.bytes, "byte")];
+    if policy.commands_per_second.is_some() {
+        lost.push(counted(worst.commands, "command"));
+    }
     let _ = writeln!(
         out,
-        ": the worst of {} crashes loses {} syncs, {} bytes, {}, the oldest {} old; after {} at event {}: {}",
+        ": of {} crashes the worst loses {}, up to {} old",
         grouped(policy.loss.crashes as f64),
-        grouped(worst.syncs),
-        grouped(worst.bytes),
-        match policy.commands_per_second {
-            Some(_) => format!("{} commands", grouped(worst.commands)),
-            None => "no known number of commands".to_owned(),
-        },
+        lost.join(", "),
         time(worst.age_ns),
-        time(instant.t_ns as f64),
-        instant.event,
-        instant.text,
     );
+    let at = time(instant.t_ns as f64);
+    let _ = writeln!(out, "    after {at} at event {}: {}", instant.event, instant.text);
     for note in &policy.notes {
         let _ = writeln!(out, "    {note}");
     }
+}
+
+/// `1 sync`, `1,024 syncs`.
+fn counted(count: f64, what: &str) -> String {
+    format!("{} {what}{}", grouped(count), if count == 1.0 { "" } else { "s" })
 }
 
 /// `12,345`.
