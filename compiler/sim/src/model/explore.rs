@@ -134,14 +134,14 @@ pub fn explore(stepper: &mut Stepper<'_>, thresholds: u64, limits: Vec<Limit>) -
                 explorer.enter(next, at as NodeId);
             }
         }
-        if stepper.broken.is_some() {
+        if stepper.programs.broken.is_some() {
             break;
         }
         if explorer.found.nodes.len() > MAX_STATES {
             explorer.found.too_large = true;
             break;
         }
-        explorer.thresholds = explorer.thresholds.max(stepper.farthest);
+        explorer.thresholds = explorer.thresholds.max(stepper.programs.farthest);
         at += 1;
     }
     let on_the_way = Most::Count(stepper.with_progress);

@@ -7,6 +7,7 @@
 
 pub mod cells;
 pub mod explore;
+pub mod programs;
 pub mod proof;
 pub mod state;
 pub mod step;

@@ -2,6 +2,7 @@
 
 use super::cells::{self, Cells};
 use super::explore::{Explored, Limit, MAX_STATES, Most, NodeId, explore};
+use super::programs::Programs;
 use super::step::{Faults, Stepper};
 use super::timeline::{self, Ending};
 use crate::machine::{Backend, Machine, MachineError, bit, reads};
@@ -123,9 +124,10 @@ pub fn timeline_beyond(
     let vectors = vec![policy.params.iter().map(|p| p.default).collect::<Vec<u64>>()];
     let cells = cells::cells(policy, &vectors);
     let (reads, rules) = (reads(object), rules(object));
-    let Some(mut stepper) = Stepper::new(&mut machine, reads, rules, &vectors, &cells) else {
+    let Some(programs) = Programs::new(&mut machine, reads, &vectors, &cells) else {
         return Ok(None);
     };
+    let mut stepper = Stepper::new(programs, rules);
     let thresholds = cells.pending.last().copied().unwrap_or(0);
     let limits = vec![Limit { syncs: vec![syncs], broken: None }];
     let found = explore(&mut stepper, thresholds, limits);
@@ -201,12 +203,13 @@ fn attempt(
     let cells = cells::cells(policy, &samples.vectors);
     let (reads, rules) = (reads(object), rules(object));
     let vectors = &samples.vectors;
-    let Some(mut stepper) = Stepper::new(machine, reads, rules, vectors, &cells) else {
+    let Some(programs) = Programs::new(machine, reads, vectors, &cells) else {
         return Ok(only_derived(policy, derived, Obstacle::TooManyChoices));
     };
+    let mut stepper = Stepper::new(programs, rules);
     let thresholds = cells.pending.last().copied().unwrap_or(0);
     let found = explore(&mut stepper, thresholds, limits(policy, vectors));
-    if let Some(error) = stepper.broken.take() {
+    if let Some(error) = stepper.programs.broken.take() {
         return Err(error);
     }
     Ok(conclude(policy, derived, &samples, &cells, &mut stepper, &found))

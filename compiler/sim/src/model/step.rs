@@ -4,13 +4,12 @@
 //! is followed by all that can come of it. A background sync is not followed while it flies: when it
 //! ends, it may have started at any moment since one could (`State::since`).
 
-use super::cells::{Cell, Cells, NOW, Source, value_in};
-use super::state::{Caller, Family, Input, NEVER, Open, Run, State};
-use crate::machine::{Ended, Machine, MachineError, Memory, World, bit};
-use durac_bpf::abi::{Context, Hook, Reading, Verdict};
+use super::programs::{Effect, End, Programs};
+use super::state::{Caller, Family, NEVER, Open, State};
+use crate::machine::bit;
+use durac_bpf::abi::{Hook, Reading, Verdict};
 use durac_engine::{Able, Answer, Decision, Entry, Errno, Log, Rules, Time, Wait};
 use rustc_hash::{FxHashMap, FxHashSet};
-use std::rc::Rc;
 
 /// The error that a sync fails with: `EIO`.
 pub const EIO: Errno = 5;
@@ -63,20 +62,6 @@ impl Next {
     }
 }
 
-/// What a run does after what it has read last.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Effect {
-    requested: bool,
-    vars: Vec<u64>,
-    end: End,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Await(u64),
-    Verdict(Verdict),
-}
-
 /// What must never happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
@@ -88,114 +73,41 @@ pub struct Faults {
 
 /// The policy and its environment.
 pub struct Stepper<'a> {
-    machine: &'a mut Machine,
-    /// Bits of the readings that the programs load.
-    reads: u32,
-    samples: &'a [Vec<u64>],
-    /// The choices of the environment, without what depends on the engine.
-    choices: Vec<Choice>,
-    /// Which state variables keep readings.
-    kept: Vec<bool>,
+    /// The programs, and what they can read.
+    pub programs: Programs<'a>,
     rules: Rules,
-    first_vars: Vec<u64>,
-    cache: FxHashMap<Rc<Run>, Rc<Effect>>,
     /// For a family of regular states, which numbers of calls left by a landing are done.
     landed: FxHashMap<Family, Vec<bool>>,
     /// For a family of regular states, the calls that run their own sync and are done.
     directs: FxHashSet<(Family, Hook)>,
     /// Most syncs that a power loss takes, the call in progress included, while a call runs its own.
     pub with_progress: u64,
-    /// Greatest distance that a program has waited at.
-    pub farthest: u64,
     /// What was seen that must not be.
     pub faults: Faults,
-    /// The machine's error, if it had one.
-    pub broken: Option<MachineError>,
-}
-
-/// One choice of the environment.
-#[derive(Clone, Debug, Default)]
-struct Choice {
-    context: Context,
-    /// Values of kept state variables, by index.
-    kept: Vec<(usize, u64)>,
-    /// The cells of what must fit the state.
-    age: Option<Cell>,
-    bytes: Option<Cell>,
-    len: Option<Cell>,
 }
 
 /// Bits of the readings that change with a write.
 const OF_WRITES: u32 = bit(Reading::NotifyDone) | bit(Reading::PendingBytes);
 
-/// More combinations than these are too many to follow.
-pub const MAX_CHOICES: usize = 4096;
-
 impl<'a> Stepper<'a> {
-    /// `None` if the environment has too many choices.
-    pub fn new(
-        machine: &'a mut Machine,
-        reads: u32,
-        rules: Rules,
-        samples: &'a [Vec<u64>],
-        cells: &Cells,
-    ) -> Option<Self> {
-        let first_vars = machine.memory().copy_state();
-        let mut kept = vec![false; first_vars.len()];
-        let mut choices = vec![Choice {
-            context: Context {
-                now: if reads & bit(Reading::Now) != 0 { NOW } else { 0 },
-                ..Context::default()
-            },
-            ..Choice::default()
-        }];
-        for (source, of) in &cells.of {
-            // Values above NOW are not on this clock, except where they stand alone.
-            let mut all = Vec::new();
-            for &cell in of {
-                for choice in &choices {
-                    all.extend(choice.with(*source, cell));
-                }
-            }
-            if let Source::Kept(id) = source
-                && let Some(place) = kept.get_mut(id.index())
-            {
-                *place = true;
-            }
-            choices = all;
-            if choices.len() * samples.len().max(1) > MAX_CHOICES {
-                return None;
-            }
-        }
-        Some(Self {
-            machine,
-            reads,
-            samples,
-            choices,
-            kept,
+    /// Steps of a log under these rules.
+    pub fn new(programs: Programs<'a>, rules: Rules) -> Self {
+        Self {
+            programs,
             rules,
-            first_vars,
-            cache: FxHashMap::default(),
             landed: FxHashMap::default(),
             directs: FxHashSet::default(),
             with_progress: 0,
-            farthest: 0,
             faults: Faults::default(),
-            broken: None,
-        })
+        }
     }
 
     /// The state of a log that was just opened.
     pub fn first(&self) -> State {
-        let mut vars = self.first_vars.clone();
-        self.forget_kept(&mut vars);
         let mut log = Log::new(self.rules);
         log.rebase();
+        let vars = self.programs.first_vars();
         State { log, silent: Vec::new(), caller: Caller::Idle, vars, since: NEVER }
-    }
-
-    fn forget_kept(&self, vars: &mut [u64]) {
-        vars.iter_mut().zip(&self.kept).filter(|(_, kept)| **kept).for_each(|(var, _)| *var = 0);
     }
 
     /// Everything that can happen in `state`, up to the next state in which the application is idle
@@ -247,7 +159,7 @@ impl<'a> Stepper<'a> {
 
     /// The calls that an idle application can make.
     fn calls(&mut self, state: &State, out: &mut Vec<Next>) {
-        if self.machine.has(Hook::Write) || self.reads & OF_WRITES != 0 {
+        if self.programs.has(Hook::Write) || self.programs.reads(OF_WRITES) {
             self.write(state, out);
             self.syncs(state, Vec::new(), out);
         } else {
@@ -262,7 +174,7 @@ impl<'a> Stepper<'a> {
 
     fn syncs(&mut self, state: &State, before: Vec<Event>, out: &mut Vec<Next>) {
         for hook in [Hook::Fdatasync, Hook::Fsync] {
-            let hooked = self.machine.has(hook);
+            let hooked = self.programs.has(hook);
             let mut after = state.clone();
             let mut events = before.clone();
             match after.log.enter(hook == Hook::Fsync, hooked) {
@@ -284,7 +196,7 @@ impl<'a> Stepper<'a> {
                     self.startable(&mut after);
                     events.push(Event::Calls(hook, call.number));
                     let mut open = self.open(hook, call.number);
-                    for params in 0..self.samples.len().max(1) as u16 {
+                    for params in self.programs.params() {
                         open.params = params;
                         if let Some(target) = after.log.overdue(Time::MAX) {
                             self.park(after.clone(), open.clone(), target, events.clone(), out);
@@ -301,9 +213,9 @@ impl<'a> Stepper<'a> {
             return;
         }
         let mut after = state.clone();
-        if self.machine.has(Hook::Write) {
+        if self.programs.has(Hook::Write) {
             let mut open = self.open(Hook::Write, after.log.upcoming());
-            for params in 0..self.samples.len().max(1) as u16 {
+            for params in self.programs.params() {
                 open.params = params;
                 self.begin(after.clone(), open.clone(), Vec::new(), out);
             }
@@ -319,39 +231,7 @@ impl<'a> Stepper<'a> {
 
     /// The program begins, or goes on after a wait: with every choice of the environment.
     fn begin(&mut self, state: State, open: Open, events: Vec<Event>, out: &mut Vec<Next>) {
-        let mut effects: Vec<(Rc<Run>, Rc<Effect>)> = Vec::new();
-        for index in 0..self.choices.len() {
-            let Some((context, kept)) = self.fit(index, &state, &open) else { continue };
-            let input = Input { context, params: open.params };
-            let run = match &open.run {
-                Some(run) => {
-                    let mut run = Run::clone(run);
-                    run.inputs.push(input);
-                    run
-                }
-                None => {
-                    let mut vars = state.vars.clone();
-                    for (index, value) in kept {
-                        if let Some(var) = vars.get_mut(*index) {
-                            *var = *value;
-                        }
-                    }
-                    Run { hook: open.hook, inputs: vec![input], vars }
-                }
-            };
-            let Some((run, mut effect)) = self.effect(run) else { return };
-            if self.kept.contains(&true) && matches!(effect.end, End::Verdict(_)) {
-                // What is kept is chosen anew at the next call.
-                self.forget_kept(&mut Rc::make_mut(&mut effect).vars);
-            }
-            // Many choices have the same effect. What a run that goes on has read may matter yet.
-            let same = |(earlier, of): &(Rc<Run>, Rc<Effect>)| {
-                *of == effect && (matches!(effect.end, End::Verdict(_)) || *earlier == run)
-            };
-            if !effects.iter().any(same) {
-                effects.push((run, effect));
-            }
-        }
+        let effects = self.programs.run(&state, &open);
         let from = out.len();
         for (run, effect) in effects {
             let mut open = open.clone();
@@ -378,80 +258,6 @@ impl<'a> Stepper<'a> {
         }
     }
 
-    /// What the program reads in this state, if the choice is possible in it.
-    fn fit(&self, index: usize, state: &State, open: &Open) -> Option<(Context, &[(usize, u64)])> {
-        let choice = self.choices.get(index)?;
-        let mut context = choice.context;
-        let log = &state.log;
-        let reads = |reading| self.reads & bit(reading) != 0;
-        if reads(Reading::Pending) {
-            context.pending = log.pending(open.number);
-        }
-        if reads(Reading::NotifyDone) {
-            context.notify_done = log.notify_done().into();
-        }
-        if let Some(cell) = choice.age {
-            // The log keeps its age only if something acknowledged is not durable.
-            let any = log.pending_age(1) > 0;
-            if !any && cell.0 > 0 {
-                return None;
-            }
-            context.pending_age = cell.0;
-        }
-        if let Some(cell) = choice.bytes {
-            context.pending_bytes = match log.notify_done() {
-                true if cell.0 > 0 => return None,
-                true => 0,
-                false => value_in(cell, true)?,
-            };
-        }
-        if let Some(cell) = choice.len {
-            context.len = match open.hook.is_sync() {
-                true if cell.0 > 0 => return None,
-                true => 0,
-                // A write of nothing is no write.
-                false => value_in(cell, true)?,
-            };
-        }
-        Some((context, &choice.kept))
-    }
-
-    /// What a run does after what it has read last.
-    fn effect(&mut self, run: Run) -> Option<(Rc<Run>, Rc<Effect>)> {
-        if let Some((run, effect)) = self.cache.get_key_value(&run) {
-            return Some((run.clone(), effect.clone()));
-        }
-        let memory = self.machine.memory();
-        memory.set_state(&run.vars);
-        let first = run.inputs.first()?;
-        memory.set_context(first.context);
-        if let Some(params) = self.samples.get(usize::from(first.params)) {
-            memory.set_params(params);
-        }
-        let mut replay = Replay { inputs: &run.inputs, at: 0, requested: false, parked: None };
-        let end = match self.machine.run(run.hook, &mut replay) {
-            Ok(end) => end,
-            Err(error) => {
-                self.broken = Some(error);
-                return None;
-            }
-        };
-        let (end, vars) = match (end, replay.parked) {
-            (Ended::Parked, Some((distance, vars))) => (End::Await(distance), vars),
-            (Ended::Verdict(verdict), _) => {
-                (End::Verdict(verdict), self.machine.memory().copy_state())
-            }
-            (Ended::Parked, None) => return None,
-        };
-        if let End::Await(distance) = end {
-            self.farthest = self.farthest.max(distance);
-        }
-        let effect = Rc::new(Effect { requested: replay.requested, vars, end });
-        let run = Rc::new(run);
-        self.cache.insert(run.clone(), effect.clone());
-        Some((run, effect))
-    }
-
     fn carry_out(
         &mut self,
         mut state: State,
@@ -461,7 +267,7 @@ impl<'a> Stepper<'a> {
         out: &mut Vec<Next>,
     ) {
         state.vars.clone_from(&effect.vars);
-        self.forget_kept(&mut state.vars);
+        self.programs.forget_kept(&mut state.vars);
         let is_sync = open.hook.is_sync();
         if effect.requested && is_sync {
             state.log.request(open.number, 0);
@@ -732,59 +538,6 @@ impl<'a> Stepper<'a> {
             let mut state = state.clone();
             state.log.land(flight.id, 0, result, true);
             self.wake(state, vec![Event::Lands(flight.covers, result)], out);
-        }
-    }
-}
-
-impl Choice {
-    /// This choice with a value of the cell for the source.
-    fn with(&self, source: Source, cell: Cell) -> Option<Choice> {
-        let mut choice = self.clone();
-        let value = value_in(cell, false)?;
-        let c = &mut choice.context;
-        match source {
-            Source::Kept(id) => choice.kept.push((id.index(), value)),
-            Source::Reading(Reading::PendingAge) => choice.age = Some(cell),
-            Source::Reading(Reading::PendingBytes) => choice.bytes = Some(cell),
-            Source::Reading(Reading::CallLen) => choice.len = Some(cell),
-            Source::Reading(Reading::SyncLatency) => c.sync_latency = value,
-            Source::Reading(Reading::NotifyCount) => c.notify_count = value,
-            // There is no third truth value.
-            Source::Reading(Reading::ChildActive) if value > 1 => return None,
-            Source::Reading(Reading::ChildActive) => c.child_active = value,
-            // The clock stands at NOW, or where a threshold of its own says.
-            Source::Reading(Reading::Now) => c.now = if cell.1 == u64::MAX { NOW } else { value },
-            Source::Reading(_) => {}
-        }
-        Some(choice)
-    }
-}
-
-/// Hands a run what it has read; parks it in the first wait beyond.
-struct Replay<'a> {
-    inputs: &'a [Input],
-    at: usize,
-    requested: bool,
-    parked: Option<(u64, Vec<u64>)>,
-}
-
-impl World for Replay<'_> {
-    fn request(&mut self) {
-        // Only what is new is of interest: the rest was carried out before.
-        self.requested |= self.at + 1 == self.inputs.len();
-    }
-
-    fn wait(&mut self, distance: u64, memory: &Memory) -> bool {
-        self.at += 1;
-        match self.inputs.get(self.at) {
-            Some(input) => {
-                memory.set_context(input.context);
-                true
-            }
-            None => {
-                self.parked = Some((distance, memory.copy_state()));
-                false
-            }
         }
     }
 }
