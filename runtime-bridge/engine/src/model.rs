@@ -83,6 +83,22 @@ impl Log {
         flight
     }
 
+    /// As if call `number`, which was not acknowledged, had not been made. What reads how many calls
+    /// are pending reads one less.
+    pub fn forget_call(&mut self, number: u64) {
+        let less = |n: &mut u64| *n -= u64::from(*n >= number && *n > 0);
+        for number in [
+            &mut self.calls,
+            &mut self.acknowledged,
+            &mut self.requested,
+            &mut self.demanded,
+            &mut self.full_until,
+        ] {
+            less(number);
+        }
+        self.flights.iter_mut().for_each(|a| less(&mut a.flight.covers));
+    }
+
     /// After an error no call does anything but return it: only the error counts.
     pub fn forget_all_but_error(&mut self) {
         *self = Log { error: self.error, ..Log::new(self.rules) };

@@ -35,7 +35,8 @@ pub type Cell = (u64, u64);
 pub struct Cells {
     /// The cells of each source that the policy uses.
     pub of: BTreeMap<Source, Vec<Cell>>,
-    /// Numbers that `pending` is compared with; above the greatest nothing changes any more.
+    /// Numbers that what is pending is compared with, by `pending` and by waits; above the greatest
+    /// nothing changes any more.
     pub pending: BTreeSet<u64>,
     /// Places where `pending` is used without thresholds: nothing says when it stops to matter.
     pub open: Vec<Span>,
@@ -142,9 +143,7 @@ impl Finder<'_> {
             match &stmt.node {
                 StmtKind::Await(distance) => {
                     self.expr(distance);
-                    if holds_reading(distance, &self.kept) {
-                        self.found.inexact.push(distance.span);
-                    }
+                    self.distance(distance);
                 }
                 StmtKind::Assign(_, value) => self.expr(value),
                 StmtKind::If(cond, a, b) => {
@@ -161,6 +160,21 @@ impl Finder<'_> {
                 StmtKind::EveryCalls(_, _, body) => self.stmts(body),
                 StmtKind::Verdict(_) | StmtKind::Commit => {}
             }
+        }
+    }
+
+    /// A wait at a distance is a comparison of what is pending with it.
+    fn distance(&mut self, distance: &Expr) {
+        match self.side(distance) {
+            Side::Closed => {
+                let at = |params: &Vec<u64>| eval(distance, params, 0);
+                match self.samples.iter().map(at).collect::<Option<Vec<u64>>>() {
+                    Some(distances) => self.found.pending.extend(distances),
+                    None => self.found.open.push(distance.span),
+                }
+            }
+            Side::Followed | Side::Pending | Side::Open => self.found.open.push(distance.span),
+            Side::One(_) | Side::Mixed => self.found.inexact.push(distance.span),
         }
     }
 

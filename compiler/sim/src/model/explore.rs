@@ -4,13 +4,14 @@
 //! policy that can lose any number of syncs have no end: [`Explorer::repeats`] finds the path that
 //! can be walked again and again.
 
+use super::cells::Cells;
 use super::state::{Caller, NEVER, State};
 use super::step::{Event, Faults, Next, Stepper};
 use rustc_hash::FxHashMap;
 use std::rc::Rc;
 
 /// States beyond which a policy is too large.
-pub const MAX_STATES: usize = 1_000_000;
+pub const MAX_STATES: usize = 600_000;
 
 /// A number that may have no end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +60,24 @@ impl Node {
     }
 }
 
+/// What the programs compare numbers of pending calls with.
+#[derive(Clone, Copy, Debug)]
+pub struct Thresholds {
+    /// Above it the number makes no difference.
+    pub greatest: u64,
+    /// Nothing is compared with the number that could be greater.
+    pub known: bool,
+}
+
+impl Thresholds {
+    /// Those that were found in a policy.
+    #[must_use]
+    pub fn of(cells: &Cells) -> Self {
+        let greatest = cells.pending.last().copied().unwrap_or(0);
+        Self { greatest, known: cells.open.is_empty() }
+    }
+}
+
 /// What must not be exceeded, and by which node it first was.
 pub struct Limit {
     /// For each vector of parameters.
@@ -91,6 +110,8 @@ pub struct Explored {
     /// The first state that can lose the most, or from which the loss has no end.
     pub worst: NodeId,
     worst_lost: u64,
+    /// Pending calls beyond which their number makes no difference.
+    most: u64,
     /// What must never happen.
     pub faults: Faults,
     /// The limits, with their breaking.
@@ -101,12 +122,16 @@ pub struct Explored {
 
 /// Explores everything from the first state.
 ///
-/// `thresholds`: no number of pending calls above it makes a difference to the programs.
+/// `thresholds`: what the programs compare numbers of pending calls with.
 #[must_use]
-pub fn explore(stepper: &mut Stepper<'_>, thresholds: u64, limits: Vec<Limit>) -> Explored {
+pub fn explore(
+    stepper: &mut Stepper<'_>,
+    mut thresholds: Thresholds,
+    limits: Vec<Limit>,
+) -> Explored {
     let params = limits.first().map_or(1, |l| l.syncs.len()).max(1);
     let highest = limits.iter().flat_map(|l| &l.syncs).filter(|l| **l < 1 << 20).max();
-    let thresholds = thresholds.max(highest.copied().unwrap_or(0));
+    thresholds.greatest = thresholds.greatest.max(highest.copied().unwrap_or(0));
     let found = Explored {
         nodes: Vec::new(),
         steps: 0,
@@ -116,10 +141,12 @@ pub fn explore(stepper: &mut Stepper<'_>, thresholds: u64, limits: Vec<Limit>) -
         tail: None,
         worst: 0,
         worst_lost: 0,
+        most: if thresholds.known { thresholds.greatest + 2 } else { u64::MAX },
         faults: Faults::default(),
         limits,
         too_large: false,
     };
+    let thresholds = thresholds.greatest;
     let mut explorer =
         Explorer { found, seen: FxHashMap::default(), thresholds, ceiling: u64::MAX };
     let first = stepper.first();
@@ -163,7 +190,7 @@ struct Explorer {
 impl Explorer {
     fn enter(&mut self, next: Next, parent: NodeId) {
         let Next { mut state, acknowledged, .. } = next;
-        let moved = settle(&mut state) > 0;
+        let moved = settle(&mut state, self.found.most) > 0;
         let (lost, open) = (state.lost(), state.in_progress());
         let breaks = self.count(lost, lost + open, acknowledged);
         let since = std::mem::replace(&mut state.since, NEVER);
@@ -254,8 +281,9 @@ impl Explorer {
 
 /// Counts a state's numbers anew; answers how many calls became durable. After an error nothing is
 /// acknowledged any more, and every such state is as good as another.
-fn settle(state: &mut State) -> u64 {
+fn settle(state: &mut State, most: u64) -> u64 {
     let moved = state.rebase();
+    state.forget_failed(most);
     if state.log.error().is_some() && state.caller == Caller::Idle {
         state.log.forget_all_but_error();
         state.silent.clear();
@@ -311,7 +339,7 @@ impl Explored {
             };
             for mut next in stepper.next(&from.state()) {
                 let before = durable;
-                let moved = settle(&mut next.state);
+                let moved = settle(&mut next.state, self.most);
                 if next.acknowledged == to.acknowledged && next.state == to.state() {
                     durable += moved;
                     path.push((before, next.events));

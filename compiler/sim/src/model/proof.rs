@@ -1,7 +1,7 @@
 //! What is proved of a policy: the exact worst case, and whether each guarantee holds.
 
 use super::cells::{self, Cells};
-use super::explore::{Explored, Limit, MAX_STATES, Most, NodeId, explore};
+use super::explore::{Explored, Limit, MAX_STATES, Most, NodeId, Thresholds, explore};
 use super::programs::Programs;
 use super::step::{Faults, Stepper};
 use super::timeline::{self, Ending};
@@ -128,9 +128,8 @@ pub fn timeline_beyond(
         return Ok(None);
     };
     let mut stepper = Stepper::new(programs, rules);
-    let thresholds = cells.pending.last().copied().unwrap_or(0);
     let limits = vec![Limit { syncs: vec![syncs], broken: None }];
-    let found = explore(&mut stepper, thresholds, limits);
+    let found = explore(&mut stepper, Thresholds::of(&cells), limits);
     let broken = found.limits.first().and_then(|limit| limit.broken);
     Ok(broken.map(|id| {
         let ending = Ending::PowerLoss(found.lost_at(id));
@@ -207,8 +206,7 @@ fn attempt(
         return Ok(only_derived(policy, derived, Obstacle::TooManyChoices));
     };
     let mut stepper = Stepper::new(programs, rules);
-    let thresholds = cells.pending.last().copied().unwrap_or(0);
-    let found = explore(&mut stepper, thresholds, limits(policy, vectors));
+    let found = explore(&mut stepper, Thresholds::of(&cells), limits(policy, vectors));
     if let Some(error) = stepper.programs.broken.take() {
         return Err(error);
     }

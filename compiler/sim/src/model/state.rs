@@ -99,6 +99,20 @@ impl State {
         u64::from(open.hook.is_sync() && open.number > self.log.durable())
     }
 
+    /// Forgets failed calls while more than `most` are pending: beyond that the number makes no
+    /// difference to a program, and a failed call is no loss.
+    pub fn forget_failed(&mut self, most: u64) {
+        while self.caller == Caller::Idle
+            && self.log.calls() > most
+            && let Some(number) = self.silent.pop()
+        {
+            self.log.forget_call(number);
+            if self.since != NEVER && self.since >= number {
+                self.since -= 1;
+            }
+        }
+    }
+
     /// Counts everything from the durable frontier. Answers how many calls became durable.
     pub fn rebase(&mut self) -> u64 {
         let shift = self.log.rebase();
