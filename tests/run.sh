@@ -12,7 +12,7 @@ install_missing \
     redis-server:redis-server redis-benchmark:redis-tools \
     cc:gcc /usr/include/stdlib.h:libc6-dev readelf:binutils \
     clang:clang llvm-objdump:llvm bpftool:bpftool /usr/include/bpf/libbpf.h:libbpf-dev \
-    setpriv:util-linux mount:mount strace:strace
+    setpriv:util-linux mount:mount strace:strace chromium:chromium
 
 say "building"
 cargo build --workspace --locked

@@ -85,6 +85,7 @@ codes! {
     LossBoundFails = "E0501", "the policy can lose more than its guarantee";
     LossUnbounded = "E0502", "the policy can lose without bound";
     TimeBoundFails = "E0503", "nothing makes the loss end in time";
+    NotProved = "E0504", "a guarantee that could not be proved";
     // E06xx: this runtime.
     NotInRuntime = "E0601", "not in this runtime yet";
     VerifierRejects = "E0602", "the verifier rejects the program";
@@ -99,6 +100,7 @@ codes! {
     AlwaysTrue = "W0105", "a condition that is always the same";
     NothingDeferred = "W0106", "a deadline with nothing to flush";
     NotYetInRuntime = "W0107", "right, but no runtime can run it yet";
+    NotExplored = "W0108", "a bound that was derived, not explored";
 }
 
 impl Code {

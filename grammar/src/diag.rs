@@ -36,6 +36,8 @@ pub struct Diagnostic {
     pub help: Option<String>,
     /// Facts that explain the rule.
     pub notes: Vec<String>,
+    /// What leads to it, drawn over several lines.
+    pub timeline: Option<String>,
 }
 
 impl Diagnostic {
@@ -54,6 +56,7 @@ impl Diagnostic {
             secondary: Vec::new(),
             help: None,
             notes: Vec::new(),
+            timeline: None,
         }
     }
 
@@ -75,6 +78,13 @@ impl Diagnostic {
     #[must_use]
     pub fn note(mut self, note: impl Into<String>) -> Self {
         self.notes.push(note.into());
+        self
+    }
+
+    /// Adds what leads to it.
+    #[must_use]
+    pub fn timeline(mut self, timeline: impl Into<String>) -> Self {
+        self.timeline = Some(timeline.into());
         self
     }
 

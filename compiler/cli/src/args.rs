@@ -54,12 +54,16 @@ pub enum Color {
 pub enum Command {
     /// Check policies: names, units, what the target allows, and the bounds of what can be lost
     Check(Check),
+    /// Say whether one policy is at least as durable as another
+    Compare(Compare),
     /// Compile a policy to a verified BPF object
     Compile(Compile),
     /// Run a command under a policy
     Run(Run),
     /// Record what a command does with its logs, as a trace
     Record(Record),
+    /// Say what policies would have cost an application that was recorded, and what a crash loses
+    Simulate(Simulate),
     /// Format policies
     Fmt(Fmt),
     /// Explain a diagnostic code
@@ -79,6 +83,18 @@ pub struct Check {
     /// Say nothing when all is fine
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// Arguments of `durac compare`.
+#[derive(Debug, ClapArgs)]
+pub struct Compare {
+    /// A policy: a file or the name of a ready one, with `:name=value` to set parameters. Without
+    /// policies, all ready ones are put in order
+    #[arg(value_name = "A")]
+    pub first: Option<String>,
+    /// The policy that is to be at least as durable
+    #[arg(value_name = "B")]
+    pub second: Option<String>,
 }
 
 /// Arguments of `durac compile`.
@@ -159,6 +175,51 @@ pub struct Record {
     /// The command and its arguments
     #[arg(last = true, required_unless_present = "from_strace", value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+/// Arguments of `durac simulate`.
+#[derive(Debug, ClapArgs)]
+pub struct Simulate {
+    /// The trace, as `durac record` writes it; `-` is standard input
+    #[arg(value_name = "TRACE")]
+    pub trace: PathBuf,
+    /// A policy file or the name of a ready policy, with `:name=value,…` to set parameters; can be
+    /// given several times. Default: all ready policies
+    #[arg(short, long, value_name = "FILE")]
+    pub policy: Vec<String>,
+    /// The device. Default: as recorded
+    #[arg(long, value_enum)]
+    pub device: Option<Device>,
+    /// Crash at so many random instants instead of after each event
+    #[arg(long, value_name = "N")]
+    pub crash: Option<u64>,
+    /// Where the random numbers begin
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// Clients that wait for replies. Default: the most commands that one turn held
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub clients: Option<u32>,
+    /// Where the page goes: one file for a browser, with everything in it
+    #[arg(long, value_name = "PATH")]
+    pub html: Option<PathBuf>,
+    /// Where the JSON goes; `-` is standard output
+    #[arg(long, value_name = "PATH")]
+    pub json: Option<PathBuf>,
+}
+
+/// A kind of device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// NVMe with power-loss protection: a sync of 40 µs.
+    NvmePlp,
+    /// NVMe without: 0.9 ms.
+    Nvme,
+    /// SATA SSD: 2.5 ms.
+    SataSsd,
+    /// Network volume of a cloud: 1.4 ms.
+    CloudVolume,
+    /// A disk that turns 7,200 times a minute: 16 ms.
+    Disk,
 }
 
 /// Arguments of `durac fmt`.

@@ -2,9 +2,11 @@
 
 pub mod bench;
 pub mod check;
+pub mod compare;
 pub mod compile;
 pub mod explain;
 pub mod fmt;
 pub mod list;
 pub mod record;
 pub mod run;
+pub mod simulate;

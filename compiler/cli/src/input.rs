@@ -2,11 +2,13 @@
 
 use crate::args::{Format, Global};
 use crate::{output, render};
-use durac_compiler::Analysis;
+use anyhow::Result;
+use durac_compiler::hir;
 use durac_grammar::{Code, Diagnostic, FileId, Sources, Span};
+use durac_sim::check::{Checked, Proved};
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Larger files are refused: no policy is near it, and diagnostics would be unreadable.
 const MAX_BYTES: u64 = 1 << 20;
@@ -98,10 +100,69 @@ pub fn report(diagnostics: &[Diagnostic], sources: &Sources, global: &Global) {
     output::stderr(&text);
 }
 
-/// Reads and analyses what `path` names, and reports what was found. `None` if it is wrong.
-pub fn analyse(path: &Path, global: &Global) -> Option<(Input, Analysis)> {
+/// A policy that is right, from its text to what was proved of it.
+pub struct Ready {
+    /// The text.
+    pub input: Input,
+    /// The policy, with the parameters that were set.
+    pub policy: hir::Policy,
+    /// Its object, and what was proved of it.
+    pub proved: Proved,
+}
+
+/// The file and the assignments in `FILE` or `FILE:name=value,name=value`.
+pub fn named(text: &str) -> (PathBuf, Vec<String>) {
+    let (file, sets) = match text.split_once(':') {
+        Some((file, sets)) if !Path::new(text).exists() => (file, sets),
+        _ => (text, ""),
+    };
+    let sets = sets.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect();
+    (PathBuf::from(file), sets)
+}
+
+/// Reads and checks what `path` names, and reports what was found. `None` if it is wrong.
+pub fn check(path: &Path, global: &Global) -> Option<(Input, Checked)> {
     let mut input = read(path, global)?;
+    let checked = durac_sim::check::check(&mut input.sources, input.file, &input.stem);
+    report(&checked.analysis.diagnostics, &input.sources, global);
+    (!checked.analysis.has_errors()).then_some((input, checked))
+}
+
+/// Reads and analyses what `path` names and sets its parameters. `None`, reported, if it is wrong or
+/// has no policy. What it can lose is not looked at.
+pub fn policy(
+    path: &Path,
+    sets: &[String],
+    global: &Global,
+) -> Result<Option<(Input, hir::Policy)>> {
+    let Some(mut input) = read(path, global) else { return Ok(None) };
     let analysis = durac_compiler::analyse(&mut input.sources, input.file, &input.stem);
     report(&analysis.diagnostics, &input.sources, global);
-    (!analysis.has_errors()).then_some((input, analysis))
+    if analysis.has_errors() {
+        return Ok(None);
+    }
+    let Some(mut policy) = analysis.policy else {
+        let found = Diagnostic::new(
+            Code::TargetFileAsPolicy,
+            "the file defines targets and no policy",
+            Span::new(input.file, 0, 0),
+            "nothing to compile",
+        )
+        .help("a policy has at least one hook: `on fdatasync: …`");
+        report(&[found], &input.sources, global);
+        return Ok(None);
+    };
+    for assignment in sets {
+        durac_compiler::set::set(&mut policy, assignment)
+            .map_err(|why| output::exit(1, format!("--set: {why}")))?;
+    }
+    Ok(Some((input, policy)))
+}
+
+/// As [`policy`], and compiles, verifies and explores it.
+pub fn ready(path: &Path, sets: &[String], global: &Global) -> Result<Option<Ready>> {
+    let Some((input, policy)) = self::policy(path, sets, global)? else { return Ok(None) };
+    let (proved, found) = durac_sim::check::compile(&policy, &input.sources, input.file);
+    report(&found, &input.sources, global);
+    Ok(proved.map(|proved| Ready { input, policy, proved }))
 }

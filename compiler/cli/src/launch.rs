@@ -1,7 +1,6 @@
 //! What `durac run` and `durac record` share: a command made ready to run under a policy.
 
 use crate::args::Global;
-use crate::commands::compile;
 use crate::{input, output};
 use anyhow::{Context, Result};
 use durac_bpf::{Object, abi, elf};
@@ -88,13 +87,8 @@ fn load(launch: Launch<'_>, global: &Global) -> Result<Option<Object>> {
         }
         return Ok(Some(object));
     }
-    let Some((input, analysis)) = input::analyse(launch.policy, global) else {
-        return Ok(None);
-    };
-    let Some(policy) = compile::policy(&input, &analysis, launch.set, global)? else {
-        return Ok(None);
-    };
-    Ok(compile::object(&input, &policy, global))
+    let ready = input::ready(launch.policy, launch.set, global)?;
+    Ok(ready.map(|ready| ready.proved.object))
 }
 
 fn is_elf(path: &Path) -> bool {

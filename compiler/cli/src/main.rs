@@ -37,9 +37,11 @@ fn main() -> ExitCode {
     };
     let result = match &args.command {
         Command::Check(command) => commands::check::run(command, &args.global),
+        Command::Compare(command) => commands::compare::run(command, &args.global),
         Command::Compile(command) => commands::compile::run(command, &args.global),
         Command::Run(command) => commands::run::run(command, &args.global),
         Command::Record(command) => commands::record::run(command, &args.global),
+        Command::Simulate(command) => commands::simulate::run(command, &args.global),
         Command::Fmt(command) => commands::fmt::run(command, &args.global),
         Command::Explain(command) => commands::explain::run(command),
         Command::List(command) => commands::list::run(command, &args.global),

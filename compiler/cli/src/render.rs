@@ -52,6 +52,11 @@ fn human(diags: &[&Diagnostic], sources: &Sources, color: bool) -> String {
         if !drawn {
             out.extend_from_slice(plain(diagnostic, sources).as_bytes());
         }
+        if let Some(timeline) = &diagnostic.timeline {
+            for line in clean(timeline).lines() {
+                out.extend_from_slice(format!("    {line}\n").as_bytes());
+            }
+        }
         out.push(b'\n');
     }
     let text = String::from_utf8_lossy(&out);
@@ -220,6 +225,9 @@ struct JsonDiagnostic<'a> {
     help: Option<&'a str>,
     notes: &'a [String],
     labels: Vec<JsonLabel<'a>>,
+    /// What leads to it, drawn over several lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeline: Option<&'a str>,
 }
 
 /// A place. The first label of a diagnostic is the primary one.
@@ -253,6 +261,7 @@ fn json(diags: &[&Diagnostic], sources: &Sources) -> String {
             message: &d.message,
             help: d.help.as_deref(),
             notes: &d.notes,
+            timeline: d.timeline.as_deref(),
             labels: std::iter::once((&d.primary, true))
                 .chain(d.secondary.iter().map(|l| (l, false)))
                 .map(|(l, primary)| JsonLabel {

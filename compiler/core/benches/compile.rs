@@ -15,8 +15,7 @@ fn compile(name: &str, text: &str) -> Option<Vec<u8>> {
     let mut sources = Sources::new();
     let file = sources.add(name, text);
     let analysis = durac_compiler::analyse(&mut sources, file, name);
-    let object =
-        durac_compiler::compile(&analysis.policy?, &analysis.loss?, &sources, file).ok()?;
+    let object = durac_compiler::compile(&analysis.policy?, &sources, file).ok()?;
     durac_verify::verify(&object).ok()?;
     durac_bpf::elf::write(&object).ok()
 }

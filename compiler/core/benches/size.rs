@@ -68,9 +68,8 @@ fn ours(name: &str, folder: &Path) -> Result<Slots> {
     let mut sources = Sources::new();
     let file = sources.add(name, text);
     let analysis = durac_compiler::analyse(&mut sources, file, name);
-    let (policy, loss) =
-        analysis.policy.zip(analysis.loss).with_context(|| format!("{name} is wrong"))?;
-    let object = durac_compiler::compile(&policy, &loss, &sources, file)
+    let policy = analysis.policy.with_context(|| format!("{name} is wrong"))?;
+    let object = durac_compiler::compile(&policy, &sources, file)
         .map_err(|found| anyhow::anyhow!("{name}: {found:?}"))?;
     let slots = |p: &durac_bpf::object::Program| (p.hook.section().to_owned(), p.insns.len());
     Ok(object.programs.iter().map(slots).collect())

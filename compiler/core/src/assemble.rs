@@ -1,6 +1,5 @@
 //! The object of a policy: its programs, its maps, and what its note says.
 
-use crate::bounds::Loss;
 use crate::emit::{EmitError, Maps, emit};
 use crate::hir::{Expr, ExprKind, Policy, Stmt, StmtKind, Verdict};
 use crate::mir;
@@ -19,7 +18,6 @@ use std::collections::BTreeSet;
 pub fn assemble(
     policy: &Policy,
     program: &mir::Program,
-    loss: &Loss,
     sources: &Sources,
     file: FileId,
 ) -> Result<Object, Box<Diagnostic>> {
@@ -42,7 +40,7 @@ pub fn assemble(
         .map_err(|error| Box::new(explain(error, policy)))?;
     let text = sources.text(file).to_owned();
     let name = sources.name(file).rsplit('/').next().unwrap_or("").to_owned();
-    let meta = meta(policy, loss, &text);
+    let meta = meta(policy, &text);
     Ok(Object { programs, maps, meta, source: Source { name, text } })
 }
 
@@ -65,7 +63,7 @@ fn explain(error: EmitError, policy: &Policy) -> Diagnostic {
     Diagnostic::new(Code::TooComplex, message, span, "cannot be compiled").help(help)
 }
 
-fn meta(policy: &Policy, loss: &Loss, text: &str) -> Meta {
+fn meta(policy: &Policy, text: &str) -> Meta {
     let mut used = Used::default();
     for hook in &policy.hooks {
         used.stmts(&hook.body);
@@ -101,7 +99,7 @@ fn meta(policy: &Policy, loss: &Loss, text: &str) -> Meta {
             .collect(),
         flush_within: policy.flush_within.as_ref().map(|f| f.node),
         on_error: policy.on_error,
-        loss: loss.note(policy),
+        loss: Vec::new(),
     }
 }
 

@@ -9,12 +9,10 @@
 //! application, the disk and the scheduler do. A path without any such fact is unbounded.
 
 use crate::hir::{
-    Arith, Bound, Cmp, Expr, ExprKind, Failure, HookBody, Param, ParamId, Policy, Stmt, StmtKind,
-    Verdict,
+    Arith, Bound, Cmp, Expr, ExprKind, Failure, Guarantee, HookBody, Param, ParamId, Policy, Stmt,
+    StmtKind, Verdict,
 };
-use crate::unit::{Unit, show};
 use durac_bpf::abi::Reading;
-use durac_bpf::object;
 use durac_grammar::{Code, Diagnostic, Span};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,12 +59,16 @@ impl Linear {
         (low, high)
     }
 
+    /// The value with these parameters.
+    fn at(&self, values: &[u64]) -> i128 {
+        let term =
+            |(p, f): (&ParamId, &i128)| values.get(p.index()).map_or(0, |v| i128::from(*v)) * f;
+        self.constant + self.terms.iter().map(term).sum::<i128>()
+    }
+
     /// The value at the parameters' defaults.
     fn at_defaults(&self, params: &[Param]) -> i128 {
-        let term = |(p, f): (&ParamId, &i128)| {
-            params.get(p.index()).map_or(0, |p| i128::from(p.default)) * f
-        };
-        self.constant + self.terms.iter().map(term).sum::<i128>()
+        self.at(&defaults(params))
     }
 
     fn text(&self, params: &[Param]) -> String {
@@ -93,6 +95,29 @@ impl Linear {
             c if c < 0 => format!("{text} - {}", -c),
             c => format!("{text} + {c}"),
         }
+    }
+}
+
+fn defaults(params: &[Param]) -> Vec<u64> {
+    params.iter().map(|p| p.default).collect()
+}
+
+/// The value of an expression of constants and parameters; `None` if it reads anything else or
+/// does not fit.
+#[must_use]
+pub fn evaluate(expr: &Expr, params: &[u64]) -> Option<u64> {
+    match &expr.kind {
+        ExprKind::Const(value) => Some(*value),
+        ExprKind::Param(id) => params.get(id.index()).copied(),
+        ExprKind::Arith(op, a, b) => {
+            let (a, b) = (evaluate(a, params)?, evaluate(b, params)?);
+            match op {
+                Arith::Add => a.checked_add(b),
+                Arith::Mul => a.checked_mul(b),
+                other => Some(other.apply(a, b)),
+            }
+        }
+        _ => None,
     }
 }
 
@@ -296,13 +321,29 @@ impl Loss {
     /// The greatest number of acknowledged syncs not durable, at the default parameters.
     #[must_use]
     pub fn syncs(&self, params: &[Param]) -> Most {
+        self.syncs_for(&defaults(params))
+    }
+
+    /// The same with these parameters.
+    #[must_use]
+    pub fn syncs_for(&self, values: &[u64]) -> Most {
+        self.worst(|form| form.at(values))
+    }
+
+    /// The same, whatever the parameters in their ranges.
+    #[must_use]
+    pub fn greatest(&self, params: &[Param]) -> Most {
+        self.worst(|form| form.range(params).1)
+    }
+
+    /// Over all paths, the least that is known on each.
+    fn worst(&self, value: impl Fn(&Linear) -> i128) -> Most {
         if self.unknown {
             return None;
         }
-        let best = |ack: &Acknowledgement| ack.facts.iter().map(|f| f.at_defaults(params)).min();
         let mut worst = 0;
         for ack in &self.acknowledgements {
-            worst = worst.max(best(ack)?);
+            worst = worst.max(ack.facts.iter().map(&value).min()?);
         }
         u64::try_from(worst).ok()
     }
@@ -321,7 +362,7 @@ impl Loss {
         self.acknowledgements.iter().find(|a| a.skips && !a.facts.iter().any(zero)).map(|a| a.span)
     }
 
-    /// The loss in words, for `durac check` and the object's note.
+    /// The loss in syncs, in words, in terms of the parameters.
     #[must_use]
     pub fn text(&self, policy: &Policy) -> String {
         let params = &policy.params;
@@ -342,7 +383,7 @@ impl Loss {
                 Some(_) => {}
             }
         }
-        let mut text = if unbounded {
+        if unbounded {
             "any number of syncs".to_owned()
         } else {
             // A form that another one is never below adds nothing.
@@ -363,50 +404,14 @@ impl Loss {
                     format!("at most the largest of {} syncs{n}", many.join(", "))
                 }
             }
-        };
-        if let Some(within) = &policy.flush_within {
-            let within = show(within.node, Unit::Duration);
-            let and = if unbounded { "of the last" } else { "and" };
-            text.push_str(&format!(" {and} {within}"));
         }
-        text
     }
 
-    /// What the object's note says.
-    #[must_use]
-    pub fn note(&self, policy: &Policy) -> Vec<object::Loss> {
-        let nothing = self.nothing(&policy.params);
-        let flush = policy.flush_within.as_ref().map(|f| f.node);
-        let survives = !self.unknown;
-        vec![
-            object::Loss {
-                failure: Failure::ProcessCrash.text().to_owned(),
-                syncs: survives.then_some(0),
-                within: survives.then_some(0),
-                text: if survives { "nothing" } else { "not known in this runtime" }.to_owned(),
-            },
-            object::Loss {
-                failure: Failure::PowerLoss.text().to_owned(),
-                syncs: self.syncs(&policy.params),
-                within: if nothing { Some(0) } else { flush },
-                text: self.text(policy),
-            },
-        ]
-    }
-
-    /// Reports every guarantee that does not hold, and doubtful deadlines.
-    pub fn check(&self, policy: &Policy, diagnostics: &mut Vec<Diagnostic>) {
+    /// Reports doubtful deadlines.
+    pub fn lint(&self, policy: &Policy, diagnostics: &mut Vec<Diagnostic>) {
         let params = &policy.params;
         if self.unknown {
             return;
-        }
-        for guarantee in &policy.guarantees {
-            // The page cache survives a process, and this runtime keeps no bytes of its own.
-            if guarantee.failure == Failure::PowerLoss
-                && let Some(found) = self.broken(&guarantee.bound, guarantee.span, policy)
-            {
-                diagnostics.push(found);
-            }
         }
         match (&policy.flush_within, self.leaves_tail(params)) {
             (None, Some(span)) => diagnostics.push(
@@ -431,93 +436,33 @@ impl Loss {
         }
     }
 
-    fn broken(&self, bound: &Bound, span: Span, policy: &Policy) -> Option<Diagnostic> {
+    /// Whether a guarantee follows from what is known on every path, whatever the parameters.
+    #[must_use]
+    pub fn keeps(&self, guarantee: &Guarantee, policy: &Policy) -> bool {
         let params = &policy.params;
-        if self.nothing(params) {
-            return None;
+        // The page cache survives a process, and this runtime keeps no bytes of its own.
+        if guarantee.failure == Failure::ProcessCrash || self.nothing(params) {
+            return true;
         }
-        let unbounded = |ack: &&Acknowledgement| ack.facts.is_empty();
-        match bound {
-            Bound::Nothing => {
-                let zero = |f: &Linear| f.range(params).1 <= 0;
-                let ack = self.acknowledgements.iter().find(|a| !a.facts.iter().any(zero))?;
-                Some(self.exceeds(ack, span, params))
-            }
-            Bound::Syncs(expr) => {
-                let limit = linear(expr, params);
-                let least = match &limit {
-                    Some(limit) => limit.clone(),
-                    None => Linear::constant(0),
-                };
-                let within = |f: &Linear| f.clone().add(&least, -1).range(params).1 <= 0;
-                let ack = self.acknowledgements.iter().find(|a| !a.facts.iter().any(within))?;
-                Some(self.exceeds(ack, span, params))
-            }
+        match &guarantee.bound {
             Bound::Age(expr) => {
                 let limit = linear(expr, params).map_or(0, |l| l.range(params).0);
-                match &policy.flush_within {
-                    Some(flush) if i128::from(flush.node) <= limit => None,
-                    Some(flush) => Some(
-                        Diagnostic::new(
-                            Code::TimeBoundFails,
-                            "the policy can lose syncs older than its guarantee",
-                            span,
-                            "this guarantee does not hold",
-                        )
-                        .also(flush.span, "the deadline is later"),
-                    ),
-                    None => Some(
-                        Diagnostic::new(
-                            Code::TimeBoundFails,
-                            "nothing bounds the age of what can be lost",
-                            span,
-                            "this guarantee does not hold",
-                        )
-                        .help("add `flush within …` with at most this time"),
-                    ),
-                }
+                policy.flush_within.as_ref().is_some_and(|f| i128::from(f.node) <= limit)
             }
-            Bound::Writes(_) | Bound::Bytes(_) => {
-                let ack = self
-                    .acknowledgements
-                    .iter()
-                    .find(unbounded)
-                    .or_else(|| self.acknowledgements.first())?;
-                Some(
-                    Diagnostic::new(
-                        Code::LossUnbounded,
-                        "the policy can lose without bound in this unit",
-                        span,
-                        "this guarantee does not hold",
-                    )
-                    .also(ack.span, "acknowledged here before it is durable")
-                    .note("one sync covers any number of writes and bytes")
-                    .help("give the guarantee in syncs"),
-                )
-            }
+            bound => self.exceeding(bound, params).is_none(),
         }
     }
 
-    fn exceeds(&self, ack: &Acknowledgement, span: Span, params: &[Param]) -> Diagnostic {
-        match ack.facts.iter().min_by_key(|f| f.range(params).1) {
-            None => Diagnostic::new(
-                Code::LossUnbounded,
-                "the policy can lose any number of acknowledged syncs",
-                span,
-                "this guarantee does not hold",
-            )
-            .also(ack.span, "acknowledged here, whatever is not yet durable")
-            .help("await first, for example `await pending < 16`"),
-            Some(form) => {
-                let syncs = form.text(params);
-                Diagnostic::new(
-                    Code::LossBoundFails,
-                    format!("the policy can lose {syncs} acknowledged syncs"),
-                    span,
-                    "this guarantee does not hold",
-                )
-                .also(ack.span, format!("acknowledged here with up to {syncs} syncs not durable"))
-            }
-        }
+    /// An acknowledgement that, for all that is known on its path, may exceed the bound.
+    #[must_use]
+    pub fn exceeding(&self, bound: &Bound, params: &[Param]) -> Option<&Acknowledgement> {
+        let limit = match bound {
+            Bound::Syncs(expr) => linear(expr, params).unwrap_or_else(|| Linear::constant(0)),
+            // One sync covers any number of writes and bytes.
+            Bound::Nothing | Bound::Writes(_) | Bound::Bytes(_) => Linear::constant(0),
+            Bound::Age(_) => return None,
+        };
+        let within = |f: &Linear| f.clone().add(&limit, -1).range(params).1 <= 0;
+        self.acknowledgements.iter().find(|a| !a.facts.iter().any(within))
     }
 }

@@ -52,7 +52,8 @@ impl Analysis {
     }
 }
 
-/// Parses and checks a text, guarantees included. A policy without a name is called `stem`.
+/// Parses and checks a text. A policy without a name is called `stem`. Whether its guarantees hold
+/// is for the model checker to say.
 #[must_use]
 pub fn analyse(sources: &mut Sources, file: FileId, stem: &str) -> Analysis {
     let parsed = durac_grammar::parse(sources, file);
@@ -73,7 +74,7 @@ pub fn analyse(sources: &mut Sources, file: FileId, stem: &str) -> Analysis {
     let policy = checked.policy.filter(|_| !had_errors);
     let loss = policy.as_ref().map(|policy| {
         let loss = bounds::loss(policy);
-        loss.check(policy, &mut diagnostics);
+        loss.lint(policy, &mut diagnostics);
         loss
     });
     diagnostics.sort_by_key(|d| (d.primary.span.file, d.primary.span.start, d.code));
@@ -81,13 +82,12 @@ pub fn analyse(sources: &mut Sources, file: FileId, stem: &str) -> Analysis {
     Analysis { tree: parsed.file, policy, only_targets: checked.only_targets, loss, diagnostics }
 }
 
-/// Compiles a checked policy.
+/// Compiles a checked policy. The object's note says nothing yet of what can be lost.
 ///
 /// # Errors
 /// What this runtime cannot do, or what does not fit the machine.
 pub fn compile(
     policy: &hir::Policy,
-    loss: &Loss,
     sources: &Sources,
     file: FileId,
 ) -> Result<Object, Vec<Diagnostic>> {
@@ -96,5 +96,5 @@ pub fn compile(
     }
     let mut program = lower(policy);
     optimise(&mut program);
-    assemble(policy, &program, loss, sources, file).map_err(|diagnostic| vec![*diagnostic])
+    assemble(policy, &program, sources, file).map_err(|diagnostic| vec![*diagnostic])
 }

@@ -15,7 +15,7 @@ fn compile(name: &str, text: &str) -> String {
     let loss = analysis.loss.expect("a policy has a loss");
     let mut program = durac_compiler::lower(&policy);
     durac_compiler::optimise(&mut program);
-    let object = match durac_compiler::compile(&policy, &loss, &sources, file) {
+    let object = match durac_compiler::compile(&policy, &sources, file) {
         Ok(object) => disasm::print_object(&object),
         Err(diagnostics) => {
             let lines: Vec<_> = diagnostics.iter().map(|d| d.message.clone()).collect();
@@ -23,7 +23,9 @@ fn compile(name: &str, text: &str) -> String {
         }
     };
     let loss = loss.text(&policy);
-    format!("{text}\n---- loses on power loss\n{loss}\n\n---- mir\n{program}\n---- code\n{object}")
+    format!(
+        "{text}\n---- syncs lost on power loss, as derived\n{loss}\n\n---- mir\n{program}\n---- code\n{object}"
+    )
 }
 
 #[test]

@@ -342,8 +342,8 @@ fn bytecode_agrees_with_the_policy() {
         let file = sources.add("random.dur", text.as_str());
         let analysis = durac_compiler::analyse(&mut sources, file, "random");
         assert!(!analysis.has_errors(), "{text}\n{:#?}", analysis.diagnostics);
-        let (policy, loss): (Policy, _) = (analysis.policy.unwrap(), analysis.loss.unwrap());
-        let object = match durac_compiler::compile(&policy, &loss, &sources, file) {
+        let policy: Policy = analysis.policy.unwrap();
+        let object = match durac_compiler::compile(&policy, &sources, file) {
             Ok(object) => object,
             Err(_) => {
                 too_complex += 1;

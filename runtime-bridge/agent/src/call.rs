@@ -2,12 +2,12 @@
 //! its verdict.
 
 use crate::clock;
-use crate::log::{Core, Held, Kind, Slot, Syncer};
+use crate::log::{Core, Held, Kind, Slot};
 use crate::policy::{Policy, Program};
 use crate::record::{self, Done};
 use crate::registry::Registry;
 use durac_bpf::abi::{Context, Hook, Reading, Verdict};
-use durac_engine::{Errno, Time};
+use durac_engine::{Answer, Decision, Entry, Errno, Time};
 use libc::c_int;
 use std::cell::Cell;
 use std::ptr::null_mut;
@@ -147,16 +147,18 @@ fn sync_held(
     fd: c_int,
     hook: Hook,
 ) -> (Held<'static>, Result<(), Errno>) {
-    if let Some(errno) = stopped(registry, slot, &mut core) {
-        record::done(Done::Refused);
-        return (core, Err(errno));
-    }
+    stop_with_the_others(registry, slot, &mut core);
     slot.count_written(&mut core);
     let kind = if hook == Hook::Fsync { Kind::Full } else { Kind::Data };
-    let call = core.engine.begin(kind == Kind::Full);
-    let program = match policy.program(hook) {
-        Some(program) if !call.barrier && !registry.is_closing() => program,
-        _ => {
+    let program = policy.program(hook).filter(|_| !registry.is_closing());
+    let (call, program) = match (core.engine.enter(kind == Kind::Full, program.is_some()), program)
+    {
+        (Entry::Refused(errno), _) => {
+            record::done(Done::Refused);
+            return (core, Err(errno));
+        }
+        (Entry::Ask(call), Some(program)) => (call, program),
+        (Entry::Direct(call) | Entry::Ask(call), _) => {
             record::done(if call.barrier { Done::Barrier } else { Done::Pass });
             return slot.sync(core, fd, kind);
         }
@@ -167,51 +169,45 @@ fn sync_held(
     }
     let (mut core, verdict, requested) =
         run_program(policy, program, slot, core, (call.number, true, 0));
-    if let Some(errno) = stopped(registry, slot, &mut core) {
-        record::done(Done::Refused);
-        return (core, Err(errno));
-    }
-    let now: Time = if timed { clock::now() } else { 0 };
-    match verdict {
-        Verdict::Fail(errno) => {
-            record::done(Done::Fail);
-            (core, Err(errno))
-        }
-        Verdict::Skip if core.own_fd.is_some() => {
-            record::done(Done::Skip);
-            let result = core.engine.acknowledge(call.number, now);
-            slot.publish(&mut core);
-            if timed {
-                slot.poke(&mut core, now);
+    stop_with_the_others(registry, slot, &mut core);
+    let decision = match verdict {
+        Verdict::Fail(errno) => Decision::Fail(errno),
+        Verdict::Skip => Decision::Skip,
+        Verdict::Defer => Decision::Defer,
+        // Also what no runtime has for a sync.
+        Verdict::Pass | Verdict::Stage | Verdict::Hold => Decision::Pass,
+    };
+    // The clock and the syncer were asked when the program made the request.
+    let asks = decision == Decision::Defer && !requested;
+    let now: Time = if timed || asks { clock::now() } else { 0 };
+    let mut able = core.able();
+    able.background &= !registry.is_closing();
+    match core.engine.decide(call.number, decision, requested, able, now) {
+        Answer::Return(result) => {
+            record::done(match decision {
+                _ if core.engine.error().is_some() => Done::Refused,
+                Decision::Fail(_) => Done::Fail,
+                Decision::Skip => Done::Skip,
+                Decision::Defer | Decision::Pass => Done::Defer,
+            });
+            if result.is_ok() {
+                slot.publish(&mut core);
+                if timed || asks {
+                    slot.poke(&mut core, now);
+                }
             }
             (core, result)
         }
-        Verdict::Defer if core.syncer != Syncer::Failed && !registry.is_closing() => {
-            record::done(Done::Defer);
-            // The clock and the syncer were asked when the program made the request.
-            let now = if requested { now } else { clock::now() };
-            if !requested {
-                core.engine.request(call.number, now);
-            }
-            let result = core.engine.acknowledge(call.number, now);
-            slot.publish(&mut core);
-            if timed || !requested {
-                slot.poke(&mut core, now);
-            }
-            (core, result)
-        }
-        // Also what no runtime has for a sync, and a log whose syncer could not be started.
-        _ => slot.sync(core, fd, kind),
+        Answer::Sync => slot.sync(core, fd, kind),
     }
 }
 
-/// The error that stopped this log, or every log.
-fn stopped(registry: &Registry, slot: &Slot, core: &mut Core) -> Option<Errno> {
+/// Stops this log if an error has stopped every log.
+fn stop_with_the_others(registry: &Registry, slot: &Slot, core: &mut Core) {
     if let Some(errno) = registry.stopped() {
         core.engine.fail(errno);
         slot.publish(core);
     }
-    core.engine.error()
 }
 
 /// A write on a log is about to begin: the error that it has to return, if any.
@@ -223,7 +219,8 @@ pub fn before_write(
     len: u64,
 ) -> Result<(), Errno> {
     let mut core = slot.lock();
-    if let Some(errno) = stopped(registry, slot, &mut core) {
+    stop_with_the_others(registry, slot, &mut core);
+    if let Some(errno) = core.engine.error() {
         record::done(Done::Refused);
         return Err(errno);
     }

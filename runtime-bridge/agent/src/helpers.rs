@@ -1,36 +1,16 @@
 //! The helpers as machine code calls them.
 //!
-//! rbpf's code calls with the stack 8 bytes off the alignment that the calling convention
-//! promises, so each helper has an entry that puts it right; compiled Rust may use aligned vector
-//! stores on its stack. A panic must not unwind into machine code: it ends here.
+//! A panic must not unwind into machine code: it ends here.
 
 use crate::call::with_current;
-use crate::jit::HelperCode;
 use crate::maps::MapArea;
 use durac_bpf::abi::Helper;
-use std::arch::naked_asm;
+use durac_jit::{HelperCode, entry};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Every helper, as the JIT compiler takes them.
 pub const ALL: &[(Helper, HelperCode)] =
     &[(Helper::MapLookup, map_lookup), (Helper::Request, request), (Helper::Await, await_distance)];
-
-macro_rules! entry {
-    ($name:ident => $body:ident) => {
-        #[unsafe(naked)]
-        unsafe extern "C" fn $name(_: u64, _: u64, _: u64, _: u64, _: u64) -> u64 {
-            naked_asm!(
-                "push rbp",
-                "mov rbp, rsp",
-                "and rsp, -16",
-                "call {body}",
-                "leave",
-                "ret",
-                body = sym $body,
-            )
-        }
-    };
-}
 
 entry!(map_lookup => map_lookup_body);
 entry!(request => request_body);

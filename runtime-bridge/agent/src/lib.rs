@@ -18,7 +18,6 @@ mod errno;
 mod guard;
 mod helpers;
 pub mod hooks;
-mod jit;
 mod load;
 mod log;
 mod maps;

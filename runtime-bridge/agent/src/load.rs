@@ -3,7 +3,6 @@
 //! Whatever fails, fails with one line that says why, and the application runs without hooks.
 
 use crate::helpers;
-use crate::jit;
 use crate::maps::MapArea;
 use crate::policy::{Policy, Program};
 use durac_bpf::abi::{self, Hook, PARAMS_MAP, STATE_MAP};
@@ -111,8 +110,8 @@ fn prepare(object: &Object) -> Result<Policy, String> {
             low.imm = address as u32 as i32;
             high.imm = (address >> 32) as i32;
         }
-        let code =
-            jit::compile(&insns, helpers::ALL).map_err(|e| format!("on {}: {e}", program.hook))?;
+        let code = durac_jit::compile(&insns, helpers::ALL)
+            .map_err(|e| format!("on {}: {e}", program.hook))?;
         policy.set_program(program.hook, Program { code });
     }
     Ok(policy)

@@ -9,7 +9,7 @@ use crate::real;
 use crate::record;
 use crate::table;
 use durac_engine::status::{LogNumbers, StatusPage};
-use durac_engine::{Errno, Log, Rules, Step, Time};
+use durac_engine::{Able, Drain, Errno, Log, Rules, Step, Time, Wait};
 use libc::c_int;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
@@ -76,6 +76,12 @@ impl Core {
     /// was reported; it holds up nobody any more.
     pub fn undrained(&self) -> Option<u64> {
         if self.retired { None } else { self.engine.undrained() }
+    }
+
+    /// What there is to work with.
+    pub fn able(&self) -> Able {
+        let background = self.syncer != Syncer::Failed;
+        Able { descriptor: self.own_fd.is_some(), background }
     }
 
     /// Closes the agent's descriptor of a log that is closed. At once, as long as no sync uses it:
@@ -233,26 +239,29 @@ impl Slot {
         let since = clock::now();
         let parked = record::parked();
         core.waits += 1;
-        while !core.engine.is_ready(target) {
-            let alone = core.engine.background().is_none() && core.syncer != Syncer::Awake;
-            if alone && !core.engine.is_promised(target) {
-                if let Some(fd) = core.own_fd {
-                    core = self.sync(core, fd, Kind::Data).0;
-                    continue;
+        loop {
+            let (awake, able) = (core.syncer == Syncer::Awake, core.able());
+            match (core.engine.wait(target, awake, able), core.own_fd) {
+                (Wait::Sync, Some(fd)) => core = self.sync(core, fd, Kind::Data).0,
+                (Wait::Ready | Wait::Sync, _) => break,
+                (Wait::Sleep, _) => {
+                    self.poke(&mut core, since);
+                    self.publish(&mut core);
+                    core = self.sleep(core);
                 }
-                // Without a descriptor of our own nothing is ever deferred, so nothing waits.
-                break;
             }
-            core.engine.demand(target);
-            self.poke(&mut core, since);
-            self.publish(&mut core);
-            core.waiters += 1;
-            core = self.done.wait(core).unwrap_or_else(PoisonError::into_inner);
-            core.waiters -= 1;
         }
         let waited = clock::now().saturating_sub(since);
         core.wait_ns += waited;
         record::set_parked(parked + waited);
+        core
+    }
+
+    /// Sleeps until something has changed.
+    fn sleep<'a>(&self, mut core: Held<'a>) -> Held<'a> {
+        core.waiters += 1;
+        let mut core = self.done.wait(core).unwrap_or_else(PoisonError::into_inner);
+        core.waiters -= 1;
         core
     }
 
@@ -275,12 +284,8 @@ impl Slot {
         let end = clock::now();
         record::synced(self.index, &flight, bytes, end, result);
         let mut core = self.lock();
-        match result {
-            // Nothing was synced and nothing lost. Our own descriptor can only be gone for good.
-            Err(libc::EINTR) => core.engine.abandon(flight.id, end),
-            Err(libc::EBADF) if core.own_fd != Some(fd) => core.engine.abandon(flight.id, end),
-            _ => core.engine.finish(flight.id, end, result),
-        }
+        let lasting = core.own_fd == Some(fd);
+        core.engine.land(flight.id, end, result, lasting);
         self.report_failure(&core);
         self.publish(&mut core);
         core.release_own_fd();
@@ -288,9 +293,7 @@ impl Slot {
         if result.is_ok() && !core.engine.is_ready(flight.covers) {
             let parked = record::parked();
             while !core.engine.is_ready(flight.covers) {
-                core.waiters += 1;
-                core = self.done.wait(core).unwrap_or_else(PoisonError::into_inner);
-                core.waiters -= 1;
+                core = self.sleep(core);
             }
             record::set_parked(parked + clock::now().saturating_sub(end));
         }
@@ -304,11 +307,14 @@ impl Slot {
 
     /// Makes everything acknowledged durable.
     pub fn drain<'a>(&'static self, mut core: Held<'a>) -> (Held<'a>, Result<(), Errno>) {
-        while let Some(target) = core.undrained() {
-            if let Some(errno) = core.engine.error() {
-                return (core, Err(errno));
-            }
-            if core.engine.is_promised(target) {
+        while !core.retired {
+            let target = match core.engine.drain() {
+                Drain::Done => break,
+                Drain::Failed(errno) => return (core, Err(errno)),
+                Drain::Wait(target) => Some(target),
+                Drain::Sync => None,
+            };
+            if let Some(target) = target {
                 core = self.wait(core, target);
                 continue;
             }

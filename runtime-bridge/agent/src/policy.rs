@@ -1,10 +1,10 @@
 //! The loaded policy: machine code, maps and what the object says about itself.
 
-use crate::jit::Code;
 use crate::maps::MapArea;
 use durac_bpf::abi::{Context, Hook, Reading, Verdict};
 use durac_bpf::object::{Meta, OnError};
 use durac_engine::Rules;
+use durac_jit::Code;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -21,10 +21,8 @@ impl Program {
     /// `context` points to a context that lives until the return, and the helpers find the current
     /// call of this thread.
     pub unsafe fn run(&self, context: *mut Context) -> Verdict {
-        // SAFETY: the verifier has proved that the program stays inside its context, stack and
-        // maps; the caller vouches for the context.
-        let r0 = unsafe { (self.code)(0, 0, context.cast(), size_of::<Context>(), 0, 0) };
-        Verdict::decode(r0)
+        // SAFETY: only verified programs are compiled; the caller vouches for the rest.
+        unsafe { self.code.run(context.cast(), size_of::<Context>()) }
     }
 }
 

@@ -19,7 +19,7 @@ fn a_failed_background_sync_is_returned_by_every_later_call() {
         for object in [objects::window(1), objects::window(4), objects::defer()] {
             let done = Place::new(&object).env("SHIM_FAIL", &format!("1:{errno}")).run(
                 "open a wct x.log write a 1 sync a syncs 1 write a 1 sync a syncs 2 \
-                 write a 1 sync a fsync a writev a 2 ftruncate a 1 close a",
+                 fails a sync a fsync a writev a 2 ftruncate a 1 close a",
             );
             let failed: Vec<&String> = done.out.iter().filter(|l| l.contains("-1")).collect();
             let expected = ["write a", "sync a", "fsync a", "writev a", "ftruncate a", "close a"];

@@ -8,8 +8,11 @@
 //! nanoseconds of any monotonic clock and come in as arguments.
 
 mod log;
+pub mod model;
 mod pace;
+mod protocol;
 pub mod status;
 
 pub use log::{Call, Counters, Errno, Flight, Log, Rules, Step, Time};
 pub use pace::Pace;
+pub use protocol::{Able, Answer, Decision, Drain, Entry, Wait};

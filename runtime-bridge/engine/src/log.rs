@@ -55,10 +55,11 @@ pub struct Flight {
 
 /// A flight, and whether it reported success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Airborne {
-    flight: Flight,
+pub(crate) struct Airborne {
+    /// The flight.
+    pub(crate) flight: Flight,
     /// Set when it came home with success: number of the first flight that started after that.
-    home: Option<u64>,
+    pub(crate) home: Option<u64>,
 }
 
 /// What the syncer has to do.
@@ -88,39 +89,39 @@ pub struct Counters {
 /// The sync engine of one log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Log {
-    rules: Rules,
+    pub(crate) rules: Rules,
     /// Sync calls begun.
-    calls: u64,
+    pub(crate) calls: u64,
     /// Every call up to this one is covered by a sync that succeeded.
-    durable: u64,
+    pub(crate) durable: u64,
     /// Highest call that was acknowledged.
-    acknowledged: u64,
+    pub(crate) acknowledged: u64,
     /// Highest call whose sync was asked for.
-    requested: u64,
+    pub(crate) requested: u64,
     /// Somebody waits until this call is durable.
-    demanded: u64,
+    pub(crate) demanded: u64,
     /// Highest call that was an `fsync`.
-    full_until: u64,
+    pub(crate) full_until: u64,
     /// Bytes written.
-    written: u64,
+    pub(crate) written: u64,
     /// Bytes covered by a sync that succeeded.
-    covered: u64,
+    pub(crate) covered: u64,
     /// Bytes that had been written when the last sync call began; none before the first.
-    marked: Option<u64>,
+    pub(crate) marked: Option<u64>,
     /// The error that stopped this log.
-    error: Option<Errno>,
+    pub(crate) error: Option<Errno>,
     /// Syncs that are not over, or over and not yet believed, in the order they started.
-    flights: Vec<Airborne>,
+    pub(crate) flights: Vec<Airborne>,
     /// Number of the next flight.
-    next_flight: u64,
+    pub(crate) next_flight: u64,
     /// When the oldest call was acknowledged that is not durable.
-    oldest: Option<Time>,
+    pub(crate) oldest: Option<Time>,
     /// When the oldest call was acknowledged that the newest flight does not cover.
-    oldest_after: Option<Time>,
+    pub(crate) oldest_after: Option<Time>,
     /// Duration of the last sync.
-    last_latency: Time,
-    pace: Pace,
-    counters: Counters,
+    pub(crate) last_latency: Time,
+    pub(crate) pace: Pace,
+    pub(crate) counters: Counters,
 }
 
 impl Log {

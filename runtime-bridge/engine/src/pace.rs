@@ -9,10 +9,8 @@ use crate::log::Time;
 
 /// How long a request may wait for company: this long for each call of the window, 80 µs, ...
 const PATIENCE_PER_CALL: Time = 80_000;
-/// ... but at least 2 ms, so that a narrow window fills,
+/// ... but at least 2 ms, so that a narrow window fills, and at most [`Pace::PATIENCE_MOST`].
 const PATIENCE_LEAST: Time = 2_000_000;
-/// ... and at most 10 ms, so that the last calls before a pause are soon durable.
-const PATIENCE_MOST: Time = 10_000_000;
 /// The mean of what arrives is kept in this part of a call.
 const PARTS: u64 = 8;
 
@@ -31,6 +29,10 @@ pub struct Pace {
 }
 
 impl Pace {
+    /// A request waits at most 10 ms for company, so that the last calls before a pause are soon
+    /// durable.
+    pub const PATIENCE_MOST: Time = 10_000_000;
+
     /// The policy lets `distance` calls pend.
     pub(crate) fn set_window(&mut self, distance: u64) {
         self.window = Some(distance.max(1));
@@ -91,7 +93,7 @@ impl Pace {
             return None;
         }
         let patience = window.saturating_mul(PATIENCE_PER_CALL);
-        let patience = patience.clamp(PATIENCE_LEAST, PATIENCE_MOST);
+        let patience = patience.clamp(PATIENCE_LEAST, Self::PATIENCE_MOST);
         let at = self.first.unwrap_or(now).saturating_add(patience);
         (at > now).then_some(at)
     }

@@ -12,4 +12,5 @@ mod policies;
 mod power;
 mod record;
 mod rewrite;
+mod simulate;
 mod tampered;

@@ -5,7 +5,6 @@ use crate::args::{Bench, Global, Workload};
 use crate::{input, output};
 use anyhow::{Context, Result};
 use durac_workload::bench::{self, Config, Load, Mode};
-use std::path::{Path, PathBuf};
 
 /// Measures, prints the table, and writes the JSON if asked.
 pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
@@ -44,34 +43,23 @@ pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
 
 /// The mode for `FILE` or `FILE:name=value,name=value`; `None`, reported, if the policy is wrong.
 fn mode(named: &str, others: &[Mode], global: &Global) -> Result<Option<Mode>> {
-    let (file, sets) = match named.split_once(':') {
-        Some((file, sets)) if !Path::new(named).exists() => (file, sets),
-        _ => (named, ""),
-    };
-    let assignments: Vec<String> =
-        sets.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect();
-    let Some((input, analysis)) = input::analyse(Path::new(file), global) else {
+    let (file, sets) = input::named(named);
+    let Some(ready) = input::ready(&file, &sets, global)? else {
         return Ok(None);
     };
-    let Some(policy) = super::compile::policy(&input, &analysis, &assignments, global)? else {
-        return Ok(None);
-    };
-    if super::compile::object(&input, &policy, global).is_none() {
-        return Ok(None);
-    }
-    let loss = durac_compiler::bounds::loss(&policy).text(&policy);
-    let mut name = policy.name.clone();
-    for assignment in &assignments {
+    let loss = ready.proved.power_loss().to_owned();
+    let mut name = ready.policy.name.clone();
+    for assignment in &sets {
         name.push_str(&format!(" {assignment}"));
     }
     while others.iter().any(|m| m.name == name) {
         // Redis' own mode of that name, or the same policy named twice.
         name.insert_str(0, "durac ");
     }
-    let sets = assignments
+    let sets = sets
         .iter()
         .filter_map(|a| a.split_once('='))
         .map(|(n, v)| (n.to_owned(), v.to_owned()))
         .collect();
-    Ok(Some(Mode::policy(&name, PathBuf::from(file), sets, &loss)))
+    Ok(Some(Mode::policy(&name, file, sets, &loss)))
 }

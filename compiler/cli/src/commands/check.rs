@@ -4,8 +4,9 @@ use crate::Outcome;
 use crate::args::{Check, Format, Global};
 use crate::{input, output};
 use anyhow::Result;
-use durac_compiler::{Analysis, lower, unit};
-use durac_grammar::Code;
+use durac_compiler::unit;
+use durac_sim::check::{Checked, report};
+use durac_sim::model::proof::{Age, Method, Proof};
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::Path;
@@ -18,6 +19,46 @@ struct Report<'a> {
     policy: Option<&'a str>,
     target: Option<&'a str>,
     loss: Vec<durac_bpf::object::Loss>,
+    proof: Option<Numbers>,
+}
+
+/// What the model checker found; `null` is unbounded.
+#[derive(Serialize)]
+struct Numbers {
+    /// Whether the bounds are reached.
+    exact: bool,
+    states: usize,
+    /// Acknowledged syncs, at the default parameters and for all.
+    syncs: Option<u64>,
+    syncs_for_all_parameters: Option<u64>,
+    /// The same with the call in progress.
+    with_call_in_progress: Option<u64>,
+    /// Nanoseconds; `null` without a deadline.
+    within_ns: Option<u64>,
+    /// Without a deadline: whether a tail can stay for ever.
+    tail_for_ever: bool,
+    swallowed_error: bool,
+    unbounded_wait: bool,
+}
+
+impl Numbers {
+    fn of(proof: &Proof) -> Self {
+        Self {
+            exact: proof.method != Method::Derived,
+            states: proof.states,
+            syncs: proof.syncs_by_default.count(),
+            syncs_for_all_parameters: proof.syncs.count(),
+            with_call_in_progress: proof.with_progress_by_default.count(),
+            within_ns: match proof.age {
+                Age::Nothing => Some(0),
+                Age::Within(within) => Some(within),
+                Age::UntilSynced | Age::Forever => None,
+            },
+            tail_for_ever: proof.age == Age::Forever,
+            swallowed_error: proof.faults.swallowed,
+            unbounded_wait: proof.faults.stuck,
+        }
+    }
 }
 
 /// Checks every file; all of them, even if one is wrong.
@@ -32,51 +73,51 @@ pub fn run(args: &Check, global: &Global) -> Result<Outcome> {
 }
 
 fn one(path: &Path, args: &Check, global: &Global) -> Result<bool> {
-    let found = input::analyse(path, global);
-    if let Some((input, analysis)) = &found
-        && let Some(policy) = &analysis.policy
-    {
-        let later = lower::unsupported(policy, Code::NotYetInRuntime);
-        if let Some(later) = later
-            && global.format != Format::Json
-        {
-            input::report(&[later], &input.sources, global);
-        }
-    }
+    let found = input::check(path, global);
     if args.quiet {
         return Ok(found.is_some());
     }
     match (&found, global.format) {
         (_, Format::Json) => {
-            let policy = found.as_ref().and_then(|(_, a)| a.policy.as_ref().zip(a.loss.as_ref()));
+            let checked = found.as_ref().map(|(_, checked)| checked);
+            let policy = checked.and_then(|c| c.analysis.policy.as_ref());
+            let proved = checked.and_then(|c| c.proved.as_ref());
             let report = Report {
                 file: path.display().to_string(),
                 ok: found.is_some(),
-                policy: policy.map(|(p, _)| p.name.as_str()),
-                target: policy.map(|(p, _)| p.target.name.as_str()),
-                loss: policy.map(|(p, loss)| loss.note(p)).unwrap_or_default(),
+                policy: policy.map(|p| p.name.as_str()),
+                target: policy.map(|p| p.target.name.as_str()),
+                loss: proved.map(|p| p.object.meta.loss.clone()).unwrap_or_default(),
+                proof: proved.map(|p| Numbers::of(&p.proof)),
             };
             let line = serde_json::to_string(&report)? + "\n";
             output::stdout(line.as_bytes())?;
         }
-        (Some((_, analysis)), Format::Human | Format::Short) => {
-            output::stdout(summary(path, analysis).as_bytes())?;
+        (Some((_, checked)), Format::Human | Format::Short) => {
+            output::stdout(summary(path, checked).as_bytes())?;
         }
         (None, _) => {}
     }
     Ok(found.is_some())
 }
 
-fn summary(path: &Path, analysis: &Analysis) -> String {
+fn summary(path: &Path, checked: &Checked) -> String {
     let mut out = String::new();
     let shown = path.display();
-    let Some((policy, loss)) = analysis.policy.as_ref().zip(analysis.loss.as_ref()) else {
+    let Some(policy) = &checked.analysis.policy else {
         let _ = writeln!(out, "{shown}: targets are right");
         return out;
     };
     let _ = writeln!(out, "{shown}: policy {} on {}", policy.name, policy.target.name);
-    for loss in loss.note(policy) {
-        let _ = writeln!(out, "    loses on {}: {}", loss.failure, loss.text);
+    match (&checked.proved, &checked.analysis.loss) {
+        (Some(proved), Some(derived)) => {
+            for line in report(policy, derived, &proved.proof) {
+                let _ = writeln!(out, "    {line}");
+            }
+        }
+        _ => {
+            let _ = writeln!(out, "    what it can lose is not known in this runtime");
+        }
     }
     for p in &policy.params {
         let value = |v| unit::show(v, p.unit);
@@ -85,7 +126,8 @@ fn summary(path: &Path, analysis: &Analysis) -> String {
     }
     if !policy.guarantees.is_empty() {
         let all = if policy.guarantees.len() == 1 { "its guarantee" } else { "its guarantees" };
-        let kept = if loss.unknown { "cannot be checked in this runtime" } else { "kept" };
+        let known = checked.proved.is_some();
+        let kept = if known { "kept" } else { "cannot be checked in this runtime" };
         let _ = writeln!(out, "    {all}: {kept}");
     }
     out

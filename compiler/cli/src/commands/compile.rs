@@ -2,12 +2,11 @@
 
 use crate::Outcome;
 use crate::args::{Compile, Emit, Global};
-use crate::input::{self, Input};
+use crate::input;
 use crate::output;
 use anyhow::{Context, Result};
-use durac_bpf::{Object, disasm, elf};
-use durac_compiler::{Analysis, hir, print};
-use durac_grammar::{Code, Diagnostic, Span};
+use durac_bpf::{disasm, elf};
+use durac_compiler::print;
 use std::path::{Path, PathBuf};
 
 /// Compiles one file.
@@ -15,24 +14,24 @@ pub fn run(args: &Compile, global: &Global) -> Result<Outcome> {
     if matches!(args.emit, Emit::Tokens | Emit::Ast) {
         return front_end(args, global);
     }
-    let Some((input, analysis)) = input::analyse(&args.file, global) else {
-        return Ok(Outcome::Wrong);
-    };
-    let Some(policy) = policy(&input, &analysis, &args.set, global)? else {
-        return Ok(Outcome::Wrong);
-    };
     let to = args.output.as_deref();
     match args.emit {
-        Emit::Hir => text(to, &print::hir(&policy))?,
-        Emit::Mir => {
+        Emit::Hir | Emit::Mir => {
+            let Some((_, policy)) = input::policy(&args.file, &args.set, global)? else {
+                return Ok(Outcome::Wrong);
+            };
+            if args.emit == Emit::Hir {
+                return text(to, &print::hir(&policy)).map(|()| Outcome::Fine);
+            }
             let mut program = durac_compiler::lower(&policy);
             durac_compiler::optimise(&mut program);
             text(to, &program.to_string())?;
         }
         Emit::Asm | Emit::Obj | Emit::Tokens | Emit::Ast => {
-            let Some(object) = object(&input, &policy, global) else {
+            let Some(ready) = input::ready(&args.file, &args.set, global)? else {
                 return Ok(Outcome::Wrong);
             };
+            let (input, object) = (ready.input, ready.proved.object);
             if args.emit == Emit::Asm {
                 text(to, &disasm::print_object(&object))?;
             } else {
@@ -79,69 +78,4 @@ fn text(to: Option<&Path>, text: &str) -> Result<()> {
         }
         _ => output::stdout(text.as_bytes()),
     }
-}
-
-/// The policy of an analysed file with its parameters set; `None`, reported, if it has none.
-pub fn policy(
-    input: &Input,
-    analysis: &Analysis,
-    sets: &[String],
-    global: &Global,
-) -> Result<Option<hir::Policy>> {
-    let Some(mut policy) = analysis.policy.clone() else {
-        let found = Diagnostic::new(
-            Code::TargetFileAsPolicy,
-            "the file defines targets and no policy",
-            Span::new(input.file, 0, 0),
-            "nothing to compile",
-        )
-        .help("a policy has at least one hook: `on fdatasync: …`");
-        input::report(&[found], &input.sources, global);
-        return Ok(None);
-    };
-    for assignment in sets {
-        durac_compiler::set::set(&mut policy, assignment)
-            .map_err(|why| output::exit(1, format!("--set: {why}")))?;
-    }
-    Ok(Some(policy))
-}
-
-/// Compiles and verifies; `None`, reported, if either refuses.
-pub fn object(input: &Input, policy: &hir::Policy, global: &Global) -> Option<Object> {
-    let loss = durac_compiler::bounds::loss(policy);
-    let object = match durac_compiler::compile(policy, &loss, &input.sources, input.file) {
-        Ok(object) => object,
-        Err(diagnostics) => {
-            input::report(&diagnostics, &input.sources, global);
-            return None;
-        }
-    };
-    match durac_verify::verify(&object) {
-        Ok(_) => Some(object),
-        Err(rejections) => {
-            let found: Vec<_> = rejections.iter().map(|r| rejection(r, policy, input)).collect();
-            input::report(&found, &input.sources, global);
-            None
-        }
-    }
-}
-
-fn rejection(
-    rejection: &durac_verify::Rejection,
-    policy: &hir::Policy,
-    input: &Input,
-) -> Diagnostic {
-    let hook = policy.hooks.iter().find(|h| h.hook == rejection.hook);
-    let start = Span::new(input.file, 0, 0);
-    let line = rejection.line.map(|l| l.line).unwrap_or(0);
-    let span = hook.map_or(start, |h| h.span);
-    let at = if line == 0 { String::new() } else { format!(" at line {line}") };
-    Diagnostic::new(
-        Code::VerifierRejects,
-        format!("the verifier rejects the program of `{}`{at}", rejection.hook),
-        span,
-        rejection.reason.clone(),
-    )
-    .note(format!("instruction {}", rejection.slot))
-    .help("this is a mistake of durac: please report it with the policy's text")
 }

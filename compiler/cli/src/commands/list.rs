@@ -45,10 +45,10 @@ fn policies(out: &mut String) {
     for ready in durac_stdlib::POLICIES {
         let mut sources = Sources::new();
         let file = sources.add(ready.file, ready.text);
-        let analysis = durac_compiler::analyse(&mut sources, file, ready.name);
-        let loss = match analysis.policy.as_ref().zip(analysis.loss.as_ref()) {
-            Some((policy, loss)) => loss.text(policy),
-            None => "wrong".to_owned(),
+        let checked = durac_sim::check::check(&mut sources, file, ready.name);
+        let loss = match &checked.proved {
+            Some(proved) => proved.power_loss(),
+            None => "no runtime can run it yet",
         };
         let _ = writeln!(out, "{:<20} loses on power loss: {loss}", ready.name);
         let _ = writeln!(out, "{:<20} {}", "", durac_stdlib::summary(ready.text));

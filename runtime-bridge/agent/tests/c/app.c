@@ -7,6 +7,7 @@
 //   closerange N (from it to 800) | rename A B | unlink A | truncate A LENGTH | mkdirsync PATH
 //   hold | release      the shim holds up every sync, or lets go
 //   syncs COUNT         waits until the shim has seen so many syncs end
+//   fails N             writes until a write fails, and prints what that one returned
 //   file PATH           waits until the file exists
 //   loop N COUNT        COUNT times write and sync
 //   loopfor N PATH      the same until the file exists; prints nothing of each
@@ -126,7 +127,11 @@ static char **run(char **a) {
         else if (IS("hold")) shim("shim_hold", 1);
         else if (IS("release")) shim("shim_hold", 0);
         else if (IS("syncs")) { while (shim("shim_syncs", 0) < atoi(a[0])) pause_briefly(); a++; }
-        else if (IS("file")) { while (access(a[0], F_OK)) pause_briefly(); a++; }
+        else if (IS("fails")) {
+            while (errno = 77, write(FD(0), bytes, 1) == 1) pause_briefly();
+            say("write", a[0], -1);
+            a++;
+        } else if (IS("file")) { while (access(a[0], F_OK)) pause_briefly(); a++; }
         else if (IS("loop")) {
             long good = 0;
             for (int i = atoi(a[1]); i > 0; i--)

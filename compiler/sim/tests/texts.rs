@@ -25,14 +25,12 @@ fn read(path: &Path) -> String {
 fn codes(name: &str, text: &str) -> Vec<Code> {
     let mut sources = Sources::new();
     let file = sources.add(name, text);
-    let analysis = durac_compiler::analyse(&mut sources, file, name);
+    let checked = durac_sim::check::check(&mut sources, file, name);
+    let analysis = checked.analysis;
     let mut codes: Vec<Code> = analysis.diagnostics.iter().map(|d| d.code).collect();
-    if let (Some(policy), Some(loss)) = (&analysis.policy, &analysis.loss) {
-        let later = durac_compiler::lower::unsupported(policy, Code::NotYetInRuntime);
-        codes.extend(later.iter().map(|d| d.code));
-        if let Err(found) = durac_compiler::compile(policy, loss, &sources, file) {
-            codes.extend(found.iter().map(|d| d.code));
-        }
+    if let (Some(policy), None) = (&analysis.policy, &checked.proved) {
+        let (_, found) = durac_sim::check::compile(policy, &sources, file);
+        codes.extend(found.iter().map(|d| d.code).filter(|_| !analysis.has_errors()));
     }
     if analysis.only_targets && !analysis.has_errors() {
         codes.push(Code::TargetFileAsPolicy);

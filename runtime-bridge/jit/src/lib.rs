@@ -1,16 +1,59 @@
-//! From instructions to machine code, by rbpf's JIT compiler.
+//! From instructions to machine code, by rbpf's JIT compiler: the code that runs in a database, and
+//! the same code in the simulator.
 //!
 //! The verifier has proved the program safe for a machine that does what the instruction set
 //! says, and has refused the few instructions for which rbpf 0.4.1 does something else.
 
 use durac_bpf::Insn;
-use durac_bpf::abi::Helper;
+use durac_bpf::abi::{Helper, Verdict};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::panic::AssertUnwindSafe;
 
 /// Machine code: `fn(_, _, context, length, _, _) -> r0`, in the C calling convention.
-pub type Code = unsafe extern "C" fn(usize, usize, *mut u8, usize, usize, usize) -> u64;
+type Entry = unsafe extern "C" fn(usize, usize, *mut u8, usize, usize, usize) -> u64;
+
+/// A compiled program, with the memory it stands in.
+pub struct Code {
+    entry: Entry,
+    _memory: Memory,
+}
+
+impl Code {
+    /// Runs the program on `context`, of `length` bytes.
+    ///
+    /// # Safety
+    /// The program was verified for contexts of that length; `context` points to one that lives
+    /// until the return, and the helpers find what they work on.
+    #[inline]
+    pub unsafe fn run(&self, context: *mut u8, length: usize) -> Verdict {
+        // SAFETY: the verifier has proved that the program stays inside its context, stack and
+        // maps; the caller vouches for the rest.
+        Verdict::decode(unsafe { (self.entry)(0, 0, context, length, 0, 0) })
+    }
+}
+
+/// Defines a helper's entry as machine code calls it, which goes on to the Rust function `$body`.
+///
+/// rbpf's code calls with the stack 8 bytes off the alignment that the calling convention promises,
+/// and compiled Rust may use aligned vector stores on its stack: the entry puts it right.
+#[macro_export]
+macro_rules! entry {
+    ($name:ident => $body:ident) => {
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(_: u64, _: u64, _: u64, _: u64, _: u64) -> u64 {
+            ::std::arch::naked_asm!(
+                "push rbp",
+                "mov rbp, rsp",
+                "and rsp, -16",
+                "call {body}",
+                "leave",
+                "ret",
+                body = sym $body,
+            )
+        }
+    };
+}
 
 /// A helper as machine code calls it.
 pub type HelperCode = unsafe extern "C" fn(u64, u64, u64, u64, u64) -> u64;
@@ -62,6 +105,11 @@ struct Memory {
     size: usize,
 }
 
+// SAFETY: nothing writes to it once it is code, and it is unmapped by its one owner.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
 impl Memory {
     fn new(size: usize) -> Result<Self, String> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
@@ -74,20 +122,17 @@ impl Memory {
         Ok(Self { address: address.cast(), size })
     }
 
-    /// Makes it executable, for the rest of the process' life.
+    /// Makes it executable.
     fn into_code(self) -> Result<Code, String> {
-        let address = match self.protect() {
-            Ok(()) => {
-                let address = self.address.cast();
-                std::mem::forget(self);
-                address
-            }
+        let memory = match self.protect() {
+            Ok(()) => self,
             // systemd's MemoryDenyWriteExecute allows only what was executable from the start.
             Err(_) => self.copy().map_err(|e| format!("code cannot be made executable: {e}"))?,
         };
         // SAFETY: rbpf put a function there that follows the C calling convention. It is the same
         // at any address: its jumps are relative, its calls absolute.
-        Ok(unsafe { std::mem::transmute::<*mut libc::c_void, Code>(address) })
+        let entry = unsafe { std::mem::transmute::<*mut u8, Entry>(memory.address) };
+        Ok(Code { entry, _memory: memory })
     }
 
     fn protect(&self) -> io::Result<()> {
@@ -100,7 +145,7 @@ impl Memory {
     }
 
     /// An executable mapping of a file in memory with the same content.
-    fn copy(&self) -> io::Result<*mut libc::c_void> {
+    fn copy(&self) -> io::Result<Self> {
         // SAFETY: the name is a C string.
         let file = unsafe { libc::memfd_create(c"durac".as_ptr(), libc::MFD_CLOEXEC) };
         if file < 0 {
@@ -115,14 +160,14 @@ impl Memory {
         // SAFETY: a new mapping of the file's size; the kernel chooses the address.
         match unsafe { libc::mmap(any, self.size, access, flags, file.as_raw_fd(), 0) } {
             libc::MAP_FAILED => Err(io::Error::last_os_error()),
-            address => Ok(address),
+            address => Ok(Self { address: address.cast(), size: self.size }),
         }
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and its address was given to nobody.
+        // SAFETY: the mapping is ours, and its address leaves with it.
         unsafe { libc::munmap(self.address.cast(), self.size) };
     }
 }

@@ -1,0 +1,314 @@
+//! One program run: the bytecode of an object in rbpf, its helpers answered by a [`World`].
+//!
+//! A program cannot be suspended in a wait. A world that has to park a call lets the rest of the run
+//! come to nothing, and later runs the program again from its beginning with the same readings up
+//! to the wait: a program is a function of what it reads.
+
+use durac_bpf::abi::{
+    CONTEXT_SIZE, Context, Helper, Hook, PARAMS_MAP, Reading, STATE_MAP, Verdict,
+};
+use durac_bpf::object::{Map, Program};
+use durac_bpf::{Insn, Object};
+use durac_jit::{Code, HelperCode, entry};
+use std::cell::Cell;
+use std::ptr::null;
+
+/// What runs the bytecode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// rbpf's interpreter, which checks every access.
+    Interpreter,
+    /// rbpf's JIT compiler, which the agent uses.
+    Jit,
+}
+
+/// Why an object cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// A map or a relocation that the compiler does not make.
+    #[error("the object is none of ours: {0}")]
+    Foreign(&'static str),
+    /// The JIT compiler refused.
+    #[error("on {hook}: {why}")]
+    Jit {
+        /// The program's hook.
+        hook: Hook,
+        /// In words.
+        why: String,
+    },
+    /// The interpreter refused, or stopped.
+    #[error("on {hook}: rbpf: {why}")]
+    Run {
+        /// The program's hook.
+        hook: Hook,
+        /// In words.
+        why: String,
+    },
+}
+
+/// What a program reads and writes.
+#[derive(Debug)]
+pub struct Memory {
+    context: Cell<Context>,
+    params: Box<[Cell<u64>]>,
+    state: Box<[Cell<u64>]>,
+}
+
+impl Memory {
+    /// What the program reads from now on.
+    pub fn set_context(&self, context: Context) {
+        self.context.set(context);
+    }
+
+    /// Parameters, in the order of the object's note.
+    #[must_use]
+    pub fn params(&self) -> &[Cell<u64>] {
+        &self.params
+    }
+
+    /// State variables, in the order of the object's note.
+    #[must_use]
+    pub fn state(&self) -> &[Cell<u64>] {
+        &self.state
+    }
+
+    /// Copies `values` into the state variables.
+    pub fn set_state(&self, values: &[u64]) {
+        self.state.iter().zip(values).for_each(|(cell, value)| cell.set(*value));
+    }
+
+    /// Copies `values` into the parameters.
+    pub fn set_params(&self, values: &[u64]) {
+        self.params.iter().zip(values).for_each(|(cell, value)| cell.set(*value));
+    }
+
+    /// The state variables.
+    #[must_use]
+    pub fn copy_state(&self) -> Vec<u64> {
+        self.state.iter().map(Cell::get).collect()
+    }
+}
+
+/// Answers a program's helpers.
+pub trait World {
+    /// The program asks for a background sync that covers its call.
+    fn request(&mut self);
+
+    /// The program waits at `distance`. With `true` it goes on, and reads `memory` as it is then;
+    /// with `false` its call is parked.
+    fn wait(&mut self, distance: u64, memory: &Memory) -> bool;
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// With a verdict.
+    Verdict(Verdict),
+    /// In a wait; what the run has left in the state variables afterwards means nothing.
+    Parked,
+}
+
+/// The programs of an object, ready to run. One call at a time.
+pub struct Machine {
+    memory: Box<Memory>,
+    programs: [Option<Loaded>; 4],
+}
+
+enum Loaded {
+    Interpreted { hook: Hook, bytes: Vec<u8> },
+    Compiled(Code),
+}
+
+/// Addresses that stand for the maps; the programs only hand them to the lookup.
+const PARAMS: u64 = 0x1000;
+const STATE: u64 = 0x2000;
+
+impl Machine {
+    /// Prepares the programs of a verified object. Parameters have their defaults, state its first
+    /// values, the log has key 0.
+    ///
+    /// # Errors
+    /// When the object is none of ours or rbpf refuses it.
+    pub fn new(object: &Object, backend: Backend) -> Result<Self, MachineError> {
+        let cells = |values: Vec<u64>| values.into_iter().map(Cell::new).collect();
+        let memory = Box::new(Memory {
+            context: Cell::default(),
+            params: cells(object.meta.params.iter().map(|p| p.default).collect()),
+            state: cells(object.meta.state.iter().map(|s| s.init).collect()),
+        });
+        for map in &object.maps {
+            if map.fields.len() != fields(map, &memory)? {
+                return Err(MachineError::Foreign("a map of another size than its note says"));
+            }
+        }
+        let mut programs = [const { None }; 4];
+        for program in &object.programs {
+            let insns = linked(program, &object.maps)?;
+            let hook = program.hook;
+            let loaded = match backend {
+                Backend::Interpreter => {
+                    let bytes = insns.iter().flat_map(|i| i.to_bytes()).collect();
+                    Loaded::Interpreted { hook, bytes }
+                }
+                Backend::Jit => {
+                    let code = durac_jit::compile(&insns, HELPERS);
+                    Loaded::Compiled(code.map_err(|why| MachineError::Jit { hook, why })?)
+                }
+            };
+            if let Some(place) = programs.get_mut(hook as usize) {
+                *place = Some(loaded);
+            }
+        }
+        Ok(Self { memory, programs })
+    }
+
+    /// Whether there is a program for `hook`.
+    #[must_use]
+    pub fn has(&self, hook: Hook) -> bool {
+        self.programs.get(hook as usize).is_some_and(Option::is_some)
+    }
+
+    /// What the programs read and write.
+    #[must_use]
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Runs the program of `hook`; without one the verdict is [`Verdict::Pass`].
+    ///
+    /// # Errors
+    /// When the interpreter stops the program: it left its memory.
+    pub fn run(&mut self, hook: Hook, world: &mut dyn World) -> Result<Ended, MachineError> {
+        let Some(program) = self.programs.get(hook as usize).and_then(Option::as_ref) else {
+            return Ok(Ended::Verdict(Verdict::Pass));
+        };
+        // SAFETY: only the lifetime changes; `run` takes it back before `world` can end.
+        let world = unsafe {
+            std::mem::transmute::<*mut (dyn World + '_), *mut (dyn World + 'static)>(world)
+        };
+        let run = Run { memory: &raw const *self.memory, world, parked: Cell::new(false) };
+        let before = RUN.replace(&raw const run);
+        let verdict = match program {
+            Loaded::Compiled(code) => {
+                let context = self.memory.context.as_ptr().cast();
+                // SAFETY: the object was verified, the memory and the run outlive the call.
+                Ok(unsafe { code.run(context, CONTEXT_SIZE) })
+            }
+            Loaded::Interpreted { hook, bytes } => interpret(*hook, bytes, &self.memory),
+        };
+        RUN.set(before);
+        if run.parked.get() {
+            return Ok(Ended::Parked);
+        }
+        verdict.map(Ended::Verdict)
+    }
+}
+
+/// Members that the map must have.
+fn fields(map: &Map, memory: &Memory) -> Result<usize, MachineError> {
+    match map.name.as_str() {
+        PARAMS_MAP => Ok(memory.params.len()),
+        STATE_MAP => Ok(memory.state.len()),
+        _ => Err(MachineError::Foreign("a map that is neither `params` nor `state`")),
+    }
+}
+
+/// The instructions with the maps' addresses in them.
+fn linked(program: &Program, maps: &[Map]) -> Result<Vec<Insn>, MachineError> {
+    let mut insns = program.insns.clone();
+    for reloc in &program.relocs {
+        let map = maps.get(reloc.map as usize);
+        let map = map.ok_or(MachineError::Foreign("a relocation names no map"))?;
+        let slot = insns.get_mut(reloc.slot as usize);
+        let slot = slot.ok_or(MachineError::Foreign("a relocation lies outside its program"))?;
+        slot.src = 0;
+        slot.imm = if map.name == PARAMS_MAP { PARAMS } else { STATE } as i32;
+    }
+    Ok(insns)
+}
+
+fn interpret(hook: Hook, bytes: &[u8], memory: &Memory) -> Result<Verdict, MachineError> {
+    let stopped = |why: rbpf::lib::Error| MachineError::Run { hook, why: format!("{why:?}") };
+    let mut vm = rbpf::EbpfVmMbuff::new(Some(bytes)).map_err(stopped)?;
+    for &(helper, code) in HELPERS {
+        // SAFETY: both are pointers to functions that the processor calls alike; rbpf calls it
+        // with a cast pointer as it does its own helpers.
+        let code =
+            unsafe { std::mem::transmute::<HelperCode, fn(u64, u64, u64, u64, u64) -> u64>(code) };
+        vm.register_helper(helper.number() as u32, code).map_err(stopped)?;
+    }
+    for cells in [&memory.params, &memory.state] {
+        let at = cells.as_ptr() as u64;
+        vm.register_allowed_memory(at..at + size_of_val::<[Cell<u64>]>(cells) as u64);
+    }
+    let context: *const u8 = memory.context.as_ptr().cast_const().cast();
+    // SAFETY: the memory outlives the run; rbpf only takes the address and the length.
+    let context = unsafe { std::slice::from_raw_parts(context, CONTEXT_SIZE) };
+    vm.execute_program(&[], context).map(Verdict::decode).map_err(stopped)
+}
+
+/// What the helpers of this thread work on.
+struct Run {
+    memory: *const Memory,
+    world: *mut (dyn World + 'static),
+    parked: Cell<bool>,
+}
+
+thread_local! {
+    static RUN: Cell<*const Run> = const { Cell::new(null()) };
+}
+
+const HELPERS: &[(Helper, HelperCode)] =
+    &[(Helper::MapLookup, look_up), (Helper::Request, request), (Helper::Await, wait)];
+
+entry!(look_up => look_up_body);
+entry!(request => request_body);
+entry!(wait => wait_body);
+
+/// The run of this thread.
+fn current() -> Option<&'static Run> {
+    // SAFETY: `Machine::run` sets it to a run that outlives the program, and takes it away after.
+    unsafe { RUN.get().as_ref() }
+}
+
+unsafe extern "C" fn look_up_body(map: u64, key: u64) -> u64 {
+    let Some(run) = current() else { return 0 };
+    // SAFETY: the verifier has proved that the key is four readable bytes of the program's stack.
+    let key = unsafe { (key as *const u32).read_unaligned() };
+    // SAFETY: the memory outlives the run.
+    let memory = unsafe { &*run.memory };
+    match map {
+        PARAMS if key == 0 => memory.params.as_ptr() as u64,
+        STATE if key == 0 => memory.state.as_ptr() as u64,
+        _ => 0,
+    }
+}
+
+unsafe extern "C" fn request_body() -> u64 {
+    if let Some(run) = current().filter(|run| !run.parked.get()) {
+        // SAFETY: the world outlives the run, and helpers do not nest.
+        unsafe { (*run.world).request() };
+    }
+    0
+}
+
+unsafe extern "C" fn wait_body(distance: u64) -> u64 {
+    if let Some(run) = current().filter(|run| !run.parked.get()) {
+        // SAFETY: both outlive the run, and helpers do not nest.
+        let goes_on = unsafe { (*run.world).wait(distance, &*run.memory) };
+        run.parked.set(!goes_on);
+    }
+    0
+}
+
+/// Bit `i` is set if programs of the object load reading number `i`.
+#[must_use]
+pub fn reads(object: &Object) -> u32 {
+    object.meta.reads.iter().fold(0, |set, reading| set | bit(*reading))
+}
+
+/// The bit of a reading in [`reads`].
+#[must_use]
+pub const fn bit(reading: Reading) -> u32 {
+    1 << reading as u32
+}

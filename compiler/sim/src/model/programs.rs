@@ -1,0 +1,302 @@
+//! The programs of a policy, with every choice that the environment has when they read.
+
+use super::cells::{Cell, Cells, NOW, Source, value_in};
+use super::state::{Input, Open, Run, State};
+use crate::machine::{Ended, Machine, MachineError, Memory, World, bit};
+use durac_bpf::abi::{Context, Hook, Reading, Verdict};
+use rustc_hash::FxHashMap;
+use std::ops::Range;
+use std::rc::Rc;
+
+/// More combinations than these are too many to follow.
+pub const MAX_CHOICES: usize = 4096;
+
+/// What a run does after what it has read last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effect {
+    /// It asks for a background sync.
+    pub requested: bool,
+    /// The state variables afterwards.
+    pub vars: Vec<u64>,
+    /// How it ends.
+    pub end: End,
+}
+
+/// How a run ends, or is held up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// In a wait at this distance.
+    Await(u64),
+    /// With a verdict.
+    Verdict(Verdict),
+}
+
+/// The programs of a policy and what they can read.
+pub struct Programs<'a> {
+    machine: &'a mut Machine,
+    /// Bits of the readings that the programs load.
+    reads: u32,
+    samples: &'a [Vec<u64>],
+    /// The choices of the environment, without what depends on the engine.
+    choices: Vec<Choice>,
+    /// Which state variables keep readings.
+    kept: Vec<bool>,
+    first_vars: Vec<u64>,
+    cache: FxHashMap<Rc<Run>, Rc<Effect>>,
+    /// Greatest distance that a program has waited at.
+    pub farthest: u64,
+    /// The machine's error, if it had one.
+    pub broken: Option<MachineError>,
+}
+
+/// One choice of the environment.
+#[derive(Clone, Debug, Default)]
+struct Choice {
+    context: Context,
+    /// Values of kept state variables, by index.
+    kept: Vec<(usize, u64)>,
+    /// The cells of what must fit the state.
+    age: Option<Cell>,
+    bytes: Option<Cell>,
+    len: Option<Cell>,
+}
+
+impl<'a> Programs<'a> {
+    /// `samples`: the vectors of parameters that a call may see. `None` if the environment has too
+    /// many choices.
+    pub fn new(
+        machine: &'a mut Machine,
+        reads: u32,
+        samples: &'a [Vec<u64>],
+        cells: &Cells,
+    ) -> Option<Self> {
+        let mut first_vars = machine.memory().copy_state();
+        let mut kept = vec![false; first_vars.len()];
+        let now = if reads & bit(Reading::Now) != 0 { NOW } else { 0 };
+        let context = Context { now, ..Context::default() };
+        let mut choices = vec![Choice { context, ..Choice::default() }];
+        for (source, of) in &cells.of {
+            let mut all = Vec::new();
+            for &cell in of {
+                for choice in &choices {
+                    all.extend(choice.with(*source, cell));
+                }
+            }
+            if let Source::Kept(id) = source
+                && let Some(place) = kept.get_mut(id.index())
+            {
+                *place = true;
+            }
+            choices = all;
+            if choices.len() * samples.len().max(1) > MAX_CHOICES {
+                return None;
+            }
+        }
+        forget(&kept, &mut first_vars);
+        let cache = FxHashMap::default();
+        Some(Self {
+            machine,
+            reads,
+            samples,
+            choices,
+            kept,
+            first_vars,
+            cache,
+            farthest: 0,
+            broken: None,
+        })
+    }
+
+    /// Whether there is a program for `hook`.
+    pub fn has(&self, hook: Hook) -> bool {
+        self.machine.has(hook)
+    }
+
+    /// Whether a program loads one of these readings, given as bits.
+    pub fn reads(&self, bits: u32) -> bool {
+        self.reads & bits != 0
+    }
+
+    /// The vectors of parameters that a call may see, by index.
+    pub fn params(&self) -> Range<u16> {
+        0..self.samples.len().max(1) as u16
+    }
+
+    /// The state variables of a log that was just opened.
+    pub fn first_vars(&self) -> Vec<u64> {
+        self.first_vars.clone()
+    }
+
+    /// Sets what keeps readings to 0: it is chosen anew at the next call.
+    pub fn forget_kept(&self, vars: &mut [u64]) {
+        forget(&self.kept, vars);
+    }
+
+    /// Everything that the program of a call can do: from its beginning, or on from a wait.
+    pub fn run(&mut self, state: &State, open: &Open) -> Vec<(Rc<Run>, Rc<Effect>)> {
+        let mut effects: Vec<(Rc<Run>, Rc<Effect>)> = Vec::new();
+        for index in 0..self.choices.len() {
+            let Some((context, kept)) = self.fit(index, state, open) else { continue };
+            let input = Input { context, params: open.params };
+            let run = match &open.run {
+                Some(run) => {
+                    let mut run = Run::clone(run);
+                    run.inputs.push(input);
+                    run
+                }
+                None => {
+                    let mut vars = state.vars.clone();
+                    for (index, value) in kept {
+                        if let Some(var) = vars.get_mut(*index) {
+                            *var = *value;
+                        }
+                    }
+                    Run { hook: open.hook, inputs: vec![input], vars }
+                }
+            };
+            let Some((run, mut effect)) = self.effect(run) else { break };
+            let ends = matches!(effect.end, End::Verdict(_));
+            if ends && self.kept.contains(&true) {
+                forget(&self.kept, &mut Rc::make_mut(&mut effect).vars);
+            }
+            // Many choices have the same effect. What a run that goes on has read may matter yet.
+            let same =
+                |(earlier, of): &(Rc<Run>, Rc<Effect>)| *of == effect && (ends || *earlier == run);
+            if !effects.iter().any(same) {
+                effects.push((run, effect));
+            }
+        }
+        effects
+    }
+
+    /// What the program reads in this state, if the choice is possible in it.
+    fn fit(&self, index: usize, state: &State, open: &Open) -> Option<(Context, &[(usize, u64)])> {
+        let choice = self.choices.get(index)?;
+        let mut context = choice.context;
+        let log = &state.log;
+        let reads = |reading| self.reads & bit(reading) != 0;
+        if reads(Reading::Pending) {
+            context.pending = log.pending(open.number);
+        }
+        if reads(Reading::NotifyDone) {
+            context.notify_done = log.notify_done().into();
+        }
+        if let Some(cell) = choice.age {
+            // The log keeps its age only if something acknowledged is not durable.
+            let any = log.pending_age(1) > 0;
+            if !any && cell.0 > 0 {
+                return None;
+            }
+            context.pending_age = cell.0;
+        }
+        if let Some(cell) = choice.bytes {
+            context.pending_bytes = match log.notify_done() {
+                true if cell.0 > 0 => return None,
+                true => 0,
+                false => value_in(cell, true)?,
+            };
+        }
+        if let Some(cell) = choice.len {
+            context.len = match open.hook.is_sync() {
+                true if cell.0 > 0 => return None,
+                true => 0,
+                // A write of nothing is no write.
+                false => value_in(cell, true)?,
+            };
+        }
+        Some((context, &choice.kept))
+    }
+
+    /// What a run does after what it has read last.
+    fn effect(&mut self, run: Run) -> Option<(Rc<Run>, Rc<Effect>)> {
+        if let Some((run, effect)) = self.cache.get_key_value(&run) {
+            return Some((run.clone(), effect.clone()));
+        }
+        let memory = self.machine.memory();
+        memory.set_state(&run.vars);
+        let first = run.inputs.first()?;
+        memory.set_context(first.context);
+        if let Some(params) = self.samples.get(usize::from(first.params)) {
+            memory.set_params(params);
+        }
+        let mut replay = Replay { inputs: &run.inputs, at: 0, requested: false, parked: None };
+        let end = match self.machine.run(run.hook, &mut replay) {
+            Ok(end) => end,
+            Err(error) => {
+                self.broken = Some(error);
+                return None;
+            }
+        };
+        let (end, vars) = match (end, replay.parked) {
+            (Ended::Parked, Some((distance, vars))) => (End::Await(distance), vars),
+            (Ended::Verdict(verdict), _) => {
+                (End::Verdict(verdict), self.machine.memory().copy_state())
+            }
+            (Ended::Parked, None) => return None,
+        };
+        if let End::Await(distance) = end {
+            self.farthest = self.farthest.max(distance);
+        }
+        let effect = Rc::new(Effect { requested: replay.requested, vars, end });
+        let run = Rc::new(run);
+        self.cache.insert(run.clone(), effect.clone());
+        Some((run, effect))
+    }
+}
+
+fn forget(kept: &[bool], vars: &mut [u64]) {
+    vars.iter_mut().zip(kept).filter(|(_, kept)| **kept).for_each(|(var, _)| *var = 0);
+}
+
+impl Choice {
+    /// This choice with a value of the cell for the source.
+    fn with(&self, source: Source, cell: Cell) -> Option<Choice> {
+        let mut choice = self.clone();
+        let value = value_in(cell, false)?;
+        let c = &mut choice.context;
+        match source {
+            Source::Kept(id) => choice.kept.push((id.index(), value)),
+            Source::Reading(Reading::PendingAge) => choice.age = Some(cell),
+            Source::Reading(Reading::PendingBytes) => choice.bytes = Some(cell),
+            Source::Reading(Reading::CallLen) => choice.len = Some(cell),
+            Source::Reading(Reading::SyncLatency) => c.sync_latency = value,
+            Source::Reading(Reading::NotifyCount) => c.notify_count = value,
+            // There is no third truth value.
+            Source::Reading(Reading::ChildActive) if value > 1 => return None,
+            Source::Reading(Reading::ChildActive) => c.child_active = value,
+            // The clock stands at NOW, or where a threshold of its own says.
+            Source::Reading(Reading::Now) => c.now = if cell.1 == u64::MAX { NOW } else { value },
+            Source::Reading(_) => {}
+        }
+        Some(choice)
+    }
+}
+
+/// Hands a run what it has read; parks it in the first wait beyond.
+struct Replay<'a> {
+    inputs: &'a [Input],
+    at: usize,
+    requested: bool,
+    parked: Option<(u64, Vec<u64>)>,
+}
+
+impl World for Replay<'_> {
+    fn request(&mut self) {
+        // Only what is new is of interest: the rest was carried out before.
+        self.requested |= self.at + 1 == self.inputs.len();
+    }
+
+    fn wait(&mut self, distance: u64, memory: &Memory) -> bool {
+        self.at += 1;
+        match self.inputs.get(self.at) {
+            Some(input) => {
+                memory.set_context(input.context);
+                true
+            }
+            None => {
+                self.parked = Some((distance, memory.copy_state()));
+                false
+            }
+        }
+    }
+}

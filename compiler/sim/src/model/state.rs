@@ -1,0 +1,174 @@
+//! A state of the whole: the engine's log, the application's call, what the policy remembers.
+
+use durac_bpf::abi::{Context, Hook};
+use durac_engine::Log;
+use std::rc::Rc;
+
+/// What a program has read: at its beginning, and again after each wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Input {
+    /// The context, with 0 for what the programs do not read.
+    pub context: Context,
+    /// Index of the vector of parameters.
+    pub params: u16,
+}
+
+/// Everything that a run of a program depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Run {
+    /// The program's hook.
+    pub hook: Hook,
+    /// What it has read, in order.
+    pub inputs: Vec<Input>,
+    /// The state variables when it began.
+    pub vars: Vec<u64>,
+}
+
+impl std::hash::Hash for Input {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        let c = &self.context;
+        for word in [c.len, c.now, c.pending, c.pending_bytes, c.pending_age, c.sync_latency] {
+            word.hash(state);
+        }
+        (c.notify_done, c.notify_count, c.child_active, self.params).hash(state);
+    }
+}
+
+/// A call of the application that is under way.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Open {
+    /// Which call it is.
+    pub hook: Hook,
+    /// Its number, counted from the durable frontier; in a write that of the next sync call.
+    pub number: u64,
+    /// The program's run, if it has begun.
+    pub run: Option<Rc<Run>>,
+    /// Index of the vector of parameters it sees.
+    pub params: u16,
+    /// The program has asked for a background sync.
+    pub requested: bool,
+}
+
+/// What the application does.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Caller {
+    /// Nothing that concerns the log.
+    Idle,
+    /// It waits in a call until this call is durable; then the program goes on.
+    Parked(Open, u64),
+    /// Its thread runs a sync, the flight of that number. With a target it waits for that then.
+    Syncing(Open, u64, Option<u64>),
+    /// Its sync has come home with success, and is not yet believed.
+    Doubted(Open, u64),
+}
+
+/// A state of the whole. Numbers of calls are counted from the durable frontier.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct State {
+    /// The engine.
+    pub log: Log,
+    /// The calls that are not durable and not acknowledged: under way, or failed.
+    pub silent: Vec<u64>,
+    /// The application, which makes one call at a time.
+    pub caller: Caller,
+    /// The policy's state variables; 0 for those that keep readings.
+    pub vars: Vec<u64>,
+    /// A background sync may be out that started when this many calls had begun, or any more since.
+    /// `u64::MAX`: none can be.
+    pub since: u64,
+}
+
+/// `since` when no background sync can be out.
+pub const NEVER: u64 = u64::MAX;
+
+impl State {
+    /// Acknowledged sync calls that a power loss would take now.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        let covered = self.log.calls() - self.log.durable();
+        covered.saturating_sub(self.silent.len() as u64)
+    }
+
+    /// Sync calls that are under way and would be taken too.
+    #[must_use]
+    pub fn in_progress(&self) -> u64 {
+        let open = match &self.caller {
+            Caller::Idle => return 0,
+            Caller::Parked(open, _) | Caller::Syncing(open, ..) | Caller::Doubted(open, _) => open,
+        };
+        u64::from(open.hook.is_sync() && open.number > self.log.durable())
+    }
+
+    /// Counts everything from the durable frontier. Answers how many calls became durable.
+    pub fn rebase(&mut self) -> u64 {
+        let shift = self.log.rebase();
+        let call = |number: &mut u64| *number = number.saturating_sub(shift.calls);
+        self.silent.retain(|number| *number > shift.calls);
+        self.silent.iter_mut().for_each(call);
+        match &mut self.caller {
+            Caller::Idle => {}
+            Caller::Parked(open, target) => {
+                call(&mut open.number);
+                call(target);
+            }
+            Caller::Syncing(open, flight, target) => {
+                call(&mut open.number);
+                *flight -= shift.flights;
+                target.iter_mut().for_each(call);
+            }
+            Caller::Doubted(open, covers) => {
+                call(&mut open.number);
+                call(covers);
+            }
+        }
+        if self.since != NEVER {
+            self.since = self.since.saturating_sub(shift.calls);
+        }
+        shift.calls
+    }
+}
+
+/// States that differ only in how many calls are pending, all of them acknowledged but the one that
+/// waits. A landing in any of them that leaves as many calls pending, and lets that one go on, leads
+/// to the same state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Family {
+    vars: Vec<u64>,
+    waits: Option<(Option<Rc<Run>>, u16, bool)>,
+    written: (bool, bool),
+    /// Calls since the last that asked for a background sync; none has.
+    requested: Option<u64>,
+}
+
+impl Family {
+    /// The family of a state.
+    #[must_use]
+    pub fn of(state: &State) -> Self {
+        let log = &state.log;
+        let waits = match &state.caller {
+            Caller::Parked(open, _) => Some((open.run.clone(), open.params, open.requested)),
+            _ => None,
+        };
+        Self {
+            vars: state.vars.clone(),
+            waits,
+            written: (log.notify_done(), log.is_marked()),
+            requested: log.since_request(),
+        }
+    }
+}
+
+impl State {
+    /// Whether nothing but the number of pending calls tells it from others of its [`Family`].
+    #[must_use]
+    pub fn is_regular(&self) -> bool {
+        let calls = self.log.calls();
+        match &self.caller {
+            Caller::Idle => self.silent.is_empty() && self.log.is_regular(0),
+            Caller::Parked(open, _) => {
+                open.hook.is_sync() && self.silent == [calls] && self.log.is_regular(1)
+            }
+            _ => false,
+        }
+    }
+}

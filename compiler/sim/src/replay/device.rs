@@ -1,0 +1,202 @@
+//! The device: how long a sync takes, and how syncs that overlap share a commit.
+
+use super::random::Random;
+use durac_engine::Time;
+
+/// Processor time of a sync of which nothing was measured: what `fdatasync` of ext4 on a virtual
+/// disk cost where the agent was developed.
+pub const SYNC_CPU: u64 = 45_000;
+
+/// Processor time that the kernel's own threads spend on a sync while its caller sleeps: a sync costs
+/// 75 to 90 µs in all, of which the caller's part is measured.
+pub const KERNEL_CPU: u64 = 40_000;
+
+/// A device and its file system.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Device {
+    /// Its name.
+    pub name: String,
+    /// Where its figures come from.
+    pub source: String,
+    /// Durations of a sync that runs alone without its processor time, rising, all as likely as
+    /// the ranges between them.
+    waits: Vec<u64>,
+    /// Processor time of the thread that syncs.
+    pub cpu: u64,
+    /// Time for each further KiB that a sync writes.
+    pub per_kib: u64,
+}
+
+/// A kind of device. The figures are rough: a sync of a few KiB on ext4, that is, one write of the
+/// data, one journal commit, and the flushes they need. The middle and the tail of each are those
+/// that the named source reports; a device at hand is better measured, by recording a trace on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// NVMe with power-loss protection: a flush of the write cache returns at once, so a sync is
+    /// two writes into the device's memory. Data sheets of data centre drives (Intel P4510, Samsung
+    /// PM9A3): 10–20 µs a write.
+    NvmePlp,
+    /// NVMe of a desktop: the flush programs flash pages. Published `fdatasync` measurements of
+    /// such drives: 0.5–2 ms, with pauses of 10 ms and more.
+    Nvme,
+    /// SATA SSD without protection: 1–5 ms a flush.
+    SataSsd,
+    /// A network volume of a cloud (gp3 and its like): a write is acknowledged by several machines
+    /// in 0.5–1 ms and needs no flush; a commit is two in a row.
+    CloudVolume,
+    /// A disk with 7,200 rotations a minute, 8.3 ms each: a commit waits for two on average.
+    Disk,
+}
+
+impl Preset {
+    /// Every kind.
+    pub const ALL: [Self; 5] =
+        [Self::NvmePlp, Self::Nvme, Self::SataSsd, Self::CloudVolume, Self::Disk];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NvmePlp => "nvme-plp",
+            Self::Nvme => "nvme",
+            Self::SataSsd => "sata-ssd",
+            Self::CloudVolume => "cloud-volume",
+            Self::Disk => "disk",
+        }
+    }
+
+    /// Durations at 0, 10, 50, 90, 99, 99.9 and 100 %, microseconds; nanoseconds for each KiB.
+    fn figures(self) -> ([u64; 7], u64) {
+        match self {
+            Self::NvmePlp => ([25, 30, 40, 60, 120, 500, 2_000], 500),
+            Self::Nvme => ([300, 500, 900, 1_800, 5_000, 15_000, 50_000], 600),
+            Self::SataSsd => ([800, 1_200, 2_500, 5_000, 12_000, 40_000, 120_000], 2_000),
+            Self::CloudVolume => ([800, 1_000, 1_400, 2_200, 5_000, 20_000, 80_000], 8_000),
+            Self::Disk => ([6_000, 9_000, 16_000, 25_000, 45_000, 90_000, 250_000], 7_000),
+        }
+    }
+}
+
+/// Quantiles that a device keeps.
+const QUANTILES: usize = 2048;
+
+impl Device {
+    /// A device that was measured: durations of whole syncs, in any order, and the mean processor
+    /// time of one.
+    #[must_use]
+    pub fn measured(mut durations: Vec<u64>, cpu: u64, source: &str) -> Self {
+        durations.sort_unstable();
+        let last = durations.len().saturating_sub(1);
+        let at = |i: usize| durations.get(i * last / QUANTILES.min(last).max(1)).copied();
+        let waits = (0..=QUANTILES.min(last)).filter_map(at).map(|d| d.saturating_sub(cpu));
+        let (name, source) = ("as recorded".to_owned(), source.to_owned());
+        Self { name, source, waits: waits.collect(), cpu, per_kib: 0 }
+    }
+
+    /// A device of a kind.
+    #[must_use]
+    pub fn preset(preset: Preset) -> Self {
+        let (points, per_kib) = preset.figures();
+        let shares = [0, 100, 500, 900, 990, 999, 1000];
+        let curve: Vec<(u64, u64)> = shares.into_iter().zip(points).collect();
+        let at = |share: u64| {
+            let mut before = (0, points[0]);
+            for &(end, value) in &curve {
+                if share <= end {
+                    let (begin, first) = before;
+                    let part = (share - begin) * (value - first) / (end - begin).max(1);
+                    return first + part;
+                }
+                before = (end, value);
+            }
+            before.1
+        };
+        let waits = (0..=1000).map(|share| at(share) * 1000).collect();
+        let source = "a preset: rough figures of such devices".to_owned();
+        Self { name: preset.name().to_owned(), source, waits, cpu: SYNC_CPU, per_kib }
+    }
+
+    /// The duration, without processor time, of a sync of `bytes` that runs alone.
+    pub fn sample(&self, bytes: u64, random: &mut Random) -> u64 {
+        let ranges = self.waits.len().saturating_sub(1) as u64;
+        let place = random.below((ranges << 16).max(1));
+        let (at, part) = ((place >> 16) as usize, place & 0xffff);
+        let low = self.waits.get(at).copied().unwrap_or(0);
+        let high = self.waits.get(at + 1).copied().unwrap_or(low);
+        low + (((high - low) * part) >> 16) + (bytes >> 10) * self.per_kib
+    }
+
+    /// The duration of a whole sync that `share` of them do not exceed.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> u64 {
+        let at = (self.waits.len().saturating_sub(1) as f64 * share).round() as usize;
+        self.waits.get(at).map_or(0, |wait| wait + self.cpu)
+    }
+}
+
+/// The journal of the file system. A sync that finds a commit under way cannot join it, because
+/// what it has written belongs to the next transaction; all that ask meanwhile share that one, as
+/// in jbd2 (`fs/jbd2/journal.c`, `jbd2_log_wait_commit`).
+#[derive(Clone, Debug, Default)]
+pub struct Journal {
+    /// When the commit under way ends.
+    current: Time,
+    /// When the one after it ends, if somebody has asked for it.
+    next: Option<Time>,
+}
+
+impl Journal {
+    /// A sync asks for a commit that would take `takes` alone; answers when it is over.
+    pub fn commit(&mut self, now: Time, takes: u64) -> Time {
+        if let Some(next) = self.next.take_if(|_| self.current <= now) {
+            self.current = next;
+        }
+        if self.current <= now {
+            self.current = now + takes;
+            return self.current;
+        }
+        *self.next.get_or_insert(self.current + takes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_follow_the_distribution() {
+        let durations: Vec<u64> = (0..10_000).map(|i| 50_000 + i * 10).collect();
+        let device = Device::measured(durations, 20_000, "");
+        let mut random = Random::new(7);
+        let mut samples: Vec<u64> = (0..20_000).map(|_| device.sample(0, &mut random)).collect();
+        samples.sort_unstable();
+        for share in [0.01, 0.25, 0.5, 0.75, 0.99] {
+            let sample = samples[(20_000.0 * share) as usize] + device.cpu;
+            assert!(sample.abs_diff(device.quantile(share)) < 2_000, "{share}: {sample}");
+        }
+    }
+
+    #[test]
+    fn one_duration_is_a_distribution() {
+        let device = Device::measured(vec![9000], 1000, "");
+        assert_eq!(device.sample(0, &mut Random::new(1)), 8000);
+        assert_eq!((device.quantile(0.5), device.quantile(0.99)), (9000, 9000));
+    }
+
+    #[test]
+    fn presets_rise_from_kind_to_kind() {
+        let middles = Preset::ALL.map(|p| Device::preset(p).quantile(0.5) / 1000);
+        assert_eq!(middles, [85, 945, 2545, 1445, 16045]);
+    }
+
+    #[test]
+    fn overlapping_syncs_share_the_next_commit() {
+        let mut journal = Journal::default();
+        assert_eq!(journal.commit(100, 50), 150);
+        assert_eq!(journal.commit(120, 50), 200);
+        assert_eq!(journal.commit(130, 90), 200);
+        // The commit that was next is under way now.
+        assert_eq!(journal.commit(160, 10), 210);
+        assert_eq!(journal.commit(300, 10), 310);
+    }
+}

@@ -1,0 +1,126 @@
+//! A report as `durac simulate` makes it, of a made-up recording: for the tests of the page, and to
+//! look at.
+
+use durac_grammar::Sources;
+use durac_sim::replay::application::{Application, EventLoop, Kind};
+use durac_sim::replay::device::Device;
+use durac_sim::replay::report::{
+    ApplicationFacts, CrashChoice, DeviceFacts, LeftOut, Parameter, PolicyReport, Report,
+    TraceFacts, VERSION,
+};
+use durac_sim::replay::{Options, simulate};
+
+/// Ready policies, and the parameters that are set.
+const POLICIES: [(&str, &str); 9] = [
+    ("always", ""),
+    ("delayed_fsync", ""),
+    ("fast_notify", ""),
+    ("window", "n=4"),
+    ("window", "n=16"),
+    ("window", "n=64"),
+    ("adaptive", ""),
+    ("everysec", ""),
+    ("no", ""),
+];
+
+const CLIENTS: u32 = 5;
+const COMMAND_BYTES: u64 = 118;
+
+/// The report: 9 policies, at least 30,000 commands of 5 clients under each.
+pub fn report() -> Report {
+    let device = device();
+    Report {
+        version: VERSION,
+        trace: TraceFacts {
+            file: "redis-set.json".to_owned(),
+            events: 61_240,
+            dropped: 0,
+            seconds: 3.4,
+            calls: 17_320,
+            policy: "always".to_owned(),
+            target: "redis.aof".to_owned(),
+            command: ["redis-server", "--appendonly", "yes", "--appendfsync", "always"]
+                .map(str::to_owned)
+                .to_vec(),
+            cores: 2,
+            calls_per_second: 4_688.0,
+            commands_per_second: Some(11_480.0),
+        },
+        application: ApplicationFacts {
+            kind: "event loop".to_owned(),
+            clients: CLIENTS,
+            command_bytes: Some(COMMAND_BYTES),
+            parameters: [
+                ("work of a turn", 6_100, "fitted"),
+                ("work of a command", 2_400, "fitted"),
+            ]
+            .map(|(name, ns, source)| Parameter {
+                name: name.to_owned(),
+                ns,
+                source: source.to_owned(),
+            })
+            .to_vec(),
+        },
+        device: DeviceFacts {
+            name: device.name.clone(),
+            p50_ns: device.quantile(0.5),
+            p99_ns: device.quantile(0.99),
+            cpu_ns: device.cpu,
+            source: device.source.clone(),
+        },
+        seed: 1,
+        crashes: CrashChoice::EveryEvent,
+        policies: POLICIES.iter().map(|(name, set)| policy(name, set, &device)).collect(),
+        left_out: vec![LeftOut {
+            name: "batch".to_owned(),
+            why: "`stage` is not compiled by this version".to_owned(),
+        }],
+        notes: Vec::new(),
+    }
+}
+
+/// A sync takes 150 µs, one in a hundred ten times as long.
+fn device() -> Device {
+    let durations = (0..2000).map(|i| if i % 100 == 99 { 1_500_000 + i } else { 130_000 + 20 * i });
+    Device::measured(durations.collect(), 45_000, "17,320 syncs in the recording")
+}
+
+fn policy(name: &str, set: &str, device: &Device) -> PolicyReport {
+    let ready = durac_stdlib::policy(name).expect("a ready policy");
+    let mut sources = Sources::new();
+    let file = sources.add(ready.file, ready.text);
+    let analysis = durac_compiler::analyse(&mut sources, file, ready.name);
+    let mut policy = analysis.policy.expect("a policy without errors");
+    if !set.is_empty() {
+        durac_compiler::set::set(&mut policy, set).expect("a parameter");
+    }
+    let loss = durac_compiler::bounds::loss(&policy);
+    let object = durac_compiler::compile(&policy, &loss, &sources, file).expect("an object");
+    let work = EventLoop {
+        clients: CLIENTS,
+        command_bytes: COMMAND_BYTES,
+        turn: 6_100,
+        command: 2_400,
+        reply: 1_900,
+        cold: 9_000,
+        client: 7_000,
+    };
+    let application = Application {
+        kind: Kind::EventLoop(work),
+        cores: 2,
+        full: false,
+        wake_cost: 3_000,
+        wake_delay: 12_000,
+        children: Vec::new(),
+        // Long enough for a policy that syncs once a second.
+        amount: if matches!(name, "everysec" | "no") { 250_000 } else { 30_000 },
+    };
+    let options = Options { seed: 1, crashes: None };
+    let simulated = simulate(&application, device, &object, options, &mut |_| ());
+    PolicyReport {
+        name: format!("{name} {set}").trim_end().to_owned(),
+        params: set.split_once('=').iter().map(|(n, v)| (n.to_string(), v.to_string())).collect(),
+        proved: Some(loss.text(&policy)),
+        ..simulated.expect("a simulation")
+    }
+}

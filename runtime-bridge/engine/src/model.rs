@@ -1,0 +1,141 @@
+//! What a model checker needs of a [`Log`]: a form in which two logs that will behave alike are
+//! equal, and a background sync whose start is chosen when it ends.
+//!
+//! The rules compare calls with calls, bytes with bytes and flights with flights, and never a number
+//! with a constant. So numbers can be counted from the durable frontier, bytes can be replaced by
+//! their order, and flights be numbered from the oldest that is still known. Times and the pace
+//! decide only *when* a background sync starts; a checker lets it start at every moment instead.
+
+use crate::log::{Flight, Log, Time};
+use crate::pace::Pace;
+
+/// How far [`Log::rebase`] moved the numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shift {
+    /// Subtracted from the numbers of calls; one that would be negative becomes 0.
+    pub calls: u64,
+    /// Subtracted from the numbers of flights.
+    pub flights: u64,
+}
+
+impl Log {
+    /// Counts calls from the durable frontier and flights from the oldest known, replaces bytes by
+    /// their order, and forgets times, pace and counters.
+    pub fn rebase(&mut self) -> Shift {
+        let shift = Shift {
+            calls: self.durable,
+            flights: self.flights.first().map_or(self.next_flight, |a| a.flight.id),
+        };
+        let mut bytes = vec![self.covered, self.marked.unwrap_or(0), self.written];
+        bytes.extend(self.flights.iter().map(|a| a.flight.bytes));
+        bytes.sort_unstable();
+        bytes.dedup();
+        let order = |value: u64| bytes.partition_point(|b| *b < value) as u64;
+        let call = |number: u64| number.saturating_sub(shift.calls);
+        for number in [
+            &mut self.calls,
+            &mut self.durable,
+            &mut self.acknowledged,
+            &mut self.requested,
+            &mut self.demanded,
+            &mut self.full_until,
+        ] {
+            *number = call(*number);
+        }
+        for airborne in &mut self.flights {
+            let flight = &mut airborne.flight;
+            flight.id -= shift.flights;
+            flight.covers = call(flight.covers);
+            flight.bytes = order(flight.bytes);
+            flight.since = 0;
+            airborne.home = airborne.home.map(|home| home - shift.flights);
+        }
+        self.next_flight -= shift.flights;
+        self.covered = order(self.covered);
+        self.marked = Some(order(self.marked.unwrap_or(0)));
+        self.written = order(self.written);
+        self.oldest = self.oldest.map(|_| 0);
+        self.oldest_after = self.oldest_after.map(|_| 0);
+        self.last_latency = 0;
+        self.pace = Pace::default();
+        self.counters = crate::log::Counters::default();
+        shift
+    }
+
+    /// A background sync that started when `covers` calls had begun. With all calls, `tail` says
+    /// whether it started after the last write, else it started before.
+    ///
+    /// Every call after number `covers` followed a write of its own, so it cannot have covered what
+    /// is written now.
+    pub fn start_covering(&mut self, covers: u64, tail: bool) -> Flight {
+        let (calls, written) = (self.calls, self.written);
+        self.calls = covers.min(calls);
+        self.written = match (covers >= calls, tail) {
+            (true, true) => written,
+            (true, false) => self.marked.unwrap_or(0),
+            (false, _) => self.covered,
+        };
+        let later = self.oldest.filter(|_| self.acknowledged > covers);
+        let flight = self.start(true, false, 0);
+        self.calls = calls;
+        self.written = written;
+        self.oldest_after = later;
+        flight
+    }
+
+    /// After an error no call does anything but return it: only the error counts.
+    pub fn forget_all_but_error(&mut self) {
+        *self = Log { error: self.error, ..Log::new(self.rules) };
+    }
+
+    /// Whether every call begun but the last `open` is acknowledged, the requests are as old at most,
+    /// and nothing is out: then what it will do after a sync has ended depends on the number of
+    /// calls pending, [`Log::notify_done`], [`Log::is_marked`] and [`Log::since_request`] alone.
+    #[must_use]
+    pub fn is_regular(&self, open: u64) -> bool {
+        self.flights.is_empty()
+            && self.error.is_none()
+            && self.acknowledged + open == self.calls
+            && self.since_request().is_none_or(|since| since <= open)
+            && (self.demanded <= self.durable || open > 0)
+            && self.full_until <= self.durable
+    }
+
+    /// Whether nothing was written since the last sync call.
+    #[must_use]
+    pub fn is_marked(&self) -> bool {
+        self.marked.unwrap_or(0) == self.written
+    }
+
+    /// Calls since the last that asked for a background sync; none if all such are durable.
+    #[must_use]
+    pub fn since_request(&self) -> Option<u64> {
+        (self.requested > self.durable).then(|| self.calls.saturating_sub(self.requested))
+    }
+
+    /// Whether a background sync can start now or later, if nothing else happens.
+    #[must_use]
+    pub fn is_startable(&self) -> bool {
+        self.next(Time::MAX) != crate::log::Step::Idle
+    }
+
+    /// Whether something acknowledged would stay unsynced for ever, if the application made no
+    /// other call and every sync succeeded.
+    #[must_use]
+    pub fn leaves_tail(&self) -> bool {
+        let mut log = self.clone();
+        loop {
+            let out: Vec<u64> =
+                log.flights.iter().filter(|a| a.home.is_none()).map(|a| a.flight.id).collect();
+            if out.is_empty() {
+                if !log.is_startable() {
+                    return log.undrained().is_some();
+                }
+                log.start(true, false, 0);
+            }
+            for id in out {
+                log.finish(id, 0, Ok(()));
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The steps of a call of the application: what happens before the policy is asked, what becomes of
+//! its verdict, and what a call does that has to wait.
+//!
+//! Whoever drives a [`Log`] takes these steps and carries out what they answer: the agent with
+//! threads and system calls, the model checker with every choice the disk and the scheduler have,
+//! the simulator on a clock of its own. None of them decides anything by itself.
+
+use crate::log::{Call, Errno, Log, Time};
+
+/// How a sync call begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// The log has stopped: the call returns this error.
+    Refused(Errno),
+    /// The call runs its own sync; the policy is not asked.
+    Direct(Call),
+    /// The policy decides.
+    Ask(Call),
+}
+
+/// What a policy decided about a sync call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Decision {
+    /// Run the call as the application made it.
+    Pass,
+    /// Report success and sync in the background.
+    Defer,
+    /// Report success and do nothing.
+    Skip,
+    /// Fail the call.
+    Fail(Errno),
+}
+
+/// What the driver has at hand for a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Able {
+    /// A descriptor of its own, safe from the application's `close`.
+    pub descriptor: bool,
+    /// A syncer that runs or can be started.
+    pub background: bool,
+}
+
+impl Able {
+    /// All that a healthy driver has.
+    pub const ALL: Able = Able { descriptor: true, background: true };
+}
+
+/// What a sync call does after the policy's decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It returns.
+    Return(Result<(), Errno>),
+    /// It runs its own sync, and returns what that says.
+    Sync,
+}
+
+/// What a call does that needs another to be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// It goes on: that call is durable, or never will be.
+    Ready,
+    /// It syncs itself: nobody else is going to.
+    Sync,
+    /// It sleeps until a sync has ended.
+    Sleep,
+}
+
+/// What has to be done so that everything acknowledged is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// Nothing.
+    Done,
+    /// Nothing helps: the log has failed.
+    Failed(Errno),
+    /// Wait for this call: a sync under way covers it.
+    Wait(u64),
+    /// Sync.
+    Sync,
+}
+
+impl Log {
+    /// A sync call begins; `full` if it is `fsync`, `hooked` if the policy has a program for it.
+    pub fn enter(&mut self, full: bool, hooked: bool) -> Entry {
+        if let Some(errno) = self.error() {
+            return Entry::Refused(errno);
+        }
+        let call = self.begin(full);
+        if hooked && !call.barrier { Entry::Ask(call) } else { Entry::Direct(call) }
+    }
+
+    /// The policy has decided about `call`; `requested` if its program has asked for a background
+    /// sync before. `now` may be 0 if no rule needs it and the request was made.
+    pub fn decide(
+        &mut self,
+        call: u64,
+        decision: Decision,
+        requested: bool,
+        able: Able,
+        now: Time,
+    ) -> Answer {
+        if let Some(errno) = self.error() {
+            return Answer::Return(Err(errno));
+        }
+        match decision {
+            Decision::Fail(errno) => Answer::Return(Err(errno)),
+            Decision::Skip if able.descriptor => Answer::Return(self.acknowledge(call, now)),
+            Decision::Defer if able.background => {
+                if !requested {
+                    self.request(call, now);
+                }
+                Answer::Return(self.acknowledge(call, now))
+            }
+            // Also what cannot be done without the parts that are missing.
+            Decision::Pass | Decision::Skip | Decision::Defer => Answer::Sync,
+        }
+    }
+
+    /// A call needs `target` to be durable. `awake` if the syncer runs at this moment and will look
+    /// for work before it sleeps.
+    pub fn wait(&mut self, target: u64, awake: bool, able: Able) -> Wait {
+        if self.is_ready(target) {
+            return Wait::Ready;
+        }
+        let alone = self.background().is_none() && !awake;
+        if alone && !self.is_promised(target) {
+            // Without a descriptor of our own nothing is ever deferred, so nothing waits.
+            return if able.descriptor { Wait::Sync } else { Wait::Ready };
+        }
+        self.demand(target);
+        Wait::Sleep
+    }
+
+    /// A sync has come home. `lasting` if its descriptor cannot have been closed by the
+    /// application.
+    pub fn land(&mut self, id: u64, now: Time, result: Result<(), Errno>, lasting: bool) {
+        match result {
+            // Nothing was synced and nothing lost. Our own descriptor can only be gone for good.
+            Err(EINTR) => self.abandon(id, now),
+            Err(EBADF) if !lasting => self.abandon(id, now),
+            _ => self.finish(id, now, result),
+        }
+    }
+
+    /// The next step of making everything acknowledged durable.
+    #[must_use]
+    pub fn drain(&self) -> Drain {
+        match (self.undrained(), self.error()) {
+            (None, _) => Drain::Done,
+            (Some(_), Some(errno)) => Drain::Failed(errno),
+            (Some(target), None) if self.is_promised(target) => Drain::Wait(target),
+            (Some(_), None) => Drain::Sync,
+        }
+    }
+}
+
+/// `EINTR` and `EBADF` of Linux (`include/uapi/asm-generic/errno-base.h`).
+const EINTR: Errno = 4;
+const EBADF: Errno = 9;
