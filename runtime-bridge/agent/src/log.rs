@@ -344,7 +344,8 @@ pub enum Kind {
 /// The next library's `fdatasync`, or `fsync` if `full`.
 pub fn real_sync(fd: RawFd, full: bool) -> Result<(), Errno> {
     let function = if full { real::FSYNC.get() } else { real::FDATASYNC.get() };
+    record::syncing();
     // SAFETY: any number may be passed as descriptor.
-    let result: c_int = record::real_sync(|| unsafe { function(fd) });
+    let result: c_int = unsafe { function(fd) };
     if result == 0 { Ok(()) } else { Err(errno::get().max(1)) }
 }

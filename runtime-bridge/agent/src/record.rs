@@ -22,6 +22,11 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 /// What was done with a call.
 pub use durac_trace::Verdict as Done;
 
+/// How long a thread is taken to run without sleeping, nanoseconds. Its CPU clock is a system call
+/// of half a microsecond or more; within this time of a reading, the time of day does for it. What
+/// that gets wrong, the next reading corrects.
+const SHORT: Time = 20_000;
+
 static RING: AtomicPtr<Ring> = AtomicPtr::new(null_mut());
 
 /// The number in the trace of the log at each place of the registry.
@@ -31,26 +36,29 @@ static LOGS: [AtomicU32; MAX_LOGS as usize] = [const { AtomicU32::new(0) }; MAX_
 struct Thread {
     /// Its number in the trace; none before its first event.
     number: Cell<Option<u32>>,
+    /// When its CPU time was read, and what that was.
+    reading: Cell<(Time, u64)>,
     /// Its CPU time at the end of its last event; 0 before the first.
-    cpu: Cell<u64>,
+    ended: Cell<u64>,
     done: Cell<Done>,
     /// Time that the call was parked.
     parked: Cell<u64>,
     /// CPU time of the real syncs of the call.
     sync_cpu: Cell<u64>,
-    /// CPU time before and after the last real sync.
-    last_sync: Cell<(u64, u64)>,
+    /// Its CPU time before the last real sync.
+    before_sync: Cell<u64>,
 }
 
 thread_local! {
     static THREAD: Thread = const {
         Thread {
             number: Cell::new(None),
-            cpu: Cell::new(0),
+            reading: Cell::new((0, 0)),
+            ended: Cell::new(0),
             done: Cell::new(Done::Pass),
             parked: Cell::new(0),
             sync_cpu: Cell::new(0),
-            last_sync: Cell::new((0, 0)),
+            before_sync: Cell::new(0),
         }
     };
 }
@@ -61,6 +69,18 @@ impl Thread {
         let number = self.number.get().unwrap_or_else(|| ring.new_thread());
         self.number.set(Some(number));
         number
+    }
+
+    /// Its CPU time; it is `now`.
+    fn cpu(&self, now: Time) -> u64 {
+        let (at, cpu) = self.reading.get();
+        let passed = now.saturating_sub(at);
+        if cpu != 0 && passed < SHORT {
+            return cpu + passed;
+        }
+        let cpu = clock::of(libc::CLOCK_THREAD_CPUTIME_ID);
+        self.reading.set((now, cpu));
+        cpu
     }
 }
 
@@ -80,11 +100,6 @@ fn ring() -> Option<&'static Ring> {
     // SAFETY: only `start` stores it, from a reference that lives for ever.
     let ring = unsafe { RING.load(Ordering::Acquire).as_ref() }?;
     ring.is_read().then_some(ring)
-}
-
-/// CPU time of the calling thread.
-fn cpu() -> u64 {
-    clock::of(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
 /// A recorded call.
@@ -107,14 +122,14 @@ fn begin_in(ring: &'static Ring) -> Begun {
         thread.done.set(Done::Pass);
         thread.parked.set(0);
         thread.sync_cpu.set(0);
-        let cpu = since(thread.cpu.get(), cpu());
+        let cpu = since(thread.ended.get(), thread.cpu(clock::now()));
         Begun { ring, since: clock::now(), cpu }
     })
 }
 
-/// CPU time since `before`; 0 if that is not known.
+/// CPU time since `before`; 0 only if that is not known.
 fn since(before: u64, now: u64) -> u64 {
-    if before == 0 { 0 } else { now.saturating_sub(before) }
+    if before == 0 { 0 } else { now.saturating_sub(before).max(1) }
 }
 
 impl Begun {
@@ -153,7 +168,7 @@ impl Begun {
                 ..event
             });
             // Last, so that recording itself is not taken for the application's work.
-            thread.cpu.set(cpu());
+            thread.ended.set(thread.cpu(clock::now()));
         });
     }
 }
@@ -174,29 +189,23 @@ pub fn set_parked(parked: u64) {
     THREAD.with(|thread| thread.parked.set(parked));
 }
 
-/// Carries out a real sync, and takes its CPU time.
-pub fn real_sync<T>(real: impl FnOnce() -> T) -> T {
-    if ring().is_none() {
-        return real();
+/// A real sync begins.
+pub fn syncing() {
+    if ring().is_some() {
+        THREAD.with(|thread| thread.before_sync.set(thread.cpu(clock::now())));
     }
-    let before = cpu();
-    let result = real();
-    let after = cpu();
-    THREAD.with(|thread| {
-        thread.last_sync.set((before, after));
-        thread.sync_cpu.set(thread.sync_cpu.get() + after.saturating_sub(before));
-    });
-    result
 }
 
 /// A real sync has ended. When it began, `bytes` had not been synced.
 pub fn synced(index: usize, flight: &Flight, bytes: u64, end: Time, result: Result<(), Errno>) {
     let Some(ring) = ring() else { return };
     THREAD.with(|thread| {
-        let (before, after) = thread.last_sync.get();
+        let (before, after) = (thread.before_sync.get(), thread.cpu(end));
+        let sync_cpu = since(before, after);
+        thread.sync_cpu.set(thread.sync_cpu.get() + sync_cpu);
         // For the syncer it is an event of its own; for other threads it is part of their call.
         let own = flight.background;
-        let cpu = if own { since(thread.cpu.replace(after), before) } else { 0 };
+        let cpu = if own { since(thread.ended.replace(after), before) } else { 0 };
         ring.push(&Event {
             t: end,
             op: Op::Sync,
@@ -204,7 +213,7 @@ pub fn synced(index: usize, flight: &Flight, bytes: u64, end: Time, result: Resu
             thread: thread.number(ring),
             took: end.saturating_sub(flight.since),
             cpu,
-            sync_cpu: after.saturating_sub(before),
+            sync_cpu,
             bytes,
             covers: flight.covers,
             background: own,
@@ -242,7 +251,8 @@ pub fn reaped() {
 pub fn in_child() {
     THREAD.with(|thread| {
         thread.number.set(None);
-        thread.cpu.set(0);
+        thread.reading.set((0, 0));
+        thread.ended.set(0);
     });
 }
 

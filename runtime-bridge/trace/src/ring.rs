@@ -365,9 +365,10 @@ fn open(path: &Path, flags: libc::c_int) -> io::Result<Fd> {
 /// Maps the whole file. It stays mapped: the agent never stops, and durac ends soon after.
 fn map(file: &Fd, places: u64, size: usize) -> io::Result<Ring> {
     let access = libc::PROT_READ | libc::PROT_WRITE;
+    // Its pages are there: the threads that write to them need not fault.
+    let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
     // SAFETY: a new mapping of a size that the file has; the kernel chooses the address.
-    let address =
-        unsafe { libc::mmap(std::ptr::null_mut(), size, access, libc::MAP_SHARED, file.0, 0) };
+    let address = unsafe { libc::mmap(std::ptr::null_mut(), size, access, flags, file.0, 0) };
     if address == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }

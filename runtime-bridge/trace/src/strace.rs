@@ -46,12 +46,22 @@ struct World {
     threads: HashMap<u32, usize>,
     /// Numbers of threads in the trace.
     numbers: HashMap<u32, u32>,
-    /// Calls that have not returned, by thread: when they began, and their text so far.
-    unfinished: HashMap<u32, (u64, String)>,
+    /// Calls that have not returned, by thread.
+    unfinished: HashMap<u32, Unfinished>,
     logs: Vec<Log>,
     children: Vec<u32>,
     /// Where in the sorter's input they go.
     found: Vec<Event>,
+}
+
+/// A call that has not returned.
+#[derive(Debug)]
+struct Unfinished {
+    since: u64,
+    /// Its text so far.
+    text: String,
+    /// If it syncs a log: what it covers, the call with this number and so many bytes.
+    sync: Option<(u64, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -60,6 +70,14 @@ struct Log {
     descriptors: u32,
     calls: u64,
     unsynced: u64,
+}
+
+impl Log {
+    /// A sync begins: the call it covers, and the bytes.
+    fn begin(&mut self) -> (u64, u64) {
+        self.calls += 1;
+        (self.calls, std::mem::take(&mut self.unsynced))
+    }
 }
 
 impl<R: BufRead, F: Fn(&Path) -> bool> Importer<R, F> {
@@ -183,16 +201,19 @@ impl World {
         match kind {
             Kind::Call { text, at } => {
                 let call = Call::parse(text, thread, time);
-                let done = call.and_then(|call| self.call(&call, covers));
+                let done = call.and_then(|call| self.call(&call, None, covers));
                 done.map_err(|message| Failed { at, message })
             }
             Kind::Unfinished(text) => {
-                self.unfinished.insert(thread, (time, text.to_owned()));
+                let sync = self.begun(&Call::begun(text, thread, time), covers);
+                let text = text.to_owned();
+                self.unfinished.insert(thread, Unfinished { since: time, text, sync });
                 Ok(())
             }
             Kind::Resumed { rest, at } => {
                 // The beginning of a call may lie before that of the trace.
-                let Some((since, mut text)) = self.unfinished.remove(&thread) else {
+                let Some(Unfinished { since, mut text, sync }) = self.unfinished.remove(&thread)
+                else {
                     return Ok(());
                 };
                 text.push_str(rest);
@@ -200,7 +221,7 @@ impl World {
                     call.took.get_or_insert(time.saturating_sub(since));
                     call
                 });
-                let done = call.and_then(|call| self.call(&call, covers));
+                let done = call.and_then(|call| self.call(&call, sync, covers));
                 done.map_err(|message| Failed { at, message })
             }
             Kind::Gone => {
@@ -211,7 +232,12 @@ impl World {
         }
     }
 
-    fn call(&mut self, call: &Call<'_>, covers: &dyn Fn(&Path) -> bool) -> Result<(), String> {
+    fn call(
+        &mut self,
+        call: &Call<'_>,
+        sync: Option<(u64, u64)>,
+        covers: &dyn Fn(&Path) -> bool,
+    ) -> Result<(), String> {
         match call.name {
             "open" | "openat" | "creat" => self.opened(call, covers),
             "dup" | "dup2" | "dup3" | "fcntl" => self.copied(call),
@@ -219,7 +245,7 @@ impl World {
             "write" | "writev" | "pwrite64" | "pwritev" | "pwritev2" | "ftruncate" => {
                 self.wrote(call, covers)
             }
-            "fsync" | "fdatasync" => self.synced(call, covers),
+            "fsync" | "fdatasync" => self.synced(call, sync, covers),
             "fork" | "vfork" | "clone" | "clone3" => self.forked(call),
             "wait4" | "waitid" | "waitpid" => self.reaped(call),
             _ => Ok(()),
@@ -233,7 +259,7 @@ impl World {
             return table;
         }
         // Its first line can come before that of the call that made it.
-        let forking = self.unfinished.values().any(|(_, text)| is_fork(text));
+        let forking = self.unfinished.values().any(|call| is_fork(&call.text));
         let table = if forking { self.tables.len() } else { 0 };
         self.threads.insert(thread, table);
         self.tables.entry(table).or_default();
@@ -356,22 +382,36 @@ impl World {
         self.emit(call, Event { op: Op::Write, log, bytes, verdict, result, ..Event::default() })
     }
 
+    /// A call begins that will end in a later line. If it syncs a log, this is when it is decided
+    /// what it covers.
+    fn begun(&mut self, call: &Call<'_>, covers: &dyn Fn(&Path) -> bool) -> Option<(u64, u64)> {
+        if !matches!(call.name, "fsync" | "fdatasync") {
+            return None;
+        }
+        // What is wrong with it is said when it ends.
+        let log = self.log(call, covers).ok()??;
+        self.logs.get_mut(log as usize).map(Log::begin)
+    }
+
     /// A sync call, and the sync that it was.
-    fn synced(&mut self, call: &Call<'_>, covers: &dyn Fn(&Path) -> bool) -> Result<(), String> {
-        let Some(number) = self.log(call, covers)? else { return Ok(()) };
+    fn synced(
+        &mut self,
+        call: &Call<'_>,
+        begun: Option<(u64, u64)>,
+        covers: &dyn Fn(&Path) -> bool,
+    ) -> Result<(), String> {
+        let Some(log) = self.log(call, covers)? else { return Ok(()) };
         let result = match call.returned()? {
             Returned::Value(_) => 0,
             Returned::Error(errno) => errno,
             Returned::Nothing => return Ok(()),
         };
-        let Some(log) = self.logs.get_mut(number as usize) else { return Ok(()) };
-        log.calls += 1;
-        let (covers, bytes) = (log.calls, std::mem::take(&mut log.unsynced));
-        let sync = Event { op: Op::Sync, log: number, covers, bytes, result, ..Event::default() };
-        self.emit(call, sync)?;
+        let begun = begun.or_else(|| self.logs.get_mut(log as usize).map(Log::begin));
+        let (covers, bytes) = begun.unwrap_or_default();
+        self.emit(call, Event { op: Op::Sync, log, covers, bytes, result, ..Event::default() })?;
         let op = if call.name == "fsync" { Op::Fsync } else { Op::Fdatasync };
         let verdict = Verdict::Pass;
-        self.emit(call, Event { op, log: number, verdict, result, ..Event::default() })
+        self.emit(call, Event { op, log, verdict, result, ..Event::default() })
     }
 
     fn forked(&mut self, call: &Call<'_>) -> Result<(), String> {

@@ -37,6 +37,21 @@ fn on_the_append_log() -> Result<()> {
     bench("append-log")
 }
 
+#[test]
+fn what_recording_costs() -> Result<()> {
+    let _turn = heavy()?;
+    for workload in ["redis", "append-log"] {
+        append_log()?;
+        let args = ["bench", "window", "--record", "--rounds", "1", "-c", "2", "-n", "300"];
+        let mut command = durac(args)?;
+        command.args(["--workload", workload]);
+        let ended = run(command)?;
+        ensure!(ended.status.success(), "{}", show(&ended));
+        ensure!(ended.stdout.contains("window, recorded"), "{}", show(&ended));
+    }
+    Ok(())
+}
+
 /// Interrupted, it shows what it has and leaves no process behind.
 #[test]
 fn an_interrupted_bench_leaves_nothing() -> Result<()> {

@@ -13,6 +13,7 @@ use std::io::BufReader;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// A trace that was read.
@@ -166,6 +167,31 @@ fn a_kill_leaves_a_trace() -> Result<()> {
     // It may have died between a write and its record, and between two parts of a record.
     ensure!(trace.end.dropped <= 1, "{:?}", trace.end);
     ensure!(written <= length && written > length / 2, "{written} of {length}");
+    Ok(())
+}
+
+/// A sync that fails stands in the trace, and so does the call that learns of it.
+#[test]
+fn a_failed_sync_in_a_trace() -> Result<()> {
+    let _turn = heavy()?;
+    for policy in ["always", "window"] {
+        let dir = TempDir::new()?;
+        let path = dir.path().join("trace.json");
+        let under = Under::policy(policy).trace(&path).env("DURAC_TEST_EIO_AFTER", "100");
+        let mut server = under.start()?;
+        let acknowledged = server.write(5, 1, u64::MAX, 0).join();
+        ensure!(!acknowledged.errors.is_empty());
+        let code = server.redis.wait(Duration::from_secs(60))?.and_then(|status| status.code());
+        ensure!(code == Some(1), "{policy}: {code:?}");
+        let trace = Trace::read(&path)?;
+        let failed = |e: &&Event| e.result == libc::EIO;
+        let syncs = trace.of(Op::Sync).filter(failed).count();
+        let calls: Vec<_> = trace.events.iter().filter(|e| e.op.is_call()).filter(failed).collect();
+        ensure!(syncs >= 1 && !calls.is_empty(), "{policy}: {syncs} syncs, {calls:?}");
+        let first = calls.first().map(|call| call.verdict);
+        let expected = if policy == "always" { Verdict::Pass } else { Verdict::Refused };
+        ensure!(first == Some(expected), "{policy}: {calls:?}");
+    }
     Ok(())
 }
 

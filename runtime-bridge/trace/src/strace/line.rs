@@ -161,6 +161,12 @@ pub enum Returned {
 }
 
 impl<'a> Call<'a> {
+    /// A call that has not returned, by its text so far.
+    pub fn begun(text: &'a str, thread: u32, since: u64) -> Self {
+        let (name, arguments) = text.split_once('(').unwrap_or((text, ""));
+        Self { name, thread, since, took: Some(0), arguments, value: "?" }
+    }
+
     /// Takes the text of a call to pieces.
     pub fn parse(text: &'a str, thread: u32, since: u64) -> Result<Self, String> {
         let (name, rest) = text.split_once('(').unwrap_or((text, ""));
