@@ -5,7 +5,8 @@
 //!
 //! Each round does all of it, one thing after the other, for 5 and for 50 clients: the machine's
 //! speed drifts, and a recording says nothing of another hour. The table has the medians of the
-//! rounds, and of the rounds' quotients of the two.
+//! rounds, and of the rounds' quotients of the two. A measurement waits for an idle machine, and is
+//! made again when other programs have used much of the processors meanwhile.
 
 use durac_sim::replay::report::Report;
 use durac_workload::bench::{self, Config, Load, Mode, Workload};
@@ -13,6 +14,7 @@ use durac_workload::{Redis, RedisConfig, Stop, redis_benchmark};
 use std::error::Error;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 /// What is compared, as `durac simulate -p` and `durac bench` take it.
 const POLICIES: [&str; 10] = [
@@ -32,6 +34,15 @@ const KEYSPACE: u64 = 100_000_000;
 /// Real speeds nearer to each other than this are not in any order.
 const SAME: f64 = 0.1;
 
+/// Others may use this share of the processors before a measurement, ...
+const IDLE: f64 = 0.1;
+/// ... for which it waits so many quarters of a second, ...
+const IDLE_LOOKS: u32 = 240;
+/// ... and this share during one; the kernel's threads that write for us are among them.
+const DISTURBED: f64 = 0.2;
+/// So many times a measurement is made.
+const TRIES: u32 = 6;
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Speeds of one policy with one number of clients, a value for each round.
@@ -48,7 +59,9 @@ fn main() -> Result<()> {
     let mut speeds = vec![vec![Speeds::default(); POLICIES.len()]; CLIENTS.len()];
     for round in 0..rounds as usize {
         for (clients, speeds) in CLIENTS.into_iter().zip(&mut speeds) {
-            for (speed, simulated) in speeds.iter_mut().zip(simulate(clients, requests)?) {
+            for (speed, simulated) in
+                speeds.iter_mut().zip(undisturbed(|| simulate(clients, requests))?)
+            {
                 speed.simulated.push(simulated);
             }
             for (speed, real) in speeds.iter_mut().zip(measure(clients, requests, round)?) {
@@ -91,27 +104,88 @@ fn simulate(clients: u32, requests: u64) -> Result<Vec<f64>> {
 
 /// Runs each policy, and answers their speeds.
 fn measure(clients: u32, requests: u64, round: usize) -> Result<Vec<f64>> {
-    let mut modes: Vec<Mode> = POLICIES.iter().map(|policy| mode(policy)).collect();
     // As the rounds of a bench: each begins with another, every second goes backwards.
-    let len = modes.len();
-    modes.rotate_left(round * 3 % len);
+    let len = POLICIES.len();
+    let mut order: Vec<usize> = (0..len).map(|i| (i + round * 3) % len).collect();
     if round % 2 == 1 {
-        modes.reverse();
+        order.reverse();
     }
+    let mut speeds = vec![0.0; len];
+    for at in order {
+        let policy = POLICIES.get(at).copied().unwrap_or_default();
+        if let Some(speed) = speeds.get_mut(at) {
+            *speed = undisturbed(|| run(policy, clients, requests))?;
+        }
+    }
+    Ok(speeds)
+}
+
+/// Runs one policy, and answers its speed.
+fn run(policy: &str, clients: u32, requests: u64) -> Result<f64> {
     let report = bench::run(&Config {
         workload: Workload::Redis,
         durac: env!("CARGO_BIN_EXE_durac").into(),
-        modes,
+        modes: vec![mode(policy)],
         loads: vec![Load { clients, pipeline: 1 }],
         rounds: 1,
         requests,
         keyspace: KEYSPACE,
         dir: Some(".".into()),
     })?;
-    let speed = |name: &str| {
-        report.rows.iter().find(|row| row.mode == name).map_or(0.0, |row| row.rps.median)
-    };
-    Ok(POLICIES.iter().map(|policy| speed(policy)).collect())
+    Ok(report.rows.first().map_or(0.0, |row| row.rps.median))
+}
+
+/// Measures on a machine where little else happens, as far as that can be had.
+fn undisturbed<T>(mut measure: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut tries = 0;
+    loop {
+        for _ in 0..IDLE_LOOKS {
+            let before = Busy::now()?;
+            std::thread::sleep(Duration::from_millis(250));
+            if Busy::now()?.others_since(&before) < IDLE {
+                break;
+            }
+        }
+        let before = Busy::now()?;
+        let measured = measure()?;
+        tries += 1;
+        let others = Busy::now()?.others_since(&before);
+        if others < DISTURBED || tries == TRIES {
+            return Ok(measured);
+        }
+    }
+}
+
+/// Processor time since the machine was started, in ticks.
+struct Busy {
+    all: u64,
+    idle: u64,
+    ours: u64,
+}
+
+impl Busy {
+    fn now() -> Result<Self> {
+        let numbers = |text: &str| -> Vec<u64> {
+            text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+        };
+        // proc(5): user, nice, system, idle, iowait, irq, softirq, steal.
+        let stat = std::fs::read_to_string("/proc/stat")?;
+        let times = numbers(stat.lines().next().unwrap_or(""));
+        let all = times.iter().take(8).sum();
+        let idle = times.iter().skip(3).take(2).sum();
+        // Ours: utime, stime, and those of the children that have ended, fields 14 to 17.
+        let stat = std::fs::read_to_string("/proc/self/stat")?;
+        let fields = stat.rsplit(')').next().unwrap_or("");
+        let ours = fields.split_whitespace().skip(11).take(4).filter_map(|f| f.parse::<u64>().ok());
+        Ok(Self { all, idle, ours: ours.sum() })
+    }
+
+    /// Share of the processors that was used by others.
+    fn others_since(&self, before: &Self) -> f64 {
+        let all = (self.all - before.all).max(1);
+        let busy = all.saturating_sub(self.idle - before.idle);
+        busy.saturating_sub(self.ours - before.ours) as f64 / all as f64
+    }
 }
 
 /// `FILE:name=value` as a mode of that name.

@@ -39,13 +39,13 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// A thread that writes a log.
+    /// A thread that writes a log, and begins at a place of the recorded work.
     #[must_use]
-    pub fn new(log: usize) -> Self {
+    pub fn new(log: usize, position: usize) -> Self {
         Self {
             log,
             step: Step::Idle,
-            position: 0,
+            position,
             commands: 0,
             bytes: 0,
             slept: false,

@@ -136,9 +136,9 @@ impl<'a> Simulation<'a> {
             state: state.clone(),
             journal: Journal::default(),
         };
-        let (clients, of) = match &app.kind {
-            Kind::EventLoop(event_loop) => (event_loop.clients, vec![0]),
-            Kind::Threads(threads) => (0, threads.logs.clone()),
+        let (clients, of, work) = match &app.kind {
+            Kind::EventLoop(event_loop) => (event_loop.clients, vec![0], 0),
+            Kind::Threads(threads) => (0, threads.logs.clone(), threads.work.len()),
         };
         let client = Client {
             thread: callers + logs,
@@ -154,7 +154,11 @@ impl<'a> Simulation<'a> {
             cpu: Processors::new(app.cores, callers + logs + usize::from(clients > 0)),
             random: Random::new(seed),
             places: (0..logs).map(place).collect(),
-            callers: of.into_iter().map(Caller::new).collect(),
+            callers: of
+                .into_iter()
+                .enumerate()
+                .map(|(i, log)| Caller::new(log, i * work / callers))
+                .collect(),
             client,
             done: 0,
             children: 0,
