@@ -1,12 +1,13 @@
 //! How near the simulator comes: records Redis under `always`, simulates policies, runs the same
 //! policies for real, and compares.
 //!
-//!     cargo build --release && cargo bench -p durac --bench fidelity -- [ROUNDS [REQUESTS]]
+//!     cargo build --release && cargo bench -p durac --bench fidelity -- [ROUNDS [REQUESTS [TRIES]]]
 //!
 //! Each round does all of it, one thing after the other, for 5 and for 50 clients: the machine's
 //! speed drifts, and a recording says nothing of another hour. The table has the medians of the
 //! rounds, and of the rounds' quotients of the two. A measurement waits for an idle machine, and is
-//! made again when other programs have used much of the processors meanwhile.
+//! made again, up to TRIES times, when other programs have used much of the processors meanwhile.
+//! With one try it neither waits nor looks.
 
 use durac_sim::replay::report::Report;
 use durac_workload::bench::{self, Config, Load, Mode, Workload};
@@ -37,11 +38,9 @@ const SAME: f64 = 0.1;
 /// Others may use this share of the processors before a measurement, ...
 const IDLE: f64 = 0.1;
 /// ... for which it waits so many quarters of a second, ...
-const IDLE_LOOKS: u32 = 240;
+const IDLE_LOOKS: u32 = 40;
 /// ... and this share during one; the kernel's threads that write for us are among them.
 const DISTURBED: f64 = 0.2;
-/// So many times a measurement is made.
-const TRIES: u32 = 6;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -56,15 +55,16 @@ fn main() -> Result<()> {
     // Cargo adds `--bench`.
     let mut numbers = std::env::args().skip(1).filter_map(|word| word.parse().ok());
     let (rounds, requests) = (numbers.next().unwrap_or(5), numbers.next().unwrap_or(40_000));
+    let tries = numbers.next().unwrap_or(6);
     let mut speeds = vec![vec![Speeds::default(); POLICIES.len()]; CLIENTS.len()];
     for round in 0..rounds as usize {
         for (clients, speeds) in CLIENTS.into_iter().zip(&mut speeds) {
             for (speed, simulated) in
-                speeds.iter_mut().zip(undisturbed(|| simulate(clients, requests))?)
+                speeds.iter_mut().zip(undisturbed(tries, || simulate(clients, requests))?)
             {
                 speed.simulated.push(simulated);
             }
-            for (speed, real) in speeds.iter_mut().zip(measure(clients, requests, round)?) {
+            for (speed, real) in speeds.iter_mut().zip(measure(clients, requests, round, tries)?) {
                 speed.real.push(real);
             }
         }
@@ -103,7 +103,7 @@ fn simulate(clients: u32, requests: u64) -> Result<Vec<f64>> {
 }
 
 /// Runs each policy, and answers their speeds.
-fn measure(clients: u32, requests: u64, round: usize) -> Result<Vec<f64>> {
+fn measure(clients: u32, requests: u64, round: usize, tries: u64) -> Result<Vec<f64>> {
     // As the rounds of a bench: each begins with another, every second goes backwards.
     let len = POLICIES.len();
     let mut order: Vec<usize> = (0..len).map(|i| (i + round * 3) % len).collect();
@@ -114,7 +114,7 @@ fn measure(clients: u32, requests: u64, round: usize) -> Result<Vec<f64>> {
     for at in order {
         let policy = POLICIES.get(at).copied().unwrap_or_default();
         if let Some(speed) = speeds.get_mut(at) {
-            *speed = undisturbed(|| run(policy, clients, requests))?;
+            *speed = undisturbed(tries, || run(policy, clients, requests))?;
         }
     }
     Ok(speeds)
@@ -136,10 +136,10 @@ fn run(policy: &str, clients: u32, requests: u64) -> Result<f64> {
 }
 
 /// Measures on a machine where little else happens, as far as that can be had.
-fn undisturbed<T>(mut measure: impl FnMut() -> Result<T>) -> Result<T> {
-    let mut tries = 0;
+fn undisturbed<T>(tries: u64, mut measure: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut made = 0;
     loop {
-        for _ in 0..IDLE_LOOKS {
+        for _ in 0..if tries > 1 { IDLE_LOOKS } else { 0 } {
             let before = Busy::now()?;
             std::thread::sleep(Duration::from_millis(250));
             if Busy::now()?.others_since(&before) < IDLE {
@@ -148,9 +148,9 @@ fn undisturbed<T>(mut measure: impl FnMut() -> Result<T>) -> Result<T> {
         }
         let before = Busy::now()?;
         let measured = measure()?;
-        tries += 1;
+        made += 1;
         let others = Busy::now()?.others_since(&before);
-        if others < DISTURBED || tries == TRIES {
+        if others < DISTURBED || made >= tries {
             return Ok(measured);
         }
     }

@@ -6,7 +6,7 @@
 
 use super::application::{Application, EventLoop, Kind, Stream, Threads};
 use super::call::{Caller, Step};
-use super::device::{Device, Journal};
+use super::device::{Device, Journal, Metadata};
 use super::observe::Observer;
 use super::processor::{Processors, ThreadId};
 use super::random::Random;
@@ -50,6 +50,8 @@ pub struct Place {
     pub state: Vec<u64>,
     /// Commits of the file system.
     pub journal: Journal,
+    /// While the last of them writes the file's metadata.
+    pub metadata: Metadata,
 }
 
 /// A simulation that runs.
@@ -135,6 +137,7 @@ impl<'a> Simulation<'a> {
             written: 0,
             state: state.clone(),
             journal: Journal::default(),
+            metadata: Metadata::default(),
         };
         let (clients, of, work) = match &app.kind {
             Kind::EventLoop(event_loop) => (event_loop.clients, vec![0], 0),
@@ -267,10 +270,7 @@ impl<'a> Simulation<'a> {
             (Step::Idle, Kind::EventLoop(event_loop)) => {
                 self.take_commands(caller, event_loop, true);
             }
-            (Step::Serve, _) => {
-                self.parts(caller).0.step = Step::Write;
-                self.write(caller);
-            }
+            (Step::Serve, _) => self.write(caller),
             (Step::Reply, Kind::EventLoop(event_loop)) => self.replying(caller, event_loop),
             (Step::Pause(cpu), _) => {
                 self.parts(caller).0.step = Step::Serve;
