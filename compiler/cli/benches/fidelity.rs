@@ -1,11 +1,13 @@
 //! How near the simulator comes: records Redis under `always`, simulates policies, runs the same
 //! policies for real, and compares.
 //!
-//!     cargo build --release && cargo bench -p durac --bench fidelity -- [ROUNDS [REQUESTS]]
+//!     cargo build --release && cargo bench -p durac --bench fidelity -- [ROUNDS [REQUESTS [TRIES]]]
 //!
 //! Each round does all of it, one thing after the other, for 5 and for 50 clients: the machine's
 //! speed drifts, and a recording says nothing of another hour. The table has the medians of the
-//! rounds, and of the rounds' quotients of the two.
+//! rounds, and of the rounds' quotients of the two. A measurement waits for an idle machine, and is
+//! made again, up to TRIES times, when other programs have used much of the processors meanwhile.
+//! With one try it neither waits nor looks.
 
 use durac_sim::replay::report::Report;
 use durac_workload::bench::{self, Config, Load, Mode, Workload};
@@ -13,6 +15,7 @@ use durac_workload::{Redis, RedisConfig, Stop, redis_benchmark};
 use std::error::Error;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 /// What is compared, as `durac simulate -p` and `durac bench` take it.
 const POLICIES: [&str; 10] = [
@@ -32,6 +35,13 @@ const KEYSPACE: u64 = 100_000_000;
 /// Real speeds nearer to each other than this are not in any order.
 const SAME: f64 = 0.1;
 
+/// Others may use this share of the processors before a measurement, ...
+const IDLE: f64 = 0.1;
+/// ... for which it waits so many quarters of a second, ...
+const IDLE_LOOKS: u32 = 40;
+/// ... and this share during one; the kernel's threads that write for us are among them.
+const DISTURBED: f64 = 0.2;
+
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Speeds of one policy with one number of clients, a value for each round.
@@ -45,13 +55,16 @@ fn main() -> Result<()> {
     // Cargo adds `--bench`.
     let mut numbers = std::env::args().skip(1).filter_map(|word| word.parse().ok());
     let (rounds, requests) = (numbers.next().unwrap_or(5), numbers.next().unwrap_or(40_000));
+    let tries = numbers.next().unwrap_or(6);
     let mut speeds = vec![vec![Speeds::default(); POLICIES.len()]; CLIENTS.len()];
     for round in 0..rounds as usize {
         for (clients, speeds) in CLIENTS.into_iter().zip(&mut speeds) {
-            for (speed, simulated) in speeds.iter_mut().zip(simulate(clients, requests)?) {
+            for (speed, simulated) in
+                speeds.iter_mut().zip(undisturbed(tries, || simulate(clients, requests))?)
+            {
                 speed.simulated.push(simulated);
             }
-            for (speed, real) in speeds.iter_mut().zip(measure(clients, requests, round)?) {
+            for (speed, real) in speeds.iter_mut().zip(measure(clients, requests, round, tries)?) {
                 speed.real.push(real);
             }
         }
@@ -90,28 +103,89 @@ fn simulate(clients: u32, requests: u64) -> Result<Vec<f64>> {
 }
 
 /// Runs each policy, and answers their speeds.
-fn measure(clients: u32, requests: u64, round: usize) -> Result<Vec<f64>> {
-    let mut modes: Vec<Mode> = POLICIES.iter().map(|policy| mode(policy)).collect();
+fn measure(clients: u32, requests: u64, round: usize, tries: u64) -> Result<Vec<f64>> {
     // As the rounds of a bench: each begins with another, every second goes backwards.
-    let len = modes.len();
-    modes.rotate_left(round * 3 % len);
+    let len = POLICIES.len();
+    let mut order: Vec<usize> = (0..len).map(|i| (i + round * 3) % len).collect();
     if round % 2 == 1 {
-        modes.reverse();
+        order.reverse();
     }
+    let mut speeds = vec![0.0; len];
+    for at in order {
+        let policy = POLICIES.get(at).copied().unwrap_or_default();
+        if let Some(speed) = speeds.get_mut(at) {
+            *speed = undisturbed(tries, || run(policy, clients, requests))?;
+        }
+    }
+    Ok(speeds)
+}
+
+/// Runs one policy, and answers its speed.
+fn run(policy: &str, clients: u32, requests: u64) -> Result<f64> {
     let report = bench::run(&Config {
         workload: Workload::Redis,
         durac: env!("CARGO_BIN_EXE_durac").into(),
-        modes,
+        modes: vec![mode(policy)],
         loads: vec![Load { clients, pipeline: 1 }],
         rounds: 1,
         requests,
         keyspace: KEYSPACE,
         dir: Some(".".into()),
     })?;
-    let speed = |name: &str| {
-        report.rows.iter().find(|row| row.mode == name).map_or(0.0, |row| row.rps.median)
-    };
-    Ok(POLICIES.iter().map(|policy| speed(policy)).collect())
+    Ok(report.rows.first().map_or(0.0, |row| row.rps.median))
+}
+
+/// Measures on a machine where little else happens, as far as that can be had.
+fn undisturbed<T>(tries: u64, mut measure: impl FnMut() -> Result<T>) -> Result<T> {
+    let mut made = 0;
+    loop {
+        for _ in 0..if tries > 1 { IDLE_LOOKS } else { 0 } {
+            let before = Busy::now()?;
+            std::thread::sleep(Duration::from_millis(250));
+            if Busy::now()?.others_since(&before) < IDLE {
+                break;
+            }
+        }
+        let before = Busy::now()?;
+        let measured = measure()?;
+        made += 1;
+        let others = Busy::now()?.others_since(&before);
+        if others < DISTURBED || made >= tries {
+            return Ok(measured);
+        }
+    }
+}
+
+/// Processor time since the machine was started, in ticks.
+struct Busy {
+    all: u64,
+    idle: u64,
+    ours: u64,
+}
+
+impl Busy {
+    fn now() -> Result<Self> {
+        let numbers = |text: &str| -> Vec<u64> {
+            text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+        };
+        // proc(5): user, nice, system, idle, iowait, irq, softirq, steal.
+        let stat = std::fs::read_to_string("/proc/stat")?;
+        let times = numbers(stat.lines().next().unwrap_or(""));
+        let all = times.iter().take(8).sum();
+        let idle = times.iter().skip(3).take(2).sum();
+        // Ours: utime, stime, and those of the children that have ended, fields 14 to 17.
+        let stat = std::fs::read_to_string("/proc/self/stat")?;
+        let fields = stat.rsplit(')').next().unwrap_or("");
+        let ours = fields.split_whitespace().skip(11).take(4).filter_map(|f| f.parse::<u64>().ok());
+        Ok(Self { all, idle, ours: ours.sum() })
+    }
+
+    /// Share of the processors that was used by others.
+    fn others_since(&self, before: &Self) -> f64 {
+        let all = (self.all - before.all).max(1);
+        let busy = all.saturating_sub(self.idle - before.idle);
+        busy.saturating_sub(self.ours - before.ours) as f64 / all as f64
+    }
 }
 
 /// `FILE:name=value` as a mode of that name.

@@ -6,9 +6,12 @@ use durac_bpf::Object;
 use durac_grammar::Sources;
 use durac_sim::replay::application::{Application, EventLoop, Kind, Threads, Work};
 use durac_sim::replay::device::{Device, Preset};
+use durac_sim::replay::fit::fit;
 use durac_sim::replay::random::Random;
 use durac_sim::replay::report::{Lane, PolicyReport};
+use durac_sim::replay::trace::Collector;
 use durac_sim::replay::{Options, Simulation, simulate};
+use durac_trace::{End, Event, Header, Op, Recorded};
 
 /// Compiles a policy: a ready one by name, or a text.
 fn object(policy: &str, sets: &[&str]) -> Object {
@@ -220,4 +223,37 @@ fn a_policy_that_fails_calls_says_so() {
     let report = run(&event_loop(5, 50), &device, &object(text, &[]), 1);
     assert_eq!(report.notes.len(), 1, "{:?}", report.notes);
     assert_eq!(report.loss.worst.syncs, 0.0);
+}
+
+#[test]
+fn a_trace_may_say_anything() {
+    let mut random = Random::new(99);
+    let ops = [Op::Write, Op::Fdatasync, Op::Fsync, Op::Sync, Op::Fork, Op::Reap, Op::Open];
+    for round in 0..200 {
+        let mut collector = Collector::new(Header::new(Recorded::default()));
+        let mut t = 0_u64;
+        let wild = |random: &mut Random| random.bits() >> random.below(64);
+        for _ in 0..random.below(60) {
+            t = t.saturating_add(random.bits() >> (1 + random.below(63)));
+            collector.add(&Event {
+                t,
+                op: ops[random.below(7) as usize],
+                log: random.below(3) as u32,
+                thread: random.below(3) as u32,
+                took: wild(&mut random),
+                cpu: wild(&mut random),
+                sync_cpu: wild(&mut random),
+                bytes: wild(&mut random),
+                result: i32::from(random.below(9) == 0),
+                ..Event::default()
+            });
+        }
+        let Ok(trace) = collector.finish(End::default()) else { continue };
+        let always = object("always", &[]);
+        let mut fitted = fit(&trace, Some(&always), (round % 2 == 0).then_some(3));
+        fitted.application.amount = fitted.application.amount.min(100);
+        for policy in ["always", "window", "everysec"] {
+            run(&fitted.application, &fitted.device, &object(policy, &[]), round);
+        }
+    }
 }

@@ -39,13 +39,13 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// A thread that writes a log.
+    /// A thread that writes a log, and begins at a place of the recorded work.
     #[must_use]
-    pub fn new(log: usize) -> Self {
+    pub fn new(log: usize, position: usize) -> Self {
         Self {
             log,
             step: Step::Idle,
-            position: 0,
+            position,
             commands: 0,
             bytes: 0,
             slept: false,
@@ -67,8 +67,8 @@ pub enum Step {
     Serve,
     /// It pauses, and has so much to do afterwards.
     Pause(u64),
-    /// It writes.
-    Write,
+    /// Its write waits for the file system.
+    Held,
     /// It replies to clients.
     Reply,
     /// It sleeps until a sync has ended.
@@ -114,8 +114,14 @@ impl Simulation<'_> {
 
     /// The policy lets the write go on.
     fn written(&mut self, caller: usize) {
-        let now = self.cpu.now();
+        let (now, delay) = (self.cpu.now(), self.app.wake_delay);
         let (state, place) = self.parts(caller);
+        if let Some(until) = place.metadata.holds(now, place.written) {
+            state.step = Step::Held;
+            state.slept = true;
+            self.cpu.sleep(caller, until + delay);
+            return;
+        }
         let bytes = state.bytes;
         place.written += bytes;
         self.seen.wrote(now, bytes);
@@ -290,7 +296,8 @@ impl Simulation<'_> {
                 self.cpu.stand(caller);
             }
             Step::Doubts(_) => self.own_sync_ended(caller),
-            Step::Idle | Step::Serve | Step::Pause(_) | Step::Write | Step::Reply => {}
+            Step::Held => self.written(caller),
+            Step::Idle | Step::Serve | Step::Pause(_) | Step::Reply => {}
         }
     }
 

@@ -159,6 +159,36 @@ impl Journal {
     }
 }
 
+/// A block of the file system, bytes.
+const BLOCK: u64 = 4096;
+
+/// When writes to a file wait for a commit. An append to a block that has its place on the device
+/// changes the inode's size in the journal, and while a commit writes the inode, that waits
+/// (`BH_Shadow` in `fs/jbd2/transaction.c`). An append to a new block changes it later.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Metadata {
+    from: Time,
+    until: Time,
+    /// The file's last block that has a place.
+    block: u64,
+}
+
+impl Metadata {
+    /// A commit of a file with `bytes` begins that will take `takes`: it writes data, then
+    /// metadata, then its own end, one third of the time each.
+    #[must_use]
+    pub fn new(now: Time, takes: u64, bytes: u64) -> Self {
+        Self { from: now + takes / 3, until: now + takes / 3 * 2, block: bytes / BLOCK }
+    }
+
+    /// Until when an append at `position` waits; none if it need not.
+    #[must_use]
+    pub fn holds(&self, now: Time, position: u64) -> Option<Time> {
+        let inside = self.from <= now && now < self.until;
+        (inside && position / BLOCK == self.block).then_some(self.until)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,5 +228,13 @@ mod tests {
         // The commit that was next is under way now.
         assert_eq!(journal.commit(160, 10), 210);
         assert_eq!(journal.commit(300, 10), 310);
+    }
+
+    #[test]
+    fn appends_wait_while_the_inode_is_written() {
+        let metadata = Metadata::new(1000, 300, 5000);
+        let held = [1000, 1099, 1100, 1199, 1200].map(|now| metadata.holds(now, 5100));
+        assert_eq!(held, [None, None, Some(1200), Some(1200), None]);
+        assert_eq!(metadata.holds(1150, 8192), None);
     }
 }

@@ -6,7 +6,7 @@
 
 use super::application::{Application, EventLoop, Kind, Stream, Threads};
 use super::call::{Caller, Step};
-use super::device::{Device, Journal};
+use super::device::{Device, Journal, Metadata};
 use super::observe::Observer;
 use super::processor::{Processors, ThreadId};
 use super::random::Random;
@@ -50,6 +50,8 @@ pub struct Place {
     pub state: Vec<u64>,
     /// Commits of the file system.
     pub journal: Journal,
+    /// While the last of them writes the file's metadata.
+    pub metadata: Metadata,
 }
 
 /// A simulation that runs.
@@ -135,10 +137,11 @@ impl<'a> Simulation<'a> {
             written: 0,
             state: state.clone(),
             journal: Journal::default(),
+            metadata: Metadata::default(),
         };
-        let (clients, of) = match &app.kind {
-            Kind::EventLoop(event_loop) => (event_loop.clients, vec![0]),
-            Kind::Threads(threads) => (0, threads.logs.clone()),
+        let (clients, of, work) = match &app.kind {
+            Kind::EventLoop(event_loop) => (event_loop.clients, vec![0], 0),
+            Kind::Threads(threads) => (0, threads.logs.clone(), threads.work.len()),
         };
         let client = Client {
             thread: callers + logs,
@@ -154,7 +157,11 @@ impl<'a> Simulation<'a> {
             cpu: Processors::new(app.cores, callers + logs + usize::from(clients > 0)),
             random: Random::new(seed),
             places: (0..logs).map(place).collect(),
-            callers: of.into_iter().map(Caller::new).collect(),
+            callers: of
+                .into_iter()
+                .enumerate()
+                .map(|(i, log)| Caller::new(log, i * work / callers))
+                .collect(),
             client,
             done: 0,
             children: 0,
@@ -263,10 +270,7 @@ impl<'a> Simulation<'a> {
             (Step::Idle, Kind::EventLoop(event_loop)) => {
                 self.take_commands(caller, event_loop, true);
             }
-            (Step::Serve, _) => {
-                self.parts(caller).0.step = Step::Write;
-                self.write(caller);
-            }
+            (Step::Serve, _) => self.write(caller),
             (Step::Reply, Kind::EventLoop(event_loop)) => self.replying(caller, event_loop),
             (Step::Pause(cpu), _) => {
                 self.parts(caller).0.step = Step::Serve;

@@ -22,10 +22,14 @@ const COLD: u64 = 10_000;
 /// 2.8 µs and 5.5 µs.
 const BEFORE_SYNC: f64 = 0.35;
 /// Work of a client for each work of the server, when the trace does not show it: redis-benchmark
-/// took 12.1 µs for a command for which Redis took 9.2 µs.
-const CLIENT_SHARE: f64 = 1.3;
+/// took 12.1 µs for a command for which Redis took 9 to 10 µs.
+const CLIENT_SHARE: f64 = 1.25;
 /// How much a client that differs from that by a factor of e counts against what the trace shows.
 const CLIENT_WEIGHT: f64 = 0.2;
+/// Clients of an event loop, at most.
+pub const CLIENTS_MOST: u32 = 100_000;
+/// Commands that are simulated, at most: an hour of the fastest loop.
+const COMMANDS_MOST: u64 = 1 << 30;
 /// Commands that are simulated to try a value.
 const TRIED: u64 = 20_000;
 
@@ -53,7 +57,8 @@ pub fn fit(trace: &Trace, recorded: Option<&Object>, clients: Option<u32>) -> Fi
     let most = trace.turns.iter().map(|turn| turn.bytes).max().unwrap_or(0);
     match (trace.command_bytes, clients) {
         (Some(bytes), _) if alone && (most / bytes > 1 || clients.is_some()) => {
-            let clients = clients.unwrap_or(u32::try_from(most / bytes).unwrap_or(u32::MAX));
+            let seen = u32::try_from(most / bytes).unwrap_or(CLIENTS_MOST);
+            let clients = clients.unwrap_or(seen.min(CLIENTS_MOST));
             event_loop(trace, device, recorded, bytes, clients.max(1))
         }
         (None, Some(clients)) if alone => {
@@ -131,7 +136,7 @@ fn event_loop(
         cold: work.cold,
         client: (guess as u64).max(2),
     };
-    let amount = (trace.bytes / bytes).max(1);
+    let amount = (trace.bytes / bytes).clamp(1, COMMANDS_MOST);
     let mut application = application(trace, Kind::EventLoop(kind), amount);
     let shown = recorded.is_some_and(|object| {
         fit_client(&mut application, &device, object, &Shown::of(trace, bytes), guess)

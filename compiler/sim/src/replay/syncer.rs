@@ -1,7 +1,7 @@
 //! The background syncer of a log, step by step as the agent's thread (`agent/src/syncer.rs`), and
 //! the syncs themselves.
 
-use super::device::KERNEL_CPU;
+use super::device::{KERNEL_CPU, Metadata};
 use super::drive::Simulation;
 use durac_engine::{Flight, Step, Time};
 
@@ -151,6 +151,7 @@ impl Simulation<'_> {
             Stage::Commits(takes) => {
                 let place = self.places.get_mut(index)?;
                 let until = place.journal.commit(self.cpu.now(), takes);
+                place.metadata = Metadata::new(until - takes, takes, flight.bytes);
                 self.cpu.sleep(thread, until);
                 Some(Stage::Writes)
             }

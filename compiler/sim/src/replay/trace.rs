@@ -16,6 +16,10 @@ const CHILDREN: usize = 1 << 16;
 /// Longer than this nothing happens only when nobody asks for anything: the application is not
 /// busy, and what a policy costs cannot be seen.
 const PAUSE: u64 = 100_000_000;
+/// A trace may say anything. No sync takes more than an hour, ...
+const TOOK_MOST: u64 = 3_600_000_000_000;
+/// ... and no call writes more than 64 GiB.
+const BYTES_MOST: u64 = 64 << 30;
 /// Sizes of this share of the writes decide what a command is; the rest are headers and the like.
 const COMMON: f64 = 0.95;
 /// Less is no command but a coincidence.
@@ -168,8 +172,9 @@ impl Collector {
     /// Time goes on to the end of an event.
     fn pass(&mut self, event: &Event) {
         let begin = event.begin();
-        if self.first.is_some() && begin > self.last + PAUSE {
-            self.pauses += begin - self.last;
+        let still = begin.saturating_sub(self.last);
+        if self.first.is_some() && still > PAUSE {
+            self.pauses += still;
         }
         self.first.get_or_insert(begin);
         self.last = self.last.max(event.t);
@@ -181,12 +186,13 @@ impl Collector {
             self.threads.resize(at + 1, Thread::default());
         }
         let Some(thread) = self.threads.get_mut(at) else { return };
-        thread.cpu += event.cpu;
+        thread.cpu = thread.cpu.saturating_add(event.cpu);
         if event.op == Op::Write {
-            thread.bytes += event.bytes;
-            self.bytes += event.bytes;
-            if self.sizes.len() < SIZES || self.sizes.contains_key(&event.bytes) {
-                *self.sizes.entry(event.bytes).or_default() += 1;
+            let bytes = event.bytes.min(BYTES_MOST);
+            thread.bytes = thread.bytes.saturating_add(bytes).min(BYTES_MOST);
+            self.bytes = self.bytes.saturating_add(bytes);
+            if self.sizes.len() < SIZES || self.sizes.contains_key(&bytes) {
+                *self.sizes.entry(bytes).or_default() += 1;
             }
             return;
         }
@@ -202,7 +208,8 @@ impl Collector {
         let time = before.ended.map(|ended| event.begin().saturating_sub(ended));
         if let Some(time) = time.filter(|time| *time <= PAUSE) {
             let (cpu, bytes) = (before.cpu.min(time), before.bytes);
-            self.turn(Turn { log: event.log, bytes, time, cpu, took: event.took, follows: true });
+            let took = event.took.min(TOOK_MOST);
+            self.turn(Turn { log: event.log, bytes, time, cpu, took, follows: true });
         }
     }
 
@@ -225,6 +232,7 @@ impl Collector {
     }
 
     fn sync(&mut self, took: u64, cpu: u64) {
+        let took = took.min(TOOK_MOST);
         if cpu > 0 {
             self.sync_cpu += u128::from(cpu.min(took));
             self.sync_cpus += 1;
