@@ -97,6 +97,10 @@ pub struct Explored {
     pub limits: Vec<Limit>,
     /// Not everything was explored.
     pub too_large: bool,
+    /// Calls in a row that cannot be lost; more of them make no difference.
+    run: u64,
+    /// There may have been more.
+    pub shortened: bool,
 }
 
 /// Explores everything from the first state.
@@ -105,6 +109,7 @@ pub struct Explored {
 #[must_use]
 pub fn explore(stepper: &mut Stepper<'_>, thresholds: u64, limits: Vec<Limit>) -> Explored {
     let params = limits.first().map_or(1, |l| l.syncs.len()).max(1);
+    let run = thresholds + 2;
     let highest = limits.iter().flat_map(|l| &l.syncs).filter(|l| **l < 1 << 20).max();
     let thresholds = thresholds.max(highest.copied().unwrap_or(0));
     let found = Explored {
@@ -119,6 +124,8 @@ pub fn explore(stepper: &mut Stepper<'_>, thresholds: u64, limits: Vec<Limit>) -
         faults: Faults::default(),
         limits,
         too_large: false,
+        run,
+        shortened: false,
     };
     let mut explorer =
         Explorer { found, seen: FxHashMap::default(), thresholds, ceiling: u64::MAX };
@@ -163,7 +170,8 @@ struct Explorer {
 impl Explorer {
     fn enter(&mut self, next: Next, parent: NodeId) {
         let Next { mut state, acknowledged, .. } = next;
-        let moved = settle(&mut state) > 0;
+        self.found.shortened |= state.silent.len() as u64 > self.found.run;
+        let moved = settle(&mut state, self.found.run) > 0;
         let (lost, open) = (state.lost(), state.in_progress());
         let breaks = self.count(lost, lost + open, acknowledged);
         let since = std::mem::replace(&mut state.since, NEVER);
@@ -254,8 +262,8 @@ impl Explorer {
 
 /// Counts a state's numbers anew; answers how many calls became durable. After an error nothing is
 /// acknowledged any more, and every such state is as good as another.
-fn settle(state: &mut State) -> u64 {
-    let moved = state.rebase();
+fn settle(state: &mut State, run: u64) -> u64 {
+    let moved = state.rebase(run);
     if state.log.error().is_some() && state.caller == Caller::Idle {
         state.log.forget_all_but_error();
         state.silent.clear();
@@ -277,6 +285,7 @@ fn shape(state: &State, startable: bool) -> u64 {
         log.is_marked(),
         log.since_request().is_some(),
         log.is_regular(0),
+        log.sync_latency(),
     )
         .hash(&mut hasher);
     (state.caller == Caller::Idle, log.is_startable()).hash(&mut hasher);
@@ -311,7 +320,7 @@ impl Explored {
             };
             for mut next in stepper.next(&from.state()) {
                 let before = durable;
-                let moved = settle(&mut next.state);
+                let moved = settle(&mut next.state, self.run);
                 if next.acknowledged == to.acknowledged && next.state == to.state() {
                     durable += moved;
                     path.push((before, next.events));

@@ -173,8 +173,14 @@ fn attempt(
     let Some(mut stepper) = Stepper::new(machine, reads, rules, vectors, &cells) else {
         return Ok(only_derived(policy, derived, Obstacle::TooManyChoices));
     };
-    let thresholds = cells.pending.last().copied().unwrap_or(0);
-    let found = explore(&mut stepper, thresholds, limits(policy, vectors));
+    let mut thresholds = cells.pending.last().copied().unwrap_or(0);
+    let mut found = explore(&mut stepper, thresholds, limits(policy, vectors));
+    // How far the waits reach back is only known when they have been seen.
+    while found.shortened && stepper.farthest > thresholds && !found.too_large {
+        thresholds = stepper.farthest;
+        stepper.start_again();
+        found = explore(&mut stepper, thresholds, limits(policy, vectors));
+    }
     if let Some(error) = stepper.broken.take() {
         return Err(error);
     }
@@ -219,8 +225,10 @@ fn conclude(
         Some(Obstacle::TooManyStates(MAX_STATES))
     } else if let Some(&span) = cells.inexact.first() {
         Some(Obstacle::NoThresholds(span))
-    } else if let (Some(&span), Most::Unbounded) = (cells.open.first(), found.lost) {
-        // Unbounded for as far as was looked; a larger number might have changed that.
+    } else if let Some(&span) = cells.open.first()
+        && (found.lost == Most::Unbounded || found.shortened)
+    {
+        // True for as far as was looked; a larger number might have changed that.
         Some(Obstacle::NoThresholds(span))
     } else if !samples.whole && !agrees {
         Some(Obstacle::WideRange)
@@ -294,7 +302,7 @@ fn only_derived(policy: &Policy, derived: &Loss, obstacle: Obstacle) -> Proof {
         syncs_by_default: by_default,
         with_progress: and_one(syncs),
         with_progress_by_default: and_one(by_default),
-        age: age(policy, syncs == Most::Count(0), true),
+        age: age(policy, syncs == Most::Count(0), derived.leaves_tail(&policy.params).is_some()),
         faults: Faults::default(),
         broken: Vec::new(),
         worst: None,

@@ -94,6 +94,8 @@ pub struct Stepper<'a> {
     samples: &'a [Vec<u64>],
     /// The choices of the environment, without what depends on the engine.
     choices: Vec<Choice>,
+    /// How long a sync can take: one value of each cell.
+    latencies: Vec<Time>,
     /// Which state variables keep readings.
     kept: Vec<bool>,
     rules: Rules,
@@ -149,7 +151,13 @@ impl<'a> Stepper<'a> {
             },
             ..Choice::default()
         }];
+        let mut latencies = vec![0];
         for (source, of) in &cells.of {
+            if *source == Source::Reading(Reading::SyncLatency) {
+                // Chosen when a sync ends.
+                latencies = of.iter().filter_map(|cell| value_in(*cell, false)).collect();
+                continue;
+            }
             // Values above NOW are not on this clock, except where they stand alone.
             let mut all = Vec::new();
             for &cell in of {
@@ -172,6 +180,7 @@ impl<'a> Stepper<'a> {
             reads,
             samples,
             choices,
+            latencies,
             kept,
             rules,
             first_vars,
@@ -183,6 +192,12 @@ impl<'a> Stepper<'a> {
             faults: Faults::default(),
             broken: None,
         })
+    }
+
+    /// Forgets what was explored, not what was found.
+    pub fn start_again(&mut self) {
+        self.landed.clear();
+        self.directs.clear();
     }
 
     /// The state of a log that was just opened.
@@ -229,7 +244,10 @@ impl<'a> Stepper<'a> {
             Caller::Syncing(open, flight, target) => {
                 self.background_out(state, &mut out);
                 for result in [Ok(()), Err(EIO)] {
-                    self.lands_itself(state, open, *flight, *target, result, &mut out);
+                    for took in self.durations(result) {
+                        let end = (took, result);
+                        self.lands_itself(state, open, *flight, *target, end, &mut out);
+                    }
                 }
             }
             Caller::Doubted(..) => self.background_out(state, &mut out),
@@ -387,6 +405,9 @@ impl<'a> Stepper<'a> {
         if reads(Reading::Pending) {
             context.pending = log.pending(open.number);
         }
+        if reads(Reading::SyncLatency) {
+            context.sync_latency = log.sync_latency();
+        }
         if reads(Reading::NotifyDone) {
             context.notify_done = log.notify_done().into();
         }
@@ -536,7 +557,9 @@ impl<'a> Stepper<'a> {
         match result {
             Ok(()) => {
                 self.faults.swallowed |= state.log.error().is_some();
-                state.silent.retain(|number| *number != open.number);
+                if !state.log.is_last_covered() {
+                    state.silent.retain(|number| *number != open.number);
+                }
                 acknowledged = Some(open.params);
                 events.push(Event::Acknowledged(open.number));
             }
@@ -630,7 +653,12 @@ impl<'a> Stepper<'a> {
                     continue;
                 }
             }
-            let tails: &[bool] = if covers >= calls { &[true, false] } else { &[false] };
+            // It can have started between a write and the call that followed, if anyone can tell.
+            let tails: &[bool] = match calls - covers {
+                0 => &[true, false],
+                1 if self.reads & OF_WRITES != 0 => &[true, false],
+                _ => &[false],
+            };
             for &tail in tails {
                 self.land(state, covers, tail, Ok(()), out);
             }
@@ -650,13 +678,20 @@ impl<'a> Stepper<'a> {
         result: Result<(), Errno>,
         out: &mut Vec<Next>,
     ) {
-        let mut state = state.clone();
-        let flight = state.log.start_covering(covers, tail);
-        state.log.land(flight.id, 0, result, true);
-        self.faults.swallowed |= result.is_err() && state.log.error().is_none();
-        state.since = NEVER;
-        self.startable(&mut state);
-        self.wake(state, vec![Event::Lands(covers, result)], out);
+        for took in self.durations(result) {
+            let mut state = state.clone();
+            let flight = state.log.start_covering(covers, tail);
+            state.log.land(flight.id, took, result, true);
+            self.faults.swallowed |= result.is_err() && state.log.error().is_none();
+            state.since = NEVER;
+            self.startable(&mut state);
+            self.wake(state, vec![Event::Lands(covers, result)], out);
+        }
+    }
+
+    /// How long a sync with this result can have taken, as far as it is told apart. All start at 0.
+    fn durations(&self, result: Result<(), Errno>) -> Vec<Time> {
+        if result.is_ok() { self.latencies.clone() } else { vec![0] }
     }
 
     /// The call syncs in its own thread; a background sync may be out meanwhile.
@@ -699,12 +734,12 @@ impl<'a> Stepper<'a> {
         open: &Open,
         flight: u64,
         target: Option<u64>,
-        result: Result<(), Errno>,
+        (took, result): (Time, Result<(), Errno>),
         out: &mut Vec<Next>,
     ) {
         let mut state = state.clone();
         let covers = state.log.calls();
-        state.log.land(flight, 0, result, false);
+        state.log.land(flight, took, result, false);
         let events = vec![Event::Ends(result)];
         match target {
             Some(target) if state.log.is_ready(target) => {
@@ -729,9 +764,11 @@ impl<'a> Stepper<'a> {
     fn background_out(&mut self, state: &State, out: &mut Vec<Next>) {
         let Some(flight) = state.log.background() else { return };
         for result in [Ok(()), Err(EIO)] {
-            let mut state = state.clone();
-            state.log.land(flight.id, 0, result, true);
-            self.wake(state, vec![Event::Lands(flight.covers, result)], out);
+            for took in self.durations(result) {
+                let mut state = state.clone();
+                state.log.land(flight.id, took, result, true);
+                self.wake(state, vec![Event::Lands(flight.covers, result)], out);
+            }
         }
     }
 }
@@ -747,7 +784,6 @@ impl Choice {
             Source::Reading(Reading::PendingAge) => choice.age = Some(cell),
             Source::Reading(Reading::PendingBytes) => choice.bytes = Some(cell),
             Source::Reading(Reading::CallLen) => choice.len = Some(cell),
-            Source::Reading(Reading::SyncLatency) => c.sync_latency = value,
             Source::Reading(Reading::NotifyCount) => c.notify_count = value,
             // There is no third truth value.
             Source::Reading(Reading::ChildActive) if value > 1 => return None,
