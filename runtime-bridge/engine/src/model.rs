@@ -20,7 +20,7 @@ pub struct Shift {
 
 impl Log {
     /// Counts calls from the durable frontier and flights from the oldest known, replaces bytes by
-    /// their order, and forgets times, pace and counters.
+    /// their order, and forgets pace, counters and all times but the duration of the last sync.
     pub fn rebase(&mut self) -> Shift {
         let shift = Shift {
             calls: self.durable,
@@ -32,14 +32,7 @@ impl Log {
         bytes.dedup();
         let order = |value: u64| bytes.partition_point(|b| *b < value) as u64;
         let call = |number: u64| number.saturating_sub(shift.calls);
-        for number in [
-            &mut self.calls,
-            &mut self.durable,
-            &mut self.acknowledged,
-            &mut self.requested,
-            &mut self.demanded,
-            &mut self.full_until,
-        ] {
+        for number in self.numbers() {
             *number = call(*number);
         }
         for airborne in &mut self.flights {
@@ -56,24 +49,48 @@ impl Log {
         self.written = order(self.written);
         self.oldest = self.oldest.map(|_| 0);
         self.oldest_after = self.oldest_after.map(|_| 0);
-        self.last_latency = 0;
         self.pace = Pace::default();
         self.counters = crate::log::Counters::default();
         shift
     }
 
-    /// A background sync that started when `covers` calls had begun. With all calls, `tail` says
-    /// whether it started after the last write, else it started before.
+    /// Counts as if the calls `from + 1` to `from + count` had never been made. What names one of
+    /// them names call `from` then.
+    pub fn forget_calls(&mut self, from: u64, count: u64) {
+        for number in self.numbers() {
+            *number = without(*number, from, count);
+        }
+        for airborne in &mut self.flights {
+            airborne.flight.covers = without(airborne.flight.covers, from, count);
+        }
+    }
+
+    /// The fields that name calls, without those of the flights.
+    fn numbers(&mut self) -> [&mut u64; 6] {
+        [
+            &mut self.calls,
+            &mut self.durable,
+            &mut self.acknowledged,
+            &mut self.requested,
+            &mut self.demanded,
+            &mut self.full_until,
+        ]
+    }
+
+    /// A background sync that started when `covers` calls had begun. `tail` says whether it started
+    /// after the write that followed them: the last write if they are all calls, that of the last
+    /// call if they are all but one.
     ///
-    /// Every call after number `covers` followed a write of its own, so it cannot have covered what
-    /// is written now.
+    /// Every call after number `covers` followed a write of its own, so an earlier sync cannot have
+    /// covered what is written now.
     pub fn start_covering(&mut self, covers: u64, tail: bool) -> Flight {
         let (calls, written) = (self.calls, self.written);
         self.calls = covers.min(calls);
-        self.written = match (covers >= calls, tail) {
-            (true, true) => written,
-            (true, false) => self.marked.unwrap_or(0),
-            (false, _) => self.covered,
+        let marked = self.marked.unwrap_or(0);
+        self.written = match (calls.saturating_sub(covers), tail) {
+            (0, true) => written,
+            (0, false) | (1, true) => marked,
+            _ => self.covered,
         };
         let later = self.oldest.filter(|_| self.acknowledged > covers);
         let flight = self.start(true, false, 0);
@@ -83,22 +100,6 @@ impl Log {
         flight
     }
 
-    /// As if call `number`, which was not acknowledged, had not been made. What reads how many calls
-    /// are pending reads one less.
-    pub fn forget_call(&mut self, number: u64) {
-        let less = |n: &mut u64| *n -= u64::from(*n >= number && *n > 0);
-        for number in [
-            &mut self.calls,
-            &mut self.acknowledged,
-            &mut self.requested,
-            &mut self.demanded,
-            &mut self.full_until,
-        ] {
-            less(number);
-        }
-        self.flights.iter_mut().for_each(|a| less(&mut a.flight.covers));
-    }
-
     /// After an error no call does anything but return it: only the error counts.
     pub fn forget_all_but_error(&mut self) {
         *self = Log { error: self.error, ..Log::new(self.rules) };
@@ -106,7 +107,8 @@ impl Log {
 
     /// Whether every call begun but the last `open` is acknowledged, the requests are as old at most,
     /// and nothing is out: then what it will do after a sync has ended depends on the number of
-    /// calls pending, [`Log::notify_done`], [`Log::is_marked`] and [`Log::since_request`] alone.
+    /// calls pending, [`Log::notify_done`], [`Log::is_marked`], [`Log::since_request`] and
+    /// [`Log::sync_latency`] alone.
     #[must_use]
     pub fn is_regular(&self, open: u64) -> bool {
         self.flights.is_empty()
@@ -115,6 +117,13 @@ impl Log {
             && self.since_request().is_none_or(|since| since <= open)
             && (self.demanded <= self.durable || open > 0)
             && self.full_until <= self.durable
+    }
+
+    /// Whether all that was written when the last sync call began is on the disk: then no call can
+    /// lose anything, though the last may be durable only by what its bytes say, not by its number.
+    #[must_use]
+    pub fn is_last_covered(&self) -> bool {
+        self.covered >= self.marked.unwrap_or(0)
     }
 
     /// Whether nothing was written since the last sync call.
@@ -154,4 +163,10 @@ impl Log {
             }
         }
     }
+}
+
+/// A call's number when `count` calls after number `from` are not counted.
+#[must_use]
+pub fn without(number: u64, from: u64, count: u64) -> u64 {
+    number - number.saturating_sub(from).min(count)
 }

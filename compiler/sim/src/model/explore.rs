@@ -110,7 +110,7 @@ pub struct Explored {
     /// The first state that can lose the most, or from which the loss has no end.
     pub worst: NodeId,
     worst_lost: u64,
-    /// Pending calls beyond which their number makes no difference.
+    /// Calls in a row that cannot be lost; more of them make no difference.
     most: u64,
     /// What must never happen.
     pub faults: Faults,
@@ -282,8 +282,7 @@ impl Explorer {
 /// Counts a state's numbers anew; answers how many calls became durable. After an error nothing is
 /// acknowledged any more, and every such state is as good as another.
 fn settle(state: &mut State, most: u64) -> u64 {
-    let moved = state.rebase();
-    state.forget_failed(most);
+    let moved = state.rebase(most);
     if state.log.error().is_some() && state.caller == Caller::Idle {
         state.log.forget_all_but_error();
         state.silent.clear();
@@ -305,6 +304,7 @@ fn shape(state: &State, startable: bool) -> u64 {
         log.is_marked(),
         log.since_request().is_some(),
         log.is_regular(0),
+        log.sync_latency(),
     )
         .hash(&mut hasher);
     (state.caller == Caller::Idle, log.is_startable()).hash(&mut hasher);

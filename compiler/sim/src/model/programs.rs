@@ -4,6 +4,7 @@ use super::cells::{Cell, Cells, NOW, Source, value_in};
 use super::state::{Input, Open, Run, State};
 use crate::machine::{Ended, Machine, MachineError, Memory, World, bit};
 use durac_bpf::abi::{Context, Hook, Reading, Verdict};
+use durac_engine::Time;
 use rustc_hash::FxHashMap;
 use std::ops::Range;
 use std::rc::Rc;
@@ -39,6 +40,8 @@ pub struct Programs<'a> {
     samples: &'a [Vec<u64>],
     /// The choices of the environment, without what depends on the engine.
     choices: Vec<Choice>,
+    /// How long a sync can take: one value of each cell.
+    latencies: Vec<Time>,
     /// Which state variables keep readings.
     kept: Vec<bool>,
     first_vars: Vec<u64>,
@@ -75,7 +78,13 @@ impl<'a> Programs<'a> {
         let now = if reads & bit(Reading::Now) != 0 { NOW } else { 0 };
         let context = Context { now, ..Context::default() };
         let mut choices = vec![Choice { context, ..Choice::default() }];
+        let mut latencies = vec![0];
         for (source, of) in &cells.of {
+            if *source == Source::Reading(Reading::SyncLatency) {
+                // Chosen when a sync ends.
+                latencies = of.iter().filter_map(|cell| value_in(*cell, false)).collect();
+                continue;
+            }
             let mut all = Vec::new();
             for &cell in of {
                 for choice in &choices {
@@ -99,6 +108,7 @@ impl<'a> Programs<'a> {
             reads,
             samples,
             choices,
+            latencies,
             kept,
             first_vars,
             cache,
@@ -120,6 +130,11 @@ impl<'a> Programs<'a> {
     /// The vectors of parameters that a call may see, by index.
     pub fn params(&self) -> Range<u16> {
         0..self.samples.len().max(1) as u16
+    }
+
+    /// How long a sync can take that ends with success, as far as it is told apart.
+    pub fn latencies(&self) -> &[Time] {
+        &self.latencies
     }
 
     /// The state variables of a log that was just opened.
@@ -177,6 +192,9 @@ impl<'a> Programs<'a> {
         let reads = |reading| self.reads & bit(reading) != 0;
         if reads(Reading::Pending) {
             context.pending = log.pending(open.number);
+        }
+        if reads(Reading::SyncLatency) {
+            context.sync_latency = log.sync_latency();
         }
         if reads(Reading::NotifyDone) {
             context.notify_done = log.notify_done().into();
@@ -259,7 +277,6 @@ impl Choice {
             Source::Reading(Reading::PendingAge) => choice.age = Some(cell),
             Source::Reading(Reading::PendingBytes) => choice.bytes = Some(cell),
             Source::Reading(Reading::CallLen) => choice.len = Some(cell),
-            Source::Reading(Reading::SyncLatency) => c.sync_latency = value,
             Source::Reading(Reading::NotifyCount) => c.notify_count = value,
             // There is no third truth value.
             Source::Reading(Reading::ChildActive) if value > 1 => return None,

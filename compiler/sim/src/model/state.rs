@@ -1,7 +1,7 @@
 //! A state of the whole: the engine's log, the application's call, what the policy remembers.
 
 use durac_bpf::abi::{Context, Hook};
-use durac_engine::Log;
+use durac_engine::{Log, model::without};
 use std::rc::Rc;
 
 /// What a program has read: at its beginning, and again after each wait.
@@ -67,7 +67,8 @@ pub enum Caller {
 pub struct State {
     /// The engine.
     pub log: Log,
-    /// The calls that are not durable and not acknowledged: under way, or failed.
+    /// The calls that are not durable by their number and that a power loss does not take: under
+    /// way, failed, or on the disk because a sync began after their write and before they did.
     pub silent: Vec<u64>,
     /// The application, which makes one call at a time.
     pub caller: Caller,
@@ -85,8 +86,11 @@ impl State {
     /// Acknowledged sync calls that a power loss would take now.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        let covered = self.log.calls() - self.log.durable();
-        covered.saturating_sub(self.silent.len() as u64)
+        if self.log.is_last_covered() {
+            return 0;
+        }
+        let pending = self.log.calls() - self.log.durable();
+        pending.saturating_sub(self.silent.len() as u64)
     }
 
     /// Sync calls that are under way and would be taken too.
@@ -96,25 +100,15 @@ impl State {
             Caller::Idle => return 0,
             Caller::Parked(open, _) | Caller::Syncing(open, ..) | Caller::Doubted(open, _) => open,
         };
-        u64::from(open.hook.is_sync() && open.number > self.log.durable())
-    }
-
-    /// Forgets failed calls while more than `most` are pending: beyond that the number makes no
-    /// difference to a program, and a failed call is no loss.
-    pub fn forget_failed(&mut self, most: u64) {
-        while self.caller == Caller::Idle
-            && self.log.calls() > most
-            && let Some(number) = self.silent.pop()
-        {
-            self.log.forget_call(number);
-            if self.since != NEVER && self.since >= number {
-                self.since -= 1;
-            }
-        }
+        let taken = open.number > self.log.durable() && !self.log.is_last_covered();
+        u64::from(open.hook.is_sync() && taken)
     }
 
     /// Counts everything from the durable frontier. Answers how many calls became durable.
-    pub fn rebase(&mut self) -> u64 {
+    ///
+    /// Of a run of calls that cannot be lost, those before the last `run` do not count: no program
+    /// tells so many pending calls from more, and no wait reaches back so far.
+    pub fn rebase(&mut self, run: u64) -> u64 {
         let shift = self.log.rebase();
         let call = |number: &mut u64| *number = number.saturating_sub(shift.calls);
         self.silent.retain(|number| *number > shift.calls);
@@ -138,7 +132,45 @@ impl State {
         if self.since != NEVER {
             self.since = self.since.saturating_sub(shift.calls);
         }
+        if self.log.is_last_covered() {
+            self.silent = (self.log.durable() + 1..=self.log.calls()).collect();
+        }
+        while let Some((from, count)) = self.long_run(run) {
+            self.forget_calls(from, count);
+        }
         shift.calls
+    }
+
+    /// The number before a run of more than `most` calls that cannot be lost, and how many more.
+    fn long_run(&self, most: u64) -> Option<(u64, u64)> {
+        let runs = self.silent.chunk_by(|a, b| a + 1 == *b);
+        let long = runs.map(|run| (run.first(), run.len() as u64)).find(|(_, len)| *len > most);
+        long.and_then(|(first, len)| Some((first? - 1, len - most)))
+    }
+
+    fn forget_calls(&mut self, from: u64, count: u64) {
+        let call = |number: &mut u64| *number = without(*number, from, count);
+        self.log.forget_calls(from, count);
+        self.silent.retain(|number| *number <= from || *number > from + count);
+        self.silent.iter_mut().for_each(call);
+        match &mut self.caller {
+            Caller::Idle => {}
+            Caller::Parked(open, target) => {
+                call(&mut open.number);
+                call(target);
+            }
+            Caller::Syncing(open, _, target) => {
+                call(&mut open.number);
+                target.iter_mut().for_each(call);
+            }
+            Caller::Doubted(open, covers) => {
+                call(&mut open.number);
+                call(covers);
+            }
+        }
+        if self.since != NEVER {
+            call(&mut self.since);
+        }
     }
 }
 
@@ -152,6 +184,7 @@ pub struct Family {
     written: (bool, bool),
     /// Calls since the last that asked for a background sync; none has.
     requested: Option<u64>,
+    latency: u64,
 }
 
 impl Family {
@@ -168,6 +201,7 @@ impl Family {
             waits,
             written: (log.notify_done(), log.is_marked()),
             requested: log.since_request(),
+            latency: log.sync_latency(),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! is followed by all that can come of it. A background sync is not followed while it flies: when it
 //! ends, it may have started at any moment since one could (`State::since`).
 
-use super::programs::{Effect, End, Programs};
+use super::programs::{self, Effect, Programs};
 use super::state::{Caller, Family, NEVER, Open, State};
 use crate::machine::bit;
 use durac_bpf::abi::{Hook, Reading, Verdict};
@@ -86,6 +86,9 @@ pub struct Stepper<'a> {
     pub faults: Faults,
 }
 
+/// How long a sync took, and its result.
+type End = (Time, Result<(), Errno>);
+
 /// Bits of the readings that change with a write.
 const OF_WRITES: u32 = bit(Reading::NotifyDone) | bit(Reading::PendingBytes);
 
@@ -140,8 +143,8 @@ impl<'a> Stepper<'a> {
             Caller::Parked(..) => self.landings(state, &mut out),
             Caller::Syncing(open, flight, target) => {
                 self.background_out(state, &mut out);
-                for result in [Ok(()), Err(EIO)] {
-                    self.lands_itself(state, open, *flight, *target, result, &mut out);
+                for end in self.ends() {
+                    self.lands_itself(state, open, *flight, *target, end, &mut out);
                 }
             }
             Caller::Doubted(..) => self.background_out(state, &mut out),
@@ -276,7 +279,7 @@ impl<'a> Stepper<'a> {
             self.startable(&mut state);
         }
         match effect.end {
-            End::Await(distance) => {
+            programs::End::Await(distance) => {
                 // A write is no call that could become durable: it waits for calls before it.
                 let distance = if is_sync { distance } else { distance.max(1) };
                 let target = state.log.await_target(open.number, distance);
@@ -286,8 +289,10 @@ impl<'a> Stepper<'a> {
                     self.park(state, open, target, events, out);
                 }
             }
-            End::Verdict(verdict) if is_sync => self.decide(state, open, verdict, events, out),
-            End::Verdict(verdict) => {
+            programs::End::Verdict(verdict) if is_sync => {
+                self.decide(state, open, verdict, events, out)
+            }
+            programs::End::Verdict(verdict) => {
                 state.caller = Caller::Idle;
                 match (state.log.error(), verdict) {
                     (Some(errno), _) | (None, Verdict::Fail(errno)) => {
@@ -342,7 +347,9 @@ impl<'a> Stepper<'a> {
         match result {
             Ok(()) => {
                 self.faults.swallowed |= state.log.error().is_some();
-                state.silent.retain(|number| *number != open.number);
+                if !state.log.is_last_covered() {
+                    state.silent.retain(|number| *number != open.number);
+                }
                 acknowledged = Some(open.params);
                 events.push(Event::Acknowledged(open.number));
             }
@@ -436,16 +443,23 @@ impl<'a> Stepper<'a> {
                     continue;
                 }
             }
-            let tails: &[bool] = if covers >= calls { &[true, false] } else { &[false] };
+            // It can have started between a write and the call that followed, if anyone can tell.
+            let tails: &[bool] = match calls - covers {
+                0 => &[true, false],
+                1 if self.programs.reads(OF_WRITES) => &[true, false],
+                _ => &[false],
+            };
             for &tail in tails {
-                self.land(state, covers, tail, Ok(()), out);
+                for end in self.ends().into_iter().filter(|(_, result)| result.is_ok()) {
+                    self.land(state, covers, tail, end, out);
+                }
             }
         }
         if let Some(family) = family {
             self.landed.insert(family, done);
         }
         // What it covered does not matter if it fails.
-        self.land(state, calls, true, Err(EIO), out);
+        self.land(state, calls, true, (0, Err(EIO)), out);
     }
 
     fn land(
@@ -453,16 +467,22 @@ impl<'a> Stepper<'a> {
         state: &State,
         covers: u64,
         tail: bool,
-        result: Result<(), Errno>,
+        (took, result): End,
         out: &mut Vec<Next>,
     ) {
         let mut state = state.clone();
         let flight = state.log.start_covering(covers, tail);
-        state.log.land(flight.id, 0, result, true);
+        state.log.land(flight.id, took, result, true);
         self.faults.swallowed |= result.is_err() && state.log.error().is_none();
         state.since = NEVER;
         self.startable(&mut state);
         self.wake(state, vec![Event::Lands(covers, result)], out);
+    }
+
+    /// The ways in which a sync can end that starts at 0.
+    fn ends(&self) -> Vec<End> {
+        let good = self.programs.latencies().iter().map(|&took| (took, Ok(())));
+        good.chain([(0, Err(EIO))]).collect()
     }
 
     /// The call syncs in its own thread; a background sync may be out meanwhile.
@@ -505,12 +525,12 @@ impl<'a> Stepper<'a> {
         open: &Open,
         flight: u64,
         target: Option<u64>,
-        result: Result<(), Errno>,
+        (took, result): End,
         out: &mut Vec<Next>,
     ) {
         let mut state = state.clone();
         let covers = state.log.calls();
-        state.log.land(flight, 0, result, false);
+        state.log.land(flight, took, result, false);
         let events = vec![Event::Ends(result)];
         match target {
             Some(target) if state.log.is_ready(target) => {
@@ -534,9 +554,9 @@ impl<'a> Stepper<'a> {
     /// Every way in which the background sync can end that is out beside the application's own.
     fn background_out(&mut self, state: &State, out: &mut Vec<Next>) {
         let Some(flight) = state.log.background() else { return };
-        for result in [Ok(()), Err(EIO)] {
+        for (took, result) in self.ends() {
             let mut state = state.clone();
-            state.log.land(flight.id, 0, result, true);
+            state.log.land(flight.id, took, result, true);
             self.wake(state, vec![Event::Lands(flight.covers, result)], out);
         }
     }
