@@ -15,7 +15,7 @@ mod common;
 
 use durac_sim::model::explore::Most;
 use durac_sim::model::proof::Age::{self, Forever, Nothing, UntilSynced, Within};
-use durac_sim::model::proof::Obstacle;
+use durac_sim::model::proof::{Method, Obstacle};
 
 /// A policy; acknowledged syncs lost by default, for all parameters, with the call in progress; age.
 type Row = (&'static str, Most, Most, Most, Age);
@@ -122,6 +122,15 @@ fn windows() {
         ),
         // 3 before it, 4 with it; then calls fail, which acknowledges nothing. In progress: an fsync.
         ("on fdatasync { if pending >= 4 { fail EAGAIN }\n defer }", n(4), n(4), n(5), UntilSynced),
+        // Calls that fail without end are as good as a few of them, whatever is promised.
+        (
+            "guarantee loss <= 900000 syncs on power_loss\n\
+             on fdatasync { if pending >= 4 { fail EAGAIN }\n defer }",
+            n(4),
+            n(4),
+            n(5),
+            UntilSynced,
+        ),
         // 2..=4 pending wait for less than 4: 4 with it. More than 4 never pend.
         (
             "on fdatasync { if pending < 2 { defer } else { if pending < 5 { await pending < 4\n defer } }\n pass }",
@@ -565,4 +574,14 @@ fn derived_only() {
     assert_eq!(proof.obstacle, Some(Obstacle::WideRange));
     let got = (proof.syncs_by_default, proof.syncs, proof.with_progress, proof.age);
     assert_eq!(got, (n(2048), n(2048), n(2049), UntilSynced));
+}
+
+/// A wait whose distance has no bound in the text: what was left out might matter to it.
+#[test]
+fn not_exact_without_thresholds() {
+    let text = "state k: syncs = 2\non fdatasync { k = (k + 1) % 3\n await pending < k % 3 + 1\n\
+                if child.active { fail EAGAIN }\n defer }";
+    let proof = common::proof(text);
+    assert!(matches!(proof.obstacle, Some(Obstacle::NoThresholds(_))), "{:?}", proof.obstacle);
+    assert_eq!((proof.method, proof.syncs), (Method::ExploredAndDerived, n(3)));
 }

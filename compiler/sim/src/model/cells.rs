@@ -44,6 +44,14 @@ pub struct Cells {
     pub inexact: Vec<Span>,
 }
 
+impl Cells {
+    /// The greatest number that what is pending is compared with.
+    #[must_use]
+    pub fn compared(&self) -> u64 {
+        self.pending.last().copied().unwrap_or(0)
+    }
+}
+
 /// Finds the cells of a policy for these vectors of parameters.
 #[must_use]
 pub fn cells(policy: &Policy, samples: &[Vec<u64>]) -> Cells {

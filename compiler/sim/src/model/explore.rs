@@ -4,7 +4,6 @@
 //! policy that can lose any number of syncs have no end: [`Explorer::repeats`] finds the path that
 //! can be walked again and again.
 
-use super::cells::Cells;
 use super::state::{Caller, NEVER, State};
 use super::step::{Event, Faults, Next, Stepper};
 use rustc_hash::FxHashMap;
@@ -60,24 +59,6 @@ impl Node {
     }
 }
 
-/// What the programs compare numbers of pending calls with.
-#[derive(Clone, Copy, Debug)]
-pub struct Thresholds {
-    /// Above it the number makes no difference.
-    pub greatest: u64,
-    /// Nothing is compared with the number that could be greater.
-    pub known: bool,
-}
-
-impl Thresholds {
-    /// Those that were found in a policy.
-    #[must_use]
-    pub fn of(cells: &Cells) -> Self {
-        let greatest = cells.pending.last().copied().unwrap_or(0);
-        Self { greatest, known: cells.open.is_empty() }
-    }
-}
-
 /// What must not be exceeded, and by which node it first was.
 pub struct Limit {
     /// For each vector of parameters.
@@ -112,6 +93,8 @@ pub struct Explored {
     worst_lost: u64,
     /// Calls in a row that cannot be lost; more of them make no difference.
     most: u64,
+    /// Calls that cannot be lost were left out, because there were more of them in a row.
+    pub shortened: bool,
     /// What must never happen.
     pub faults: Faults,
     /// The limits, with their breaking.
@@ -122,16 +105,12 @@ pub struct Explored {
 
 /// Explores everything from the first state.
 ///
-/// `thresholds`: what the programs compare numbers of pending calls with.
+/// `compared`: the greatest number that the programs compare numbers of pending calls with.
 #[must_use]
-pub fn explore(
-    stepper: &mut Stepper<'_>,
-    mut thresholds: Thresholds,
-    limits: Vec<Limit>,
-) -> Explored {
+pub fn explore(stepper: &mut Stepper<'_>, compared: u64, limits: Vec<Limit>) -> Explored {
     let params = limits.first().map_or(1, |l| l.syncs.len()).max(1);
     let highest = limits.iter().flat_map(|l| &l.syncs).filter(|l| **l < 1 << 20).max();
-    thresholds.greatest = thresholds.greatest.max(highest.copied().unwrap_or(0));
+    let thresholds = compared.max(highest.copied().unwrap_or(0));
     let found = Explored {
         nodes: Vec::new(),
         steps: 0,
@@ -141,12 +120,12 @@ pub fn explore(
         tail: None,
         worst: 0,
         worst_lost: 0,
-        most: if thresholds.known { thresholds.greatest + 2 } else { u64::MAX },
+        most: compared + 2,
+        shortened: false,
         faults: Faults::default(),
         limits,
         too_large: false,
     };
-    let thresholds = thresholds.greatest;
     let mut explorer =
         Explorer { found, seen: FxHashMap::default(), thresholds, ceiling: u64::MAX };
     let first = stepper.first();
@@ -190,6 +169,7 @@ struct Explorer {
 impl Explorer {
     fn enter(&mut self, next: Next, parent: NodeId) {
         let Next { mut state, acknowledged, .. } = next;
+        self.found.shortened |= state.silent.len() as u64 > self.found.most;
         let moved = settle(&mut state, self.found.most) > 0;
         let (lost, open) = (state.lost(), state.in_progress());
         let breaks = self.count(lost, lost + open, acknowledged);

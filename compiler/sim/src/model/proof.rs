@@ -1,7 +1,7 @@
 //! What is proved of a policy: the exact worst case, and whether each guarantee holds.
 
 use super::cells::{self, Cells};
-use super::explore::{Explored, Limit, MAX_STATES, Most, NodeId, Thresholds, explore};
+use super::explore::{Explored, Limit, MAX_STATES, Most, NodeId, explore};
 use super::programs::Programs;
 use super::step::{Faults, Stepper};
 use super::timeline::{self, Ending};
@@ -129,7 +129,7 @@ pub fn timeline_beyond(
     };
     let mut stepper = Stepper::new(programs, rules);
     let limits = vec![Limit { syncs: vec![syncs], broken: None }];
-    let found = explore(&mut stepper, Thresholds::of(&cells), limits);
+    let found = explore(&mut stepper, cells.compared(), limits);
     let broken = found.limits.first().and_then(|limit| limit.broken);
     Ok(broken.map(|id| {
         let ending = Ending::PowerLoss(found.lost_at(id));
@@ -206,7 +206,7 @@ fn attempt(
         return Ok(only_derived(policy, derived, Obstacle::TooManyChoices));
     };
     let mut stepper = Stepper::new(programs, rules);
-    let found = explore(&mut stepper, Thresholds::of(&cells), limits(policy, vectors));
+    let found = explore(&mut stepper, cells.compared(), limits(policy, vectors));
     if let Some(error) = stepper.programs.broken.take() {
         return Err(error);
     }
@@ -251,8 +251,10 @@ fn conclude(
         Some(Obstacle::TooManyStates(MAX_STATES))
     } else if let Some(&span) = cells.inexact.first() {
         Some(Obstacle::NoThresholds(span))
-    } else if let (Some(&span), Most::Unbounded) = (cells.open.first(), found.lost) {
-        // Unbounded for as far as was looked; a larger number might have changed that.
+    } else if let Some(&span) = cells.open.first()
+        && (found.lost == Most::Unbounded || found.shortened)
+    {
+        // True for as far as was looked; a larger number might have changed that.
         Some(Obstacle::NoThresholds(span))
     } else if !samples.whole && !agrees {
         Some(Obstacle::WideRange)
