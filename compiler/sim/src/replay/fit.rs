@@ -22,8 +22,8 @@ const COLD: u64 = 10_000;
 /// 2.8 µs and 5.5 µs.
 const BEFORE_SYNC: f64 = 0.35;
 /// Work of a client for each work of the server, when the trace does not show it: redis-benchmark
-/// took 12.1 µs for a command for which Redis took 9 to 10 µs.
-const CLIENT_SHARE: f64 = 1.25;
+/// took 12.1 µs for a command for which Redis took 8 to 9 µs.
+const CLIENT_SHARE: f64 = 1.5;
 /// How much a client that differs from that by a factor of e counts against what the trace shows.
 const CLIENT_WEIGHT: f64 = 0.2;
 /// Clients of an event loop, at most.
