@@ -22,10 +22,13 @@ const COLD: u64 = 10_000;
 /// 2.8 µs and 5.5 µs.
 const BEFORE_SYNC: f64 = 0.35;
 /// Work of a client for each work of the server, when the trace does not show it: redis-benchmark
-/// took 12.1 µs for a command for which Redis took 9 to 10 µs.
-const CLIENT_SHARE: f64 = 1.25;
-/// How much a client that differs from that by a factor of e counts against what the trace shows.
-const CLIENT_WEIGHT: f64 = 0.2;
+/// took 12.1 µs for a command for which Redis took 8 to 9 µs.
+const CLIENT_SHARE: f64 = 1.5;
+/// How much a client that differs from that counts against what the trace shows: this for one that
+/// differs much, and half of it for one that differs by a quarter. What a trace under `always`
+/// shows of the clients is little: they work while the server syncs.
+const CLIENT_WEIGHT: f64 = 0.1;
+const CLIENT_FAR: f64 = 0.3;
 /// Clients of an event loop, at most.
 pub const CLIENTS_MOST: u32 = 100_000;
 /// Commands that are simulated, at most: an hour of the fastest loop.
@@ -222,8 +225,8 @@ fn fit_client(
     for step in -8..=16 {
         let client = guess * 1.15_f64.powi(step);
         let Some(miss) = miss(application, device, recorded, shown, client) else { return false };
-        let far = (client / guess).ln();
-        let miss = miss + CLIENT_WEIGHT * far * far;
+        let far = (client / guess).ln() / CLIENT_FAR;
+        let miss = miss + CLIENT_WEIGHT * (1.0 - (-far * far).exp());
         if miss < best.0 {
             best = (miss, client);
         }
