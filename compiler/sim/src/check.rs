@@ -352,10 +352,13 @@ pub fn report(policy: &Policy, derived: &Loss, proof: &Proof) -> Vec<String> {
         lines.push("    in writes and bytes: unbounded, a sync covers any number".to_owned());
         lines.push(format!("    in time: {age}"));
     }
-    lines.push(format!("clients: {}", match proof.age {
-        Age::Nothing => "no reply precedes durability",
-        _ => "a reply, or a read of the value, can precede durability by as much",
-    }));
+    lines.push(format!(
+        "clients: {}",
+        match proof.age {
+            Age::Nothing => "no reply precedes durability",
+            _ => "a reply, or a read of the value, can precede durability by as much",
+        }
+    ));
     let values = match (policy.params.is_empty(), proof.method) {
         (true, _) => "",
         (false, Method::Explored) => ", for every value of the parameters",
