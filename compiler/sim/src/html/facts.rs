@@ -87,7 +87,7 @@ pub fn notes(report: &Report) -> String {
 pub fn crashes(report: &Report) -> String {
     match report.crashes {
         CrashChoice::EveryEvent => {
-            "The power was cut after each simulated event: a call returned, a sync ended."
+            "The power was cut after each call that returned, and just before each sync ended."
                 .to_owned()
         }
         CrashChoice::Random(n) => {

@@ -9,7 +9,8 @@ pub fn calls(policy: &PolicyReport) -> Vec<usize> {
         return Vec::new();
     };
     let before = |event: &&TimelineEvent| event.end_ns <= crash;
-    let syncs = policy.timeline.iter().filter(|e| e.lane == Lane::Disk).filter(before);
+    // One that ends in the same instant may end after the crash; the count below decides.
+    let syncs = policy.timeline.iter().filter(|e| e.lane == Lane::Disk && e.end_ns < crash);
     let durable = syncs.map(|sync| sync.call).max().unwrap_or(0);
     let events = policy.timeline.iter().enumerate();
     let mut lost: Vec<(usize, u64)> = events

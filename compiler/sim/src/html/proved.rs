@@ -25,7 +25,8 @@ pub struct Proved {
 }
 
 impl Proved {
-    /// Reads what [`crate::check::Proved::power_loss`] says; none if it names no bound.
+    /// Reads what [`crate::check::loss_text`] writes; none if it names no bound. Of a bound in terms of
+    /// the parameters, this is its value with those that are set.
     pub fn read(text: &str) -> Option<Self> {
         let all = |bound| Self { syncs: bound, bytes: bound, commands: bound, age_ns: bound };
         if text == "nothing" {
@@ -57,58 +58,67 @@ fn age(text: Option<&str>) -> Option<Bound> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check;
+    use durac_bpf::object::Loss;
     use durac_grammar::Sources;
 
-    /// What was proved of a policy, in words and read again; none if no runtime can run it.
-    fn proved(text: &str) -> Option<(String, Option<Proved>)> {
+    /// What the object of a policy says of a power loss; none if this version does not compile it.
+    fn note(text: &str) -> Option<Loss> {
         let mut sources = Sources::new();
         let file = sources.add("test.dur", text);
-        let policy = durac_compiler::analyse(&mut sources, file, "test").policy.unwrap();
-        let (proved, _) = crate::check::compile(&policy, &sources, file);
-        let text = proved?.power_loss().to_owned();
-        let read = Proved::read(&text);
-        Some((text, read))
+        let checked = check::check(&mut sources, file, "test");
+        assert!(!checked.analysis.has_errors(), "{:#?}", checked.analysis.diagnostics);
+        let loss = checked.proved?.object.meta.loss;
+        loss.into_iter().find(|loss| loss.failure == "power_loss")
+    }
+
+    /// The words read as the numbers that the object has beside them.
+    fn same(note: &Loss) {
+        let proved = Proved::read(&note.text).expect(&note.text);
+        let bound = |number: Option<u64>| number.map_or(Bound::Unbounded, Bound::At);
+        assert_eq!((proved.syncs, proved.age_ns), (bound(note.syncs), bound(note.within)));
     }
 
     #[test]
-    fn ready_policies_read_as_they_were_proved() {
-        let at = |syncs, age_ns| (syncs, age_ns);
-        let (one, none) = (Bound::At(1), Bound::Unbounded);
-        for (name, bounds) in [
-            ("always", at(Bound::At(0), Bound::At(0))),
-            ("delayed_fsync", at(one, none)),
-            ("fast_notify", at(one, none)),
-            ("window", at(Bound::At(64), Bound::At(50_000_000))),
-            ("adaptive", at(Bound::At(1024), none)),
-            ("everysec", at(none, Bound::At(1_000_000_000))),
-            ("no", at(none, none)),
-        ] {
-            let ready = durac_stdlib::policy(name).unwrap();
-            let (text, read) = proved(ready.text).unwrap();
-            assert_eq!(read.map(|p| (p.syncs, p.age_ns)), Some(bounds), "{name}: {text}");
-        }
+    fn ready_policies() {
+        let notes: Vec<Loss> = durac_stdlib::POLICIES.iter().filter_map(|p| note(p.text)).collect();
+        assert!(notes.len() >= 7);
+        notes.iter().for_each(same);
     }
 
     #[test]
     fn every_form_of_the_text() {
-        let parameter = "param n: syncs = 8 in 1..=64\n";
-        let two = "param n: syncs = 8 in 1..=64\nparam m: syncs = 4 in 1..=64\n";
+        let n = "param n: syncs = 8 in 1..=64\n";
+        let m = "param m: syncs = 4 in 1..=64\n";
         let cases = [
-            ("on fdatasync: await previous; defer".to_owned(), Bound::At(1)),
-            (format!("{parameter}on fdatasync: await pending < 2 * n + 1; defer"), Bound::At(17)),
+            ("on fdatasync: pass".to_owned(), "nothing"),
+            ("on fdatasync: await previous; defer".to_owned(), "at most 1 sync"),
+            ("on fdatasync: await pending < 9; defer".to_owned(), "at most 9 syncs"),
+            (
+                format!("{n}on fdatasync: await pending < 2 * n + 1; defer\nflush within 9ms"),
+                "at most 2 * n + 1 syncs (17 by default) and 9ms",
+            ),
             (
                 format!(
-                    "{two}on fdatasync {{ if child.active {{ await pending < n }} \
+                    "{n}{m}on fdatasync {{ if child.active {{ await pending < n }} \
                      else {{ await pending < m }}\n defer }}"
                 ),
-                Bound::At(8),
+                "at most the largest of n, m syncs (8 by default)",
             ),
-            ("on fdatasync: skip".to_owned(), Bound::Unbounded),
+            ("on fdatasync: skip".to_owned(), "any number of syncs"),
+            (
+                "on fdatasync: skip\nflush within 1s".to_owned(),
+                "any number of syncs of the last 1s",
+            ),
         ];
-        for (text, syncs) in cases {
-            let (words, read) = proved(&text).unwrap();
-            assert_eq!(read.map(|p| p.syncs), Some(syncs), "{words}");
+        for (policy, text) in cases {
+            let note = note(&policy).unwrap();
+            assert_eq!(note.text, text, "{policy}");
+            same(&note);
         }
+        // Greater for other values of the parameters, and not linear in them.
+        let read = Proved::read("at most 6 syncs (1 by default) and 50us").unwrap();
+        assert_eq!((read.syncs, read.age_ns), (Bound::At(1), Bound::At(50_000)));
     }
 
     #[test]
