@@ -246,6 +246,15 @@ fn without_bound() {
             ANY,
             UntilSynced,
         ),
+        // Without a child no write waits; from 3 pending on nothing else does.
+        (
+            "state a: bool = false\non write { if a { await previous } }\non fdatasync {\n\
+             if pending <= 2 { every 3 calls { await previous } }\n a = child.active\n defer }",
+            ANY,
+            ANY,
+            ANY,
+            UntilSynced,
+        ),
         // The first call that sees a child switches it off for good.
         (
             "state off: bool = false\non fdatasync { if child.active { off = true }\n\

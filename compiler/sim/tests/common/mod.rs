@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod generator;
+
 use durac_bpf::Object;
 use durac_compiler::hir::Policy;
 use durac_compiler::{Loss, bounds};
