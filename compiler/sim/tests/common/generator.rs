@@ -34,8 +34,10 @@ pub fn policy(random: &mut Random, kind: Kind) -> String {
 
 fn hook(random: &mut Random, kind: Kind, name: &str, text: &mut String) {
     text.push_str(&format!("on {name} {{\n"));
-    for _ in 0..1 + random.below(4) {
-        statement(random, kind, text, 2);
+    // What is read is read again after each wait: many readings and many waits are many states.
+    let (most, depth) = if kind.wide { (2, 1) } else { (4, 2) };
+    for _ in 0..1 + random.below(most) {
+        statement(random, kind, text, depth);
     }
     // What is not acknowledged is not lost, so most end acknowledged.
     text.push_str(random.pick(&["defer\n", "defer\n", "skip\n", "skip\n", "pass\n"]));
