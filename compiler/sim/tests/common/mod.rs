@@ -17,7 +17,7 @@ pub struct Compiled {
     pub derived: Loss,
 }
 
-/// Compiles and verifies a text; `None` if it is wrong or cannot be run.
+/// Compiles and verifies a text; `None` if it is wrong or does not fit the machine.
 pub fn compile(text: &str) -> Option<Compiled> {
     let mut sources = Sources::new();
     let file = sources.add("test.dur", text);
@@ -27,7 +27,7 @@ pub fn compile(text: &str) -> Option<Compiled> {
     }
     let policy = analysis.policy?;
     let object = durac_compiler::compile(&policy, &sources, file).ok()?;
-    durac_verify::verify(&object).ok()?;
+    durac_verify::verify(&object).unwrap_or_else(|why| panic!("{text}\n{why:#?}"));
     let derived = bounds::loss(&policy);
     Some(Compiled { policy, object, derived })
 }
