@@ -42,7 +42,7 @@ impl Driven {
                 log.wrote(log.written() + 1);
                 "wrote".to_owned()
             }
-            2..=4 => match log.enter(detail % 5 == 0, detail % 7 != 0) {
+            2..=4 => match log.enter(detail.is_multiple_of(5), !detail.is_multiple_of(7)) {
                 Entry::Refused(errno) => format!("refused {errno}"),
                 Entry::Direct(call) => format!("direct, barrier {}", call.barrier),
                 Entry::Ask(call) => {
@@ -59,10 +59,10 @@ impl Driven {
             },
             5 => {
                 let target = log.await_target(log.calls(), detail % 4);
-                format!("{:?}", log.wait(target, detail % 2 == 0, Able::ALL))
+                format!("{:?}", log.wait(target, detail.is_multiple_of(2), Able::ALL))
             }
             6 | 7 => {
-                let background = log.background().is_none() && detail % 3 != 0;
+                let background = log.background().is_none() && !detail.is_multiple_of(3);
                 let flight = log.start(background, false, 0);
                 self.out.push((flight.id, background));
                 format!("{background} {}", flight.full)
