@@ -160,10 +160,12 @@ impl Emitter<'_> {
             }
             let next =
                 order.iter().skip(position + 1).copied().find(|next| !self.has_no_code(*next));
-            falls_through = next;
+            // One that does not make the call it shares jumps there, past what comes next.
             if shares_wait.is_some_and(|wait| wait.leader != id) {
+                falls_through = None;
                 continue;
             }
+            falls_through = next.filter(|next| block.end.successors().contains(next));
             self.place(block.span);
             let last =
                 Last { exit: Some(position) == last_return, pass: Some(position) == last_pass };

@@ -60,6 +60,14 @@ fn nothing_is_lost() {
         // A hook without a program, and one that changes nothing.
         ("on fsync: pass", n(0), n(0), n(1), Nothing),
         ("on write: await previous", n(0), n(0), n(1), Nothing),
+        // Both ways wait alike, and share the call.
+        (
+            "on fdatasync { if pending.bytes > 4KiB && sync.latency > 5ms { await all } else { await all }\n skip }",
+            n(0),
+            n(0),
+            n(1),
+            Nothing,
+        ),
         // Both ways end durable.
         ("on fdatasync { if pending == 0 { pass }\n await all\n skip }", n(0), n(0), n(1), Nothing),
         // The state never becomes true, so `defer` is never reached.
@@ -241,6 +249,15 @@ fn without_bound() {
         // It waits once, for exactly 2; from 3 on it never does.
         (
             "on fdatasync { if pending == 2 && child.active { await all }\n defer }",
+            ANY,
+            ANY,
+            ANY,
+            UntilSynced,
+        ),
+        // Without a child no write waits; from 3 pending on nothing else does.
+        (
+            "state a: bool = false\non write { if a { await previous } }\non fdatasync {\n\
+             if pending <= 2 { every 3 calls { await previous } }\n a = child.active\n defer }",
             ANY,
             ANY,
             ANY,

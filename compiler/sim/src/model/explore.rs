@@ -11,6 +11,8 @@ use std::rc::Rc;
 
 /// States beyond which a policy is too large.
 pub const MAX_STATES: usize = 600_000;
+/// Steps back from every state in search of one that repeats.
+const SHORT: usize = 64;
 
 /// A number that may have no end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -203,10 +205,13 @@ impl Explorer {
                 }
             }
         }
+        // A loss without end exceeds every number before it. The first state with a number need not
+        // lie on a path that repeats, but then one does that loses nearly as many.
         if self.found.worst_lost < lost {
             (self.found.worst_lost, self.found.worst) = (lost, id);
-            // A loss without end exceeds every number before it.
-            self.repeats(id);
+            self.repeats(id, usize::MAX);
+        } else if acknowledged.is_some() {
+            self.repeats(id, SHORT);
         }
     }
 
@@ -225,7 +230,7 @@ impl Explorer {
 
     /// Looks for an earlier state on the path that differs only in how much is pending, beyond all
     /// thresholds: what led from there to here leads on for ever.
-    fn repeats(&mut self, id: NodeId) {
+    fn repeats(&mut self, id: NodeId, steps: usize) {
         let Some(node) = self.found.nodes.get(id as usize) else { return };
         let calls = node.state.log.calls();
         if calls < self.thresholds + 2 || calls >= self.ceiling || node.state.caller != Caller::Idle
@@ -234,7 +239,7 @@ impl Explorer {
         }
         let mut acknowledged = vec![node.acknowledged];
         let (mut at, mut moved) = (node.parent, node.moved);
-        loop {
+        for _ in 0..steps {
             let Some(earlier) = self.found.nodes.get(at as usize).filter(|_| !moved) else {
                 return;
             };
@@ -242,11 +247,16 @@ impl Explorer {
                 return;
             }
             if earlier.lost < node.lost && earlier.shape == node.shape {
-                break;
+                return self.has_no_end(id, calls, acknowledged);
             }
             acknowledged.push(earlier.acknowledged);
             (at, moved) = (earlier.parent, earlier.moved);
         }
+    }
+
+    /// The loss has no end: what led to a state with so many calls can be repeated, with
+    /// acknowledgements under these parameters.
+    fn has_no_end(&mut self, id: NodeId, calls: u64, acknowledged: Vec<Option<u16>>) {
         self.ceiling = calls;
         self.found.lost = Most::Unbounded;
         self.found.with_progress = Most::Unbounded;

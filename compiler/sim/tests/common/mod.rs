@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod generator;
+
 use durac_bpf::Object;
 use durac_compiler::hir::Policy;
 use durac_compiler::{Loss, bounds};
@@ -15,7 +17,7 @@ pub struct Compiled {
     pub derived: Loss,
 }
 
-/// Compiles a text; `None` if it is wrong or does not fit the machine.
+/// Compiles and verifies a text; `None` if it is wrong or does not fit the machine.
 pub fn compile(text: &str) -> Option<Compiled> {
     let mut sources = Sources::new();
     let file = sources.add("test.dur", text);
@@ -25,6 +27,7 @@ pub fn compile(text: &str) -> Option<Compiled> {
     }
     let policy = analysis.policy?;
     let object = durac_compiler::compile(&policy, &sources, file).ok()?;
+    durac_verify::verify(&object).unwrap_or_else(|why| panic!("{text}\n{why:#?}"));
     let derived = bounds::loss(&policy);
     Some(Compiled { policy, object, derived })
 }
