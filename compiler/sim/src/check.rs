@@ -162,7 +162,7 @@ fn diagnostics(policy: &Policy, derived: &Loss, proof: &Proof) -> Vec<Diagnostic
 /// Why it was not explored, what to do about it, and where.
 fn explain(obstacle: &Obstacle, proof: &Proof) -> (String, &'static str, Option<Span>) {
     match obstacle {
-        Obstacle::TooManyStates(_) => (
+        Obstacle::TooManyStates => (
             format!("{} states were explored, and there are more", proof.states),
             "use smaller periods and counters: the states multiply with every value that a \
              `state` variable or an `every n calls` can have while syncs are pending",
@@ -360,6 +360,7 @@ pub fn report(policy: &Policy, derived: &Loss, proof: &Proof) -> Vec<String> {
         }
     ));
     let values = match (policy.params.is_empty(), proof.method) {
+        (true, Method::ExploredAndDerived) => "; it was reached, and no more can be by derivation",
         (true, _) => "",
         (false, Method::Explored) => ", for every value of the parameters",
         (false, _) => ", and derived for every value of the parameters",

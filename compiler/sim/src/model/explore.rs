@@ -11,6 +11,10 @@ use std::rc::Rc;
 
 /// States beyond which a policy is too large.
 pub const MAX_STATES: usize = 600_000;
+
+/// States after which exploring stops when the worst case is found that was derived: there is none
+/// beyond it.
+const ENOUGH_STATES: usize = 50_000;
 /// Steps back from every state in search of one that repeats.
 const SHORT: usize = 64;
 
@@ -108,8 +112,14 @@ pub struct Explored {
 /// Explores everything from the first state.
 ///
 /// `compared`: the greatest number that the programs compare numbers of pending calls with.
+/// `derived`: for each vector of parameters, a worst case that cannot be exceeded.
 #[must_use]
-pub fn explore(stepper: &mut Stepper<'_>, compared: u64, limits: Vec<Limit>) -> Explored {
+pub fn explore(
+    stepper: &mut Stepper<'_>,
+    compared: u64,
+    limits: Vec<Limit>,
+    derived: &[Most],
+) -> Explored {
     let params = limits.first().map_or(1, |l| l.syncs.len()).max(1);
     let highest = limits.iter().flat_map(|l| &l.syncs).filter(|l| **l < 1 << 20).max();
     let thresholds = compared.max(highest.copied().unwrap_or(0));
@@ -145,7 +155,9 @@ pub fn explore(stepper: &mut Stepper<'_>, compared: u64, limits: Vec<Limit>) -> 
         if stepper.programs.broken.is_some() {
             break;
         }
-        if explorer.found.nodes.len() > MAX_STATES {
+        let states = explorer.found.nodes.len();
+        let enough = states > ENOUGH_STATES && explorer.found.by_params == derived;
+        if enough || states > MAX_STATES {
             explorer.found.too_large = true;
             break;
         }

@@ -1,7 +1,7 @@
 //! What is proved of a policy: the exact worst case, and whether each guarantee holds.
 
 use super::cells::{self, Cells};
-use super::explore::{Explored, Limit, MAX_STATES, Most, NodeId, explore};
+use super::explore::{Explored, Limit, Most, NodeId, explore};
 use super::programs::Programs;
 use super::step::{Faults, Stepper};
 use super::timeline::{self, Ending};
@@ -84,8 +84,8 @@ pub struct Proof {
 /// Why not everything could be explored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
-    /// More states than this.
-    TooManyStates(usize),
+    /// More states than [`Proof::states`].
+    TooManyStates,
     /// More combinations of readings and parameters than can be followed.
     TooManyChoices,
     /// A reading is used in a way that has no thresholds, here.
@@ -129,7 +129,7 @@ pub fn timeline_beyond(
     };
     let mut stepper = Stepper::new(programs, rules);
     let limits = vec![Limit { syncs: vec![syncs], broken: None }];
-    let found = explore(&mut stepper, cells.compared(), limits);
+    let found = explore(&mut stepper, cells.compared(), limits, &[]);
     let broken = found.limits.first().and_then(|limit| limit.broken);
     Ok(broken.map(|id| {
         let ending = Ending::PowerLoss(found.lost_at(id));
@@ -206,11 +206,18 @@ fn attempt(
         return Ok(only_derived(policy, derived, Obstacle::TooManyChoices));
     };
     let mut stepper = Stepper::new(programs, rules);
-    let found = explore(&mut stepper, cells.compared(), limits(policy, vectors));
+    let most = derived_for(derived, vectors);
+    let found = explore(&mut stepper, cells.compared(), limits(policy, vectors), &most);
     if let Some(error) = stepper.programs.broken.take() {
         return Err(error);
     }
     Ok(conclude(policy, derived, &samples, &cells, &mut stepper, &found))
+}
+
+/// What was derived for each vector of parameters.
+fn derived_for(derived: &Loss, vectors: &[Vec<u64>]) -> Vec<Most> {
+    let most = |vector: &Vec<u64>| derived.syncs_for(vector).map_or(Most::Unbounded, Most::Count);
+    vectors.iter().map(most).collect()
 }
 
 /// What each guarantee allows, for each vector of parameters.
@@ -243,12 +250,9 @@ fn conclude(
     stepper: &mut Stepper<'_>,
     found: &Explored,
 ) -> Proof {
-    let mut agrees = true;
-    for (vector, explored) in samples.vectors.iter().zip(&found.by_params) {
-        agrees &= derived.syncs_for(vector).map_or(Most::Unbounded, Most::Count) == *explored;
-    }
+    let agrees = found.by_params == derived_for(derived, &samples.vectors);
     let obstacle = if found.too_large {
-        Some(Obstacle::TooManyStates(MAX_STATES))
+        Some(Obstacle::TooManyStates)
     } else if let Some(&span) = cells.inexact.first() {
         Some(Obstacle::NoThresholds(span))
     } else if let Some(&span) = cells.open.first()
@@ -265,11 +269,14 @@ fn conclude(
         (None, true) => Method::Explored,
         (None, false) => Method::ExploredAndDerived,
         // Reached by exploring and not exceeded by what was derived: exact all the same.
-        (Some(Obstacle::TooManyStates(_) | Obstacle::NoThresholds(_)), _) if agrees => {
+        (Some(Obstacle::TooManyStates | Obstacle::NoThresholds(_)), _) if agrees => {
             Method::ExploredAndDerived
         }
         (Some(_), _) => Method::Derived,
     };
+    // What was not looked at may leave a tail, if the text allows one.
+    let unseen = found.too_large && derived.leaves_tail(&policy.params).is_some();
+    let tail = found.tail.is_some() || unseen;
     let mut proof = if method == Method::Derived {
         only_derived(policy, derived, Obstacle::WideRange)
     } else {
@@ -286,10 +293,13 @@ fn conclude(
                 Most::Count(n) => Most::Count(n + open),
                 Most::Unbounded => Most::Unbounded,
             },
-            age: age(policy, found.lost == Most::Count(0), found.tail.is_some()),
+            age: age(policy, found.lost == Most::Count(0), tail),
             ..only_derived(policy, derived, Obstacle::WideRange)
         }
     };
+    // What was reached counts, whatever was derived.
+    proof.syncs = proof.syncs.max(found.lost);
+    proof.with_progress = proof.with_progress.max(found.with_progress);
     proof.method = method;
     proof.obstacle = obstacle;
     proof.states = found.nodes.len();
