@@ -15,6 +15,11 @@ pub const MAX_STATES: usize = 600_000;
 /// States after which exploring stops when the worst case is found that was derived: there is none
 /// beyond it.
 const ENOUGH_STATES: usize = 50_000;
+
+/// Runs of programs that are too many: what a policy reads multiplies them, in one state already.
+const MAX_RUNS: u64 = 4_000_000;
+/// As [`ENOUGH_STATES`].
+const ENOUGH_RUNS: u64 = 1_000_000;
 /// Steps back from every state in search of one that repeats.
 const SHORT: usize = 64;
 
@@ -155,9 +160,10 @@ pub fn explore(
         if stepper.programs.broken.is_some() {
             break;
         }
-        let states = explorer.found.nodes.len();
-        let enough = states > ENOUGH_STATES && explorer.found.by_params == derived;
-        if enough || states > MAX_STATES {
+        let (states, runs) = (explorer.found.nodes.len(), stepper.programs.runs);
+        let long = states > ENOUGH_STATES || runs > ENOUGH_RUNS;
+        let enough = long && explorer.found.by_params == derived;
+        if enough || states > MAX_STATES || runs > MAX_RUNS {
             explorer.found.too_large = true;
             break;
         }

@@ -46,6 +46,8 @@ pub struct Programs<'a> {
     kept: Vec<bool>,
     first_vars: Vec<u64>,
     cache: FxHashMap<Rc<Run>, Rc<Effect>>,
+    /// Runs of programs that were followed.
+    pub runs: u64,
     /// Greatest distance that a program has waited at.
     pub farthest: u64,
     /// The machine's error, if it had one.
@@ -112,6 +114,7 @@ impl<'a> Programs<'a> {
             kept,
             first_vars,
             cache,
+            runs: 0,
             farthest: 0,
             broken: None,
         })
@@ -147,11 +150,17 @@ impl<'a> Programs<'a> {
         forget(&self.kept, vars);
     }
 
-    /// Everything that the program of a call can do: from its beginning, or on from a wait.
-    pub fn run(&mut self, state: &State, open: &Open) -> Vec<(Rc<Run>, Rc<Effect>)> {
+    /// Everything that the program of a call can do: from its beginning, or on from a wait. `held`:
+    /// the call has not let go of the log since it read last, so only the time and the children can
+    /// have changed.
+    pub fn run(&mut self, state: &State, open: &Open, held: bool) -> Vec<(Rc<Run>, Rc<Effect>)> {
         let mut effects: Vec<(Rc<Run>, Rc<Effect>)> = Vec::new();
         for index in 0..self.choices.len() {
             let Some((context, kept)) = self.fit(index, state, open) else { continue };
+            let last = open.run.as_ref().and_then(|run| run.inputs.last());
+            if held && last.is_some_and(|last| !may_follow(&last.context, &context)) {
+                continue;
+            }
             let input = Input { context, params: open.params };
             let run = match &open.run {
                 Some(run) => {
@@ -169,6 +178,7 @@ impl<'a> Programs<'a> {
                     Run { hook: open.hook, inputs: vec![input], vars }
                 }
             };
+            self.runs += 1;
             let Some((run, mut effect)) = self.effect(run) else { break };
             let ends = matches!(effect.end, End::Verdict(_));
             if ends && self.kept.contains(&true) {
@@ -260,6 +270,12 @@ impl<'a> Programs<'a> {
         self.cache.insert(run.clone(), effect.clone());
         Some((run, effect))
     }
+}
+
+/// Whether a program can read `next` after `last` while nothing happens on the log.
+fn may_follow(last: &Context, next: &Context) -> bool {
+    let fixed = |c: &Context| (c.pending_bytes, c.notify_count, c.len);
+    fixed(last) == fixed(next)
 }
 
 fn forget(kept: &[bool], vars: &mut [u64]) {

@@ -234,7 +234,19 @@ impl<'a> Stepper<'a> {
 
     /// The program begins, or goes on after a wait: with every choice of the environment.
     fn begin(&mut self, state: State, open: Open, events: Vec<Event>, out: &mut Vec<Next>) {
-        let effects = self.programs.run(&state, &open);
+        self.goes_on(state, open, events, false, out);
+    }
+
+    /// As [`Stepper::begin`]; with `held` the call has not let go of the log since it read last.
+    fn goes_on(
+        &mut self,
+        state: State,
+        open: Open,
+        events: Vec<Event>,
+        held: bool,
+        out: &mut Vec<Next>,
+    ) {
+        let effects = self.programs.run(&state, &open, held);
         let from = out.len();
         for (run, effect) in effects {
             let mut open = open.clone();
@@ -284,7 +296,7 @@ impl<'a> Stepper<'a> {
                 let distance = if is_sync { distance } else { distance.max(1) };
                 let target = state.log.await_target(open.number, distance);
                 if state.log.is_ready(target) {
-                    self.begin(state, open, events, out);
+                    self.goes_on(state, open, events, true, out);
                 } else {
                     self.park(state, open, target, events, out);
                 }
