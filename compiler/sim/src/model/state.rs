@@ -110,27 +110,10 @@ impl State {
     /// tells so many pending calls from more, and no wait reaches back so far.
     pub fn rebase(&mut self, run: u64) -> u64 {
         let shift = self.log.rebase();
-        let call = |number: &mut u64| *number = number.saturating_sub(shift.calls);
         self.silent.retain(|number| *number > shift.calls);
-        self.silent.iter_mut().for_each(call);
-        match &mut self.caller {
-            Caller::Idle => {}
-            Caller::Parked(open, target) => {
-                call(&mut open.number);
-                call(target);
-            }
-            Caller::Syncing(open, flight, target) => {
-                call(&mut open.number);
-                *flight -= shift.flights;
-                target.iter_mut().for_each(call);
-            }
-            Caller::Doubted(open, covers) => {
-                call(&mut open.number);
-                call(covers);
-            }
-        }
-        if self.since != NEVER {
-            self.since = self.since.saturating_sub(shift.calls);
+        self.renumber(|number| number.saturating_sub(shift.calls));
+        if let Caller::Syncing(_, flight, _) = &mut self.caller {
+            *flight -= shift.flights;
         }
         if self.log.is_last_covered() {
             self.silent = (self.log.durable() + 1..=self.log.calls()).collect();
@@ -149,9 +132,14 @@ impl State {
     }
 
     fn forget_calls(&mut self, from: u64, count: u64) {
-        let call = |number: &mut u64| *number = without(*number, from, count);
         self.log.forget_calls(from, count);
         self.silent.retain(|number| *number <= from || *number > from + count);
+        self.renumber(|number| without(number, from, count));
+    }
+
+    /// Gives every call that is named outside the log another number.
+    fn renumber(&mut self, change: impl Fn(u64) -> u64) {
+        let call = |number: &mut u64| *number = change(*number);
         self.silent.iter_mut().for_each(call);
         match &mut self.caller {
             Caller::Idle => {}
