@@ -8,6 +8,7 @@
 
 mod facts;
 mod figures;
+pub use figures::grouped;
 mod lost;
 mod proved;
 mod tables;

@@ -21,6 +21,12 @@ pub fn count(value: f64) -> String {
     if value.abs() < 10.0 && value.fract().abs() >= 0.05 {
         return format!("{value:.1}");
     }
+    grouped(value)
+}
+
+/// `12,345`: a whole number without its sign.
+#[must_use]
+pub fn grouped(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
     let mut out = String::new();
     for (at, digit) in digits.chars().enumerate() {

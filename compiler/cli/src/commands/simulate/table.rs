@@ -1,5 +1,6 @@
 //! The report as text.
 
+use durac_sim::html::grouped;
 use durac_sim::replay::report::{PolicyReport, Report};
 use std::fmt::Write;
 
@@ -147,19 +148,6 @@ fn worst(out: &mut String, policy: &PolicyReport) {
 /// `1 sync`, `1,024 syncs`.
 fn counted(count: f64, what: &str) -> String {
     format!("{} {what}{}", grouped(count), if count == 1.0 { "" } else { "s" })
-}
-
-/// `12,345`.
-fn grouped(value: f64) -> String {
-    let digits = format!("{:.0}", value.abs());
-    let mut out = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// `150 ns`, `35 µs`, `1.5 ms`, `2.0 s`.
