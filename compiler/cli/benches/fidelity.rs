@@ -1,19 +1,22 @@
 //! How near the simulator comes: records Redis under `always`, simulates policies, runs the same
 //! policies for real, and compares.
 //!
-//!     cargo build --release && cargo bench -p durac --bench fidelity -- [ROUNDS [REQUESTS [TRIES]]]
+//!     cargo build --release && cargo bench -p durac --bench fidelity -- [ROUNDS [REQUESTS [TRIES [KEEP]]]]
 //!
 //! Each round does all of it, one thing after the other, for 5 and for 50 clients: the machine's
 //! speed drifts, and a recording says nothing of another hour. The table has the medians of the
 //! rounds, and of the rounds' quotients of the two. A measurement waits for an idle machine, and is
 //! made again, up to TRIES times, when other programs have used much of the processors meanwhile.
 //! With one try it neither waits nor looks.
+//!
+//! KEEP is a folder for the recordings and the real speeds. What stands there already is not measured
+//! again, so a change of the simulator can be judged without the noise of another measurement.
 
 use durac_sim::replay::report::Report;
 use durac_workload::bench::{self, Config, Load, Mode, Workload};
 use durac_workload::{Redis, RedisConfig, Stop, redis_benchmark};
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -53,18 +56,29 @@ struct Speeds {
 
 fn main() -> Result<()> {
     // Cargo adds `--bench`.
-    let mut numbers = std::env::args().skip(1).filter_map(|word| word.parse().ok());
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let mut numbers = words.iter().filter_map(|word| word.parse().ok());
     let (rounds, requests) = (numbers.next().unwrap_or(5), numbers.next().unwrap_or(40_000));
     let tries = numbers.next().unwrap_or(6);
+    let keep = words.get(3).map(PathBuf::from);
     let mut speeds = vec![vec![Speeds::default(); POLICIES.len()]; CLIENTS.len()];
     for round in 0..rounds as usize {
         for (clients, speeds) in CLIENTS.into_iter().zip(&mut speeds) {
-            for (speed, simulated) in
-                speeds.iter_mut().zip(undisturbed(tries, || simulate(clients, requests))?)
-            {
-                speed.simulated.push(simulated);
+            let dir = tempfile::tempdir_in(".")?;
+            let kept = keep.as_deref().unwrap_or(dir.path()).join(format!("{clients}-{round}"));
+            std::fs::create_dir_all(&kept)?;
+            let trace = kept.join("trace.json");
+            if !trace.exists() {
+                undisturbed(tries, || record(&trace, clients, requests))?;
             }
-            for (speed, real) in speeds.iter_mut().zip(measure(clients, requests, round, tries)?) {
+            let known = kept.join("real.json");
+            if !known.exists() {
+                let real = measure(clients, requests, round, tries)?;
+                std::fs::write(&known, serde_json::to_string(&real)?)?;
+            }
+            let real: Vec<f64> = serde_json::from_str(&std::fs::read_to_string(&known)?)?;
+            for ((speed, simulated), real) in speeds.iter_mut().zip(simulate(&trace)?).zip(real) {
+                speed.simulated.push(simulated);
                 speed.real.push(real);
             }
         }
@@ -75,10 +89,10 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Records `always`, and answers the simulated speed of each policy.
-fn simulate(clients: u32, requests: u64) -> Result<Vec<f64>> {
+/// Records `always`.
+fn record(trace: &Path, clients: u32, requests: u64) -> Result<()> {
     let dir = tempfile::tempdir_in(".")?;
-    let trace = dir.path().join("trace.json");
+    let _ = std::fs::remove_file(trace);
     let durac = env!("CARGO_BIN_EXE_durac");
     let prefix = [durac, "record", "-o", &trace.to_string_lossy(), "--"];
     let config = RedisConfig {
@@ -89,8 +103,13 @@ fn simulate(clients: u32, requests: u64) -> Result<Vec<f64>> {
     let mut redis = Redis::start(config.prefix(prefix))?;
     redis_benchmark(&redis, Load { clients, pipeline: 1 }, requests, KEYSPACE)?;
     redis.stop(Stop::Shutdown)?;
-    let mut command = Command::new(durac);
-    command.arg("simulate").arg(&trace).args(["--json", "-"]);
+    Ok(())
+}
+
+/// Answers the simulated speed of each policy.
+fn simulate(trace: &Path) -> Result<Vec<f64>> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_durac"));
+    command.arg("simulate").arg(trace).args(["--json", "-"]);
     for policy in POLICIES {
         command.args(["-p", policy]);
     }
