@@ -5,7 +5,7 @@
 use durac_bpf::Object;
 use durac_grammar::Sources;
 use durac_sim::replay::application::{Application, EventLoop, Kind, Threads, Work};
-use durac_sim::replay::device::{Device, Preset};
+use durac_sim::replay::device::{Device, Measured, Preset};
 use durac_sim::replay::fit::fit;
 use durac_sim::replay::random::Random;
 use durac_sim::replay::report::{Lane, PolicyReport};
@@ -59,11 +59,12 @@ fn threads(count: usize, amount: u64) -> Application {
 
 /// Syncs between 50 µs and 5 ms.
 fn device(random: &mut Random) -> Device {
-    let durations = (0..200).map(|_| {
+    let syncs = (0..200).map(|_| {
         let octave = 10 + random.below(13);
-        50_000 + random.below(1 << octave)
+        let took = 50_000 + random.below(1 << octave);
+        Measured { grew: random.below(2) == 0, ..Measured::plain(took, 40_000) }
     });
-    Device::measured(durations.collect(), 40_000, "")
+    Device::measured(&syncs.collect::<Vec<_>>(), "")
 }
 
 fn run(app: &Application, device: &Device, object: &Object, seed: u64) -> PolicyReport {

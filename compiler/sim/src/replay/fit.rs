@@ -53,8 +53,7 @@ pub struct Fitted {
 /// known; without it the clients' work is a guess. `clients` overrides their number.
 #[must_use]
 pub fn fit(trace: &Trace, recorded: Option<&Object>, clients: Option<u32>) -> Fitted {
-    let cpu = trace.sync_cpu.unwrap_or(super::device::SYNC_CPU);
-    let device = Device::measured(trace.syncs.clone(), cpu, "the syncs of the trace");
+    let device = Device::measured(&trace.syncs, "the syncs of the trace");
     let server = trace.threads.iter().map(|(_, calls)| *calls).max().unwrap_or(0);
     let alone = server * 100 >= trace.calls * 99;
     let most = trace.turns.iter().map(|turn| turn.bytes).max().unwrap_or(0);
