@@ -120,7 +120,7 @@ impl Costs {
             .clone()
             .filter_map(|sync| sync.cpu)
             .fold((0_u128, 0), |(sum, count), cpu| (sum + u128::from(cpu), count + 1));
-        let cpu = if count > 0 { (sum / count) as u64 } else { SYNC_CPU };
+        let cpu = sum.checked_div(count).map_or(SYNC_CPU, |cpu| cpu as u64);
         let mut durations: Vec<u64> = syncs.map(|sync| sync.took).collect();
         durations.sort_unstable();
         let last = durations.len().saturating_sub(1);
