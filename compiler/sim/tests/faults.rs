@@ -1,6 +1,11 @@
 //! The model checker finds out an engine that is told lies, or not obeyed.
 
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and reads its cases"
+)]
 
 mod common;
 

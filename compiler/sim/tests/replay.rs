@@ -1,6 +1,11 @@
 //! The simulator keeps what the policies promise, whatever the application and the device do.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may panic")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and reads its cases"
+)]
 
 mod common;
 
