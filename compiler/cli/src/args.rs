@@ -72,6 +72,8 @@ pub enum Command {
     List(List),
     /// Compare policies on a real database
     Bench(Bench),
+    /// Cut the power of a real Redis again and again, and compare what is lost with what was proved
+    Crashtest(Crashtest),
 }
 
 /// Arguments of `durac check`.
@@ -325,4 +327,62 @@ pub enum Workload {
     Mix,
     /// A process that appends to a log; needs no database.
     AppendLog,
+}
+
+/// Arguments of `durac crashtest`.
+#[derive(Debug, ClapArgs)]
+pub struct Crashtest {
+    /// Policies to test: files or names of ready ones, each with `:name=value` to set parameters
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<String>,
+    /// Crashes of each policy
+    #[arg(long, default_value_t = 48)]
+    pub trials: u32,
+    /// Number of the first crash, to repeat one
+    #[arg(long, default_value_t = 0)]
+    pub first: u32,
+    /// Kinds of crashes, in turn
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "clean,torn,kill")]
+    pub crash: Vec<CrashKind>,
+    /// When they come, in turn
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "random,mid-sync,after-ack,rewrite")]
+    pub at: Vec<CrashAt>,
+    /// Clients that write
+    #[arg(short, long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub clients: u32,
+    /// How long a sync of the disk takes, microseconds
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 500)]
+    pub latency: u64,
+    /// Where chance begins: the same choices come again
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Where the JSON goes
+    #[arg(long, value_name = "PATH")]
+    pub json: Option<PathBuf>,
+}
+
+/// A kind of crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CrashKind {
+    /// The power goes; nothing survives that was not synced.
+    Clean,
+    /// The power goes; the beginning of it survives, up to a sector.
+    Torn,
+    /// The power goes; each block of it survives or not.
+    Reordered,
+    /// Only the process dies.
+    Kill,
+}
+
+/// When a crash comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CrashAt {
+    /// At any moment.
+    Random,
+    /// In the middle of a sync.
+    MidSync,
+    /// Right after an acknowledgement.
+    AfterAck,
+    /// While the log is rewritten.
+    Rewrite,
 }

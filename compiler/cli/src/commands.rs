@@ -4,6 +4,7 @@ pub mod bench;
 pub mod check;
 pub mod compare;
 pub mod compile;
+pub mod crashtest;
 pub mod explain;
 pub mod fmt;
 pub mod list;

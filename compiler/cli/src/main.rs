@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         Command::Fmt(command) => commands::fmt::run(command, &args.global),
         Command::Explain(command) => commands::explain::run(command),
         Command::List(command) => commands::list::run(command, &args.global),
+        Command::Crashtest(command) => commands::crashtest::run(command, &args.global),
         Command::Bench(command) => commands::bench::run(command, &args.global),
     };
     match result {

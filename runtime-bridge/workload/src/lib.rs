@@ -18,6 +18,7 @@
 pub mod append_log;
 pub mod bench;
 pub mod child;
+pub mod crash;
 mod error;
 pub mod machine;
 pub mod mix;

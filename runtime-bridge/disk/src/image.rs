@@ -1,0 +1,544 @@
+//! What programs see, what is durable, and what a power cut leaves.
+
+use crate::node::{BLOCK, Content, Entries, Ino, Kind, Node, ROOT};
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::{OsStr, OsString};
+
+/// A part of a block that a device writes whole or not at all.
+const SECTOR: u64 = 512;
+
+/// How a power cut treats what was not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Nothing of it survives.
+    Clean,
+    /// The beginning of it survives, up to a sector somewhere.
+    Torn,
+    /// Each block survives or not.
+    Reordered,
+}
+
+/// A change of a directory or of a file's size, not yet durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Change {
+    Link(Ino, OsString, Ino),
+    Unlink(Ino, OsString),
+    Truncate(Ino, u64),
+}
+
+/// What survives a cut for certain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Durable {
+    dirs: BTreeMap<Ino, Entries>,
+    files: BTreeMap<Ino, Vec<u8>>,
+}
+
+/// A write that is not durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsynced {
+    /// The file.
+    pub ino: Ino,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    number: u64,
+    /// A sync of it has failed: no later one will write it.
+    lost: bool,
+}
+
+/// What a sync that has begun makes durable if it ends with success.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Syncing {
+    ino: Ino,
+    size: u64,
+    blocks: Vec<(u64, Vec<u8>)>,
+    /// Writes up to this one.
+    writes: u64,
+    /// So many changes of directories.
+    changes: u64,
+}
+
+/// The whole file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    nodes: BTreeMap<Ino, Node>,
+    durable: Durable,
+    /// Changes that are not durable, and how many were before them.
+    changes: VecDeque<Change>,
+    changed: u64,
+    unsynced: Vec<Unsynced>,
+    writes: u64,
+    next: Ino,
+}
+
+impl Default for Image {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Image {
+    /// An empty file system.
+    #[must_use]
+    pub fn new() -> Self {
+        let root = Node {
+            kind: Kind::Dir(Entries::new()),
+            perm: 0o755,
+            uid: 0,
+            gid: 0,
+            changed: (0, 0),
+            links: 2,
+        };
+        let mut durable = Durable::default();
+        durable.dirs.insert(ROOT, Entries::new());
+        Self {
+            nodes: BTreeMap::from([(ROOT, root)]),
+            durable,
+            changes: VecDeque::new(),
+            changed: 0,
+            unsynced: Vec::new(),
+            writes: 0,
+            next: ROOT + 1,
+        }
+    }
+
+    /// A node.
+    #[must_use]
+    pub fn node(&self, ino: Ino) -> Option<&Node> {
+        self.nodes.get(&ino)
+    }
+
+    /// A node, to change what a cut does not ask about.
+    pub fn node_mut(&mut self, ino: Ino) -> Option<&mut Node> {
+        self.nodes.get_mut(&ino)
+    }
+
+    /// The names in a directory.
+    #[must_use]
+    pub fn entries(&self, dir: Ino) -> Option<&Entries> {
+        match &self.nodes.get(&dir)?.kind {
+            Kind::Dir(entries) => Some(entries),
+            Kind::File(_) => None,
+        }
+    }
+
+    /// What a name in a directory leads to.
+    #[must_use]
+    pub fn lookup(&self, dir: Ino, name: &OsStr) -> Option<Ino> {
+        self.entries(dir)?.get(name).copied()
+    }
+
+    fn content(&mut self, ino: Ino) -> Option<&mut Content> {
+        match &mut self.nodes.get_mut(&ino)?.kind {
+            Kind::File(content) => Some(content),
+            Kind::Dir(_) => None,
+        }
+    }
+
+    /// A path that leads to a node, for faults by path.
+    #[must_use]
+    pub fn path(&self, ino: Ino) -> String {
+        let mut parts = Vec::new();
+        let mut at = ino;
+        // A directory deeper than that has no path.
+        for _ in 0..64 {
+            let found = self.nodes.iter().find_map(|(dir, node)| match &node.kind {
+                Kind::Dir(entries) => {
+                    let (name, _) = entries.iter().find(|(_, child)| **child == at)?;
+                    Some((*dir, name.to_string_lossy().into_owned()))
+                }
+                Kind::File(_) => None,
+            });
+            let Some((dir, name)) = found else { break };
+            parts.push(name);
+            at = dir;
+        }
+        parts.reverse();
+        format!("/{}", parts.join("/"))
+    }
+
+    /// Bytes of all files.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        let size = |node: &Node| match &node.kind {
+            Kind::File(content) => content.data.len() as u64,
+            Kind::Dir(_) => 0,
+        };
+        self.nodes.values().map(size).sum()
+    }
+
+    // ---- changes ----
+
+    fn change(&mut self, change: Change) {
+        self.changes.push_back(change);
+    }
+
+    /// Makes a node and gives it a name.
+    pub fn create(&mut self, dir: Ino, name: &OsStr, node: Node) -> Option<Ino> {
+        let ino = self.next;
+        self.next += 1;
+        self.nodes.insert(ino, node);
+        self.link(dir, name, ino)?;
+        Some(ino)
+    }
+
+    fn link(&mut self, dir: Ino, name: &OsStr, ino: Ino) -> Option<()> {
+        match &mut self.nodes.get_mut(&dir)?.kind {
+            Kind::Dir(entries) => entries.insert(name.to_owned(), ino),
+            Kind::File(_) => return None,
+        };
+        self.change(Change::Link(dir, name.to_owned(), ino));
+        Some(())
+    }
+
+    /// Takes a name away. What has no name stays while programs have it open.
+    pub fn unlink(&mut self, dir: Ino, name: &OsStr) -> Option<Ino> {
+        let removed = match &mut self.nodes.get_mut(&dir)?.kind {
+            Kind::Dir(entries) => entries.remove(name)?,
+            Kind::File(_) => return None,
+        };
+        if let Some(node) = self.nodes.get_mut(&removed) {
+            node.links = node.links.saturating_sub(1);
+        }
+        self.change(Change::Unlink(dir, name.to_owned()));
+        Some(removed)
+    }
+
+    /// Gives a node another name; what had that name loses it.
+    pub fn rename(&mut self, from: (Ino, &OsStr), to: (Ino, &OsStr)) -> Option<()> {
+        let ino = self.lookup(from.0, from.1)?;
+        if self.lookup(to.0, to.1) == Some(ino) {
+            return Some(());
+        }
+        if self.lookup(to.0, to.1).is_some() {
+            self.unlink(to.0, to.1)?;
+        }
+        self.unlink(from.0, from.1)?;
+        if let Some(node) = self.nodes.get_mut(&ino) {
+            node.links += 1;
+        }
+        self.link(to.0, to.1, ino)
+    }
+
+    /// Writes to a file.
+    pub fn write(&mut self, ino: Ino, at: u64, bytes: &[u8]) -> Option<()> {
+        self.content(ino)?.write(at, bytes);
+        self.writes += 1;
+        self.unsynced.push(Unsynced {
+            ino,
+            bytes: bytes.to_owned(),
+            number: self.writes,
+            lost: false,
+        });
+        Some(())
+    }
+
+    /// Cuts a file off, or makes it longer.
+    pub fn resize(&mut self, ino: Ino, size: u64) -> Option<()> {
+        let content = self.content(ino)?;
+        let shorter = size < content.data.len() as u64;
+        content.resize(size);
+        if shorter {
+            self.change(Change::Truncate(ino, size));
+        }
+        Some(())
+    }
+
+    // ---- syncs ----
+
+    /// A sync of a file or directory begins: what was written until now belongs to it.
+    pub fn begin_sync(&mut self, ino: Ino) -> Option<Syncing> {
+        let (writes, changes) = (self.writes, self.changed + self.changes.len() as u64);
+        let mut syncing = Syncing { ino, size: 0, blocks: Vec::new(), writes, changes };
+        if let Kind::File(content) = &mut self.nodes.get_mut(&ino)?.kind {
+            let dirty = std::mem::take(&mut content.dirty);
+            syncing.size = content.data.len() as u64;
+            syncing.blocks = dirty.into_iter().map(|block| (block, content.block(block))).collect();
+        }
+        Some(syncing)
+    }
+
+    /// It has ended with success: what belongs to it is durable, with every change of a directory
+    /// before it, as a commit of the journal has all of them.
+    pub fn end_sync(&mut self, syncing: &Syncing) {
+        while self.changed < syncing.changes
+            && let Some(change) = self.changes.pop_front()
+        {
+            self.changed += 1;
+            self.durable.apply(&change);
+        }
+        if self.nodes.get(&syncing.ino).is_some_and(|node| matches!(node.kind, Kind::File(_))) {
+            let file = self.durable.files.entry(syncing.ino).or_default();
+            put(file, syncing.size, &syncing.blocks);
+            self.unsynced.retain(|w| w.lost || w.ino != syncing.ino || w.number > syncing.writes);
+        }
+    }
+
+    /// It has failed: its pages stay clean, as Linux leaves them, so that nothing writes them again.
+    pub fn fail_sync(&mut self, syncing: &Syncing) {
+        let of = |w: &&mut Unsynced| w.ino == syncing.ino && w.number <= syncing.writes;
+        self.unsynced.iter_mut().filter(of).for_each(|w| w.lost = true);
+    }
+
+    // ---- the cut ----
+
+    /// Writes that are not durable, in order.
+    #[must_use]
+    pub fn unsynced(&self) -> &[Unsynced] {
+        &self.unsynced
+    }
+
+    /// What a power cut leaves. `under_way` are syncs that have begun and not ended: the device may
+    /// have written any part of them.
+    #[must_use]
+    pub fn after_cut(mut self, cut: Cut, seed: u64, under_way: &[Syncing]) -> Self {
+        let mut random = SmallRng::seed_from_u64(seed);
+        for syncing in under_way {
+            if let Some(content) = self.content(syncing.ino) {
+                content.dirty.extend(syncing.blocks.iter().map(|(block, _)| *block));
+            }
+        }
+        if cut != Cut::Clean {
+            let survive = random.random_range(0..=self.changes.len());
+            for change in self.changes.drain(..survive).collect::<Vec<_>>() {
+                self.durable.apply(&change);
+            }
+            for (ino, node) in &self.nodes {
+                if let Kind::File(content) = &node.kind {
+                    let blocks = surviving(content, cut, &mut random);
+                    let file = self.durable.files.entry(*ino).or_default();
+                    let end = blocks.iter().map(|(block, b)| block * BLOCK + b.len() as u64).max();
+                    let size = end.unwrap_or(0).max(file.len() as u64);
+                    put(file, size, &blocks);
+                }
+            }
+        }
+        self.restarted()
+    }
+
+    /// The file system as it is mounted again after a cut.
+    fn restarted(self) -> Self {
+        let mut image = Self { next: self.next, ..Self::new() };
+        let mut found = vec![ROOT];
+        while let Some(dir) = found.pop() {
+            let entries = self.durable.dirs.get(&dir).cloned().unwrap_or_default();
+            for ino in entries.values() {
+                let Some(node) = self.nodes.get(ino) else { continue };
+                let kind = match node.kind {
+                    Kind::Dir(_) => {
+                        found.push(*ino);
+                        Kind::Dir(Entries::new())
+                    }
+                    Kind::File(_) => {
+                        let data = self.durable.files.get(ino).cloned().unwrap_or_default();
+                        image.durable.files.insert(*ino, data.clone());
+                        Kind::File(Content { data, ..Content::default() })
+                    }
+                };
+                image.nodes.insert(*ino, Node { kind, links: 1, ..node.clone() });
+            }
+            image.durable.dirs.insert(dir, entries.clone());
+            if let Some(Node { kind: Kind::Dir(names), .. }) = image.nodes.get_mut(&dir) {
+                *names = entries;
+            }
+        }
+        image
+    }
+}
+
+impl Durable {
+    fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Link(dir, name, ino) => {
+                self.dirs.entry(*dir).or_default().insert(name.clone(), *ino);
+            }
+            Change::Unlink(dir, name) => {
+                self.dirs.entry(*dir).or_default().remove(name);
+            }
+            Change::Truncate(ino, size) => {
+                self.files.entry(*ino).or_default().truncate(*size as usize);
+            }
+        }
+    }
+}
+
+fn put(file: &mut Vec<u8>, size: u64, blocks: &[(u64, Vec<u8>)]) {
+    file.resize(size as usize, 0);
+    for (block, bytes) in blocks {
+        let from = (block * BLOCK) as usize;
+        let to = (from + bytes.len()).min(file.len());
+        let len = to.saturating_sub(from);
+        if let (Some(place), Some(bytes)) = (file.get_mut(from..to), bytes.get(..len)) {
+            place.copy_from_slice(bytes);
+        }
+    }
+}
+
+/// Blocks of what was not synced that a cut leaves.
+fn surviving(content: &Content, cut: Cut, random: &mut SmallRng) -> Vec<(u64, Vec<u8>)> {
+    let dirty: Vec<u64> = content.dirty.iter().copied().collect();
+    match cut {
+        Cut::Clean => Vec::new(),
+        Cut::Reordered => {
+            let survives = dirty.into_iter().filter(|_| random.random_range(0..2) == 0);
+            survives.map(|block| (block, content.block(block))).collect()
+        }
+        Cut::Torn => {
+            let all: Vec<(u64, Vec<u8>)> =
+                dirty.into_iter().map(|block| (block, content.block(block))).collect();
+            let sectors: u64 = all.iter().map(|(_, b)| (b.len() as u64).div_ceil(SECTOR)).sum();
+            let mut left = random.random_range(0..=sectors);
+            let mut out = Vec::new();
+            for (block, mut bytes) in all {
+                let whole = (bytes.len() as u64).div_ceil(SECTOR);
+                let kept = whole.min(left);
+                left -= kept;
+                bytes.truncate((kept * SECTOR) as usize);
+                if kept > 0 {
+                    out.push((block, bytes));
+                }
+            }
+            out
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file() -> Node {
+        Node {
+            kind: Kind::File(Content::default()),
+            perm: 0o644,
+            uid: 0,
+            gid: 0,
+            changed: (0, 0),
+            links: 1,
+        }
+    }
+
+    fn data(image: &Image, name: &str) -> Option<Vec<u8>> {
+        let ino = image.lookup(ROOT, OsStr::new(name))?;
+        match &image.node(ino)?.kind {
+            Kind::File(content) => Some(content.data.clone()),
+            Kind::Dir(_) => None,
+        }
+    }
+
+    fn sync(image: &mut Image, ino: Ino) {
+        let syncing = image.begin_sync(ino).unwrap();
+        image.end_sync(&syncing);
+    }
+
+    /// A file with 3 bytes synced and 3 more that are not.
+    fn half() -> (Image, Ino) {
+        let mut image = Image::new();
+        let ino = image.create(ROOT, OsStr::new("log"), file()).unwrap();
+        image.write(ino, 0, b"abc").unwrap();
+        sync(&mut image, ino);
+        image.write(ino, 3, b"def").unwrap();
+        (image, ino)
+    }
+
+    #[test]
+    fn a_clean_cut_leaves_what_was_synced() {
+        let (image, _) = half();
+        assert_eq!(data(&image, "log").unwrap(), b"abcdef");
+        assert_eq!(image.unsynced().len(), 1);
+        let after = image.after_cut(Cut::Clean, 1, &[]);
+        assert_eq!(data(&after, "log").unwrap(), b"abc");
+        assert!(after.unsynced().is_empty());
+    }
+
+    #[test]
+    fn a_sync_covers_what_was_written_before_it_began() {
+        let (mut image, ino) = half();
+        let syncing = image.begin_sync(ino).unwrap();
+        image.write(ino, 6, b"ghi").unwrap();
+        image.end_sync(&syncing);
+        assert_eq!(data(&image.clone().after_cut(Cut::Clean, 1, &[]), "log").unwrap(), b"abcdef");
+        assert_eq!(image.unsynced().len(), 1);
+    }
+
+    #[test]
+    fn a_failed_sync_leaves_its_pages_clean() {
+        let (mut image, ino) = half();
+        let failed = image.begin_sync(ino).unwrap();
+        image.fail_sync(&failed);
+        // The next has nothing to write, and succeeds.
+        sync(&mut image, ino);
+        assert_eq!(image.unsynced().len(), 1);
+        let after = image.after_cut(Cut::Clean, 1, &[]);
+        assert_eq!(data(&after, "log").unwrap(), b"abc\0\0\0");
+    }
+
+    #[test]
+    fn names_are_durable_with_any_sync_after_them() {
+        let mut image = Image::new();
+        let log = image.create(ROOT, OsStr::new("log"), file()).unwrap();
+        sync(&mut image, log);
+        image.create(ROOT, OsStr::new("new"), file()).unwrap();
+        image.rename((ROOT, OsStr::new("log")), (ROOT, OsStr::new("old"))).unwrap();
+        let names = |image: Image| -> Vec<OsString> {
+            let after = image.after_cut(Cut::Clean, 1, &[]);
+            after.entries(ROOT).unwrap().keys().cloned().collect()
+        };
+        assert_eq!(names(image.clone()), ["log"]);
+        sync(&mut image, log);
+        assert_eq!(names(image), ["new", "old"]);
+    }
+
+    #[test]
+    fn a_torn_cut_leaves_a_prefix_in_sectors() {
+        let mut lengths = std::collections::BTreeSet::new();
+        for seed in 0..200 {
+            let mut image = Image::new();
+            let ino = image.create(ROOT, OsStr::new("log"), file()).unwrap();
+            image.write(ino, 0, &[1; 700]).unwrap();
+            sync(&mut image, ino);
+            image.write(ino, 700, &[2; 6000]).unwrap();
+            let after = image.after_cut(Cut::Torn, seed, &[]);
+            let left = data(&after, "log").unwrap();
+            assert!(left.len() >= 700 && left[..700] == [1; 700], "{seed}");
+            assert!(left[700..].iter().all(|byte| *byte == 2), "{seed}");
+            assert!(left.len() == 700 || left.len() == 6700 || left.len().is_multiple_of(512), "{seed}");
+            lengths.insert(left.len());
+        }
+        assert!(lengths.len() > 8, "{lengths:?}");
+    }
+
+    #[test]
+    fn reordered_blocks_leave_holes() {
+        let holes = (0..100).filter(|seed| {
+            let mut image = Image::new();
+            let ino = image.create(ROOT, OsStr::new("log"), file()).unwrap();
+            sync(&mut image, ino);
+            image.write(ino, 0, &[2; 4 * BLOCK as usize]).unwrap();
+            let left = data(&image.after_cut(Cut::Reordered, *seed, &[]), "log").unwrap();
+            left.contains(&0)
+        });
+        assert!(holes.count() > 30);
+    }
+
+    #[test]
+    fn a_sync_under_way_may_survive_in_parts() {
+        let (mut image, ino) = half();
+        let syncing = image.begin_sync(ino).unwrap();
+        let survived = (0..50).filter(|seed| {
+            let after = image.clone().after_cut(Cut::Torn, *seed, std::slice::from_ref(&syncing));
+            data(&after, "log").unwrap() == b"abcdef"
+        });
+        assert!((5..45).contains(&survived.count()));
+    }
+
+    #[test]
+    fn paths() {
+        let mut image = Image::new();
+        let dir = Node { kind: Kind::Dir(Entries::new()), ..file() };
+        let dir = image.create(ROOT, OsStr::new("d"), dir).unwrap();
+        let ino = image.create(dir, OsStr::new("log"), file()).unwrap();
+        assert_eq!((image.path(ino).as_str(), image.path(ROOT).as_str()), ("/d/log", "/"));
+    }
+}

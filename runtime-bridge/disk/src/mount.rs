@@ -1,0 +1,253 @@
+//! The file system at work.
+
+use crate::image::{Cut, Image, Syncing, Unsynced};
+use crate::plan::{Counted, Plan};
+use crate::session::Session;
+use fuser::{BackgroundSession, Config, MountOption, SessionACL};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Whether the device still has power.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// It works.
+    On,
+    /// Nothing works any more.
+    Off,
+}
+
+/// What the threads of a mount share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    /// Syncs that sleep are woken by a cut.
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) image: Image,
+    pub(crate) faults: Counted,
+    pub(crate) power: Power,
+    /// Syncs that have begun and not ended.
+    pub(crate) under_way: Vec<(u64, Syncing)>,
+    pub(crate) syncs: u64,
+    pub(crate) writes: u64,
+    /// The power goes during the sync after so many.
+    cut_in_sync: Option<u64>,
+    /// The process that dies with the power.
+    victim: Option<i32>,
+}
+
+impl State {
+    /// The power goes. The application dies first, so that nothing is acknowledged after it.
+    fn cut(&mut self) {
+        if let Some(victim) = self.victim.take() {
+            // SAFETY: takes no pointers. The process is somebody's child until that has waited for
+            // it, so the number is its own.
+            unsafe { libc::kill(victim, libc::SIGKILL) };
+        }
+        self.power = Power::Off;
+    }
+}
+
+impl Shared {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sleeps so long, or until the power is off.
+    pub(crate) fn sleep(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut state = self.lock();
+        while state.power == Power::On {
+            let Some(left) = until.checked_duration_since(Instant::now()) else { return };
+            let waited = self.changed.wait_timeout(state, left);
+            state = waited.map_or_else(|poisoned| poisoned.into_inner().0, |(state, _)| state);
+        }
+    }
+
+    /// Called in the middle of a sync: does the power go now?
+    pub(crate) fn middle_of_sync(&self, number: u64) {
+        let mut state = self.lock();
+        if state.cut_in_sync.is_some_and(|at| number >= at) {
+            state.cut();
+            drop(state);
+            self.changed.notify_all();
+        }
+    }
+}
+
+/// A mounted file system. Dropping it unmounts it.
+#[derive(Debug)]
+pub struct Mounted {
+    shared: Arc<Shared>,
+    session: Option<BackgroundSession>,
+    dir: TempDir,
+}
+
+/// What is left after a cut.
+#[derive(Clone, Debug)]
+pub struct After {
+    /// The file system as it is mounted again.
+    pub image: Image,
+    /// Writes that had not been synced, each with the path of its file at the time.
+    pub unsynced: Vec<(String, Unsynced)>,
+}
+
+impl Mounted {
+    /// Mounts `image` in a new temporary folder.
+    ///
+    /// # Errors
+    /// If FUSE is not there, or may not be used: it needs `/dev/fuse` and the right to mount.
+    pub fn new(image: Image, plan: Plan) -> io::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("durac-disk-").tempdir()?;
+        let state = State {
+            image,
+            faults: Counted::new(plan),
+            power: Power::On,
+            under_way: Vec::new(),
+            syncs: 0,
+            writes: 0,
+            cut_in_sync: None,
+            victim: None,
+        };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let mut config = Config::default();
+        config.mount_options = vec![
+            MountOption::FSName("durac-disk".into()),
+            MountOption::DefaultPermissions,
+            MountOption::NoDev,
+            MountOption::NoSuid,
+        ];
+        config.acl = SessionACL::All;
+        let session = fuser::Session::new(Session::new(shared.clone()), dir.path(), &config)?;
+        let session = Some(session.spawn()?);
+        Ok(Self { shared, session, dir })
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// `name` below where it is mounted.
+    #[must_use]
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// The power goes: from now on nothing more becomes durable, and every operation fails.
+    pub fn cut(&self) {
+        self.shared.lock().cut();
+        self.shared.changed.notify_all();
+    }
+
+    /// The process that is killed when the power goes, an instant before; it must be a child of ours
+    /// that nobody has waited for.
+    pub fn kills(&self, pid: u32) {
+        self.shared.lock().victim = i32::try_from(pid).ok();
+    }
+
+    /// The power goes in the middle of the sync after `more` others.
+    pub fn cut_in_sync(&self, more: u64) {
+        let mut state = self.shared.lock();
+        state.cut_in_sync = Some(state.syncs + more + 1);
+    }
+
+    /// Whether it has power.
+    #[must_use]
+    pub fn power(&self) -> Power {
+        self.shared.lock().power
+    }
+
+    /// Syncs that have begun.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.shared.lock().syncs
+    }
+
+    /// Writes that were made.
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        self.shared.lock().writes
+    }
+
+    /// Whether a file of that name is in a directory of that path.
+    #[must_use]
+    pub fn exists(&self, path: &str) -> bool {
+        let state = self.shared.lock();
+        let parts = path.split('/').filter(|part| !part.is_empty());
+        let mut at = Some(crate::node::ROOT);
+        for part in parts {
+            at = at.and_then(|dir| state.image.lookup(dir, part.as_ref()));
+        }
+        at.is_some()
+    }
+
+    /// Changes what goes wrong from now on.
+    pub fn plan(&self, plan: Plan) {
+        self.shared.lock().faults = Counted::new(plan);
+    }
+
+    /// Cuts the power if it is still on, unmounts, and answers what is left.
+    ///
+    /// # Errors
+    /// If it cannot be unmounted.
+    pub fn after_cut(mut self, cut: Cut, seed: u64) -> io::Result<After> {
+        self.cut();
+        let (image, under_way) = {
+            let state = self.shared.lock();
+            let under_way: Vec<Syncing> = state.under_way.iter().map(|(_, s)| s.clone()).collect();
+            (state.image.clone(), under_way)
+        };
+        let named = |write: &Unsynced| (image.path(write.ino), write.clone());
+        let unsynced = image.unsynced().iter().map(named).collect();
+        self.unmount()?;
+        Ok(After { image: image.after_cut(cut, seed, &under_way), unsynced })
+    }
+
+    /// Unmounts, and answers the file system as programs left it, power or not.
+    ///
+    /// # Errors
+    /// If it cannot be unmounted.
+    pub fn into_image(mut self) -> io::Result<Image> {
+        self.unmount()?;
+        let image = self.shared.lock().image.clone();
+        Ok(image)
+    }
+
+    fn unmount(&mut self) -> io::Result<()> {
+        match self.session.take() {
+            Some(session) => session.umount_and_join(),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        self.cut();
+        // Nobody is left to tell.
+        let _ = self.unmount();
+    }
+}
+
+/// From now on this process and its children see mounts that nobody else sees, and that go away with
+/// the last of them. To be called before threads are started.
+///
+/// # Errors
+/// If the process may not do that.
+pub fn private_mounts() -> io::Result<()> {
+    let check = |result: i32| if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+    // SAFETY: takes no pointers.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
+    let root = c"/".as_ptr();
+    let flags = libc::MS_REC | libc::MS_PRIVATE;
+    // SAFETY: the target is a C string; the other pointers are not looked at for these flags.
+    check(unsafe { libc::mount(std::ptr::null(), root, std::ptr::null(), flags, std::ptr::null()) })
+}

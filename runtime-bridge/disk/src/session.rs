@@ -1,0 +1,413 @@
+//! What the kernel asks of the file system.
+
+use crate::mount::{Power, Shared, State};
+use crate::node::{Content, Entries, Ino, Kind, Node};
+use crate::plan::{Effect, Op};
+use fuser::{
+    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
+    INodeNo, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+};
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The kernel asks again after so long; nobody else changes anything.
+const TTL: Duration = Duration::from_secs(1);
+/// Bytes that the file system says it has, when nothing limits it.
+const ROOM: u64 = 64 << 30;
+
+/// Past the page cache, in which the kernel would split a write at a page's end: each write of a
+/// program is one write here.
+const OPENED: FopenFlags = FopenFlags::FOPEN_DIRECT_IO;
+
+type Answer<T> = Result<T, Errno>;
+
+/// One mount.
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+}
+
+impl Session {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Does something while there is power.
+    fn powered<T>(&self, act: impl FnOnce(&mut State) -> Answer<T>) -> Answer<T> {
+        let mut state = self.shared.lock();
+        if state.power == Power::Off {
+            return Err(Errno::EIO);
+        }
+        act(&mut state)
+    }
+
+    fn make(&self, at: (Ino, &OsStr), kind: Kind, mode: u32, req: &Request) -> Answer<FileAttr> {
+        let node = Node {
+            kind,
+            perm: (mode & 0o7777) as u16,
+            uid: req.uid(),
+            gid: req.gid(),
+            changed: now(),
+            links: 1,
+        };
+        self.powered(|state| {
+            if state.image.lookup(at.0, at.1).is_some() {
+                return Err(Errno::EEXIST);
+            }
+            let ino = state.image.create(at.0, at.1, node).ok_or(Errno::ENOTDIR)?;
+            attr(state, ino)
+        })
+    }
+
+    fn sync(&self, ino: Ino, reply: ReplyEmpty) {
+        let begun = self.powered(|state| {
+            let path = state.image.path(ino);
+            let effect = state.faults.next(Op::Sync, &path);
+            let syncing = state.image.begin_sync(ino).ok_or(Errno::ENOENT)?;
+            state.syncs += 1;
+            let number = state.syncs;
+            state.under_way.push((number, syncing));
+            let slow = match effect {
+                Some(Effect::Slow(more)) => more,
+                _ => Duration::ZERO,
+            };
+            Ok((number, effect, state.faults.plan().latency + slow))
+        });
+        let (number, effect, time) = match begun {
+            Ok(begun) => begun,
+            Err(errno) => return reply.error(errno),
+        };
+        let shared = self.shared.clone();
+        // Others go on meanwhile.
+        let rest = move || {
+            shared.sleep(time / 2);
+            shared.middle_of_sync(number);
+            shared.sleep(time - time / 2);
+            let mut state = shared.lock();
+            if state.power == Power::Off {
+                return reply.error(Errno::EIO);
+            }
+            let at = state.under_way.iter().position(|(known, _)| *known == number);
+            let Some((_, syncing)) = at.map(|at| state.under_way.remove(at)) else {
+                return reply.error(Errno::EIO);
+            };
+            match effect {
+                Some(Effect::Fail(errno)) => {
+                    state.image.fail_sync(&syncing);
+                    reply.error(Errno::from_i32(errno));
+                }
+                _ => {
+                    state.image.end_sync(&syncing);
+                    reply.ok();
+                }
+            }
+        };
+        // Without a thread the reply is dropped with what it was given to, which answers `EIO`.
+        let _ = std::thread::Builder::new().name("sync".into()).spawn(rest);
+    }
+}
+
+fn now() -> (u64, u32) {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (since.as_secs(), since.subsec_nanos())
+}
+
+fn attr(state: &State, ino: Ino) -> Answer<FileAttr> {
+    let node = state.image.node(ino).ok_or(Errno::ENOENT)?;
+    let (kind, size) = match &node.kind {
+        Kind::File(content) => (FileType::RegularFile, content.data.len() as u64),
+        Kind::Dir(_) => (FileType::Directory, 4096),
+    };
+    let time = UNIX_EPOCH + Duration::new(node.changed.0, node.changed.1);
+    Ok(FileAttr {
+        ino: INodeNo(ino),
+        size,
+        blocks: size.div_ceil(512),
+        atime: time,
+        mtime: time,
+        ctime: time,
+        crtime: time,
+        kind,
+        perm: node.perm,
+        nlink: node.links,
+        uid: node.uid,
+        gid: node.gid,
+        rdev: 0,
+        blksize: 4096,
+        flags: 0,
+    })
+}
+
+fn write(state: &mut State, ino: Ino, offset: u64, data: &[u8]) -> Answer<u32> {
+    let path = state.image.path(ino);
+    state.writes += 1;
+    let data = match state.faults.next(Op::Write, &path) {
+        Some(Effect::Fail(errno)) => return Err(Errno::from_i32(errno)),
+        Some(Effect::Short) if data.len() > 1 => data.get(..data.len() / 2).unwrap_or(data),
+        _ => data,
+    };
+    let grows = match &state.image.node(ino).ok_or(Errno::ENOENT)?.kind {
+        Kind::File(content) => {
+            (offset + data.len() as u64).saturating_sub(content.data.len() as u64)
+        }
+        Kind::Dir(_) => return Err(Errno::EISDIR),
+    };
+    let room = state.faults.plan().room.map(|room| room.saturating_sub(state.image.used()));
+    let data = match room {
+        Some(0) if grows > 0 => return Err(Errno::ENOSPC),
+        Some(room) if grows > room => {
+            let fits = data.len().saturating_sub((grows - room) as usize);
+            data.get(..fits).unwrap_or_default()
+        }
+        _ => data,
+    };
+    state.image.write(ino, offset, data).ok_or(Errno::EISDIR)?;
+    if let Some(node) = state.image.node_mut(ino) {
+        node.changed = now();
+    }
+    Ok(data.len() as u32)
+}
+
+impl Filesystem for Session {
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let found = self.powered(|state| {
+            let ino = state.image.lookup(parent.0, name).ok_or(Errno::ENOENT)?;
+            attr(state, ino)
+        });
+        match found {
+            Ok(attr) => reply.entry(&TTL, &attr, Generation(0)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        match self.powered(|state| attr(state, ino.0)) {
+            Ok(attr) => reply.attr(&TTL, &attr),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn setattr(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        _: Option<TimeOrNow>,
+        _: Option<TimeOrNow>,
+        _: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let set = self.powered(|state| {
+            if let Some(size) = size {
+                state.image.resize(ino.0, size).ok_or(Errno::EISDIR)?;
+            }
+            let node = state.image.node_mut(ino.0).ok_or(Errno::ENOENT)?;
+            node.perm = mode.map_or(node.perm, |mode| (mode & 0o7777) as u16);
+            node.uid = uid.unwrap_or(node.uid);
+            node.gid = gid.unwrap_or(node.gid);
+            node.changed = now();
+            attr(state, ino.0)
+        });
+        match set {
+            Ok(attr) => reply.attr(&TTL, &attr),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn mkdir(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
+        match self.make((parent.0, name), Kind::Dir(Entries::new()), mode & !umask, req) {
+            Ok(attr) => reply.entry(&TTL, &attr, Generation(0)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        _: i32,
+        reply: ReplyCreate,
+    ) {
+        let file = Kind::File(Content::default());
+        match self.make((parent.0, name), file, mode & !umask, req) {
+            Ok(attr) => {
+                reply.created(&TTL, &attr, Generation(0), FileHandle(attr.ino.0), OPENED);
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let unlinked =
+            self.powered(|state| state.image.unlink(parent.0, name).ok_or(Errno::ENOENT));
+        match unlinked {
+            Ok(_) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let removed = self.powered(|state| {
+            let ino = state.image.lookup(parent.0, name).ok_or(Errno::ENOENT)?;
+            if !state.image.entries(ino).ok_or(Errno::ENOTDIR)?.is_empty() {
+                return Err(Errno::ENOTEMPTY);
+            }
+            state.image.unlink(parent.0, name).ok_or(Errno::ENOENT)
+        });
+        match removed {
+            Ok(_) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let renamed = self.powered(|state| {
+            let taken = state.image.lookup(newparent.0, newname).is_some();
+            if flags.contains(RenameFlags::RENAME_EXCHANGE) {
+                return Err(Errno::EINVAL);
+            }
+            if taken && flags.contains(RenameFlags::RENAME_NOREPLACE) {
+                return Err(Errno::EEXIST);
+            }
+            let (from, to) = ((parent.0, name), (newparent.0, newname));
+            state.image.rename(from, to).ok_or(Errno::ENOENT)
+        });
+        match renamed {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn open(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        match self.powered(|state| state.image.node(ino.0).map(|_| ()).ok_or(Errno::ENOENT)) {
+            Ok(()) => reply.opened(FileHandle(ino.0), OPENED),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        let read =
+            self.powered(|state| match &state.image.node(ino.0).ok_or(Errno::ENOENT)?.kind {
+                Kind::Dir(_) => Err(Errno::EISDIR),
+                Kind::File(content) => {
+                    let from = (offset as usize).min(content.data.len());
+                    let to = from.saturating_add(size as usize).min(content.data.len());
+                    Ok(content.data.get(from..to).unwrap_or_default().to_vec())
+                }
+            });
+        match read {
+            Ok(bytes) => reply.data(&bytes),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        match self.powered(|state| write(state, ino.0, offset, data)) {
+            Ok(written) => reply.written(written),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.sync(ino.0, reply);
+    }
+
+    fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.sync(ino.0, reply);
+    }
+
+    fn readdir(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectory,
+    ) {
+        let listed = self.powered(|state| {
+            let entries = state.image.entries(ino.0).ok_or(Errno::ENOTDIR)?;
+            let mut list = vec![(ino.0, FileType::Directory, ".".into())];
+            list.push((ino.0, FileType::Directory, "..".into()));
+            for (name, child) in entries {
+                let kind = match state.image.node(*child).map(|node| &node.kind) {
+                    Some(Kind::Dir(_)) => FileType::Directory,
+                    _ => FileType::RegularFile,
+                };
+                list.push((*child, kind, name.clone()));
+            }
+            Ok(list)
+        });
+        match listed {
+            Ok(list) => {
+                for (at, (ino, kind, name)) in list.into_iter().enumerate().skip(offset as usize) {
+                    if reply.add(INodeNo(ino), at as u64 + 1, kind, &name) {
+                        break;
+                    }
+                }
+                reply.ok();
+            }
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
+        let state = self.shared.lock();
+        let room = state.faults.plan().room.unwrap_or(ROOM);
+        let free = room.saturating_sub(state.image.used()) / 4096;
+        reply.statfs(room / 4096, free, free, 1 << 20, 1 << 20, 4096, 255, 4096);
+    }
+}

@@ -1,0 +1,140 @@
+//! The file system, mounted: what programs see, what a cut leaves, what fails. These tests need root
+//! and `/dev/fuse`, as CI has them.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use durac_disk::plan::{Effect, Fault};
+use durac_disk::{Cut, Image, Mounted, Op, Plan, Power};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+fn mounted(plan: Plan) -> Mounted {
+    Mounted::new(Image::new(), plan).expect("FUSE: these tests need root and /dev/fuse")
+}
+
+fn read(path: PathBuf) -> String {
+    let mut text = String::new();
+    File::open(path).unwrap().read_to_string(&mut text).unwrap();
+    text
+}
+
+fn appended(disk: &Mounted) -> File {
+    OpenOptions::new().create(true).append(true).open(disk.join("log")).unwrap()
+}
+
+#[test]
+fn programs_see_a_file_system() {
+    let disk = mounted(Plan::default());
+    fs::create_dir(disk.join("d")).unwrap();
+    fs::write(disk.join("d/a"), "one").unwrap();
+    let mut log = appended(&disk);
+    log.write_all(b"x").unwrap();
+    log.write_all(b"y").unwrap();
+    fs::rename(disk.join("d/a"), disk.join("b")).unwrap();
+    assert_eq!((read(disk.join("b")), read(disk.join("log"))), ("one".into(), "xy".into()));
+    assert_eq!(fs::metadata(disk.join("log")).unwrap().len(), 2);
+    log.set_len(1).unwrap();
+    assert_eq!(read(disk.join("log")), "x");
+    fs::remove_dir(disk.join("d")).unwrap();
+    fs::remove_file(disk.join("b")).unwrap();
+    assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 1);
+    let path = disk.path().to_owned();
+    drop(log);
+    drop(disk);
+    assert!(!path.exists(), "the folder is gone");
+}
+
+#[test]
+fn what_was_synced_survives() {
+    let disk = mounted(Plan::default());
+    let mut log = appended(&disk);
+    log.write_all(b"synced ").unwrap();
+    log.sync_data().unwrap();
+    log.write_all(b"not synced").unwrap();
+    disk.cut();
+    assert!(log.write_all(b"!").is_err() && log.sync_all().is_err());
+    drop(log);
+    let after = disk.after_cut(Cut::Clean, 1).unwrap();
+    let lost: Vec<_> = after.unsynced.iter().map(|(p, w)| (p.as_str(), &w.bytes[..])).collect();
+    assert_eq!(lost, [("/log", &b"not synced"[..])]);
+    let disk = Mounted::new(after.image, Plan::default()).unwrap();
+    assert_eq!(read(disk.join("log")), "synced ");
+}
+
+#[test]
+fn a_kill_of_the_application_loses_nothing() {
+    let disk = mounted(Plan::default());
+    appended(&disk).write_all(b"written").unwrap();
+    let disk = Mounted::new(disk.into_image().unwrap(), Plan::default()).unwrap();
+    assert_eq!(read(disk.join("log")), "written");
+}
+
+#[test]
+fn a_cut_in_the_middle_of_a_sync() {
+    let disk = mounted(Plan { latency: Duration::from_millis(20), ..Plan::default() });
+    let mut log = appended(&disk);
+    log.write_all(b"a").unwrap();
+    log.sync_data().unwrap();
+    disk.cut_in_sync(0);
+    log.write_all(b"b").unwrap();
+    assert!(log.sync_data().is_err());
+    assert_eq!(disk.power(), Power::Off);
+    drop(log);
+    let after = disk.after_cut(Cut::Clean, 1).unwrap();
+    let disk = Mounted::new(after.image, Plan::default()).unwrap();
+    assert_eq!(read(disk.join("log")), "a");
+}
+
+#[test]
+fn a_stuck_sync_and_others_go_on() {
+    let disk = mounted(Plan { latency: Duration::from_secs(3600), ..Plan::default() });
+    let log = appended(&disk);
+    std::thread::scope(|scope| {
+        let sync = scope.spawn(|| log.sync_data().is_err());
+        while disk.syncs() == 0 {
+            std::thread::yield_now();
+        }
+        fs::write(disk.join("other"), "meanwhile").unwrap();
+        assert_eq!(read(disk.join("other")), "meanwhile");
+        disk.cut();
+        assert!(sync.join().unwrap());
+    });
+}
+
+#[test]
+fn faults() {
+    let fault = |op, after, times, effect| Fault { op, path: "log".into(), after, times, effect };
+    let disk = mounted(Plan {
+        faults: vec![
+            fault(Op::Sync, 1, Some(1), Effect::Fail(libc::EIO)),
+            fault(Op::Write, 2, Some(1), Effect::Short),
+            fault(Op::Write, 3, None, Effect::Fail(libc::ENOSPC)),
+        ],
+        ..Plan::default()
+    });
+    let mut log = appended(&disk);
+    log.write_all(b"aa").unwrap();
+    log.sync_data().unwrap();
+    log.write_all(b"bb").unwrap();
+    assert_eq!(log.sync_data().unwrap_err().raw_os_error(), Some(libc::EIO));
+    // It succeeds, and what the failed one had is lost all the same.
+    log.sync_data().unwrap();
+    assert_eq!(log.write(b"cccc").unwrap(), 2);
+    assert_eq!(log.write(b"dd").unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+    fs::write(disk.join("other"), "fine").unwrap();
+    drop(log);
+    let after = disk.after_cut(Cut::Clean, 1).unwrap();
+    assert_eq!(after.unsynced.len(), 3, "{:?}", after.unsynced);
+}
+
+#[test]
+fn a_full_disk() {
+    let disk = mounted(Plan { room: Some(10), ..Plan::default() });
+    let mut log = appended(&disk);
+    log.write_all(b"12345678").unwrap();
+    assert_eq!(log.write(b"abcd").unwrap(), 2);
+    assert_eq!(log.write(b"cd").unwrap_err().raw_os_error(), Some(libc::ENOSPC));
+    assert_eq!(read(disk.join("log")), "12345678ab");
+}

@@ -1,0 +1,331 @@
+//! Power cuts and kills: a real Redis on a disk that forgets, clients that remember what was
+//! acknowledged, and what is there after a restart.
+//!
+//! One trial is one crash. The disk is [`durac_disk`]: what was not synced is gone after a cut, or
+//! survives in parts. The server is killed in the same instant, so nothing is acknowledged after it.
+//! Then Redis starts alone on what is left, and everything acknowledged is read back.
+
+use crate::bench::Policy;
+use crate::child;
+use crate::error::{Error, Result, Trying};
+use crate::redis::{Redis, RedisConfig, Stop};
+use crate::sys;
+use crate::writers::{Acknowledged, Load, Writers};
+use durac_disk::image::Unsynced;
+use durac_disk::mount::After;
+use durac_disk::{Cut, Image, Mounted, Plan, Power};
+use rand::rngs::SmallRng;
+use rand::{RngExt as _, SeedableRng as _};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Where the database's data is on the disk.
+const DATA: &str = "data";
+/// A server that acknowledges nothing for so long has hung.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// When a crash comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum At {
+    /// At any moment.
+    Random,
+    /// In the middle of a sync.
+    MidSync,
+    /// Right after an acknowledgement.
+    AfterAck,
+    /// While the log is rewritten.
+    Rewrite,
+}
+
+/// What kind of crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Crash {
+    /// The power goes; nothing survives that was not synced.
+    Clean,
+    /// The power goes; the beginning of it survives, up to a sector.
+    Torn,
+    /// The power goes; each block of it survives or not.
+    Reordered,
+    /// Only the process dies.
+    Kill,
+}
+
+/// A crash test.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The executable `durac`, with the agent beside it.
+    pub durac: PathBuf,
+    /// The policy; `None` is Redis alone.
+    pub policy: Option<Policy>,
+    /// Redis' own `appendfsync`.
+    pub appendfsync: String,
+    /// Clients.
+    pub clients: u32,
+    /// How long a sync takes.
+    pub latency: Duration,
+    /// Kinds of crashes, in turn.
+    pub crashes: Vec<Crash>,
+    /// Moments, in turn.
+    pub at: Vec<At>,
+    /// Crashes.
+    pub trials: u32,
+    /// Where chance begins.
+    pub seed: u64,
+    /// Acknowledged syncs that a power loss may take; `None` is any number.
+    pub power_loss: Option<u64>,
+    /// The same for the end of the process.
+    pub process_crash: Option<u64>,
+}
+
+/// One crash, and what came of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// Its number, from 0: the same configuration and seed make the same choices again.
+    pub number: u32,
+    /// What kind it was.
+    pub crash: Crash,
+    /// When it came.
+    pub at: At,
+    /// Commands acknowledged before it.
+    pub acknowledged: u64,
+    /// Acknowledged commands that are gone.
+    pub lost_commands: u64,
+    /// The same in writes of the log, each of which a sync call follows: what the bound counts.
+    pub lost_syncs: u64,
+    /// Redis refused the log until `redis-check-aof` had cut off its end.
+    pub repaired: bool,
+    /// What should not be.
+    pub violation: Option<String>,
+}
+
+impl Config {
+    /// Makes one crash.
+    ///
+    /// # Errors
+    /// If something fails that is not part of the test: the disk, the server's start.
+    pub fn trial(&self, number: u32) -> Result<Trial> {
+        let mut random = SmallRng::seed_from_u64(self.seed.wrapping_add(u64::from(number) << 32));
+        let pick = |len: usize, at: u32| at as usize % len.max(1);
+        let crash = self.crashes.get(pick(self.crashes.len(), number)).copied();
+        let turns = number / self.crashes.len().max(1) as u32;
+        let at = self.at.get(pick(self.at.len(), turns)).copied();
+        let (Some(crash), Some(at)) = (crash, at) else {
+            return Err(Error::Config("there is nothing to crash".into()));
+        };
+        let disk = mount(Image::new(), self.latency)?;
+        let mut redis = Redis::start(self.server(&disk))?;
+        disk.kills(redis.pid());
+        let load = Load { clients: self.clients, pipeline: 1, requests: u64::MAX };
+        let writers = Writers::start(redis.port(), load, 0);
+        self.wait_for(at, &mut random, &disk, &redis, &writers)?;
+        match crash {
+            Crash::Kill => redis.kill(libc::SIGKILL)?,
+            _ => disk.cut(),
+        }
+        redis.wait(WITHIN)?;
+        let acknowledged = writers.join();
+        let cut = match crash {
+            Crash::Torn => Cut::Torn,
+            Crash::Reordered => Cut::Reordered,
+            Crash::Clean | Crash::Kill => Cut::Clean,
+        };
+        let unmounted = || "unmount the disk".to_owned();
+        let after = match crash {
+            Crash::Kill => {
+                let image = disk.into_image().trying(unmounted)?;
+                After { image, unsynced: Vec::new() }
+            }
+            _ => disk.after_cut(cut, random.random_range(0..u64::MAX)).trying(unmounted)?,
+        };
+        let trial = Trial {
+            number,
+            crash,
+            at,
+            acknowledged: acknowledged.total(),
+            lost_commands: 0,
+            lost_syncs: 0,
+            repaired: false,
+            violation: None,
+        };
+        self.read_back(redis, after, &acknowledged, trial)
+    }
+
+    fn server(&self, disk: &Mounted) -> RedisConfig {
+        let prefix = self.policy.as_ref().map_or_else(Vec::new, |policy| {
+            let mut words: Vec<OsString> = vec![self.durac.clone().into(), "run".into()];
+            words.push(policy.file.clone().into());
+            for (name, value) in &policy.sets {
+                words.extend(["--set".into(), format!("{name}={value}").into()]);
+            }
+            words.push("--".into());
+            words
+        });
+        RedisConfig {
+            prefix,
+            data: Some(disk.join(DATA)),
+            lines: vec![("auto-aof-rewrite-percentage".into(), "0".into())],
+            ..RedisConfig::new(&self.appendfsync)
+        }
+    }
+
+    /// Waits until the crash is to come; in the middle of a sync it has come then.
+    fn wait_for(
+        &self,
+        at: At,
+        random: &mut SmallRng,
+        disk: &Mounted,
+        redis: &Redis,
+        writers: &Writers,
+    ) -> Result<()> {
+        let deadline = Instant::now() + WITHIN;
+        let until = |done: &dyn Fn() -> bool| -> Result<()> {
+            while !done() {
+                if sys::interrupted() {
+                    return Err(Error::Interrupted);
+                }
+                if Instant::now() > deadline || writers.are_done() {
+                    let what = "acknowledgements before the crash".to_owned();
+                    return Err(Error::Late { what, within: WITHIN });
+                }
+                std::thread::yield_now();
+            }
+            Ok(())
+        };
+        let commands = random.random_range(50..1500);
+        until(&|| writers.so_far() >= commands)?;
+        match at {
+            At::AfterAck => {}
+            At::Random => {
+                std::thread::sleep(Duration::from_micros(random.random_range(0..5000)));
+            }
+            At::MidSync => {
+                disk.cut_in_sync(random.random_range(0..8));
+                // A policy that syncs rarely may not sync again soon.
+                let soon = Instant::now() + Duration::from_secs(2);
+                until(&|| disk.power() == Power::Off || Instant::now() > soon || writers.are_done())
+                    .or(Ok::<(), Error>(()))?;
+            }
+            At::Rewrite => {
+                redis.client()?.command(&["BGREWRITEAOF"])?;
+                std::thread::sleep(Duration::from_micros(random.random_range(0..60_000)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts Redis alone on what is left, and looks what is gone.
+    fn read_back(
+        &self,
+        mut redis: Redis,
+        after: After,
+        acknowledged: &Acknowledged,
+        mut trial: Trial,
+    ) -> Result<Trial> {
+        let disk = mount(after.image, Duration::ZERO)?;
+        redis.config = RedisConfig { prefix: Vec::new(), ..self.server(&disk) };
+        if let Err(error) = redis.launch() {
+            let refused = format!("Redis does not start on what is left: {error}");
+            if trial.crash != Crash::Reordered {
+                trial.violation = Some(refused);
+                return Ok(trial);
+            }
+            // Blocks that were reordered leave holes, which Redis does not take for a torn end.
+            trial.repaired = true;
+            repair(&disk)?;
+            if let Err(error) = redis.launch() {
+                trial.violation = Some(format!("{refused}; after redis-check-aof: {error}"));
+                return Ok(trial);
+            }
+        }
+        let missing = acknowledged.missing(&mut redis.client()?)?;
+        redis.stop(Stop::Kill)?;
+        trial.lost_commands = missing.len() as u64;
+        trial.lost_syncs = lost_syncs(&missing, &after.unsynced, self.clients);
+        let bound = match trial.crash {
+            Crash::Kill => self.process_crash,
+            _ => self.power_loss,
+        };
+        trial.violation = holes(&missing, acknowledged).or_else(|| {
+            bound.filter(|bound| trial.lost_syncs > *bound).map(|bound| {
+                format!("{} acknowledged syncs are lost, proved is {bound}", trial.lost_syncs)
+            })
+        });
+        Ok(trial)
+    }
+}
+
+fn mount(image: Image, latency: Duration) -> Result<Mounted> {
+    let plan = Plan { latency, ..Plan::default() };
+    Mounted::new(image, plan).trying(|| "mount a disk through FUSE (this needs root)".into())
+}
+
+/// Lets `redis-check-aof` cut off the end of a log that Redis refuses.
+fn repair(disk: &Mounted) -> Result<()> {
+    let what = || "repair the log".to_owned();
+    let mut command = child::command(&[], &child::which("redis-check-aof")?);
+    command.arg("--fix").arg(disk.join(DATA).join("appendonlydir/appendonly.aof.manifest"));
+    // It asks whether it may.
+    let file = tempfile::tempfile().trying(what)?;
+    std::io::Write::write_all(&mut &file, b"y\n").trying(what)?;
+    std::io::Seek::rewind(&mut &file).trying(what)?;
+    command.stdin(file);
+    command.output().trying(what)?;
+    Ok(())
+}
+
+/// What is gone of each writer must be the last it wrote: anything else is a hole in the log.
+fn holes(missing: &[String], acknowledged: &Acknowledged) -> Option<String> {
+    let missing: BTreeSet<&str> = missing.iter().map(String::as_str).collect();
+    for (writer, &count) in (acknowledged.from..).zip(&acknowledged.counts) {
+        let gone = |number: u64| missing.contains(format!("{writer}:{number}").as_str());
+        let first = (0..count).find(|number| gone(*number)).unwrap_or(count);
+        if let Some(there) = (first..count).find(|number| !gone(*number)) {
+            return Some(format!(
+                "a hole: {writer}:{first} is gone, and {writer}:{there}, which is later, is there"
+            ));
+        }
+    }
+    None
+}
+
+/// Writes of the log that hold a lost command. What never came to the disk at all was in writes of at
+/// most one command of each client.
+fn lost_syncs(missing: &[String], unsynced: &[(String, Unsynced)], clients: u32) -> u64 {
+    let mut left: BTreeSet<Vec<u8>> =
+        missing.iter().map(|key| format!("${}\r\n{key}\r\n", key.len()).into_bytes()).collect();
+    let mut syncs = 0;
+    for (_, write) in unsynced.iter().filter(|(path, _)| path.contains("appendonly")) {
+        let before = left.len();
+        left.retain(|key| !write.bytes.windows(key.len()).any(|part| part == key.as_slice()));
+        syncs += u64::from(left.len() < before);
+    }
+    syncs + (left.len() as u64).div_ceil(u64::from(clients.max(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(keys: &[&str]) -> Vec<String> {
+        keys.iter().map(|key| (*key).to_owned()).collect()
+    }
+
+    #[test]
+    fn what_is_gone_is_the_end() {
+        let acknowledged = Acknowledged { from: 0, counts: vec![3, 2], errors: Vec::new() };
+        assert_eq!(holes(&[], &acknowledged), None);
+        assert_eq!(holes(&keys(&["0:1", "0:2", "1:1"]), &acknowledged), None);
+        assert!(holes(&keys(&["0:1", "1:1"]), &acknowledged).unwrap().contains("0:1 is gone"));
+    }
+
+    #[test]
+    fn what_never_came_to_the_disk() {
+        assert_eq!(lost_syncs(&keys(&["0:1", "1:1", "2:1"]), &[], 2), 2);
+        assert_eq!(lost_syncs(&[], &[], 2), 0);
+    }
+}
