@@ -38,6 +38,7 @@ pub fn object(policy: &str, text: &str, program: Program) -> Object {
     Object {
         programs: vec![program],
         maps: Vec::new(),
+        kernel: Vec::new(),
         meta: meta(policy),
         source: Source { name: format!("{policy}.dur"), text: text.to_owned() },
     }
