@@ -76,6 +76,8 @@ pub struct Stepper<'a> {
     /// The programs, and what they can read.
     pub programs: Programs<'a>,
     rules: Rules,
+    /// Whether syncs that the engine did not start are seen too (`use kernel notify`).
+    watched: bool,
     /// For a family of regular states, which numbers of calls left by a landing are done.
     landed: FxHashMap<Family, Vec<bool>>,
     /// For a family of regular states, the calls that run their own sync and are done.
@@ -98,11 +100,17 @@ impl<'a> Stepper<'a> {
         Self {
             programs,
             rules,
+            watched: false,
             landed: FxHashMap::default(),
             directs: FxHashSet::default(),
             with_progress: 0,
             faults: Faults::default(),
         }
+    }
+
+    /// With `watched`, the kernel shows syncs that the engine did not start.
+    pub fn watched(self, watched: bool) -> Self {
+        Self { watched, ..self }
     }
 
     /// The state of a log that was just opened.
@@ -139,8 +147,12 @@ impl<'a> Stepper<'a> {
             Caller::Idle => {
                 self.calls(state, &mut out);
                 self.landings(state, &mut out);
+                self.others(state, &mut out);
             }
-            Caller::Parked(..) => self.landings(state, &mut out),
+            Caller::Parked(..) => {
+                self.landings(state, &mut out);
+                self.others(state, &mut out);
+            }
             Caller::Syncing(open, flight, target) => {
                 self.background_out(state, &mut out);
                 for end in self.ends() {
@@ -489,6 +501,31 @@ impl<'a> Stepper<'a> {
         state.since = NEVER;
         self.startable(&mut state);
         self.wake(state, vec![Event::Lands(covers, result)], out);
+    }
+
+    /// Every way in which a sync can end that the engine did not start, if they are seen. One that
+    /// leaves a waiting call where it is, is followed by one that helps it, as in
+    /// [`Stepper::landings`].
+    fn others(&mut self, state: &State, out: &mut Vec<Next>) {
+        if !self.watched || state.log.error().is_some() {
+            return;
+        }
+        let calls = state.log.calls();
+        let least = match &state.caller {
+            Caller::Parked(_, target) => *target,
+            _ => state.log.durable(),
+        };
+        for covers in least..=calls {
+            for tail in [true, false] {
+                let mut after = state.clone();
+                if after.log.witness_covering(covers, tail) {
+                    self.wake(after, vec![Event::Lands(covers, Ok(()))], out);
+                }
+            }
+        }
+        let mut after = State { since: NEVER, ..state.clone() };
+        after.log.fail(EIO);
+        self.wake(after, vec![Event::Lands(calls, Err(EIO))], out);
     }
 
     /// The ways in which a sync can end that starts at 0.
