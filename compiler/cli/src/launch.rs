@@ -1,7 +1,7 @@
 //! What `durac run` and `durac record` share: a command made ready to run under a policy.
 
 use crate::args::Global;
-use crate::{input, output};
+use crate::{input, notify, output};
 use anyhow::{Context, Result};
 use durac_bpf::{Object, abi, elf};
 use std::ffi::{OsStr, OsString};
@@ -62,6 +62,7 @@ pub fn prepare(launch: Launch<'_>, global: &Global) -> Result<Option<Ready>> {
     let preload = preload(&agent, std::env::var_os("LD_PRELOAD").as_deref());
     let mut command = Command::new(&program);
     command.arg0(name).args(arguments).env("LD_PRELOAD", preload).env(abi::ENV_OBJECT, &path);
+    notify::start(&object, &mut command);
     Ok(Some(Ready { command, program, object }))
 }
 
