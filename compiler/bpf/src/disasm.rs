@@ -84,9 +84,7 @@ impl Insn {
                     (op::STX, op::MEM) => {
                         write!(f, "{} = r{src}", Memory(size, dst, self.offset))
                     }
-                    (op::STX, op::ATOMIC) if size == Size::Dw => {
-                        self.write_atomic(f, dst, src)
-                    }
+                    (op::STX, op::ATOMIC) if size == Size::Dw => self.write_atomic(f, dst, src),
                     (op::ST, op::MEM) => write!(f, "{} = {imm}", Memory(size, dst, self.offset)),
                     _ => write!(f, "<unknown {opcode:#04x}>"),
                 }

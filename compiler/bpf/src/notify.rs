@@ -102,8 +102,22 @@ impl Word {
 
 /// Names of the words of an entry, for the map's type.
 const NAMES: [&str; WORDS] = [
-    "owner", "device", "inode", "generation", "started", "ended", "completed", "failed", "done",
-    "proved", "errno", "unused11", "unused12", "unused13", "unused14", "unused15",
+    "owner",
+    "device",
+    "inode",
+    "generation",
+    "started",
+    "ended",
+    "completed",
+    "failed",
+    "done",
+    "proved",
+    "errno",
+    "unused11",
+    "unused12",
+    "unused13",
+    "unused14",
+    "unused15",
 ];
 
 /// Multiplier of the hash (2^64 divided by the golden ratio, odd).

@@ -32,9 +32,9 @@ pub fn start(object: &Object, command: &mut Command) {
             command.env(abi::ENV_NOTIFY, value);
             say(&describe(&notify));
         }
-        Err(why) => say(&format!(
-            "kernel notify is not loaded: {why}; the engine's own completions answer"
-        )),
+        Err(why) => {
+            say(&format!("kernel notify is not loaded: {why}; the engine's own completions answer"))
+        }
     }
 }
 

@@ -5,8 +5,8 @@
 
 use crate::clock;
 use crate::errno;
-use crate::notify::{self, Claimed, Watch};
 use crate::note;
+use crate::notify::{self, Claimed, Watch};
 use crate::real;
 use crate::record;
 use crate::table;

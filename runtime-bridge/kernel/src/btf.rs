@@ -80,7 +80,8 @@ fn rest(info: u32) -> Option<usize> {
 /// Whether the text at `offset` is `name`.
 fn starts(strings: &[u8], offset: u32, name: &str) -> bool {
     let text = strings.get(offset as usize..).and_then(|s| s.get(..=name.len()));
-    text.and_then(|text| text.split_last()).is_some_and(|(end, text)| *end == 0 && text == name.as_bytes())
+    text.and_then(|text| text.split_last())
+        .is_some_and(|(end, text)| *end == 0 && text == name.as_bytes())
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {

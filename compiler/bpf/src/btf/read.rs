@@ -4,8 +4,9 @@
 //! up by its number in a table, so that a type that contains itself does no harm.
 
 use super::{
-    CORE_RELO, EXT_HEADER, FIELD_BYTE_OFFSET, HEADER, KIND_ARRAY, KIND_DATASEC, KIND_FUNC, KIND_FUNC_PROTO, KIND_INT, KIND_PTR,
-    KIND_STRUCT, KIND_VAR, LINE_INFO, MAGIC, MAP_MMAPABLE, MAP_TYPE_ARRAY, VERSION,
+    CORE_RELO, EXT_HEADER, FIELD_BYTE_OFFSET, HEADER, KIND_ARRAY, KIND_DATASEC, KIND_FUNC,
+    KIND_FUNC_PROTO, KIND_INT, KIND_PTR, KIND_STRUCT, KIND_VAR, LINE_INFO, MAGIC, MAP_MMAPABLE,
+    MAP_TYPE_ARRAY, VERSION,
 };
 use crate::notify::{Field, FieldReloc, MAPS, STRUCTS};
 use crate::object::{Line, Map};
@@ -120,7 +121,9 @@ impl<'a> Types<'a> {
             let definition = self.definition(variable.size_or_type);
             let kind = definition.and_then(|definition| {
                 match MAPS.iter().position(|map| map.name == name) {
-                    Some(index) => self.is_kernel_map(&definition, index).then(|| MapKind::Kernel(index)),
+                    Some(index) => {
+                        self.is_kernel_map(&definition, index).then_some(MapKind::Kernel(index))
+                    }
                     None => self.map(&name, &definition).map(MapKind::Policy),
                 }
             });
@@ -173,13 +176,7 @@ impl<'a> Types<'a> {
                 _ => return None,
             }
         }
-        Some(Definition {
-            kind: kind?,
-            entries: entries?,
-            flags: flags?,
-            key: key?,
-            value: value?,
-        })
+        Some(Definition { kind: kind?, entries: entries?, flags: flags?, key: key?, value: value? })
     }
 
     /// The members of a structure of 8-byte numbers.
@@ -220,7 +217,10 @@ impl<'a> Types<'a> {
     }
 
     /// The fields of the kernel's structures that instructions name, by section.
-    pub(crate) fn fields(&self, ext: &'a [u8]) -> Result<Vec<(&'a str, Vec<FieldReloc>)>, BtfError> {
+    pub(crate) fn fields(
+        &self,
+        ext: &'a [u8],
+    ) -> Result<Vec<(&'a str, Vec<FieldReloc>)>, BtfError> {
         self.fields_of(ext).ok_or(MALFORMED_EXT)
     }
 

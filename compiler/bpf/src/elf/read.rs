@@ -200,7 +200,7 @@ pub fn read(bytes: &[u8]) -> Result<Object, ReadError> {
         kernel.push(KernelProgram { section, insns, relocs, fields });
     }
     let has_maps = definitions.iter().any(|d| matches!(d.kind, MapKind::Kernel(_)));
-    if has_maps != !kernel.is_empty() {
+    if has_maps == kernel.is_empty() {
         return Err(Invalid::Kernel.into());
     }
 

@@ -70,7 +70,9 @@ pub enum Invalid {
         name: String,
     },
     /// Kernel programs that are not those of this version.
-    #[error("the kernel's programs in the object are not those of this version of durac: compile the policy again")]
+    #[error(
+        "the kernel's programs in the object are not those of this version of durac: compile the policy again"
+    )]
     Kernel,
     /// A name or text that cannot stand in the file.
     #[error("the {what} is empty, too long, or has a character that cannot be in it")]

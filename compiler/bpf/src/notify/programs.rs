@@ -42,6 +42,9 @@ const ERESTARTSYS: i32 = 512;
 /// Tries to raise a number that other processors raise too. It stays too low if all fail.
 const TRIES: usize = 4;
 
+/// Emits the code of one program.
+type Body = fn(&mut Emit);
+
 /// Every program, in the order of [`Attach::ALL`] and [`Attach::sections`].
 ///
 /// # Errors
@@ -49,14 +52,14 @@ const TRIES: usize = 4;
 pub fn programs() -> Result<Vec<KernelProgram>, AsmError> {
     let mut all = Vec::new();
     for attach in Attach::ALL {
-        let [exit, enter] = attach.sections();
-        let (ends, begins): (fn(&mut Emit), fn(&mut Emit)) = match attach {
-            Attach::Function => (function_ends, function_begins),
-            Attach::Ext4 => (ext4_ends, ext4_begins),
-            Attach::Syscalls => (syscall_ends, syscall_begins),
+        let bodies: [Body; 2] = match attach {
+            Attach::Function => [function_ends, function_begins],
+            Attach::Ext4 => [ext4_ends, ext4_begins],
+            Attach::Syscalls => [syscall_ends, syscall_begins],
         };
-        all.push(Emit::program(exit, ends)?);
-        all.push(Emit::program(enter, begins)?);
+        for (section, body) in attach.sections().into_iter().zip(bodies) {
+            all.push(Emit::program(section, body)?);
+        }
     }
     Ok(all)
 }
@@ -178,7 +181,7 @@ struct Emit {
 }
 
 impl Emit {
-    fn program(section: &'static str, body: fn(&mut Emit)) -> Result<KernelProgram, AsmError> {
+    fn program(section: &'static str, body: Body) -> Result<KernelProgram, AsmError> {
         let mut asm = Asm::new();
         let out = asm.label();
         let mut emit = Emit { asm, fields: Vec::new(), out };
