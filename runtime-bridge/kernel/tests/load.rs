@@ -1,38 +1,19 @@
 //! The real programs in the real kernel.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
-use durac_bpf::Object;
+mod common;
+
+use common::{PLACES, loaded, object};
 use durac_bpf::notify::Attach;
-use durac_grammar::Sources;
-use durac_kernel::{Failure, Notify, load, load_at};
-
-/// A policy that says `use kernel notify`, through the compiler and the file format.
-fn object() -> Object {
-    let text = "use kernel notify\non fdatasync: unless notify.done { await previous }; defer\n";
-    let mut sources = Sources::default();
-    let file = sources.add("t.dur", text);
-    let analysis = durac_compiler::analyse(&mut sources, file, "t");
-    let policy = analysis.policy.unwrap_or_else(|| panic!("{:?}", analysis.diagnostics));
-    let object = durac_compiler::compile(&policy, &sources, file).unwrap();
-    durac_bpf::elf::read(&durac_bpf::elf::write(&object).unwrap()).unwrap()
-}
-
-#[track_caller]
-fn loaded(attach: Attach) -> Notify {
-    load_at(&object(), attach).unwrap_or_else(|why| {
-        panic!("{}: {why} (this test needs root and a kernel with BTF)", attach.text())
-    })
-}
+use durac_kernel::{Failure, load, load_at};
 
 #[test]
-fn the_kernels_verifier_takes_the_programs_for_ext4() {
-    assert_eq!(loaded(Attach::Ext4).links().count(), 2);
-}
-
-#[test]
-fn the_kernels_verifier_takes_the_programs_for_system_calls() {
-    assert_eq!(loaded(Attach::Syscalls).links().count(), 2);
+fn the_kernels_verifier_takes_the_programs_and_a_sync_is_counted() {
+    for attach in PLACES {
+        let notify = loaded(attach);
+        assert_eq!((notify.attach, notify.links().count()), (attach, 2));
+    }
 }
 
 /// On a kernel that allows it, it runs; else the kernel says EPERM and the loader goes on.
@@ -47,5 +28,28 @@ fn the_function_is_tried_first() {
             assert_eq!(notify.refused.len(), 1);
         }
         Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn an_object_without_kernel_programs_loads_none() {
+    let mut object = object();
+    object.kernel.clear();
+    let why = load(&object).map(|_| ()).unwrap_err();
+    assert!(why.iter().all(|(_, failure)| matches!(failure, Failure::NotWanted)), "{why:?}");
+}
+
+/// What the verifier refuses is an error in words, not a half-loaded policy.
+#[test]
+fn a_damaged_program_is_refused_by_the_kernel() {
+    let mut object = object();
+    for program in &mut object.kernel {
+        program.insns.pop();
+    }
+    for attach in PLACES {
+        match load_at(&object, attach).map(|_| ()) {
+            Err(Failure::Load { said, .. }) => assert!(!said.is_empty()),
+            other => panic!("{other:?}"),
+        }
     }
 }
