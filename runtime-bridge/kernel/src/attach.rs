@@ -29,7 +29,7 @@ pub enum Failure {
     #[error("this is a container with process numbers of its own")]
     Namespace,
     /// The map, or the types, are refused.
-    #[error("the kernel refuses {what}: {why}")]
+    #[error("the kernel refuses {what}: {}", reason(why))]
     Setup {
         /// What it refuses.
         what: &'static str,
@@ -43,7 +43,7 @@ pub enum Failure {
         what: String,
     },
     /// The kernel's verifier refuses a program, or loading is not allowed.
-    #[error("{section} cannot be loaded: {why}{}{said}", if said.is_empty() { "" } else { ": " })]
+    #[error("{section} cannot be loaded: {}", with(&reason(why), said))]
     Load {
         /// The program.
         section: &'static str,
@@ -53,7 +53,7 @@ pub enum Failure {
         said: String,
     },
     /// A program cannot be attached.
-    #[error("{section} cannot be attached: {why}")]
+    #[error("{section} cannot be attached: {}", reason(why))]
     Attach {
         /// The program.
         section: &'static str,
@@ -63,6 +63,17 @@ pub enum Failure {
     /// It was attached, and did not count a sync.
     #[error("a sync was not counted there")]
     Blind,
+}
+
+/// The system's reason, without the number.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.clone(), |(reason, _)| reason.to_lowercase())
+}
+
+/// A reason, and what was said about it.
+fn with(reason: &str, said: &str) -> String {
+    if said.is_empty() { reason.to_owned() } else { format!("{reason}: {said}") }
 }
 
 /// The programs, running.
