@@ -59,6 +59,11 @@ pub fn delayed_fsync() -> Object {
     object("delayed_fsync", text, asm.finish(Hook::Fdatasync).unwrap())
 }
 
+/// The same, with the kernel's programs.
+pub fn notify() -> Object {
+    Object { kernel: durac_bpf::notify::programs().unwrap(), ..delayed_fsync() }
+}
+
 /// `on fdatasync: await pending < n; defer` with a parameter, and a program for `fsync` as well.
 pub fn window() -> Object {
     let text = "policy window\ntarget redis.aof\nparam n: syncs = 64 in 1..=4096\n\n\
@@ -146,5 +151,5 @@ pub fn every() -> Object {
 
 /// All of them.
 pub fn all() -> Vec<Object> {
-    vec![delayed_fsync(), window(), every()]
+    vec![delayed_fsync(), window(), every(), notify()]
 }
