@@ -360,5 +360,8 @@ pub const ENV_RECORD: &str = "DURAC_RECORD";
 /// Environment variable: `quiet` silences the agent's notes on stderr (errors are always shown).
 pub const ENV_LOG: &str = "DURAC_LOG";
 /// Environment variable with the descriptor of the map of [`crate::notify`], and after a colon those
-/// that keep its programs attached, separated by commas: `700:701,702`. All are inherited.
+/// that keep its programs attached, separated by commas: `700:701,702`. All are inherited. `durac run`
+/// makes it; for `durac run` itself, [`NOTIFY_OFF`] in it means that no program is loaded.
 pub const ENV_NOTIFY: &str = "DURAC_NOTIFY";
+/// Value of [`ENV_NOTIFY`] that the administrator may set.
+pub const NOTIFY_OFF: &str = "off";

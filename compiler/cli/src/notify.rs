@@ -17,8 +17,13 @@ pub fn start(object: &Object, command: &mut Command) {
     if object.kernel.is_empty() {
         return;
     }
+    let wanted = std::env::var_os(abi::ENV_NOTIFY).is_none_or(|value| value != abi::NOTIFY_OFF);
     // An older run's descriptors are not ours.
     command.env_remove(abi::ENV_NOTIFY);
+    if !wanted {
+        say("kernel notify is off; the engine's own completions answer");
+        return;
+    }
     let loaded = durac_kernel::load(object).map_err(|why| {
         let first = why.first();
         first.map_or_else(String::new, |(_, failure)| explain(failure))

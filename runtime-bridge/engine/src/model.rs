@@ -105,12 +105,6 @@ impl Log {
         }
     }
 
-    /// [`Log::witness`] of a sync that started when `covers` calls had begun; `tail` as in
-    /// [`Log::start_covering`].
-    pub fn witness_covering(&mut self, covers: u64, tail: bool) -> bool {
-        self.witness(covers, self.bytes_before(covers, tail))
-    }
-
     /// After an error no call does anything but return it: only the error counts.
     pub fn forget_all_but_error(&mut self) {
         *self = Log { error: self.error, ..Log::new(self.rules) };

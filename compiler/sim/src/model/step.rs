@@ -125,7 +125,9 @@ impl<'a> Stepper<'a> {
         }
     }
 
-    /// With `watched`, the kernel shows syncs that the engine did not start.
+    /// With `watched`, the kernel shows syncs that the engine did not start. What is known of one then is
+    /// [`Log::witness`], which does what a landing does, or less: so they are landings of a sync that
+    /// may have started at any moment, whether or not the engine would have started one.
     pub fn watched(self, watched: bool) -> Self {
         Self { watched, ..self }
     }
@@ -164,12 +166,8 @@ impl<'a> Stepper<'a> {
             Caller::Idle => {
                 self.calls(state, &mut out);
                 self.landings(state, &mut out);
-                self.others(state, &mut out);
             }
-            Caller::Parked(..) => {
-                self.landings(state, &mut out);
-                self.others(state, &mut out);
-            }
+            Caller::Parked(..) => self.landings(state, &mut out),
             Caller::Syncing(open, flight, target) => {
                 self.background_out(state, &mut out);
                 for end in self.ends() {
@@ -179,7 +177,7 @@ impl<'a> Stepper<'a> {
             Caller::Doubted(..) => self.background_out(state, &mut out),
         }
         if let Caller::Parked(..) | Caller::Doubted(..) = &state.caller
-            && state.since == NEVER
+            && (state.since == NEVER || self.watched && !state.log.is_startable())
             && !state.log.is_flying()
         {
             self.faults.stuck = true;
@@ -453,16 +451,23 @@ impl<'a> Stepper<'a> {
 
     // ---- syncs ----
 
-    /// A background sync can be out from now on, if the engine would start one.
+    /// A background sync can be out from now on, if the engine would start one. If other syncs are
+    /// seen too, one is: it may have started at any moment.
     fn startable(&self, state: &mut State) {
-        if state.since == NEVER && self.glue.starts && state.log.is_startable() {
+        if self.watched && state.log.error().is_none() {
+            state.since = state.log.durable();
+        } else if state.since == NEVER && self.glue.starts && state.log.is_startable() {
             state.since = state.log.calls();
         }
     }
 
     /// Every way in which a background sync can end that may be out.
     fn landings(&mut self, state: &State, out: &mut Vec<Next>) {
-        if state.since == NEVER {
+        let since = match self.watched && state.log.error().is_none() {
+            true => state.log.durable(),
+            false => state.since,
+        };
+        if since == NEVER {
             return;
         }
         let calls = state.log.calls();
@@ -474,7 +479,7 @@ impl<'a> Stepper<'a> {
         };
         let family = state.is_regular().then(|| Family::of(state));
         let mut done = family.as_ref().and_then(|f| self.landed.remove(f)).unwrap_or_default();
-        for covers in state.since.max(least)..=calls {
+        for covers in since.max(least)..=calls {
             let left = (calls - covers) as usize;
             if family.is_some() && left > 0 {
                 if done.len() <= left {
@@ -520,31 +525,6 @@ impl<'a> Stepper<'a> {
         self.wake(state, vec![Event::Lands(covers, result)], out);
     }
 
-    /// Every way in which a sync can end that the engine did not start, if they are seen. One that
-    /// leaves a waiting call where it is, is followed by one that helps it, as in
-    /// [`Stepper::landings`].
-    fn others(&mut self, state: &State, out: &mut Vec<Next>) {
-        if !self.watched || state.log.error().is_some() {
-            return;
-        }
-        let calls = state.log.calls();
-        let least = match &state.caller {
-            Caller::Parked(_, target) => *target,
-            _ => state.log.durable(),
-        };
-        for covers in least..=calls {
-            for tail in [true, false] {
-                let mut after = state.clone();
-                if after.log.witness_covering(covers, tail) {
-                    self.wake(after, vec![Event::Lands(covers, Ok(()))], out);
-                }
-            }
-        }
-        let mut after = State { since: NEVER, ..state.clone() };
-        after.log.fail(EIO);
-        self.wake(after, vec![Event::Lands(calls, Err(EIO))], out);
-    }
-
     /// The ways in which a sync can end that starts at 0.
     fn ends(&self) -> Vec<End> {
         let good = self.programs.latencies().iter().map(|&took| (took, Ok(())));
@@ -560,7 +540,9 @@ impl<'a> Stepper<'a> {
         events: Vec<Event>,
         out: &mut Vec<Next>,
     ) {
-        if state.since != NEVER {
+        // If other syncs are seen, the call may be durable already, and waits for none beside its own.
+        let is_doubted = state.log.calls() > state.log.durable();
+        if state.since != NEVER && is_doubted {
             // While it is out nothing else can happen: which calls it covers makes no difference.
             let mut state = state.clone();
             state.log.start_covering(state.since, false);
