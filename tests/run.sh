@@ -12,7 +12,7 @@ install_missing \
     redis-server:redis-server redis-benchmark:redis-tools \
     cc:gcc /usr/include/stdlib.h:libc6-dev readelf:binutils \
     clang:clang llvm-objdump:llvm bpftool:bpftool /usr/include/bpf/libbpf.h:libbpf-dev \
-    setpriv:util-linux mount:mount strace:strace chromium:chromium
+    setpriv:util-linux mount:mount mkfs.ext4:e2fsprogs strace:strace chromium:chromium
 
 say "building"
 cargo build --workspace --locked

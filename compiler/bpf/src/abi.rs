@@ -232,6 +232,71 @@ impl Helper {
     }
 }
 
+/// A function of the kernel that its programs call ([`crate::notify`]).
+///
+/// The numbers are those of `include/uapi/linux/bpf.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum KernelHelper {
+    /// `void *bpf_map_lookup_elem(map, key)`
+    MapLookup = 1,
+    /// `long bpf_map_update_elem(map, key, value, flags)`
+    MapUpdate = 2,
+    /// `long bpf_map_delete_elem(map, key)`
+    MapDelete = 3,
+    /// `u64 bpf_get_current_pid_tgid(void)`: process in the high half, thread in the low one.
+    GetCurrentPidTgid = 14,
+    /// `u64 bpf_get_current_task(void)`
+    GetCurrentTask = 35,
+    /// `long bpf_probe_read_kernel(to, size, from)`
+    ProbeReadKernel = 113,
+    /// `struct task_struct *bpf_get_current_task_btf(void)`
+    GetCurrentTaskBtf = 158,
+    /// `struct pt_regs *bpf_task_pt_regs(task)`
+    TaskPtRegs = 175,
+}
+
+impl KernelHelper {
+    /// Every helper.
+    pub const ALL: [KernelHelper; 8] = [
+        KernelHelper::MapLookup,
+        KernelHelper::MapUpdate,
+        KernelHelper::MapDelete,
+        KernelHelper::GetCurrentPidTgid,
+        KernelHelper::GetCurrentTask,
+        KernelHelper::ProbeReadKernel,
+        KernelHelper::GetCurrentTaskBtf,
+        KernelHelper::TaskPtRegs,
+    ];
+
+    /// The number in the call instruction.
+    #[must_use]
+    pub fn number(self) -> i32 {
+        self as u32 as i32
+    }
+
+    /// The helper with that number.
+    #[must_use]
+    pub fn from_number(number: i32) -> Option<KernelHelper> {
+        KernelHelper::ALL.into_iter().find(|h| h.number() == number)
+    }
+
+    /// Its C name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            KernelHelper::MapLookup => "bpf_map_lookup_elem",
+            KernelHelper::MapUpdate => "bpf_map_update_elem",
+            KernelHelper::MapDelete => "bpf_map_delete_elem",
+            KernelHelper::GetCurrentPidTgid => "bpf_get_current_pid_tgid",
+            KernelHelper::GetCurrentTask => "bpf_get_current_task",
+            KernelHelper::ProbeReadKernel => "bpf_probe_read_kernel",
+            KernelHelper::GetCurrentTaskBtf => "bpf_get_current_task_btf",
+            KernelHelper::TaskPtRegs => "bpf_task_pt_regs",
+        }
+    }
+}
+
 /// What a program returns in r0. A negative 32-bit number is `-errno`: fail the call with it.
 /// The agent takes a value that is none of these for [`Verdict::Pass`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -294,3 +359,9 @@ pub const ENV_STATUS: &str = "DURAC_STATUS";
 pub const ENV_RECORD: &str = "DURAC_RECORD";
 /// Environment variable: `quiet` silences the agent's notes on stderr (errors are always shown).
 pub const ENV_LOG: &str = "DURAC_LOG";
+/// Environment variable with the descriptor of the map of [`crate::notify`], and after a colon those
+/// that keep its programs attached, separated by commas: `700:701,702`. All are inherited. `durac run`
+/// makes it; for `durac run` itself, [`NOTIFY_OFF`] in it means that no program is loaded.
+pub const ENV_NOTIFY: &str = "DURAC_NOTIFY";
+/// Value of [`ENV_NOTIFY`] that the administrator may set.
+pub const NOTIFY_OFF: &str = "off";

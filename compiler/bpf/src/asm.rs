@@ -150,10 +150,25 @@ impl Asm {
     /// # Errors
     /// The first mistake in the use of labels.
     pub fn finish(mut self, hook: Hook) -> Result<Program, AsmError> {
-        if let Some(error) = self.error {
+        self.fix()?;
+        Ok(Program { hook, insns: self.insns, relocs: self.relocs, lines: self.lines })
+    }
+
+    /// The code alone, for a program that is no hook's.
+    ///
+    /// # Errors
+    /// As [`Asm::finish`].
+    pub fn resolve(mut self) -> Result<(Vec<Insn>, Vec<Reloc>), AsmError> {
+        self.fix()?;
+        Ok((self.insns, self.relocs))
+    }
+
+    /// Fills in every jump.
+    fn fix(&mut self) -> Result<(), AsmError> {
+        if let Some(error) = self.error.take() {
             return Err(error);
         }
-        for (slot, label) in self.fixups {
+        for (slot, label) in std::mem::take(&mut self.fixups) {
             let target = self.labels.get(label.0 as usize).copied().flatten();
             let target = target.ok_or(AsmError::Unbound { slot })?;
             let distance = i64::from(target) - i64::from(slot) - 1;
@@ -163,7 +178,7 @@ impl Asm {
                 insn.offset = offset;
             }
         }
-        Ok(Program { hook, insns: self.insns, relocs: self.relocs, lines: self.lines })
+        Ok(())
     }
 }
 

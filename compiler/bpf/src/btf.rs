@@ -8,6 +8,7 @@ pub(crate) mod read;
 
 use crate::abi::{CONTEXT_SIZE, Reading};
 use crate::dwarf;
+use crate::notify::{Field, KernelProgram, MAPS, STRUCTS};
 use crate::object::Object;
 use std::collections::BTreeMap;
 
@@ -18,9 +19,13 @@ const HEADER: u32 = 24;
 /// Size of the header of `.BTF.ext`, with the two words for CO-RE relocations.
 const EXT_HEADER: u32 = 32;
 /// Size of a `struct bpf_func_info`.
-const FUNC_INFO: u32 = 8;
+pub(crate) const FUNC_INFO: u32 = 8;
 /// Size of a `struct bpf_line_info`.
 const LINE_INFO: u32 = 16;
+/// Size of a `struct bpf_core_relo`.
+pub(crate) const CORE_RELO: u32 = 16;
+/// Kind of a relocation: the byte offset of a field (`enum bpf_core_relo_kind`).
+const FIELD_BYTE_OFFSET: u32 = 0;
 
 const KIND_INT: u32 = 1;
 const KIND_PTR: u32 = 2;
@@ -49,6 +54,8 @@ pub(crate) struct Sections {
     pub btf: Vec<u8>,
     /// `.BTF.ext`
     pub ext: Vec<u8>,
+    /// For each of the kernel's programs, its function and its fields, as in `.BTF.ext`.
+    pub kernel: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// `name` as a C identifier.
@@ -77,43 +84,89 @@ pub(crate) fn encode(object: &Object, functions: &[String]) -> Sections {
     let context = btf.structure("durac_context", CONTEXT_SIZE as u32, &members);
     let context = btf.pointer(context);
     let proto = btf.prototype(long, "ctx", context);
-    let ids: Vec<u32> = functions.iter().map(|f| btf.function(f, proto)).collect();
+    let (hooks, of_kernel) =
+        functions.split_at_checked(object.programs.len()).unwrap_or((functions, &[]));
+    let ids: Vec<u32> = hooks.iter().map(|f| btf.function(f, proto)).collect();
+    let kernel_ids: Vec<u32> = if object.kernel.is_empty() {
+        Vec::new()
+    } else {
+        let context = btf.pointer(u64);
+        let proto = btf.prototype(int, "ctx", context);
+        of_kernel.iter().map(|f| btf.function(f, proto)).collect()
+    };
 
     let mut variables = Vec::new();
     for map in &object.maps {
         let fields: Vec<String> = map.fields.iter().map(|f| identifier(f)).collect();
-        let members: Vec<_> =
-            (0u32..).zip(&fields).map(|(i, f)| (f.as_str(), u64, 8 * i)).collect();
-        let value = btf.structure(&format!("durac_{}", map.name), map.value_size(), &members);
-        let value = btf.pointer(value);
-        let key = btf.pointer(u32);
-        let mut number = |n| {
-            let array = btf.array(int, array_size, n);
-            btf.pointer(array)
-        };
-        let kind = number(MAP_TYPE_ARRAY);
-        let entries = number(map.max_entries);
-        let flags = number(MAP_MMAPABLE);
-        let members = [
-            ("type", kind, 0),
-            ("key", key, 8),
-            ("value", value, 16),
-            ("max_entries", entries, 24),
-            ("map_flags", flags, 32),
-        ];
-        let definition = btf.structure("", MAP_DEFINITION, &members);
-        variables.push(btf.variable(&map.name, definition));
+        let value = btf.record(&format!("durac_{}", map.name), u64, &fields);
+        let numbers = [MAP_TYPE_ARRAY, map.max_entries, MAP_MMAPABLE];
+        variables.push(btf.map(&map.name, u32, value, numbers, (int, array_size)));
+    }
+    let mut structs = Vec::new();
+    if !object.kernel.is_empty() {
+        for map in &MAPS {
+            let key = if map.key.is_empty() {
+                u32
+            } else {
+                btf.record(&format!("durac_{}_key", map.name), u64, map.key)
+            };
+            let value = btf.record(&format!("durac_{}", map.name), u64, map.fields);
+            let numbers = [map.kind, map.max_entries, map.flags];
+            variables.push(btf.map(map.name, key, value, numbers, (int, array_size)));
+        }
+        structs = kernel_structs(&mut btf, u32, u64);
     }
     if !variables.is_empty() {
         btf.section(".maps", MAP_DEFINITION, &variables);
     }
 
-    let ext = encode_ext(object, &ids, &mut btf.strings);
-    Sections { btf: btf.finish(), ext }
+    let kernel = object.kernel.iter().zip(kernel_ids).map(|(program, id)| {
+        let mut function = Words::default();
+        function.extend([0, id]);
+        (function.0, core_relos(program, &structs, &mut btf.strings).0)
+    });
+    let kernel: Vec<(Vec<u8>, Vec<u8>)> = kernel.collect();
+    let ext = encode_ext(object, &ids, &kernel, &mut btf.strings);
+    Sections { btf: btf.finish(), ext, kernel }
 }
 
-/// `.BTF.ext`: which function stands where, and which line.
-fn encode_ext(object: &Object, functions: &[u32], strings: &mut Strings) -> Vec<u8> {
+/// Local definitions of the kernel's structures, for the relocations.
+fn kernel_structs(btf: &mut Btf, u32: u32, u64: u32) -> Vec<u32> {
+    let opaque = btf.pointer(0);
+    let define = |(name, fields): &(&str, &[Field])| {
+        let members = fields.iter().map(|field| {
+            let of = match field.integer() {
+                Some(4) => u32,
+                Some(_) => u64,
+                None => opaque,
+            };
+            (field.member(), of, field.local_offset() as u32)
+        });
+        let members: Vec<_> = members.collect();
+        btf.structure(name, 8 * fields.len() as u32, &members)
+    };
+    STRUCTS.iter().map(define).collect()
+}
+
+/// The fields that a program's instructions name.
+fn core_relos(program: &KernelProgram, structs: &[u32], strings: &mut Strings) -> Words {
+    let mut out = Words::default();
+    for reloc in &program.fields {
+        let (index, member) = reloc.field.place();
+        let id = structs.get(index).copied().unwrap_or(0);
+        let access = strings.add(&format!("0:{member}"));
+        out.extend([8 * reloc.slot, id, access, FIELD_BYTE_OFFSET]);
+    }
+    out
+}
+
+/// `.BTF.ext`: which function stands where, which line, and which field of the kernel.
+fn encode_ext(
+    object: &Object,
+    functions: &[u32],
+    kernel: &[(Vec<u8>, Vec<u8>)],
+    strings: &mut Strings,
+) -> Vec<u8> {
     let source: Vec<&str> = object.source.text.lines().collect();
     let file = strings.add(&object.source.name);
     let mut funcs = Words::default();
@@ -137,14 +190,26 @@ fn encode_ext(object: &Object, functions: &[u32], strings: &mut Strings) -> Vec<
             lines.extend([8 * record.slot, file, text, place]);
         }
     }
-    let (funcs, lines) = (funcs.0, lines.0);
+    let mut fields = Words::default();
+    for (program, (function, relos)) in object.kernel.iter().zip(kernel) {
+        let section = strings.add(program.section);
+        funcs.extend([section, 1]);
+        funcs.0.extend(function);
+        if fields.0.is_empty() {
+            fields.push(CORE_RELO);
+        }
+        fields.extend([section, relos.len() as u32 / CORE_RELO]);
+        fields.0.extend(relos);
+    }
+    let (funcs, lines, fields) = (funcs.0, lines.0, fields.0);
     let mut out = header(EXT_HEADER);
     let (funcs_size, lines_size) = (funcs.len() as u32, lines.len() as u32);
     let end = funcs_size + lines_size;
-    out.extend([0, funcs_size, funcs_size, lines_size, end, 0]);
+    out.extend([0, funcs_size, funcs_size, lines_size, end, fields.len() as u32]);
     let mut out = out.0;
     out.extend(funcs);
     out.extend(lines);
+    out.extend(fields);
     out
 }
 
@@ -238,6 +303,33 @@ impl Btf {
             self.types.extend([name, *of, 8 * offset]);
         }
         id
+    }
+
+    /// A structure of 8-byte numbers.
+    fn record<F: AsRef<str>>(&mut self, name: &str, u64: u32, fields: &[F]) -> u32 {
+        let members = (0u32..).zip(fields).map(|(i, f)| (f.as_ref(), u64, 8 * i));
+        let members: Vec<_> = members.collect();
+        self.structure(name, 8 * fields.len() as u32, &members)
+    }
+
+    /// A map's variable: its kind, number of entries and flags; `array` are the types that spell
+    /// numbers.
+    fn map(&mut self, name: &str, key: u32, value: u32, is: [u32; 3], array: (u32, u32)) -> u32 {
+        let value = self.pointer(value);
+        let key = self.pointer(key);
+        let [kind, entries, flags] = is.map(|number| {
+            let array = self.array(array.0, array.1, number);
+            self.pointer(array)
+        });
+        let members = [
+            ("type", kind, 0),
+            ("key", key, 8),
+            ("value", value, 16),
+            ("max_entries", entries, 24),
+            ("map_flags", flags, 32),
+        ];
+        let definition = self.structure("", MAP_DEFINITION, &members);
+        self.variable(name, definition)
     }
 
     fn prototype(&mut self, returns: u32, parameter: &str, of: u32) -> u32 {

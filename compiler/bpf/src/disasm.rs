@@ -3,8 +3,9 @@
 //! One instruction has the form of `llvm-objdump -d`; a listing adds labels, the names of maps and
 //! helpers, and the source lines the code came from.
 
-use crate::abi::Helper;
+use crate::abi::{Helper, KernelHelper};
 use crate::insn::{Alu, Cond, Insn, Size, op};
+use crate::notify::{KernelProgram, MAPS, STRUCTS};
 use crate::object::{Object, Program};
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
@@ -83,10 +84,26 @@ impl Insn {
                     (op::STX, op::MEM) => {
                         write!(f, "{} = r{src}", Memory(size, dst, self.offset))
                     }
+                    (op::STX, op::ATOMIC) if size == Size::Dw => self.write_atomic(f, dst, src),
                     (op::ST, op::MEM) => write!(f, "{} = {imm}", Memory(size, dst, self.offset)),
                     _ => write!(f, "<unknown {opcode:#04x}>"),
                 }
             }
+        }
+    }
+}
+
+impl Insn {
+    fn write_atomic(self, f: &mut dyn fmt::Write, dst: u8, src: u8) -> fmt::Result {
+        let sign = if self.offset < 0 { '-' } else { '+' };
+        let place = format!("r{dst} {sign} {:#x}", self.offset.unsigned_abs());
+        match self.imm {
+            op::ATOMIC_ADD => write!(f, "lock *(u64 *)({place}) += r{src}"),
+            imm if imm == op::ATOMIC_ADD | op::FETCH => {
+                write!(f, "r{src} = atomic_fetch_add((u64 *)({place}), r{src})")
+            }
+            op::COMPARE_EXCHANGE => write!(f, "r0 = cmpxchg_64({place}, r0, r{src})"),
+            imm => write!(f, "<unknown atomic {imm:#x}>"),
         }
     }
 }
@@ -138,8 +155,65 @@ pub fn print_object(object: &Object) -> String {
     out
 }
 
+/// The listing of the kernel's programs and a line for each of their maps; empty if there are none.
+#[must_use]
+pub fn print_kernel(object: &Object) -> String {
+    let mut out = String::new();
+    if object.kernel.is_empty() {
+        return out;
+    }
+    for map in &MAPS {
+        let kind = if map.key.is_empty() { "array" } else { "hash" };
+        let (key, fields) = (map.key.join(", "), map.fields.join(", "));
+        let key = if key.is_empty() { String::new() } else { format!("{{ {key} }}: ") };
+        let _ = writeln!(out, "{kind} {}[{}] {key}{{ {fields} }}", map.name, map.max_entries);
+    }
+    for program in &object.kernel {
+        out.push('\n');
+        // Writing to a `String` cannot fail.
+        let _ = write_kernel_program(&mut out, program);
+    }
+    out
+}
+
+fn write_kernel_program(out: &mut String, program: &KernelProgram) -> fmt::Result {
+    let targets = targets(&program.insns);
+    let mut insns = (0u32..).zip(&program.insns);
+    writeln!(out, "{}:", program.section)?;
+    while let Some((slot, insn)) = insns.next() {
+        if targets.contains(&slot) {
+            writeln!(out, "L{slot}:")?;
+        }
+        write!(out, "{slot:>6}: ")?;
+        let map = program.relocs.iter().find(|reloc| reloc.slot == slot);
+        match map.and_then(|reloc| MAPS.get(reloc.map as usize)) {
+            Some(map) => {
+                insns.next();
+                write!(out, "r{} = {} ll", insn.dst, map.name)?;
+            }
+            None if insn.is_lddw() => {
+                let high = insns.next().map_or(0, |(_, high)| high.imm);
+                write_number(out, *insn, high)?;
+            }
+            None => insn.write(out, &Target(insn.target(slot)))?,
+        }
+        if insn.opcode == op::JMP | op::CALL
+            && let Some(helper) = KernelHelper::from_number(insn.imm)
+        {
+            write!(out, " <{}>", helper.name())?;
+        }
+        if let Some(reloc) = program.fields.iter().find(|reloc| reloc.slot == slot)
+            && let Some((name, _)) = STRUCTS.get(reloc.field.place().0)
+        {
+            write!(out, " <{name}.{}>", reloc.field.member())?;
+        }
+        out.push('\n');
+    }
+    Ok(())
+}
+
 fn write_program(out: &mut String, program: &Program, object: &Object) -> fmt::Result {
-    let targets = targets(program);
+    let targets = targets(&program.insns);
     let source: Vec<&str> = object.source.text.lines().collect();
     let mut places = program.lines.iter().peekable();
     let mut shown = None;
@@ -192,17 +266,19 @@ fn write_lddw(
     let map = reloc.and_then(|reloc| object.maps.get(reloc.map as usize));
     match map {
         Some(map) => write!(out, "r{} = {} ll", low.dst, map.name),
-        None => {
-            let value = u64::from(high as u32) << 32 | u64::from(low.imm as u32);
-            write!(out, "r{} = {value:#x} ll", low.dst)
-        }
+        None => write_number(out, low, high),
     }
 }
 
+fn write_number(out: &mut String, low: Insn, high: i32) -> fmt::Result {
+    let value = u64::from(high as u32) << 32 | u64::from(low.imm as u32);
+    write!(out, "r{} = {value:#x} ll", low.dst)
+}
+
 /// The slots that jumps go to.
-fn targets(program: &Program) -> BTreeSet<u32> {
+fn targets(insns: &[Insn]) -> BTreeSet<u32> {
     (0u32..)
-        .zip(&program.insns)
+        .zip(insns)
         .filter(|(_, insn)| insn.is_jump())
         .filter_map(|(slot, insn)| insn.target(slot))
         .collect()

@@ -1,14 +1,14 @@
 //! BPF instructions: encoding, decoding, text.
 //!
 //! The names follow `Documentation/bpf/standardization/instruction-set.rst` of the kernel
-//! (RFC 9669). The constructors make instructions of `-mcpu=v3` and older, and none of the atomic
-//! ones. `Display` prints the form of `llvm-objdump -d` with hexadecimal numbers.
+//! (RFC 9669). The constructors make instructions of `-mcpu=v3` and older; the atomic ones
+//! are for the kernel's programs only. `Display` prints the form of `llvm-objdump -d` with hexadecimal numbers.
 //!
 //! It does not judge: what a runtime accepts is decided by `durac-verify`.
 
 mod operand;
 
-use crate::abi::Helper;
+use crate::abi::{Helper, KernelHelper};
 pub use operand::{Alu, Cond, Reg, Size, op};
 
 /// One 8-byte slot. A `lddw` takes two.
@@ -103,6 +103,29 @@ impl Insn {
         Self::new(opcode, dst.number(), 0, offset, imm)
     }
 
+    /// `lock *(u64 *)(dst + offset) += src`
+    #[must_use]
+    pub fn atomic_add(dst: Reg, offset: i16, src: Reg) -> Self {
+        Self::atomic(dst, offset, src, op::ATOMIC_ADD)
+    }
+
+    /// `src = *(u64 *)(dst + offset)` from before `*(u64 *)(dst + offset) += src`, at once.
+    #[must_use]
+    pub fn fetch_add(dst: Reg, offset: i16, src: Reg) -> Self {
+        Self::atomic(dst, offset, src, op::ATOMIC_ADD | op::FETCH)
+    }
+
+    /// `*(u64 *)(dst + offset) = src` if it was r0; r0 = what it was, at once.
+    #[must_use]
+    pub fn compare_exchange(dst: Reg, offset: i16, src: Reg) -> Self {
+        Self::atomic(dst, offset, src, op::COMPARE_EXCHANGE)
+    }
+
+    const fn atomic(dst: Reg, offset: i16, src: Reg, what: i32) -> Self {
+        let opcode = op::STX | op::ATOMIC | op::DW;
+        Self::new(opcode, dst as u8, src as u8, offset, what)
+    }
+
     /// `dst = value`, 64 bits.
     #[must_use]
     pub fn lddw(dst: Reg, value: u64) -> [Self; 2] {
@@ -147,6 +170,12 @@ impl Insn {
     /// Calls a helper.
     #[must_use]
     pub fn call(helper: Helper) -> Self {
+        Self::new(op::JMP | op::CALL, 0, 0, 0, helper.number())
+    }
+
+    /// Calls a helper of the kernel.
+    #[must_use]
+    pub fn call_kernel(helper: KernelHelper) -> Self {
         Self::new(op::JMP | op::CALL, 0, 0, 0, helper.number())
     }
 

@@ -12,6 +12,7 @@ pub mod elf;
 pub mod glob;
 pub mod insn;
 pub mod note;
+pub mod notify;
 pub mod object;
 mod sum;
 

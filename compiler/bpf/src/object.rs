@@ -2,6 +2,7 @@
 
 use crate::abi::{Hook, Reading};
 use crate::insn::Insn;
+use crate::notify::KernelProgram;
 use serde::{Deserialize, Serialize};
 
 /// Slots a program may have at most.
@@ -17,6 +18,8 @@ pub struct Object {
     pub programs: Vec<Program>,
     /// The maps the programs use.
     pub maps: Vec<Map>,
+    /// The kernel's programs: none, or all that [`crate::notify::programs`] makes.
+    pub kernel: Vec<KernelProgram>,
     /// What the note section says.
     pub meta: Meta,
     /// Name of the source file (last path component) and its text, for debug information.

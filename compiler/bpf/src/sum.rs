@@ -44,6 +44,10 @@ fn digest(object: &Object, note: &[u8]) -> [u8; SIZE as usize] {
             part(&reloc.map.to_le_bytes());
         }
     }
+    for program in &object.kernel {
+        part(program.section.as_bytes());
+        part(&program.insns.iter().flat_map(|i| i.to_bytes()).collect::<Vec<_>>());
+    }
     for map in &object.maps {
         part(map.name.as_bytes());
         part(&map.max_entries.to_le_bytes());

@@ -2,7 +2,7 @@
 
 mod common;
 
-use durac_bpf::disasm::print_object;
+use durac_bpf::disasm::{print_kernel, print_object};
 use durac_bpf::insn::{Alu, Cond, Insn, Reg, Size};
 
 #[test]
@@ -20,6 +20,12 @@ fn without_source() {
     let mut object = common::delayed_fsync();
     object.source.text.clear();
     insta::assert_snapshot!(print_object(&object));
+}
+
+#[test]
+fn the_kernels_programs() {
+    insta::assert_snapshot!(print_kernel(&common::notify()));
+    assert_eq!(print_kernel(&common::window()), "");
 }
 
 #[test]
@@ -41,6 +47,10 @@ fn every_instruction() {
     }
     show(Insn::ja(0));
     show(Insn::exit());
-    show(Insn { opcode: 0xdb, ..Insn::exit() });
+    show(Insn::atomic_add(Reg::R9, 48, Reg::R1));
+    show(Insn::fetch_add(Reg::R9, -8, Reg::R1));
+    show(Insn::compare_exchange(Reg::R9, 64, Reg::R8));
+    show(Insn { opcode: 0xdb, imm: 0x50, ..Insn::exit() });
+    show(Insn { opcode: 0xe3, ..Insn::exit() });
     insta::assert_snapshot!(text);
 }

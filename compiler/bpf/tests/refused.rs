@@ -144,3 +144,39 @@ fn without_debug_information() {
     let read = elf::read(&elf::write(&object).unwrap()).unwrap();
     assert_eq!(read, object);
 }
+
+/// Programs for the kernel are those of this version, all of them, or none.
+#[test]
+fn other_kernel_programs() {
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut Object)) {
+        let mut object = common::notify();
+        change(&mut object);
+        let error = elf::write(&object).unwrap_err();
+        assert!(matches!(error, WriteError::Invalid(Invalid::Kernel)), "{error}");
+    }
+    check(|o| drop(o.kernel.pop()));
+    check(|o| o.kernel.reverse());
+    check(|o| o.kernel[0].insns[3].imm ^= 1);
+    check(|o| o.kernel[0].relocs[0].map ^= 1);
+    check(|o| o.kernel[2].fields.truncate(1));
+
+    // And in a file: code, a relocation of a field, a map.
+    let damaged = |old: &str, new: &str, message: &str| {
+        unreadable(&replaced(&common::notify(), old, new), message);
+    };
+    let message = "the kernel's programs in the object are not those of this version of durac: \
+                   compile the policy again";
+    let code = elf::write(&common::notify()).unwrap();
+    let object = common::notify();
+    let first: Vec<u8> = object.kernel[0].insns.iter().flat_map(|i| i.to_bytes()).collect();
+    let at = code.windows(first.len()).position(|w| w == first).unwrap();
+    let mut changed = code.clone();
+    changed[at + 4] ^= 1;
+    unreadable(&changed, message);
+    damaged("\0s_dev\0", "\0s_uid\0", "the section .BTF.ext is damaged");
+    // The name of the section in the lists of `.BTF.ext`.
+    damaged("\0tp_btf/ext4_sync_file_exit\0", "\0tp_btf/ext4_sync_file_exi_\0", message);
+    let message = "the map `notify_not` is not a mappable array of structs of `unsigned long long`";
+    damaged("\0notify_out\0", "\0notify_not\0", message);
+}

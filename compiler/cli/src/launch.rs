@@ -1,7 +1,7 @@
 //! What `durac run` and `durac record` share: a command made ready to run under a policy.
 
 use crate::args::Global;
-use crate::{input, output};
+use crate::{input, notify, output};
 use anyhow::{Context, Result};
 use durac_bpf::{Object, abi, elf};
 use std::ffi::{OsStr, OsString};
@@ -62,6 +62,7 @@ pub fn prepare(launch: Launch<'_>, global: &Global) -> Result<Option<Ready>> {
     let preload = preload(&agent, std::env::var_os("LD_PRELOAD").as_deref());
     let mut command = Command::new(&program);
     command.arg0(name).args(arguments).env("LD_PRELOAD", preload).env(abi::ENV_OBJECT, &path);
+    notify::start(&object, &mut command);
     Ok(Some(Ready { command, program, object }))
 }
 
@@ -204,14 +205,18 @@ fn store(object: &Object) -> Result<PathBuf> {
             (hash ^ p.default).wrapping_mul(0x0100_0000_01b3)
         });
     let path = folder.join(format!("{}-{digest}-{params:016x}.o", object.meta.policy));
-    if fs::read(&path).is_ok_and(|old| old == bytes) {
+    let readable = fs::metadata(&path).is_ok_and(|kind| kind.mode() & 0o777 == 0o644);
+    if readable && fs::read(&path).is_ok_and(|old| old == bytes) {
         return Ok(path);
     }
-    output::write_atomically(&path, &bytes, 0o600)?;
+    // Readable for all: the command may become another user before it loads the agent (setpriv).
+    output::write_atomically(&path, &bytes, 0o644)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644))
+        .context("cannot store the object")?;
     Ok(path)
 }
 
-/// A private folder: `/run/durac` for root, else under `XDG_RUNTIME_DIR`, else in `/tmp`.
+/// A folder that only this user can write: `/run/durac` for root, else under `XDG_RUNTIME_DIR`, else in `/tmp`.
 pub fn runtime_folder() -> Result<PathBuf> {
     // SAFETY: geteuid has no preconditions and cannot fail.
     let user = unsafe { libc::geteuid() };
@@ -223,7 +228,9 @@ pub fn runtime_folder() -> Result<PathBuf> {
         std::env::temp_dir().join(format!("durac-{user}"))
     };
     let shown = folder.display();
-    match fs::DirBuilder::new().mode(0o700).create(&folder) {
+    // What is in root's folder can be opened by name by a command that becomes another user.
+    let mode = if user == 0 { 0o711 } else { 0o700 };
+    match fs::DirBuilder::new().mode(mode).create(&folder) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         Err(error) => {
@@ -240,6 +247,10 @@ pub fn runtime_folder() -> Result<PathBuf> {
             2,
             format!("`{shown}` must be a folder that only user {user} can write"),
         ));
+    }
+    if kind.mode() & 0o777 != mode {
+        let changed = fs::set_permissions(&folder, fs::Permissions::from_mode(mode));
+        changed.with_context(|| format!("cannot change `{shown}`"))?;
     }
     Ok(folder)
 }

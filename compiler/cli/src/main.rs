@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod input;
 mod launch;
+mod notify;
 mod output;
 mod render;
 mod traces;

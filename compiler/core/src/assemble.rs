@@ -6,6 +6,7 @@ use crate::mir;
 use crate::target::Action;
 use durac_bpf::Object;
 use durac_bpf::abi::{ABI, MAX_LOGS, PARAMS_MAP, Reading, STATE_MAP};
+use durac_bpf::notify;
 use durac_bpf::object::{Map, Meta, Param, Source, State};
 use durac_grammar::{Code, Diagnostic, FileId, Sources};
 use sha2::{Digest, Sha256};
@@ -38,10 +39,12 @@ pub fn assemble(
         .map(|function| emit(function, Maps { params, state }, sources))
         .collect::<Result<_, _>>()
         .map_err(|error| Box::new(explain(error, policy)))?;
+    let kernel = if policy.uses.is_empty() { Ok(Vec::new()) } else { notify::programs() };
+    let kernel = kernel.map_err(|_| Box::new(explain(EmitError::TooLong, policy)))?;
     let text = sources.text(file).to_owned();
     let name = sources.name(file).rsplit('/').next().unwrap_or("").to_owned();
     let meta = meta(policy, &text);
-    Ok(Object { programs, maps, meta, source: Source { name, text } })
+    Ok(Object { programs, maps, kernel, meta, source: Source { name, text } })
 }
 
 fn explain(error: EmitError, policy: &Policy) -> Diagnostic {

@@ -16,13 +16,6 @@ pub fn unsupported(policy: &Policy, code: Code) -> Option<Diagnostic> {
     let mut report = |span: Span, what: &str, note: &'static str| {
         found.push((span, what.to_owned(), note));
     };
-    for wanted in &policy.uses {
-        report(
-            wanted.span,
-            &format!("use {}", wanted.node),
-            "without it `notify.done` is answered by the agent's own completions",
-        );
-    }
     for body in &policy.hooks {
         if body.hook == Hook::Reply {
             report(body.span, "on reply", "replies are sent as the application sends them");

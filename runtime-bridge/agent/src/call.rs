@@ -3,6 +3,7 @@
 
 use crate::clock;
 use crate::log::{Core, Held, Kind, Slot};
+use crate::notify::Watch;
 use crate::policy::{Policy, Program};
 use crate::record::{self, Done};
 use crate::registry::Registry;
@@ -11,7 +12,6 @@ use durac_engine::{Answer, Decision, Entry, Errno, Time};
 use libc::c_int;
 use std::cell::Cell;
 use std::ptr::null_mut;
-use std::sync::atomic::Ordering;
 
 /// What the helpers work on while a program runs. The thread holds the log's lock all the time
 /// but in a wait: a program is some dozen instructions and was proved to end.
@@ -62,16 +62,24 @@ impl Current {
         // A write is no call that could become durable: it waits for calls before it.
         let distance = if self.is_sync { distance } else { distance.max(1) };
         let target = core.engine.await_target(self.number, distance);
+        let waits = !core.engine.is_ready(target);
+        if waits {
+            self.slot.look(&mut core);
+        }
         core = self.slot.wait(core, target);
-        self.fill(&mut core);
+        self.fill(&mut core, waits);
         self.core = Some(core);
     }
 
-    /// Fills in what the program reads.
-    fn fill(&mut self, core: &mut Core) {
+    /// Fills in what the program reads. With `looks`, what the kernel has seen comes first: not while
+    /// the call goes on without having waited, so that it reads the same again.
+    fn fill(&mut self, core: &mut Core, looks: bool) {
         let reads = |reading| self.policy.reads(reading);
         let needs_now = reads(Reading::Now) || reads(Reading::PendingAge);
         let now = if needs_now { clock::now() } else { 0 };
+        if looks {
+            self.slot.look(core);
+        }
         if reads(Reading::PendingBytes) || reads(Reading::NotifyDone) {
             self.slot.count_written(core);
         }
@@ -86,7 +94,7 @@ impl Current {
             staged: 0,
             sync_latency: engine.sync_latency(),
             notify_done: engine.notify_done().into(),
-            notify_count: engine.counters().syncs,
+            notify_count: core.watch.as_ref().map_or(engine.counters().syncs, Watch::count),
             child_active: (reads(Reading::ChildActive) && crate::children::any()).into(),
         };
         // SAFETY: `run_program` owns the context and outlives the program, and the program does
@@ -110,7 +118,7 @@ fn run_program(
     let requested = false;
     let mut current =
         Current { policy, slot, core: None, number, is_sync, requested, len, context };
-    current.fill(&mut core);
+    current.fill(&mut core, true);
     current.core = Some(core);
     let before = CURRENT.replace(&raw mut current);
     // SAFETY: the context lives until the end of this function, and the current call is set.
@@ -244,5 +252,5 @@ pub fn before_write(
 /// A write on a log has put `bytes` there.
 #[inline]
 pub fn after_write(slot: &Slot, bytes: u64) {
-    slot.written.fetch_add(bytes, Ordering::Release);
+    slot.add_written(bytes);
 }

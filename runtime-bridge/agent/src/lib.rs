@@ -22,6 +22,7 @@ mod load;
 mod log;
 mod maps;
 mod note;
+mod notify;
 mod order;
 mod policy;
 mod real;
@@ -68,7 +69,12 @@ fn start() {
         note::error(&format!("nothing is recorded: {}: {error}", Path::new(&ring).display()));
     }
     match loaded {
-        Ok(policy) => note::info(&policy::set(policy).describe()),
+        Ok(policy) => {
+            if policy.watches {
+                notify::start();
+            }
+            note::info(&policy::set(policy).describe());
+        }
         Err(reason) => note::error(&format!("{reason}; the application runs without a policy")),
     }
 }

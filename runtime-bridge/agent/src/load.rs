@@ -88,6 +88,7 @@ fn prepare(object: &Object) -> Result<Policy, String> {
     });
     let maps: Vec<&'static MapArea> = maps.collect::<Result<_, _>>()?;
     let mut policy = Policy::new(meta.clone());
+    policy.watches = !object.kernel.is_empty();
     for (map, area) in object.maps.iter().zip(&maps) {
         match map.name.as_str() {
             PARAMS_MAP => policy.params = Some(area),

@@ -5,6 +5,8 @@
 
 use crate::clock;
 use crate::errno;
+use crate::note;
+use crate::notify::{self, Claimed, Watch};
 use crate::real;
 use crate::record;
 use crate::table;
@@ -12,7 +14,7 @@ use durac_engine::status::{LogNumbers, StatusPage};
 use durac_engine::{Able, Drain, Errno, Log, Rules, Step, Time, Wait};
 use libc::c_int;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A place for a log. It lives for ever and serves one file after the other, so that a thread
@@ -21,7 +23,11 @@ pub struct Slot {
     /// Its number: key of the state map and of the status page.
     pub index: usize,
     /// Bytes written to the file, counted after each write.
-    pub written: AtomicU64,
+    written: AtomicU64,
+    /// The slot of the kernel's map, for writes, which do not take the lock; 0 if there is none.
+    watched: AtomicU32,
+    /// Every sync with a higher ticket covers what `written` counts.
+    ticket: AtomicU64,
     /// The error that stopped the log, or 0: for writes, which do not take the lock.
     pub error: AtomicI32,
     /// Something is acknowledged and not durable.
@@ -55,6 +61,8 @@ pub struct Core {
     pub syncer: Syncer,
     /// The agent's own descriptor of the file, safe from the application's `close`.
     pub own_fd: Option<RawFd>,
+    /// What the kernel has seen of it.
+    pub watch: Option<Watch>,
     /// Descriptors of the application.
     pub fds: u32,
     /// Calls that are inside, and the syncer: the place cannot serve another file meanwhile.
@@ -103,6 +111,8 @@ impl Slot {
         Self {
             index,
             written: AtomicU64::new(0),
+            watched: AtomicU32::new(0),
+            ticket: AtomicU64::new(0),
             error: AtomicI32::new(0),
             dirty: AtomicBool::new(false),
             status,
@@ -110,6 +120,7 @@ impl Slot {
                 engine: Log::default(),
                 syncer: Syncer::None,
                 own_fd: None,
+                watch: None,
                 fds: 0,
                 users: 0,
                 retired: true,
@@ -139,6 +150,7 @@ impl Slot {
         core.wait_ns = 0;
         core.generation += 1;
         self.written.store(0, Ordering::Relaxed);
+        self.set_watch(core, None);
         self.error.store(0, Ordering::Relaxed);
         self.status.publish_path(self.index, path);
         self.publish(core);
@@ -178,9 +190,58 @@ impl Slot {
         self.dirty.load(Ordering::Acquire)
     }
 
+    /// Counts bytes that were written to the file.
+    pub fn add_written(&self, bytes: u64) {
+        if let Some(claimed) = self.claimed() {
+            self.ticket.fetch_max(claimed.started(), Ordering::Relaxed);
+        }
+        self.written.fetch_add(bytes, Ordering::Release);
+    }
+
     /// Brings the count of written bytes to the engine.
     pub fn count_written(&self, core: &mut Core) {
         core.engine.wrote(self.written.load(Ordering::Acquire));
+        if let Some(watch) = &mut core.watch {
+            watch.mark(&core.engine, self.ticket.load(Ordering::Acquire));
+        }
+    }
+
+    /// From now on the kernel watches the file, or no longer.
+    pub fn set_watch(&self, core: &mut Core, watch: Option<Watch>) {
+        let claimed = watch.as_ref().map(|watch| watch.claimed);
+        self.ticket.store(claimed.map_or(0, Claimed::started), Ordering::Release);
+        self.watched.store(claimed.map_or(0, Claimed::slot), Ordering::Release);
+        core.watch = watch;
+    }
+
+    fn claimed(&self) -> Option<Claimed> {
+        notify::claimed(self.watched.load(Ordering::Acquire))
+    }
+
+    /// Tells the engine what the kernel has seen, and those who wait.
+    pub fn look(&self, core: &mut Core) {
+        let Core { watch: Some(watch), engine, .. } = core else { return };
+        if !watch.tell(engine) {
+            return;
+        }
+        self.report_failure(core);
+        self.publish(core);
+        if core.waiters > 0 {
+            self.done.notify_all();
+        }
+    }
+
+    /// Syncs. If the kernel does not see that, it does not see the others either: the file may be on a
+    /// file system that has no such tracepoint, or the programs are gone.
+    pub fn sync_file(&self, fd: RawFd, full: bool) -> Result<(), Errno> {
+        let claimed = self.claimed();
+        let before = claimed.map(Claimed::started);
+        let result = real_sync(fd, full);
+        if result.is_ok() && before.is_some() && claimed.map(Claimed::started) == before {
+            self.set_watch(&mut self.lock(), None);
+            note::info("kernel notify: a sync was not seen; the engine's own completions answer");
+        }
+        result
     }
 
     /// Wakes the syncer, or starts it, if the engine has work that it does not know of.
@@ -280,7 +341,7 @@ impl Slot {
         let flight = core.engine.start(false, kind == Kind::Full, start);
         let bytes = core.engine.pending_bytes();
         drop(core);
-        let result = real_sync(fd, flight.full);
+        let result = self.sync_file(fd, flight.full);
         let end = clock::now();
         record::synced(self.index, &flight, bytes, end, result);
         let mut core = self.lock();
@@ -342,7 +403,7 @@ pub enum Kind {
 }
 
 /// The next library's `fdatasync`, or `fsync` if `full`.
-pub fn real_sync(fd: RawFd, full: bool) -> Result<(), Errno> {
+fn real_sync(fd: RawFd, full: bool) -> Result<(), Errno> {
     let function = if full { real::FSYNC.get() } else { real::FDATASYNC.get() };
     record::syncing();
     // SAFETY: any number may be passed as descriptor.

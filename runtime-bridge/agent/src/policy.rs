@@ -36,6 +36,8 @@ pub struct Policy {
     pub state: Option<&'static MapArea>,
     /// What the engine has to know.
     pub rules: Rules,
+    /// Whether it says `use kernel notify`.
+    pub watches: bool,
     /// Readings that programs load, by number.
     reads: u32,
     programs: [Option<Program>; 3],
@@ -62,7 +64,8 @@ impl Policy {
             flush_within: meta.flush_within,
             keeps_age: reads & bit(Reading::PendingAge) != 0,
         };
-        Self { meta, params: None, state: None, rules, reads, programs: [const { None }; 3] }
+        let programs = [const { None }; 3];
+        Self { meta, params: None, state: None, rules, watches: false, reads, programs }
     }
 
     /// Sets the program of a hook.

@@ -5,6 +5,7 @@ use crate::clock;
 use crate::errno;
 use crate::log::Slot;
 use crate::note;
+use crate::notify;
 use crate::policy::Policy;
 use crate::real;
 use crate::record;
@@ -132,7 +133,10 @@ pub fn opened(policy: &'static Policy, fd: c_int, id: FileId, path: &Path, trunc
             if let Some(slot) = registry.slot(index) {
                 let own_fd = duplicate(fd);
                 let path = path.to_string_lossy();
-                slot.reuse(&mut slot.lock(), policy.rules, own_fd, &path);
+                let mut core = slot.lock();
+                slot.reuse(&mut core, policy.rules, own_fd, &path);
+                slot.set_watch(&mut core, notify::watch(id));
+                drop(core);
                 record::opened(index, &path);
             }
             files.push((id, index));
@@ -143,7 +147,7 @@ pub fn opened(policy: &'static Policy, fd: c_int, id: FileId, path: &Path, trunc
     let mut core = slot.lock();
     core.fds += 1;
     if truncated {
-        slot.written.fetch_add(1, Ordering::Release);
+        slot.add_written(1);
     }
     slot.publish(&mut core);
     table::set(fd, Entry::Log(index));
@@ -239,6 +243,7 @@ impl Registry {
         files.retain(|f| f.1 != slot.index);
         record::closed(slot.index);
         core.retired = true;
+        slot.set_watch(&mut core, None);
         slot.publish(&mut core);
         core.release_own_fd();
         slot.dismiss();

@@ -3,7 +3,7 @@
 
 use crate::clock;
 use crate::guard;
-use crate::log::{Core, Held, Slot, Syncer, real_sync};
+use crate::log::{Core, Held, Slot, Syncer};
 use crate::note;
 use crate::record;
 use durac_engine::{Step, Time};
@@ -88,7 +88,7 @@ fn sync<'a>(slot: &'static Slot, mut core: Held<'a>, fd: i32, now: Time) -> Held
     let flight = core.engine.start(true, false, now);
     let bytes = core.engine.pending_bytes();
     drop(core);
-    let result = real_sync(fd, flight.full);
+    let result = slot.sync_file(fd, flight.full);
     let end = clock::now();
     record::synced(slot.index, &flight, bytes, end, result);
     let mut core = slot.lock();

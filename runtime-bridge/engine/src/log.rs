@@ -273,6 +273,25 @@ impl Log {
         self.settle();
     }
 
+    /// A sync that the engine did not start is known to have succeeded, and no sync that was out beside
+    /// it has failed: every call up to `covers` and that many bytes are on the disk. Answers whether
+    /// that is news.
+    ///
+    /// It may have been an `fdatasync`: while a deferred `fsync` is not paid it proves nothing.
+    pub fn witness(&mut self, covers: u64, bytes: u64) -> bool {
+        let before = (self.durable, self.covered);
+        if self.error.is_some() || self.full_until > self.durable {
+            return false;
+        }
+        self.durable = self.durable.max(covers.min(self.calls));
+        self.covered = self.covered.max(bytes.min(self.written));
+        if self.durable >= self.acknowledged {
+            self.oldest = None;
+            self.oldest_after = None;
+        }
+        (self.durable, self.covered) != before
+    }
+
     /// Stops the log: nothing is acknowledged after a failed sync, because Linux marks the pages
     /// it could not write as clean and a later success says nothing about them.
     pub fn fail(&mut self, errno: Errno) {

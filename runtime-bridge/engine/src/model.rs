@@ -85,19 +85,24 @@ impl Log {
     /// covered what is written now.
     pub fn start_covering(&mut self, covers: u64, tail: bool) -> Flight {
         let (calls, written) = (self.calls, self.written);
+        self.written = self.bytes_before(covers, tail);
         self.calls = covers.min(calls);
-        let marked = self.marked.unwrap_or(0);
-        self.written = match (calls.saturating_sub(covers), tail) {
-            (0, true) => written,
-            (0, false) | (1, true) => marked,
-            _ => self.covered,
-        };
         let later = self.oldest.filter(|_| self.acknowledged > covers);
         let flight = self.start(true, false, 0);
         self.calls = calls;
         self.written = written;
         self.oldest_after = later;
         flight
+    }
+
+    /// The bytes that a sync covers which started when `covers` calls had begun, see
+    /// [`Log::start_covering`].
+    fn bytes_before(&self, covers: u64, tail: bool) -> u64 {
+        match (self.calls.saturating_sub(covers), tail) {
+            (0, true) => self.written,
+            (0, false) | (1, true) => self.marked.unwrap_or(0),
+            _ => self.covered,
+        }
     }
 
     /// After an error no call does anything but return it: only the error counts.

@@ -360,6 +360,55 @@ fn notify_done_asks_for_the_bytes_of_this_call() {
 }
 
 #[test]
+fn a_sync_of_somebody_else_makes_durable_what_it_covers() {
+    let mut log = log();
+    for _ in 0..3 {
+        deferred(&mut log, 0);
+    }
+    let written = log.written();
+    assert!(log.witness(2, 0));
+    assert_eq!((log.durable(), log.unsynced(), log.notify_done()), (2, 1, false));
+    assert!(!log.witness(1, 0), "no news");
+    assert!(log.witness(3, written));
+    assert_eq!((log.durable(), log.unsynced(), log.notify_done()), (3, 0, true));
+    assert_eq!(log.undrained(), None);
+    // What it says of calls and bytes that are not there yet is not believed.
+    assert!(!log.witness(9, written + 9));
+    assert_eq!(log.durable(), 3);
+}
+
+#[test]
+fn a_sync_of_somebody_else_leaves_the_flights_alone() {
+    let mut log = log();
+    let call = deferred(&mut log, 0);
+    let flight = log.start(true, false, 0);
+    deferred(&mut log, 0);
+    log.wrote(log.written() + 1);
+    log.witness(2, 0);
+    log.finish(flight.id, 5, Ok(()));
+    assert_eq!((call, log.durable()), (1, 2), "durability never goes back");
+    log.wrote(log.written() + 1);
+    deferred(&mut log, 0);
+    let flight = log.start(true, false, 6);
+    log.finish(flight.id, 7, Err(5));
+    assert!(!log.witness(3, log.written()));
+    assert_eq!((log.durable(), log.error()), (2, Some(5)), "nothing is durable after an error");
+}
+
+#[test]
+fn a_sync_of_somebody_else_does_not_pay_an_fsync() {
+    let mut log = log();
+    log.wrote(1);
+    let call = log.begin(true).number;
+    log.acknowledge(call, 0).unwrap();
+    assert!(!log.witness(1, 1), "it may have been an fdatasync");
+    let flight = log.start(true, false, 0);
+    assert!(flight.full);
+    log.finish(flight.id, 1, Ok(()));
+    assert_eq!(log.durable(), 1);
+}
+
+#[test]
 fn counters_count() {
     let mut log = log();
     for _ in 0..3 {

@@ -8,6 +8,7 @@ mod compare;
 mod faults;
 mod input;
 mod lifecycle;
+mod notify;
 mod objects;
 mod policies;
 mod power;

@@ -4,9 +4,11 @@
 //! up by its number in a table, so that a type that contains itself does no harm.
 
 use super::{
-    EXT_HEADER, HEADER, KIND_ARRAY, KIND_DATASEC, KIND_FUNC, KIND_FUNC_PROTO, KIND_INT, KIND_PTR,
-    KIND_STRUCT, KIND_VAR, LINE_INFO, MAGIC, MAP_MMAPABLE, MAP_TYPE_ARRAY, VERSION,
+    CORE_RELO, EXT_HEADER, FIELD_BYTE_OFFSET, HEADER, KIND_ARRAY, KIND_DATASEC, KIND_FUNC,
+    KIND_FUNC_PROTO, KIND_INT, KIND_PTR, KIND_STRUCT, KIND_VAR, LINE_INFO, MAGIC, MAP_MMAPABLE,
+    MAP_TYPE_ARRAY, VERSION,
 };
+use crate::notify::{Field, FieldReloc, MAPS, STRUCTS};
 use crate::object::{Line, Map};
 
 /// Why type information could not be read.
@@ -39,8 +41,27 @@ const MALFORMED_EXT: BtfError = BtfError::Malformed { section: ".BTF.ext" };
 pub(crate) struct MapDefinition {
     /// Byte offset in `.maps`.
     pub offset: u32,
-    /// The map.
-    pub map: Map,
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: MapKind,
+}
+
+/// What a map is.
+pub(crate) enum MapKind {
+    /// One of the policy's.
+    Policy(Map),
+    /// One of the kernel's programs: its index in [`MAPS`].
+    Kernel(usize),
+}
+
+/// A map's definition, as far as it is understood.
+struct Definition {
+    kind: u32,
+    entries: u32,
+    flags: u32,
+    key: u32,
+    value: u32,
 }
 
 /// The lines of one section.
@@ -97,17 +118,46 @@ impl<'a> Types<'a> {
             let [variable, offset, _size] = record;
             let variable = self.get(variable, KIND_VAR).ok_or(MALFORMED)?;
             let name = self.name(variable.name).ok_or(MALFORMED)?.to_owned();
-            let Some((max_entries, fields)) = self.map(variable.size_or_type) else {
+            let definition = self.definition(variable.size_or_type);
+            let kind = definition.and_then(|definition| {
+                match MAPS.iter().position(|map| map.name == name) {
+                    Some(index) => {
+                        self.is_kernel_map(&definition, index).then_some(MapKind::Kernel(index))
+                    }
+                    None => self.map(&name, &definition).map(MapKind::Policy),
+                }
+            });
+            let Some(kind) = kind else {
                 return Err(BtfError::Map { name });
             };
-            let map = Map { name, max_entries, fields };
-            maps.push(MapDefinition { offset, map });
+            maps.push(MapDefinition { offset, name, kind });
         }
         Ok(maps)
     }
 
-    /// Number of entries and members of the map that has this type, if it is of our shape.
-    fn map(&self, definition: u32) -> Option<(u32, Vec<String>)> {
+    /// The policy's map with that definition, if it is of our shape.
+    fn map(&self, name: &str, definition: &Definition) -> Option<Map> {
+        let Definition { kind, entries, flags, key, value } = *definition;
+        if (kind, flags) != (MAP_TYPE_ARRAY, MAP_MMAPABLE) || !self.is_unsigned(key, 4) {
+            return None;
+        }
+        let fields = self.record(value)?;
+        Some(Map { name: name.to_owned(), max_entries: entries, fields })
+    }
+
+    /// Whether it is the definition of that map of the kernel's programs.
+    fn is_kernel_map(&self, definition: &Definition, index: usize) -> bool {
+        let Some(map) = MAPS.get(index) else { return false };
+        let Definition { kind, entries, flags, key, value } = *definition;
+        let same = |id, names: &[&str]| self.record(id).is_some_and(|found| found == names);
+        let key = if map.key.is_empty() { self.is_unsigned(key, 4) } else { same(key, map.key) };
+        (kind, entries, flags) == (map.kind, map.max_entries, map.flags)
+            && key
+            && same(value, map.fields)
+    }
+
+    /// The parts of the definition of that type.
+    fn definition(&self, definition: u32) -> Option<Definition> {
         let definition = self.get(definition, KIND_STRUCT)?;
         let (mut kind, mut entries, mut flags) = (None, None, None);
         let (mut key, mut value) = (None, None);
@@ -126,10 +176,12 @@ impl<'a> Types<'a> {
                 _ => return None,
             }
         }
-        if (kind?, flags?) != (MAP_TYPE_ARRAY, MAP_MMAPABLE) || !self.is_unsigned(key?, 4) {
-            return None;
-        }
-        let value = self.get(value?, KIND_STRUCT)?;
+        Some(Definition { kind: kind?, entries: entries?, flags: flags?, key: key?, value: value? })
+    }
+
+    /// The members of a structure of 8-byte numbers.
+    fn record(&self, id: u32) -> Option<Vec<String>> {
+        let value = self.get(id, KIND_STRUCT)?;
         let mut fields = Vec::new();
         let mut at = 0;
         for [name, of, offset] in words::<3>(value.rest) {
@@ -139,7 +191,7 @@ impl<'a> Types<'a> {
             fields.push(self.name(name)?.to_owned());
             at = at.checked_add(64)?;
         }
-        (value.size_or_type == at / 8).then_some((entries?, fields))
+        (value.size_or_type == at / 8).then_some(fields)
     }
 
     fn is_unsigned(&self, id: u32, bytes: u32) -> bool {
@@ -162,6 +214,54 @@ impl<'a> Types<'a> {
     /// The lines of a `.BTF.ext` that refers to these strings.
     pub(crate) fn lines(&self, ext: &'a [u8]) -> Result<Vec<Lines<'a>>, BtfError> {
         self.lines_of(ext).ok_or(MALFORMED_EXT)
+    }
+
+    /// The fields of the kernel's structures that instructions name, by section.
+    pub(crate) fn fields(
+        &self,
+        ext: &'a [u8],
+    ) -> Result<Vec<(&'a str, Vec<FieldReloc>)>, BtfError> {
+        self.fields_of(ext).ok_or(MALFORMED_EXT)
+    }
+
+    fn fields_of(&self, ext: &'a [u8]) -> Option<Vec<(&'a str, Vec<FieldReloc>)>> {
+        let body = body(ext, EXT_HEADER)?;
+        let table = slice(body, word(ext, 24)?, word(ext, 28)?)?;
+        let mut sections = Vec::new();
+        if table.is_empty() {
+            return Some(sections);
+        }
+        if word(table, 0)? != CORE_RELO {
+            return None;
+        }
+        let mut rest = table.get(4..)?;
+        while !rest.is_empty() {
+            let (name, count) = (word(rest, 0)?, word(rest, 4)?);
+            let records = slice(rest, 8, count.checked_mul(CORE_RELO)?)?;
+            let mut fields = Vec::new();
+            for [offset, id, access, kind] in words::<4>(records) {
+                let field = self.field(id, self.name(access)?)?;
+                if kind != FIELD_BYTE_OFFSET || offset % 8 != 0 {
+                    return None;
+                }
+                fields.push(FieldReloc { slot: offset / 8, field });
+            }
+            sections.push((self.name(name)?, fields));
+            rest = rest.get(8 + records.len()..)?;
+        }
+        Some(sections)
+    }
+
+    /// The field at `access` (`0:` and the index of the member) of a local structure.
+    fn field(&self, id: u32, access: &str) -> Option<Field> {
+        let of = self.get(id, KIND_STRUCT)?;
+        let name = self.name(of.name)?;
+        let index: usize = access.strip_prefix("0:")?.parse().ok()?;
+        let (_, fields) = STRUCTS.iter().find(|(of, _)| *of == name)?;
+        let field = *fields.get(index)?;
+        let [member, _, offset] = words::<3>(of.rest).nth(index)?;
+        let same = self.name(member)? == field.member() && offset == 64 * index as u32;
+        same.then_some(field)
     }
 
     fn lines_of(&self, ext: &'a [u8]) -> Option<Vec<Lines<'a>>> {

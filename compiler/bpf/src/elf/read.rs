@@ -6,11 +6,12 @@
 use super::rules::{self, Invalid};
 use super::{MAX_SIZE, R_BPF_64_64};
 use crate::abi::Hook;
-use crate::btf::read::{BtfError, MapDefinition, Types};
+use crate::btf::read::{BtfError, MapDefinition, MapKind, Types};
 use crate::dwarf;
 use crate::insn::Insn;
 use crate::note::{self, NoteError};
-use crate::object::{MAX_SLOTS, Object, Program, Reloc, Source};
+use crate::notify::{Attach, KernelProgram};
+use crate::object::{MAX_SLOTS, Map, Object, Program, Reloc, Source};
 use crate::sum;
 use object::LittleEndian as Le;
 use object::elf::{self, FileHeader64, Rel64, SectionHeader64};
@@ -111,6 +112,7 @@ pub fn read(bytes: &[u8]) -> Result<Object, ReadError> {
 
     let mut sections = BTreeMap::new();
     let mut code = Vec::new();
+    let mut kernel_code = BTreeMap::new();
     let mut relocs = BTreeMap::new();
     for (index, section) in table.enumerate() {
         let name = std::str::from_utf8(table.section_name(Le, section)?).unwrap_or("?");
@@ -119,8 +121,12 @@ pub fn read(bytes: &[u8]) -> Result<Object, ReadError> {
         let duplicate = if let Some(hook) = hook(name) {
             code.push((hook, index, data));
             code.iter().filter(|(other, _, _)| *other == hook).count() > 1
+        } else if let Some(section) = kernel_section(name) {
+            kernel_code.insert(section, (index, data)).is_some()
         } else if let Some(target) = name.strip_prefix(".rel") {
-            let known = hook(target).is_some() || target.starts_with(".debug_");
+            let known = hook(target).is_some()
+                || kernel_section(target).is_some()
+                || target.starts_with(".debug_");
             !known || relocs.insert(target, section).is_some()
         } else {
             let known = KNOWN.contains(&name) || [note::SECTION, sum::SECTION].contains(&name);
@@ -155,7 +161,7 @@ pub fn read(bytes: &[u8]) -> Result<Object, ReadError> {
         let insns = instructions(data).ok_or(ReadError::Code { section })?;
         let relocs = match relocs.get(section) {
             Some(header) => relocations(header, bytes, index)
-                .and_then(|r| program_relocs(r, &symbols, maps_index, &definitions))
+                .and_then(|r| program_relocs(r, &symbols, maps_index, &definitions, policy_index))
                 .ok_or(ReadError::Reloc { section })?,
             None => Vec::new(),
         };
@@ -172,9 +178,36 @@ pub fn read(bytes: &[u8]) -> Result<Object, ReadError> {
         .and_then(dwarf::source)
         .or_else(|| lines.first().map(|lines| (lines.file, "")))
         .unwrap_or_default();
+    let fields = match (&types, data(".BTF.ext")) {
+        (Some(types), Some(ext)) => types.fields(ext)?,
+        _ => Vec::new(),
+    };
+    let mut kernel = Vec::new();
+    for section in kernel_sections() {
+        let Some(&(index, data)) = kernel_code.get(section) else { continue };
+        if !is_function(&symbols, index, data.len()) {
+            return Err(ReadError::Code { section });
+        }
+        let insns = instructions(data).ok_or(ReadError::Code { section })?;
+        let relocs = match relocs.get(section) {
+            Some(header) => relocations(header, bytes, index)
+                .and_then(|r| program_relocs(r, &symbols, maps_index, &definitions, kernel_index))
+                .ok_or(ReadError::Reloc { section })?,
+            None => Vec::new(),
+        };
+        let fields = fields.iter().find(|(of, _)| *of == section);
+        let fields = fields.map(|(_, fields)| fields.clone()).unwrap_or_default();
+        kernel.push(KernelProgram { section, insns, relocs, fields });
+    }
+    let has_maps = definitions.iter().any(|d| matches!(d.kind, MapKind::Kernel(_)));
+    if has_maps == kernel.is_empty() {
+        return Err(Invalid::Kernel.into());
+    }
+
     let object = Object {
         programs,
-        maps: definitions.into_iter().map(|d| d.map).collect(),
+        maps: definitions.into_iter().filter_map(MapDefinition::of_policy).collect(),
+        kernel,
         meta,
         source: Source { name: name.to_owned(), text: text.to_owned() },
     };
@@ -185,6 +218,39 @@ pub fn read(bytes: &[u8]) -> Result<Object, ReadError> {
         return Err(ReadError::Changed);
     }
     Ok(object)
+}
+
+impl MapDefinition {
+    fn of_policy(self) -> Option<Map> {
+        match self.kind {
+            MapKind::Policy(map) => Some(map),
+            MapKind::Kernel(_) => None,
+        }
+    }
+}
+
+/// Of the definition at `at`, its index among the maps of the policy.
+fn policy_index(definitions: &[MapDefinition], at: usize) -> Option<usize> {
+    let is_policy = |d: &&MapDefinition| matches!(d.kind, MapKind::Policy(_));
+    definitions.get(at).filter(is_policy)?;
+    Some(definitions.iter().take(at).filter(is_policy).count())
+}
+
+/// Of the definition at `at`, its index among the maps of the kernel's programs.
+fn kernel_index(definitions: &[MapDefinition], at: usize) -> Option<usize> {
+    match definitions.get(at)?.kind {
+        MapKind::Kernel(index) => Some(index),
+        MapKind::Policy(_) => None,
+    }
+}
+
+/// The sections of the kernel's programs, in their order.
+fn kernel_sections() -> impl Iterator<Item = &'static str> {
+    Attach::ALL.into_iter().flat_map(Attach::sections)
+}
+
+fn kernel_section(name: &str) -> Option<&'static str> {
+    kernel_sections().find(|section| *section == name)
 }
 
 /// The header, if the file is of the kind we write.
@@ -239,6 +305,7 @@ fn program_relocs(
     symbols: &Symbols<'_>,
     maps: Option<SectionIndex>,
     definitions: &[MapDefinition],
+    index: fn(&[MapDefinition], usize) -> Option<usize>,
 ) -> Option<Vec<Reloc>> {
     let mut relocs = Vec::new();
     for entry in entries {
@@ -250,9 +317,10 @@ fn program_relocs(
             return None;
         }
         let map = definitions.iter().position(|definition| {
-            definition.map.name.as_bytes() == name
+            definition.name.as_bytes() == name
                 && u64::from(definition.offset) == symbol.st_value(Le)
         })?;
+        let map = index(definitions, map)?;
         relocs.push(Reloc { slot: (offset / 8).try_into().ok()?, map: map.try_into().ok()? });
     }
     Some(relocs)

@@ -3,6 +3,7 @@
 
 use crate::abi::{ABI, MAX_LOGS, PARAMS_MAP, STATE_MAP};
 use crate::btf::identifier;
+use crate::notify;
 use crate::object::{MAX_SLOTS, Map, Object, Program};
 
 /// Longest policy name, bytes: with the hook's name it stays below the kernel's limit for symbols
@@ -68,6 +69,11 @@ pub enum Invalid {
         /// Its name.
         name: String,
     },
+    /// Kernel programs that are not those of this version.
+    #[error(
+        "the kernel's programs in the object are not those of this version of durac: compile the policy again"
+    )]
+    Kernel,
     /// A name or text that cannot stand in the file.
     #[error("the {what} is empty, too long, or has a character that cannot be in it")]
     Name {
@@ -103,6 +109,9 @@ pub(super) fn check(object: &Object) -> Result<(), Invalid> {
     }
     for program in &object.programs {
         check_program(program, object)?;
+    }
+    if !object.kernel.is_empty() && Ok(&object.kernel) != notify::programs().as_ref() {
+        return Err(Invalid::Kernel);
     }
     for (index, map) in object.maps.iter().enumerate() {
         let mut earlier = object.maps.iter().take(index);

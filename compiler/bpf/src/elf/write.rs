@@ -5,7 +5,9 @@ use super::{
     LICENSE, LICENSE_SECTION, MAX_SIZE, R_BPF_64_64, R_BPF_64_ABS32, R_BPF_64_ABS64, function_names,
 };
 use crate::btf::MAP_DEFINITION;
-use crate::object::Object;
+use crate::insn::Insn;
+use crate::notify::MAPS;
+use crate::object::{Object, Reloc};
 use crate::{btf, dwarf, note, sum};
 use object::write::{Object as Elf, Relocation, SectionId, Symbol, SymbolId, SymbolSection};
 use object::{
@@ -45,15 +47,16 @@ pub fn write(object: &Object) -> Result<Vec<u8>, WriteError> {
     let functions = function_names(object);
     let mut file = Elf::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);
 
-    let programs = add_programs(&mut file, object, &functions);
-    let maps = add_maps(&mut file, object);
-    for (program, (section, _)) in object.programs.iter().zip(&programs) {
-        for reloc in &program.relocs {
-            if let Some(symbol) = maps.get(reloc.map as usize) {
-                let offset = 8 * u64::from(reloc.slot);
-                relocate(&mut file, *section, offset, *symbol, R_BPF_64_64)?;
-            }
-        }
+    let all = add_programs(&mut file, object, &functions);
+    let all_maps = add_maps(&mut file, object);
+    let (programs, kernel) = all.split_at_checked(object.programs.len()).unwrap_or((&all, &[]));
+    let (maps, kernel_maps) =
+        all_maps.split_at_checked(object.maps.len()).unwrap_or((&all_maps, &[]));
+    for (program, (section, _)) in object.programs.iter().zip(programs) {
+        relocate_maps(&mut file, *section, &program.relocs, maps)?;
+    }
+    for (program, (section, _)) in object.kernel.iter().zip(kernel) {
+        relocate_maps(&mut file, *section, &program.relocs, kernel_maps)?;
     }
 
     let license = add_section(&mut file, LICENSE_SECTION, SectionKind::Data, LICENSE, 1);
@@ -67,7 +70,7 @@ pub fn write(object: &Object) -> Result<Vec<u8>, WriteError> {
     add_section(&mut file, note::SECTION, SectionKind::Note, &note, 4);
     let sum = sum::encode(object, &note);
     add_section(&mut file, sum::SECTION, SectionKind::Note, &sum, 4);
-    add_debug(&mut file, object, &functions, &programs)?;
+    add_debug(&mut file, object, &functions, programs)?;
 
     let bytes = file.write()?;
     let size = bytes.len();
@@ -84,9 +87,10 @@ fn add_programs(
     functions: &[String],
 ) -> Vec<(SectionId, SymbolId)> {
     let mut added = Vec::new();
-    for (program, name) in object.programs.iter().zip(functions) {
-        let code: Vec<u8> = program.insns.iter().flat_map(|i| i.to_bytes()).collect();
-        let name_of_section = program.hook.section();
+    let hooks = object.programs.iter().map(|p| (p.hook.section(), &p.insns));
+    let kernel = object.kernel.iter().map(|p| (p.section, &p.insns));
+    for ((name_of_section, insns), name) in hooks.chain(kernel).zip(functions) {
+        let code: Vec<u8> = insns.iter().copied().flat_map(Insn::to_bytes).collect();
         let section = add_section(file, name_of_section, SectionKind::Text, &code, 8);
         let size = code.len() as u64;
         let symbol = add_symbol(file, name, section, 0, size, SymbolKind::Text);
@@ -97,15 +101,19 @@ fn add_programs(
 
 /// The section `.maps`: a definition is all zeros, its types say what it is.
 fn add_maps(file: &mut Elf<'_>, object: &Object) -> Vec<SymbolId> {
-    if object.maps.is_empty() {
+    let mut names: Vec<&str> = object.maps.iter().map(|map| map.name.as_str()).collect();
+    if !object.kernel.is_empty() {
+        names.extend(MAPS.iter().map(|map| map.name));
+    }
+    if names.is_empty() {
         return Vec::new();
     }
-    let zeros = vec![0; object.maps.len() * MAP_DEFINITION as usize];
+    let zeros = vec![0; names.len() * MAP_DEFINITION as usize];
     let section = add_section(file, ".maps", SectionKind::Data, &zeros, 8);
     let size = u64::from(MAP_DEFINITION);
     let mut symbols = Vec::new();
-    for (offset, map) in (0..).step_by(MAP_DEFINITION as usize).zip(&object.maps) {
-        let symbol = add_symbol(file, &map.name, section, offset, size, SymbolKind::Data);
+    for (offset, name) in (0..).step_by(MAP_DEFINITION as usize).zip(names) {
+        let symbol = add_symbol(file, name, section, offset, size, SymbolKind::Data);
         symbols.push(symbol);
     }
     symbols
@@ -144,6 +152,21 @@ fn add_debug(
             if let Some(symbol) = symbol {
                 relocate(file, *id, reloc.offset, symbol, kind)?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// Where a program loads the address of a map.
+fn relocate_maps(
+    file: &mut Elf<'_>,
+    section: SectionId,
+    relocs: &[Reloc],
+    maps: &[SymbolId],
+) -> Result<(), WriteError> {
+    for reloc in relocs {
+        if let Some(symbol) = maps.get(reloc.map as usize) {
+            relocate(file, section, 8 * u64::from(reloc.slot), *symbol, R_BPF_64_64)?;
         }
     }
     Ok(())

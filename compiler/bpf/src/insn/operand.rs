@@ -38,6 +38,8 @@ pub mod op {
     pub const IMM: u8 = 0x00;
     /// Mode of regular loads and stores.
     pub const MEM: u8 = 0x60;
+    /// Mode of atomic operations.
+    pub const ATOMIC: u8 = 0xc0;
     /// The bits of the mode.
     pub const MODE_MASK: u8 = 0xe0;
     /// The bits of the size.
@@ -50,6 +52,13 @@ pub mod op {
     pub const B: u8 = 0x10;
     /// Size: 8 bytes.
     pub const DW: u8 = 0x18;
+
+    /// Immediate of an atomic operation: add.
+    pub const ATOMIC_ADD: i32 = 0x00;
+    /// Bit in the immediate of an atomic operation: the old value goes to the source register.
+    pub const FETCH: i32 = 0x01;
+    /// Immediate of an atomic operation: compare and exchange.
+    pub const COMPARE_EXCHANGE: i32 = 0xf1;
 
     /// Byte swaps, in the classes [`ALU`] and [`ALU64`].
     pub const END: u8 = 0xd0;

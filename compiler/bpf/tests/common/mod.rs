@@ -38,6 +38,7 @@ pub fn object(policy: &str, text: &str, program: Program) -> Object {
     Object {
         programs: vec![program],
         maps: Vec::new(),
+        kernel: Vec::new(),
         meta: meta(policy),
         source: Source { name: format!("{policy}.dur"), text: text.to_owned() },
     }
@@ -56,6 +57,11 @@ pub fn delayed_fsync() -> Object {
     asm.push(Insn::mov_imm(Reg::R0, 1));
     asm.push(Insn::exit());
     object("delayed_fsync", text, asm.finish(Hook::Fdatasync).unwrap())
+}
+
+/// The same, with the kernel's programs.
+pub fn notify() -> Object {
+    Object { kernel: durac_bpf::notify::programs().unwrap(), ..delayed_fsync() }
 }
 
 /// `on fdatasync: await pending < n; defer` with a parameter, and a program for `fsync` as well.
@@ -145,5 +151,5 @@ pub fn every() -> Object {
 
 /// All of them.
 pub fn all() -> Vec<Object> {
-    vec![delayed_fsync(), window(), every()]
+    vec![delayed_fsync(), window(), every(), notify()]
 }

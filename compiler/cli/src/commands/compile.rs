@@ -33,7 +33,13 @@ pub fn run(args: &Compile, global: &Global) -> Result<Outcome> {
             };
             let (input, object) = (ready.input, ready.proved.object);
             if args.emit == Emit::Asm {
-                text(to, &disasm::print_object(&object))?;
+                let mut listing = disasm::print_object(&object);
+                let kernel = disasm::print_kernel(&object);
+                if !kernel.is_empty() {
+                    listing.push('\n');
+                    listing.push_str(&kernel);
+                }
+                text(to, &listing)?;
             } else {
                 let bytes = elf::write(&object).context("cannot write the object")?;
                 match to {

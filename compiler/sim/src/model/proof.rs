@@ -140,7 +140,7 @@ pub fn timeline_beyond(
     let Some(programs) = Programs::new(&mut machine, reads, &vectors, &cells) else {
         return Ok(None);
     };
-    let mut stepper = Stepper::new(programs, rules, Glue::RIGHT);
+    let mut stepper = Stepper::new(programs, rules, Glue::RIGHT).watched(!object.kernel.is_empty());
     let limits = vec![Limit { syncs: vec![syncs], broken: None }];
     let found = explore(&mut stepper, cells.compared(), limits, &[]);
     let broken = found.limits.first().and_then(|limit| limit.broken);
@@ -219,7 +219,7 @@ fn attempt(
     let Some(programs) = Programs::new(machine, reads, vectors, &cells) else {
         return Ok(only_derived(policy, derived, Obstacle::TooManyChoices));
     };
-    let mut stepper = Stepper::new(programs, rules, glue);
+    let mut stepper = Stepper::new(programs, rules, glue).watched(!object.kernel.is_empty());
     let most = derived_for(derived, vectors);
     let found = explore(&mut stepper, cells.compared(), limits(policy, vectors), &most);
     if let Some(error) = stepper.programs.broken.take() {

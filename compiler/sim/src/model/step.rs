@@ -91,6 +91,8 @@ pub struct Stepper<'a> {
     /// The programs, and what they can read.
     pub programs: Programs<'a>,
     rules: Rules,
+    /// Whether syncs that the engine did not start are seen too (`use kernel notify`).
+    watched: bool,
     glue: Glue,
     /// For a family of regular states, which numbers of calls left by a landing are done.
     landed: FxHashMap<Family, Vec<bool>>,
@@ -114,12 +116,20 @@ impl<'a> Stepper<'a> {
         Self {
             programs,
             rules,
+            watched: false,
             glue,
             landed: FxHashMap::default(),
             directs: FxHashSet::default(),
             with_progress: 0,
             faults: Faults::default(),
         }
+    }
+
+    /// With `watched`, the kernel shows syncs that the engine did not start. What is known of one then is
+    /// [`Log::witness`], which does what a landing does, or less: so they are landings of a sync that
+    /// may have started at any moment, whether or not the engine would have started one.
+    pub fn watched(self, watched: bool) -> Self {
+        Self { watched, ..self }
     }
 
     /// The state of a log that was just opened.
@@ -167,7 +177,7 @@ impl<'a> Stepper<'a> {
             Caller::Doubted(..) => self.background_out(state, &mut out),
         }
         if let Caller::Parked(..) | Caller::Doubted(..) = &state.caller
-            && state.since == NEVER
+            && (state.since == NEVER || self.watched && !state.log.is_startable())
             && !state.log.is_flying()
         {
             self.faults.stuck = true;
@@ -441,16 +451,23 @@ impl<'a> Stepper<'a> {
 
     // ---- syncs ----
 
-    /// A background sync can be out from now on, if the engine would start one.
+    /// A background sync can be out from now on, if the engine would start one. If other syncs are
+    /// seen too, one is: it may have started at any moment.
     fn startable(&self, state: &mut State) {
-        if state.since == NEVER && self.glue.starts && state.log.is_startable() {
+        if self.watched && state.log.error().is_none() {
+            state.since = state.log.durable();
+        } else if state.since == NEVER && self.glue.starts && state.log.is_startable() {
             state.since = state.log.calls();
         }
     }
 
     /// Every way in which a background sync can end that may be out.
     fn landings(&mut self, state: &State, out: &mut Vec<Next>) {
-        if state.since == NEVER {
+        let since = match self.watched && state.log.error().is_none() {
+            true => state.log.durable(),
+            false => state.since,
+        };
+        if since == NEVER {
             return;
         }
         let calls = state.log.calls();
@@ -462,7 +479,7 @@ impl<'a> Stepper<'a> {
         };
         let family = state.is_regular().then(|| Family::of(state));
         let mut done = family.as_ref().and_then(|f| self.landed.remove(f)).unwrap_or_default();
-        for covers in state.since.max(least)..=calls {
+        for covers in since.max(least)..=calls {
             let left = (calls - covers) as usize;
             if family.is_some() && left > 0 {
                 if done.len() <= left {
@@ -523,7 +540,9 @@ impl<'a> Stepper<'a> {
         events: Vec<Event>,
         out: &mut Vec<Next>,
     ) {
-        if state.since != NEVER {
+        // If other syncs are seen, the call may be durable already, and waits for none beside its own.
+        let is_doubted = state.log.calls() > state.log.durable();
+        if state.since != NEVER && is_doubted {
             // While it is out nothing else can happen: which calls it covers makes no difference.
             let mut state = state.clone();
             state.log.start_covering(state.since, false);

@@ -11,6 +11,7 @@ pub fn object(name: &str, program: impl FnOnce(&mut Asm)) -> Object {
     Object {
         programs: vec![assemble(Hook::Fdatasync, program)],
         maps: Vec::new(),
+        kernel: Vec::new(),
         meta: Meta {
             abi: ABI,
             policy: name.into(),

@@ -1,0 +1,209 @@
+//! From an object to programs that run: maps, types, the kernel's verifier, links.
+
+use crate::btf::{Kernel, Kind};
+use crate::map::Slots;
+use crate::{sys, trial};
+use durac_bpf::insn::Insn;
+use durac_bpf::notify::{Attach, KernelProgram, MAPS};
+use durac_bpf::object::Reloc;
+use durac_bpf::{Object, elf};
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// `BPF_PSEUDO_MAP_FD`: the immediate of a `lddw` is the descriptor of a map.
+const PSEUDO_MAP_FD: u8 = 1;
+/// The text in the object's section `license`.
+const LICENSE: &std::ffi::CStr = c"Dual MIT/GPL";
+/// The inode of the first process namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`). The
+/// programs see the numbers that processes have there.
+const FIRST_NAMESPACE: &str = "pid:[4026531836]";
+
+/// Why the programs do not run, or not at one place.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The object has none.
+    #[error("the policy does not say `use kernel notify`")]
+    NotWanted,
+    /// Processes have other numbers here than in the kernel.
+    #[error("this is a container with process numbers of its own")]
+    Namespace,
+    /// The map, or the types, are refused.
+    #[error("the kernel refuses {what}: {}", reason(why))]
+    Setup {
+        /// What it refuses.
+        what: &'static str,
+        /// What it said.
+        why: io::Error,
+    },
+    /// The kernel has no such tracepoint or function.
+    #[error("this kernel has no {what}")]
+    Absent {
+        /// What it does not have.
+        what: String,
+    },
+    /// The kernel's verifier refuses a program, or loading is not allowed.
+    #[error("{section} cannot be loaded: {}", with(&reason(why), said))]
+    Load {
+        /// The program.
+        section: &'static str,
+        /// What the system call said.
+        why: io::Error,
+        /// The last thing the verifier said.
+        said: String,
+    },
+    /// A program cannot be attached.
+    #[error("{section} cannot be attached: {}", reason(why))]
+    Attach {
+        /// The program.
+        section: &'static str,
+        /// What the system call said.
+        why: io::Error,
+    },
+    /// It was attached, and did not count a sync.
+    #[error("a sync was not counted there")]
+    Blind,
+}
+
+/// The system's reason, without the number.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.clone(), |(reason, _)| reason.to_lowercase())
+}
+
+/// A reason, and what was said about it.
+fn with(reason: &str, said: &str) -> String {
+    if said.is_empty() { reason.to_owned() } else { format!("{reason}: {said}") }
+}
+
+/// The programs, running.
+pub struct Notify {
+    /// Where they are attached.
+    pub attach: Attach,
+    /// Why they are at no better place.
+    pub refused: Vec<(Attach, Failure)>,
+    map: OwnedFd,
+    links: Vec<OwnedFd>,
+    slots: Slots,
+}
+
+impl Notify {
+    /// The map of the slots, for the application's process.
+    #[must_use]
+    pub fn map(&self) -> BorrowedFd<'_> {
+        self.map.as_fd()
+    }
+
+    /// What keeps the programs attached: as long as these are open anywhere.
+    pub fn links(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.links.iter().map(AsFd::as_fd)
+    }
+
+    /// The slots.
+    #[must_use]
+    pub fn slots(&self) -> &Slots {
+        &self.slots
+    }
+}
+
+/// Loads and attaches the object's kernel programs at the best place that works.
+///
+/// # Errors
+/// Why none works: one failure for each place, best place first.
+pub fn load(object: &Object) -> Result<Notify, Vec<(Attach, Failure)>> {
+    let mut refused = Vec::new();
+    for attach in Attach::ALL {
+        match load_at(object, attach) {
+            Ok(notify) => return Ok(Notify { refused, ..notify }),
+            Err(failure) => refused.push((attach, failure)),
+        }
+    }
+    Err(refused)
+}
+
+/// Loads and attaches the programs for one place.
+///
+/// # Errors
+/// Why they do not run there.
+pub fn load_at(object: &Object, attach: Attach) -> Result<Notify, Failure> {
+    if object.kernel.is_empty() {
+        return Err(Failure::NotWanted);
+    }
+    let namespace = std::fs::read_link("/proc/self/ns/pid");
+    if !namespace.is_ok_and(|link| link.as_os_str() == FIRST_NAMESPACE) {
+        return Err(Failure::Namespace);
+    }
+    let setup = |what| move |why| Failure::Setup { what, why };
+    let maps = MAPS.iter().map(sys::map_create).collect::<io::Result<Vec<OwnedFd>>>();
+    let maps = maps.map_err(setup("the map"))?;
+    let types = elf::kernel_types(object);
+    let btf = sys::btf_load(&types.btf).map_err(setup("the types"))?;
+    let mut links = Vec::new();
+    for section in attach.sections() {
+        let found = object.kernel.iter().zip(&types.programs).find(|(p, _)| p.section == section);
+        let Some((program, types)) = found else { return Err(Failure::NotWanted) };
+        links.push(link(program, types, &maps, &btf)?);
+    }
+    let map = maps.into_iter().next().ok_or(Failure::NotWanted)?;
+    let slots = Slots::map(map.as_fd()).map_err(setup("to show the map"))?;
+    if trial::counts(&slots, attach).map_err(setup("a trial"))? == Some(false) {
+        return Err(Failure::Blind);
+    }
+    slots.sign();
+    Ok(Notify { attach, refused: Vec::new(), map, links, slots })
+}
+
+/// Loads one program and attaches it.
+fn link(
+    program: &KernelProgram,
+    types: &elf::ProgramTypes,
+    maps: &[OwnedFd],
+    btf: &OwnedFd,
+) -> Result<OwnedFd, Failure> {
+    let section = program.section;
+    let (kind, place) = section.split_once('/').unwrap_or((section, ""));
+    let absent = |what: String| Failure::Absent { what };
+    let of_kernel = |kind: Kind, name: &str, what: &str| {
+        let types = Kernel::read().map_err(|_| absent("types (/sys/kernel/btf/vmlinux)".into()))?;
+        types.find(kind, name).ok_or_else(|| absent(format!("{what} {place}")))
+    };
+    let (kind, attach_type, attach_id) = match kind {
+        "tp_btf" => {
+            let id = of_kernel(Kind::Typedef, &format!("btf_trace_{place}"), "tracepoint")?;
+            (sys::TRACING, sys::TRACE_RAW_TP, id)
+        }
+        "fentry" | "fexit" => {
+            let id = of_kernel(Kind::Function, place, "function")?;
+            let when = if kind == "fentry" { sys::TRACE_FENTRY } else { sys::TRACE_FEXIT };
+            (sys::TRACING, when, id)
+        }
+        _ => (sys::RAW_TRACEPOINT, 0, 0),
+    };
+    let code = code(program, maps);
+    let loaded = sys::prog_load(&sys::Program {
+        kind,
+        attach_type,
+        attach_id,
+        code: &code,
+        name: "durac_notify",
+        btf,
+        function: &types.function,
+        fields: &types.fields,
+        license: LICENSE,
+    });
+    let loaded = loaded.map_err(|(why, said)| Failure::Load { section, why, said })?;
+    let name = if kind == sys::RAW_TRACEPOINT { CString::new(place).ok() } else { None };
+    sys::attach(name.as_deref(), &loaded).map_err(|why| Failure::Attach { section, why })
+}
+
+/// The instructions, with the descriptors of the maps.
+fn code(program: &KernelProgram, maps: &[OwnedFd]) -> Vec<u8> {
+    let mut insns: Vec<Insn> = program.insns.clone();
+    for Reloc { slot, map } in &program.relocs {
+        if let (Some(insn), Some(map)) = (insns.get_mut(*slot as usize), maps.get(*map as usize)) {
+            insn.src = PSEUDO_MAP_FD;
+            insn.imm = map.as_raw_fd();
+        }
+    }
+    insns.into_iter().flat_map(Insn::to_bytes).collect()
+}

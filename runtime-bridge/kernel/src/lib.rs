@@ -1,0 +1,23 @@
+//! Loads the kernel's programs of a policy that says `use kernel notify`, and attaches them at the
+//! best place that this kernel allows.
+//!
+//! ```text
+//! Object ─load─→ maps, types, programs (the kernel's verifier) ─attach─→ links ─try─→ Notify
+//! ```
+//!
+//! What is loaded are the instructions of the object. [`durac_bpf::elf::read`] refuses an object whose
+//! kernel programs are not those of this version, so nothing else runs as root.
+//!
+//! Architecture invariant: nothing here decides what is durable. Without the programs the policy runs
+//! all the same, and the engine's own completions answer.
+
+#![warn(missing_docs)]
+
+mod attach;
+mod btf;
+mod map;
+mod sys;
+mod trial;
+
+pub use attach::{Failure, Notify, load, load_at};
+pub use map::Slots;

@@ -1,0 +1,67 @@
+//! A policy's programs, loaded, and files that they watch.
+
+#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
+use durac_bpf::Object;
+use durac_bpf::notify::{Attach, Word, kernel_device};
+use durac_grammar::Sources;
+use durac_kernel::{Notify, load_at};
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+
+/// A policy that says `use kernel notify`, through the compiler and the file format.
+pub fn object() -> Object {
+    let text = "use kernel notify\non fdatasync: unless notify.done { await previous }; defer\n";
+    let mut sources = Sources::default();
+    let file = sources.add("t.dur", text);
+    let analysis = durac_compiler::analyse(&mut sources, file, "t");
+    let policy = analysis.policy.unwrap_or_else(|| panic!("{:?}", analysis.diagnostics));
+    let object = durac_compiler::compile(&policy, &sources, file).unwrap();
+    durac_bpf::elf::read(&durac_bpf::elf::write(&object).unwrap()).unwrap()
+}
+
+/// The programs at one place; panics with what is needed.
+#[track_caller]
+pub fn loaded(attach: Attach) -> Notify {
+    load_at(&object(), attach).unwrap_or_else(|why| {
+        panic!("{}: {why} (this test needs root and a kernel with BTF)", attach.text())
+    })
+}
+
+/// The places that every kernel with BTF allows to root.
+pub const PLACES: [Attach; 2] = [Attach::Ext4, Attach::Syscalls];
+
+/// The counts of a watched file since it was claimed.
+pub struct Counts<'a> {
+    notify: &'a Notify,
+    pub slot: u32,
+    before: [u64; Word::ALL.len()],
+}
+
+impl<'a> Counts<'a> {
+    /// Watches a file for this process.
+    pub fn of(notify: &'a Notify, file: &File) -> Self {
+        Self::owned_by(notify, file, std::process::id())
+    }
+
+    /// Watches a file for a process.
+    pub fn owned_by(notify: &'a Notify, file: &File, owner: u32) -> Self {
+        let meta = file.metadata().unwrap();
+        let device = kernel_device(libc::major(meta.dev()), libc::minor(meta.dev()));
+        let slot = notify.slots().claim(owner, device, meta.ino()).expect("a free slot");
+        let before = Word::ALL.map(|word| notify.slots().get(slot, word));
+        Self { notify, slot, before }
+    }
+
+    /// How much a count has grown.
+    pub fn get(&self, word: Word) -> u64 {
+        let before = self.before.get(word as usize).copied().unwrap_or(0);
+        self.notify.slots().get(self.slot, word) - before
+    }
+
+    /// How much these have grown.
+    pub fn all<const N: usize>(&self, words: [Word; N]) -> [u64; N] {
+        words.map(|word| self.get(word))
+    }
+}

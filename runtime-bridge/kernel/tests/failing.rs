@@ -1,0 +1,95 @@
+//! A sync that fails, for real: ext4 on a loop device whose backing file finds no room.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
+mod common;
+
+use common::{Counts, PLACES, loaded};
+use durac_bpf::notify::Word::{Completed, Ended, Errno, Failed, Proved, Started};
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Runs a command; panics with what the test needs if it fails.
+fn run(words: &[&str]) {
+    let (name, arguments) = words.split_first().unwrap();
+    let ended = Command::new(name).args(arguments).output();
+    let ended = ended.unwrap_or_else(|error| panic!("{name}: {error}"));
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{words:?}: {said} (this test needs root and loop devices)");
+}
+
+/// A file system of 64 MiB on 12 MiB of memory.
+struct Small {
+    dir: tempfile::TempDir,
+    mounted: Vec<PathBuf>,
+}
+
+impl Small {
+    fn new() -> Self {
+        let mut small = Self { dir: tempfile::tempdir().unwrap(), mounted: Vec::new() };
+        let (memory, disk) = (small.dir.path().join("memory"), small.dir.path().join("disk"));
+        let image = memory.join("image");
+        std::fs::create_dir(&memory).unwrap();
+        std::fs::create_dir(&disk).unwrap();
+        let text = |path: &Path| path.to_str().unwrap().to_owned();
+        run(&["mount", "-t", "tmpfs", "-o", "size=12m", "none", &text(&memory)]);
+        small.mounted.push(memory);
+        File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        // Without a journal: an error is that of the file's pages, and does not abort the rest.
+        run(&["mkfs.ext4", "-q", "-O", "^has_journal", &text(&image)]);
+        run(&["mount", "-o", "loop", &text(&image), &text(&disk)]);
+        small.mounted.push(disk);
+        small
+    }
+
+    fn disk(&self) -> PathBuf {
+        self.dir.path().join("disk")
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        for place in self.mounted.iter().rev() {
+            // What cannot be unmounted now is when the last descriptor is closed.
+            let _ = Command::new("umount").arg("--lazy").arg(place).status();
+        }
+    }
+}
+
+#[test]
+fn a_failed_sync_is_counted_as_failed_and_proves_nothing() {
+    for attach in PLACES {
+        let (notify, small) = (loaded(attach), Small::new());
+        let mut file = File::create(small.disk().join("log")).unwrap();
+        let counts = Counts::of(&notify, &file);
+        file.write_all(&[1; 4096]).unwrap();
+        file.sync_data().unwrap();
+        assert_eq!(counts.all([Completed, Failed, Proved]), [1, 0, 1], "{attach:?}");
+        file.write_all(&vec![1; 24 << 20]).unwrap();
+        let error = file.sync_data().expect_err("no room");
+        assert_eq!(counts.all([Started, Ended, Completed, Failed]), [2, 2, 1, 1], "{attach:?}");
+        assert_eq!(counts.get(Errno), error.raw_os_error().unwrap() as u64, "{attach:?}");
+        assert_eq!(counts.get(Proved), 1, "{attach:?}");
+        // Whatever the next one says, what failed stays counted.
+        let again = u64::from(file.sync_data().is_ok());
+        assert_eq!(counts.all([Completed, Failed]), [1 + again, 2 - again], "{attach:?}");
+    }
+}
+
+/// A failure is the file's, whoever meets it: a forked child shares the open file, and takes the error
+/// away from the parent.
+#[test]
+fn a_failure_that_another_process_meets_is_counted() {
+    for attach in PLACES {
+        let (notify, small) = (loaded(attach), Small::new());
+        let mut file = File::create(small.disk().join("log")).unwrap();
+        let counts = Counts::of(&notify, &file);
+        file.write_all(&vec![1; 24 << 20]).unwrap();
+        let path = small.disk().join("log");
+        let ended = Command::new("sync").arg("--data").arg(&path).output().unwrap();
+        assert!(!ended.status.success(), "{attach:?}");
+        assert_eq!(counts.all([Completed, Failed]), [0, 1], "{attach:?}");
+    }
+}
