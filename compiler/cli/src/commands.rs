@@ -7,6 +7,7 @@ pub mod compile;
 pub mod explain;
 pub mod fmt;
 pub mod list;
+pub mod load;
 pub mod record;
 pub mod run;
 pub mod simulate;

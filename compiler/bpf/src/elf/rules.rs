@@ -1,7 +1,7 @@
 //! What an object must be to be written, and to be read: the shape, not the meaning of the code
 //! (that is `durac-verify`).
 
-use crate::abi::{ABI, MAX_LOGS, PARAMS_MAP, STATE_MAP};
+use crate::abi::{ABI, MAX_LOGS, PARAMS_MAP, Runtime, STATE_MAP};
 use crate::btf::identifier;
 use crate::object::{MAX_SLOTS, Map, Object, Program};
 
@@ -68,6 +68,12 @@ pub enum Invalid {
         /// Its name.
         name: String,
     },
+    /// The functions that the programs are attached to are not those of the programs.
+    #[error("the note does not say which function the program of {hook} is attached to")]
+    Entry {
+        /// The program's hook.
+        hook: &'static str,
+    },
     /// A name or text that cannot stand in the file.
     #[error("the {what} is empty, too long, or has a character that cannot be in it")]
     Name {
@@ -103,6 +109,7 @@ pub(super) fn check(object: &Object) -> Result<(), Invalid> {
     }
     for program in &object.programs {
         check_program(program, object)?;
+        check_entry(program, object)?;
     }
     for (index, map) in object.maps.iter().enumerate() {
         let mut earlier = object.maps.iter().take(index);
@@ -142,6 +149,25 @@ fn check_program(program: &Program, object: &Object) -> Result<(), Invalid> {
         return Err(Invalid::Lines { hook });
     }
     Ok(())
+}
+
+/// A program of BPFtime has one function to be attached to, one of the agent none.
+fn check_entry(program: &Program, object: &Object) -> Result<(), Invalid> {
+    let hook = program.hook.name();
+    let bad = Err(Invalid::Entry { hook });
+    let mut entries = object.meta.entries.iter().filter(|entry| entry.hook == program.hook);
+    let count = object.meta.entries.len();
+    let entry = match (object.meta.runtime, entries.next(), entries.next()) {
+        (Runtime::Agent, None, None) if count == 0 => return Ok(()),
+        (Runtime::Bpftime, Some(entry), None) if count == object.programs.len() => entry,
+        _ => return bad,
+    };
+    let arguments = [entry.len, entry.failed].into_iter().flatten();
+    let known = arguments.into_iter().all(|argument| argument.offset().is_some());
+    let mut others = object.meta.entries.iter().filter(|other| other.symbol == entry.symbol);
+    let alone = others.next().is_some() && others.next().is_none();
+    let good = known && alone && !entry.symbol.is_empty() && !entry.symbol.contains('\0');
+    if good { Ok(()) } else { bad }
 }
 
 fn check_map(map: &Map, object: &Object) -> Result<(), Invalid> {

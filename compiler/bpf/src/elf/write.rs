@@ -86,7 +86,7 @@ fn add_programs(
     let mut added = Vec::new();
     for (program, name) in object.programs.iter().zip(functions) {
         let code: Vec<u8> = program.insns.iter().flat_map(|i| i.to_bytes()).collect();
-        let name_of_section = program.hook.section();
+        let name_of_section = program.hook.section(object.meta.runtime);
         let section = add_section(file, name_of_section, SectionKind::Text, &code, 8);
         let size = code.len() as u64;
         let symbol = add_symbol(file, name, section, 0, size, SymbolKind::Text);

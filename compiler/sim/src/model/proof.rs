@@ -7,7 +7,7 @@ use super::step::{Faults, Stepper};
 use super::timeline::{self, Ending};
 use crate::machine::{Backend, Machine, MachineError, bit, reads};
 use durac_bpf::Object;
-use durac_bpf::abi::Reading;
+use durac_bpf::abi::{Reading, Runtime};
 use durac_compiler::hir::{Bound, Failure, Param, Policy};
 use durac_compiler::{Loss, bounds};
 use durac_engine::Rules;
@@ -127,7 +127,8 @@ pub fn timeline_beyond(
     let Some(programs) = Programs::new(&mut machine, reads, &vectors, &cells) else {
         return Ok(None);
     };
-    let mut stepper = Stepper::new(programs, rules);
+    let keeps_vars = object.meta.runtime == Runtime::Bpftime;
+    let mut stepper = Stepper::new(programs, rules).keeping_vars(keeps_vars);
     let limits = vec![Limit { syncs: vec![syncs], broken: None }];
     let found = explore(&mut stepper, cells.compared(), limits, &[]);
     let broken = found.limits.first().and_then(|limit| limit.broken);
@@ -205,7 +206,8 @@ fn attempt(
     let Some(programs) = Programs::new(machine, reads, vectors, &cells) else {
         return Ok(only_derived(policy, derived, Obstacle::TooManyChoices));
     };
-    let mut stepper = Stepper::new(programs, rules);
+    let keeps_vars = object.meta.runtime == Runtime::Bpftime;
+    let mut stepper = Stepper::new(programs, rules).keeping_vars(keeps_vars);
     let most = derived_for(derived, vectors);
     let found = explore(&mut stepper, cells.compared(), limits(policy, vectors), &most);
     if let Some(error) = stepper.programs.broken.take() {

@@ -35,6 +35,8 @@ pub enum Event {
     Refused(u64, Errno),
     /// A sync in the application's thread starts.
     Starts,
+    /// The application goes on with a new log.
+    Replaced,
     /// It ends.
     Ends(Result<(), Errno>),
     /// A background sync that covers calls up to this one ends; it started when that had begun.
@@ -76,6 +78,8 @@ pub struct Stepper<'a> {
     /// The programs, and what they can read.
     pub programs: Programs<'a>,
     rules: Rules,
+    /// State variables outlive the log.
+    keeps_vars: bool,
     /// For a family of regular states, which numbers of calls left by a landing are done.
     landed: FxHashMap<Family, Vec<bool>>,
     /// For a family of regular states, the calls that run their own sync and are done.
@@ -98,11 +102,19 @@ impl<'a> Stepper<'a> {
         Self {
             programs,
             rules,
+            keeps_vars: false,
             landed: FxHashMap::default(),
             directs: FxHashSet::default(),
             with_progress: 0,
             faults: Faults::default(),
         }
+    }
+
+    /// The same for a runtime in which a new log finds the state variables of the one before.
+    #[must_use]
+    pub fn keeping_vars(mut self, keeps: bool) -> Self {
+        self.keeps_vars = keeps;
+        self
     }
 
     /// The state of a log that was just opened.
@@ -139,6 +151,10 @@ impl<'a> Stepper<'a> {
             Caller::Idle => {
                 self.calls(state, &mut out);
                 self.landings(state, &mut out);
+                if self.keeps_vars {
+                    let new = State { vars: state.vars.clone(), ..self.first() };
+                    out.push(Next::new(vec![Event::Replaced], new));
+                }
             }
             Caller::Parked(..) => self.landings(state, &mut out),
             Caller::Syncing(open, flight, target) => {
