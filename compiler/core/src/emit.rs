@@ -387,6 +387,10 @@ impl Emitter<'_> {
         self.asm.load_map(Reg::R1, index);
         self.asm.push(Insn::call(Helper::MapLookup));
         self.clobber();
+        if self.pass_bound {
+            // Jumps go forward: this one needs an end of its own.
+            (self.pass, self.pass_bound) = (None, false);
+        }
         let pass = *self.pass.get_or_insert_with(|| self.asm.label());
         self.asm.jump_if_imm(Cond::Eq, Reg::R0, 0, pass);
         let register = match keep {

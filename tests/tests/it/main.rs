@@ -4,6 +4,7 @@
 //! ([`durac_tests::heavy`]); nothing here asserts a time or sleeps but to poll.
 
 mod bench;
+mod bpftime;
 mod compare;
 mod faults;
 mod input;

@@ -70,7 +70,7 @@ impl Emitter<'_> {
             });
             self.field(Reading::CallLen, Reg::R2);
         }
-        if frame.clock || frame.reads_len {
+        if frame.clock || frame.reads_len || self.plan.keep_context {
             self.asm.push(Insn::mov(Reg::R1, Reg::R10));
             self.asm.push(Insn::alu_imm(Alu::Add, Reg::R1, i32::from(BASE)));
         }

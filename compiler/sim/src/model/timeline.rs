@@ -87,7 +87,6 @@ fn rows(path: &[(u64, Vec<Event>)]) -> Vec<Row> {
                 Event::Calls(hook, n) => {
                     (APPLICATION, format!("{hook} #{}", number(*n)), Some(number(*n)))
                 }
-                Event::Replaced => (APPLICATION, "a new log".to_owned(), None),
                 Event::Direct => (ENGINE, "the policy is not asked".to_owned(), None),
                 Event::Asked => (ENGINE, "a sync is to start".to_owned(), None),
                 Event::Waits(n) => (ENGINE, format!("wait until #{} is durable", number(*n)), None),
