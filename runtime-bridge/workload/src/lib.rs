@@ -21,6 +21,7 @@ pub mod child;
 mod error;
 pub mod machine;
 mod progress;
+pub mod mix;
 pub mod redis;
 pub mod redis_benchmark;
 pub mod report;

@@ -46,6 +46,8 @@ pub struct Place {
     pub waiters: Vec<usize>,
     /// Bytes written.
     pub written: u64,
+    /// Blocks of the file that have a place on the device.
+    pub blocks: u64,
     /// State variables of the policy.
     pub state: Vec<u64>,
     /// Commits of the file system.
@@ -135,6 +137,7 @@ impl<'a> Simulation<'a> {
             thread: callers + index,
             waiters: Vec::new(),
             written: 0,
+            blocks: 0,
             state: state.clone(),
             journal: Journal::default(),
             metadata: Metadata::default(),
