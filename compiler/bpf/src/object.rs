@@ -102,8 +102,8 @@ pub struct Meta {
     /// What runs it.
     #[serde(default)]
     pub runtime: Runtime,
-    /// The functions that the programs are attached to, in the order of the programs; none for the
-    /// agent, which finds the calls by itself.
+    /// The functions of the application that programs are attached to, in the order of the programs;
+    /// the agent finds those of libc by itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub entries: Vec<Entry>,
     /// Name of the policy.

@@ -82,14 +82,14 @@ fn meta(runtime: Runtime, policy: &Policy, text: &str) -> Meta {
         .iter()
         .map(|s| State { name: s.name.node.replace('.', "_"), init: s.init })
         .collect();
-    let mut entries = Vec::new();
+    // The agent finds libc's functions by itself.
+    let entries = bpftime::entries(policy);
     match runtime {
         Runtime::Agent if !state.is_empty() => {
             used.reads.insert(Reading::Log);
         }
         Runtime::Agent => {}
         Runtime::Bpftime => {
-            entries = bpftime::entries(policy);
             if !state.is_empty() {
                 state.push(State { name: OWNER.replace('.', "_"), init: 0 });
             }

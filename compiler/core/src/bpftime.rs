@@ -14,6 +14,8 @@ use durac_bpf::object::{self, OnError};
 use durac_grammar::{Code, Diagnostic, Span};
 use std::collections::BTreeMap;
 
+/// The kind of a function of the application's own.
+const SYMBOL: &str = "symbol";
 /// Name and type of the parameter that tells a program of an earlier error.
 const FAILED: (&str, &str) = ("failed", "status");
 /// Name and type of the parameter with the bytes of a write.
@@ -30,14 +32,15 @@ pub fn unsafe_there(policy: &Policy) -> Vec<Diagnostic> {
     finder.found
 }
 
-/// The functions that the programs are attached to, in the order of the hooks.
+/// The application's own functions that the programs are attached to, in the order of the hooks.
 #[must_use]
 pub fn entries(policy: &Policy) -> Vec<object::Entry> {
     let of = |body: &HookBody| {
         let entry = policy.target.entry(body.hook)?;
+        let function = entry.functions.first().filter(|f| f.kind == SYMBOL)?;
         Some(object::Entry {
             hook: body.hook,
-            symbol: entry.functions.first()?.symbol.node.clone(),
+            symbol: function.symbol.node.clone(),
             len: argument(entry, LEN),
             failed: argument(entry, FAILED).filter(|_| body.hook.is_sync()),
         })
@@ -139,7 +142,7 @@ impl Finder<'_> {
             self.found.push(found.also(span, label).note(why).help(help));
         };
         let Some(entry) = self.policy.target.entry(body.hook) else { return };
-        let libc = entry.functions.iter().find(|f| f.kind != "symbol");
+        let libc = entry.functions.iter().find(|f| f.kind != SYMBOL);
         if let Some(function) = libc {
             return fault(
                 function.symbol.span,

@@ -3,7 +3,7 @@
 
 use crate::abi::{ABI, MAX_LOGS, PARAMS_MAP, Runtime, STATE_MAP};
 use crate::btf::identifier;
-use crate::object::{MAX_SLOTS, Map, Object, Program};
+use crate::object::{Entry, MAX_SLOTS, Map, Object, Program};
 
 /// Longest policy name, bytes: with the hook's name it stays below the kernel's limit for symbols
 /// (`KSYM_NAME_LEN` was 128 until Linux 6.1).
@@ -111,6 +111,11 @@ pub(super) fn check(object: &Object) -> Result<(), Invalid> {
         check_program(program, object)?;
         check_entry(program, object)?;
     }
+    let has_program = |entry: &&Entry| object.programs.iter().any(|p| p.hook == entry.hook);
+    if let Some(entry) = object.meta.entries.iter().find(|entry| !has_program(entry)) {
+        let hook = entry.hook.name();
+        return Err(Invalid::Entry { hook });
+    }
     for (index, map) in object.maps.iter().enumerate() {
         let mut earlier = object.maps.iter().take(index);
         if earlier.any(|other| other.name == map.name) {
@@ -151,22 +156,21 @@ fn check_program(program: &Program, object: &Object) -> Result<(), Invalid> {
     Ok(())
 }
 
-/// A program of BPFtime has one function to be attached to, one of the agent none.
+/// A program of BPFtime has a function to be attached to, one of the agent may have one.
 fn check_entry(program: &Program, object: &Object) -> Result<(), Invalid> {
     let hook = program.hook.name();
     let bad = Err(Invalid::Entry { hook });
-    let mut entries = object.meta.entries.iter().filter(|entry| entry.hook == program.hook);
-    let count = object.meta.entries.len();
-    let entry = match (object.meta.runtime, entries.next(), entries.next()) {
-        (Runtime::Agent, None, None) if count == 0 => return Ok(()),
-        (Runtime::Bpftime, Some(entry), None) if count == object.programs.len() => entry,
+    let of = |entry: &&Entry| entry.hook == program.hook;
+    let mut entries = object.meta.entries.iter().filter(of);
+    let entry = match (entries.next(), entries.next()) {
+        (None, None) if object.meta.runtime == Runtime::Agent => return Ok(()),
+        (Some(entry), None) => entry,
         _ => return bad,
     };
     let arguments = [entry.len, entry.failed].into_iter().flatten();
     let known = arguments.into_iter().all(|argument| argument.offset().is_some());
-    let mut others = object.meta.entries.iter().filter(|other| other.symbol == entry.symbol);
-    let alone = others.next().is_some() && others.next().is_none();
-    let good = known && alone && !entry.symbol.is_empty() && !entry.symbol.contains('\0');
+    let same = object.meta.entries.iter().filter(|other| other.symbol == entry.symbol).count();
+    let good = known && same == 1 && !entry.symbol.is_empty() && !entry.symbol.contains('\0');
     if good { Ok(()) } else { bad }
 }
 
