@@ -10,6 +10,7 @@ mod faults;
 mod input;
 mod lifecycle;
 mod objects;
+mod patched;
 mod policies;
 mod power;
 mod record;
