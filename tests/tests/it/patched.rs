@@ -216,20 +216,19 @@ fn entries_are_told_of_errors() -> Result<()> {
     let _turn = heavy()?;
     let answered = Answered::start("everysec", Some("1"))?;
     let mut client = answered.server.redis.client()?;
+    let told = |(what, _, told): &(String, String, i64)| what == "fsync" && *told == -5;
     until("a failed sync that is told", || {
         // While its last sync failed, Redis takes no writes.
         let _ = client.command(&["SET", "k", "v"]);
-        Ok(answered
-            .asked()?
-            .iter()
-            .filter(|(what, _, told)| what == "fsync" && *told == -5)
-            .count()
-            > 1)
+        Ok(answered.asked()?.iter().any(told))
     })?;
     let asked = answered.asked()?;
-    let failed = asked.iter().position(|(what, _, told)| what == "real" && *told == -5);
+    let failed = asked.iter().position(|(what, _, result)| what == "real" && *result == -5);
     let failed = failed.context("nothing failed")?;
-    let later = asked.iter().skip(failed).filter(|(what, ..)| what == "fsync");
-    ensure!(later.clone().all(|(.., told)| *told == -5), "{asked:?}");
+    let (before, later) = asked.split_at_checked(failed).context("no such place")?;
+    ensure!(!before.iter().any(told), "{asked:?}");
+    ensure!(later.iter().filter(|(what, ..)| what == "fsync").all(told), "{asked:?}");
+    // The answer is the error, so Redis does not believe that all is well again.
+    ensure!(client.command(&["SET", "k", "v"]).is_err(), "a write after an error");
     Ok(())
 }
