@@ -6,7 +6,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use durac_tests::server::{Server, Under, until, until_written};
 use durac_tests::{cc, heavy, patched_redis};
-use durac_workload::Stop;
+use durac_workload::{Stop, child};
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -44,6 +44,25 @@ fn nothing_attached_loses_nothing() -> Result<()> {
     server.restart()?;
     let missing = acknowledged.missing(&mut server.redis.client()?)?;
     ensure!(missing.is_empty(), "{} lost", missing.len());
+    Ok(())
+}
+
+/// Redis' own tests of its log, on the build that nothing is attached to.
+#[test]
+fn its_own_tests_of_the_log() -> Result<()> {
+    let _turn = heavy()?;
+    let folder = patched_redis()?;
+    let folder = folder.ancestors().nth(3).context("no folder")?;
+    let mut command = child::command(&[], &child::which("bash")?);
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../runtime-bridge/redis/test.sh"));
+    command.args(["redis", "--aof"]).arg(folder);
+    let ended = child::run(command, Duration::from_secs(600))?;
+    ensure!(ended.status.success(), "{}", durac_tests::show(&ended));
+    ensure!(
+        ended.stdout.contains("All tests passed without errors"),
+        "{}",
+        durac_tests::show(&ended)
+    );
     Ok(())
 }
 
