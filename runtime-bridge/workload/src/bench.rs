@@ -253,10 +253,7 @@ pub fn run(config: &Config) -> Result<Report> {
     progress.finish();
     let rows = config.loads.iter().flat_map(|&load| {
         let samples = &samples;
-        config
-            .modes
-            .iter()
-            .filter_map(move |mode| Row::new(samples, load, mode))
+        config.modes.iter().filter_map(move |mode| Row::new(samples, load, mode))
     });
     Ok(Report {
         version: VERSION,
@@ -338,7 +335,9 @@ impl Config {
             None => (Vec::new(), Vec::new()),
         };
         match self.workload {
-            Workload::Redis | Workload::Mix => self.measure_redis(load, mode, dir.path(), prefix, env, &status),
+            Workload::Redis | Workload::Mix => {
+                self.measure_redis(load, mode, dir.path(), prefix, env, &status)
+            }
             Workload::AppendLog => {
                 self.measure_append_log(load, mode, dir.path(), &prefix, &env, &status)
             }

@@ -34,13 +34,7 @@ struct Asking {
 ///
 /// # Errors
 /// If the server is gone, hangs or refuses a command; if the user interrupts.
-pub fn mix(
-    redis: &Redis,
-    load: Load,
-    requests: u64,
-    keyspace: u64,
-    reads: u8,
-) -> Result<Measured> {
+pub fn mix(redis: &Redis, load: Load, requests: u64, keyspace: u64, reads: u8) -> Result<Measured> {
     let what = || "drive redis-server".to_owned();
     let keys = Zipf::new(keyspace.max(1) as f64, SKEW);
     let keys = keys.map_err(|error| Error::Config(format!("keyspace {keyspace}: {error}")))?;
