@@ -350,8 +350,8 @@ impl Verdict {
 pub const PARAMS_MAP: &str = "params";
 /// Name of the map that holds the state: array, one entry per log, a `u64` each.
 pub const STATE_MAP: &str = "state";
-/// The state variable that BPFtime's programs keep for themselves: the process whose state it is.
-pub const OWNER: &str = ".owner";
+/// How the state variables begin that BPFtime's programs keep for themselves.
+pub const OWNER: &str = "_owner";
 /// Logs that can have state; [`Context::log`] is below it. A log beyond them runs unhooked.
 pub const MAX_LOGS: u32 = 1024;
 

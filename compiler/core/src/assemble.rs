@@ -6,7 +6,7 @@ use crate::hir::{Expr, ExprKind, Policy, Stmt, StmtKind, Verdict};
 use crate::mir;
 use crate::target::Action;
 use durac_bpf::Object;
-use durac_bpf::abi::{ABI, MAX_LOGS, OWNER, PARAMS_MAP, Reading, Runtime, STATE_MAP};
+use durac_bpf::abi::{ABI, MAX_LOGS, PARAMS_MAP, Reading, Runtime, STATE_MAP};
 use durac_bpf::object::{Map, Meta, Param, Source, State};
 use durac_grammar::{Code, Diagnostic, FileId, Sources};
 use sha2::{Digest, Sha256};
@@ -89,11 +89,7 @@ fn meta(runtime: Runtime, policy: &Policy, text: &str) -> Meta {
             used.reads.insert(Reading::Log);
         }
         Runtime::Agent => {}
-        Runtime::Bpftime => {
-            if !state.is_empty() {
-                state.push(State { name: OWNER.replace('.', "_"), init: 0 });
-            }
-        }
+        Runtime::Bpftime => state.extend(bpftime::owners(policy)),
     }
     let digest = Sha256::digest(text.as_bytes());
     Meta {

@@ -8,7 +8,7 @@ use crate::emit::Frame;
 use crate::hir::{Entry, Expr, ExprKind, HookBody, Policy, StateId, Stmt, StmtKind, Verdict};
 use crate::mir;
 use crate::names;
-use durac_bpf::abi::{Hook, Reading};
+use durac_bpf::abi::{Hook, OWNER, Reading};
 use durac_bpf::bpftime::{Argument, MAX_ARGUMENTS};
 use durac_bpf::object::{self, OnError};
 use durac_grammar::{Code, Diagnostic, Span};
@@ -52,11 +52,20 @@ fn argument(entry: &Entry, (name, ty): (&str, &str)) -> Option<Argument> {
     entry.param(name, ty).and_then(|position| u8::try_from(position).ok()).map(Argument)
 }
 
+/// The state variables that the programs keep for themselves, behind the policy's own: for each
+/// hook, the process whose state it is.
+#[must_use]
+pub fn owners(policy: &Policy) -> Vec<object::State> {
+    let hooks = policy.hooks.iter().filter(|_| !policy.states.is_empty());
+    hooks.map(|body| object::State { name: format!("{OWNER}_{}", body.hook), init: 0 }).collect()
+}
+
 /// What the program of `function` needs around it.
 #[must_use]
 pub fn frame(function: &mir::Function, policy: &Policy) -> Frame {
     let entry = entries(policy).into_iter().find(|entry| entry.hook == function.hook);
-    let owner = (8 * policy.states.len()) as i16;
+    let hook = policy.hooks.iter().position(|body| body.hook == function.hook).unwrap_or(0);
+    let owner = (8 * (policy.states.len() + hook)) as i16;
     Frame {
         clock: function.reads(Reading::Now),
         reads_len: function.reads(Reading::CallLen),

@@ -119,6 +119,15 @@ fn a_program_does_what_the_agents_does() {
         for backend in [Backend::Interpreter, Backend::Jit] {
             let mut agent = Machine::new(&here, backend).unwrap();
             let mut bpftime = Machine::new(&there, backend).unwrap();
+            // The first call of a program with state takes possession of it, and passes.
+            for hook in [Hook::Write, Hook::Fdatasync] {
+                let before = bpftime.memory().copy_state();
+                run(&mut bpftime, hook, Context::default(), states);
+                let after = bpftime.memory().copy_state();
+                if before != after {
+                    assert_eq!(before[..states], after[..states], "{text}");
+                }
+            }
             for _ in 0..12 {
                 let hook = if random.below(3) == 0 { Hook::Write } else { Hook::Fdatasync };
                 let len = if hook == Hook::Write { 1 + random.below(9000) } else { 0 };

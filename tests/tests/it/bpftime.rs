@@ -141,8 +141,8 @@ fn the_calls_are_those_that_bpftime_understands() -> Result<()> {
     let expected = format!(
         "map_create params type 2 key 4 value 16 entries 1 flags 0x400 = 1\n\
          map_update 1 key 0 flags 0: 1048576 0 = ok\n\
-         map_create state type 2 key 4 value 24 entries 1 flags 0x400 = 2\n\
-         map_update 2 key 0 flags 0: 1 0 0 = ok\n\
+         map_create state type 2 key 4 value 32 entries 1 flags 0x400 = 2\n\
+         map_update 2 key 0 flags 0: 1 0 0 0 = ok\n\
          prog_load durac_write type 2 licence Dual MIT/GPL slots {slots_0} maps{maps_0} = 3\n\
          prog_load durac_fdatasync type 2 licence Dual MIT/GPL slots {slots_1} maps{maps_1} = 4\n\
          {probe_0} = 5\n\

@@ -94,9 +94,10 @@ impl Emitter<'_> {
     }
 
     /// The maps are shared by every process of the session. The state belongs to the first that
-    /// calls; in any other, a forked child above all, the call runs as it was made.
+    /// calls; in any other, a forked child above all, the call runs as it was made. So does that
+    /// first call: it syncs what was skipped before these maps were made, by a loader that was
+    /// started again.
     fn is_owner(&mut self, offset: i16, ends: &Ends) {
-        let mine = self.asm.label();
         let known = self.asm.label();
         self.asm.push(Insn::call(Helper::Process));
         self.asm.push(Insn::alu_imm(Alu::Rsh, Reg::R0, 32));
@@ -111,10 +112,9 @@ impl Emitter<'_> {
         self.asm.push(Insn::ldx(Size::Dw, Reg::R2, Reg::R0, offset));
         self.asm.jump_if_imm(Cond::Ne, Reg::R2, 0, known);
         self.asm.push(Insn::stx(Size::Dw, Reg::R0, offset, PROCESS));
-        self.asm.jump(mine);
+        self.asm.jump(ends.passes);
         self.asm.bind(known);
         self.asm.jump_if(Cond::Ne, Reg::R2, PROCESS, ends.passes);
-        self.asm.bind(mine);
     }
 
     /// Puts a reading into the context.
