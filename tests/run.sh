@@ -12,6 +12,8 @@ install_missing \
     redis-server:redis-server redis-benchmark:redis-tools \
     cc:gcc /usr/include/stdlib.h:libc6-dev readelf:binutils \
     clang:clang llvm-objdump:llvm bpftool:bpftool /usr/include/bpf/libbpf.h:libbpf-dev \
+    make:make dpkg-source:dpkg-dev patch:patch tclsh:tcl \
+    /usr/include/jemalloc/jemalloc.h:libjemalloc-dev \
     setpriv:util-linux mount:mount mkfs.ext4:e2fsprogs strace:strace chromium:chromium
 
 say "building"

@@ -90,6 +90,8 @@ codes! {
     NotInRuntime = "E0601", "not in this runtime yet";
     VerifierRejects = "E0602", "the verifier rejects the program";
     TooManyVariables = "E0603", "too many parameters or state variables";
+    NotInBpftime = "E0610", "BPFtime cannot do this safely";
+    NoBpftimeEntry = "E0611", "a hook that BPFtime cannot be attached to safely";
     // E07xx: traces.
     BadTrace = "E0701", "a trace that cannot be read";
     // W0xxx: warnings.

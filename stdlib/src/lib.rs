@@ -28,6 +28,7 @@ macro_rules! texts {
 pub const TARGETS: &[Text] = texts! {
     "posix.log" => "targets/posix.dur",
     "redis.aof" => "targets/redis.dur",
+    "redis.patched" => "targets/redis_patched.dur",
 };
 
 /// The policies, from the safest to the fastest.

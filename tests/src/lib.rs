@@ -87,6 +87,21 @@ pub fn append_log() -> Result<PathBuf> {
     built("durac-append-log")
 }
 
+/// The patched Redis. Builds it if it is not there or not current, which takes minutes: held by a
+/// test that has its turn ([`heavy`]).
+///
+/// # Errors
+/// If its source cannot be had, or it cannot be built.
+pub fn patched_redis() -> Result<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
+    let folder = bin_dir()?.parent().context("no cargo target folder")?.join("redis");
+    let mut command = Command::new("bash");
+    command.arg(root.join("runtime-bridge/redis/build.sh")).arg("redis").arg(folder);
+    let ended = command.output().context("cannot run bash")?;
+    ensure!(ended.status.success(), "build.sh: {}", String::from_utf8_lossy(&ended.stderr));
+    Ok(PathBuf::from(String::from_utf8(ended.stdout)?.trim()))
+}
+
 /// A `durac` command that is ready to run: no input, no colours, nothing preloaded.
 ///
 /// # Errors

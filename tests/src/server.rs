@@ -30,6 +30,8 @@ pub struct Under {
     pub policy: Option<OsString>,
     /// Parameters, `name=value`.
     pub sets: Vec<String>,
+    /// The server's program; the installed one if `None`.
+    pub program: Option<PathBuf>,
     /// Lines for `redis.conf`.
     pub lines: Vec<(String, String)>,
     /// Environment, such as the faults of the shim.
@@ -53,6 +55,13 @@ impl Under {
     #[must_use]
     pub fn policy(policy: impl Into<OsString>) -> Self {
         Self { policy: Some(policy.into()), ..Self::default() }
+    }
+
+    /// With another program than the installed one.
+    #[must_use]
+    pub fn program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.program = Some(program.into());
+        self
     }
 
     /// With a parameter set.
@@ -111,6 +120,7 @@ impl Under {
         env.push(witness.env());
         env.push(("DURAC_STATUS".into(), dir.path().join("status").into()));
         let config = RedisConfig {
+            program: self.program,
             prefix,
             env,
             lines: self.lines,

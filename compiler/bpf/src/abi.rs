@@ -9,6 +9,40 @@ use std::fmt;
 /// Version of this contract. Stands in the object's note.
 pub const ABI: u32 = 1;
 
+/// What runs an object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Runtime {
+    /// Our agent: [`Context`], the engine's helpers, a verdict in r0.
+    #[default]
+    Agent,
+    /// BPFtime: registers, its helpers, a verdict by [`Helper::Override`] ([`crate::bpftime`]).
+    Bpftime,
+}
+
+impl Runtime {
+    /// Both.
+    pub const ALL: [Runtime; 2] = [Runtime::Agent, Runtime::Bpftime];
+
+    /// As written on the command line and in the note.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Runtime::Agent => "agent",
+            Runtime::Bpftime => "bpftime",
+        }
+    }
+
+    /// Size of what r1 points to, bytes.
+    #[must_use]
+    pub fn context_size(self) -> usize {
+        match self {
+            Runtime::Agent => CONTEXT_SIZE,
+            Runtime::Bpftime => crate::bpftime::REGISTERS_SIZE,
+        }
+    }
+}
+
 /// A place where the application calls into us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -46,13 +80,20 @@ impl Hook {
     }
 
     /// The ELF section its program stands in.
+    ///
+    /// BPFtime's have the prefix by which libbpf knows a uprobe, without a binary: what is attached
+    /// there is no plain probe, so libbpf must not attach it by itself.
     #[must_use]
-    pub fn section(self) -> &'static str {
-        match self {
-            Hook::Write => "durac/write",
-            Hook::Fsync => "durac/fsync",
-            Hook::Fdatasync => "durac/fdatasync",
-            Hook::Reply => "durac/reply",
+    pub fn section(self, runtime: Runtime) -> &'static str {
+        match (runtime, self) {
+            (Runtime::Agent, Hook::Write) => "durac/write",
+            (Runtime::Agent, Hook::Fsync) => "durac/fsync",
+            (Runtime::Agent, Hook::Fdatasync) => "durac/fdatasync",
+            (Runtime::Agent, Hook::Reply) => "durac/reply",
+            (Runtime::Bpftime, Hook::Write) => "uprobe/write",
+            (Runtime::Bpftime, Hook::Fsync) => "uprobe/fsync",
+            (Runtime::Bpftime, Hook::Fdatasync) => "uprobe/fdatasync",
+            (Runtime::Bpftime, Hook::Reply) => "uprobe/reply",
         }
     }
 
@@ -185,29 +226,43 @@ impl Reading {
 /// Size of [`Context`], bytes.
 pub const CONTEXT_SIZE: usize = std::mem::size_of::<Context>();
 
-/// A function of the agent that a program may call.
+/// A function of the runtime that a program may call.
 ///
-/// 1 is the kernel's number (`include/uapi/linux/bpf.h`); ours start at 0xd00, above the kernel's
-/// (about 210) and BPFtime's (1006–1010), so that no runtime takes one for another.
+/// Numbers below 0xd00 are the kernel's (`include/uapi/linux/bpf.h`); ours start there, above the
+/// kernel's (about 210) and BPFtime's own (1006–1010), so that no runtime takes one for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Helper {
     /// `void *bpf_map_lookup_elem(map, const u32 *key)`: the value, or null.
     MapLookup = 1,
+    /// `u64 bpf_ktime_get_ns(void)`: the monotonic clock. BPFtime's.
+    Clock = 5,
+    /// `u64 bpf_get_current_pid_tgid(void)`: the process in the upper half. BPFtime's.
+    Process = 14,
+    /// `long bpf_override_return(struct pt_regs *, u64 value)`: the hooked function is skipped and
+    /// returns `value`. BPFtime's.
+    Override = 58,
     /// `u64 durac_request(void)`: asks for a background sync that covers this call, and returns
-    /// at once. Does nothing in a hook that is no sync call. Returns 0.
+    /// at once. Does nothing in a hook that is no sync call. Returns 0. The agent's.
     Request = 0xd00,
     /// `u64 durac_await(u64 distance)`: parks until every sync call up to `this − distance` is
     /// durable: 0 this call too (`await all`), 1 all calls before it (`await previous`), n at most
     /// n − 1 of the calls before it are not durable (`await pending < n`). Starts a sync if none
     /// that helps is under way. At once when a sync has failed: the agent then fails the call,
-    /// whatever the program's verdict. Returns 0.
+    /// whatever the program's verdict. Returns 0. The agent's.
     Await = 0xd01,
 }
 
 impl Helper {
     /// Every helper.
-    pub const ALL: [Helper; 3] = [Helper::MapLookup, Helper::Request, Helper::Await];
+    pub const ALL: [Helper; 6] = [
+        Helper::MapLookup,
+        Helper::Clock,
+        Helper::Process,
+        Helper::Override,
+        Helper::Request,
+        Helper::Await,
+    ];
 
     /// The number in the call instruction.
     #[must_use]
@@ -221,11 +276,24 @@ impl Helper {
         Helper::ALL.into_iter().find(|h| h.number() == number)
     }
 
+    /// The helper with that number, if the runtime has it.
+    #[must_use]
+    pub fn of(runtime: Runtime, number: i32) -> Option<Helper> {
+        Helper::from_number(number).filter(|helper| match helper {
+            Helper::MapLookup => true,
+            Helper::Clock | Helper::Process | Helper::Override => runtime == Runtime::Bpftime,
+            Helper::Request | Helper::Await => runtime == Runtime::Agent,
+        })
+    }
+
     /// Its C name.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Helper::MapLookup => "bpf_map_lookup_elem",
+            Helper::Clock => "bpf_ktime_get_ns",
+            Helper::Process => "bpf_get_current_pid_tgid",
+            Helper::Override => "bpf_override_return",
             Helper::Request => "durac_request",
             Helper::Await => "durac_await",
         }
@@ -347,6 +415,8 @@ impl Verdict {
 pub const PARAMS_MAP: &str = "params";
 /// Name of the map that holds the state: array, one entry per log, a `u64` each.
 pub const STATE_MAP: &str = "state";
+/// How the state variables begin that BPFtime's programs keep for themselves.
+pub const OWNER: &str = "_owner";
 /// Logs that can have state; [`Context::log`] is below it. A log beyond them runs unhooked.
 pub const MAX_LOGS: u32 = 1024;
 

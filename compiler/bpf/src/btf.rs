@@ -6,7 +6,8 @@
 
 pub(crate) mod read;
 
-use crate::abi::{CONTEXT_SIZE, Reading};
+use crate::abi::{Reading, Runtime};
+use crate::bpftime::REGISTERS;
 use crate::dwarf;
 use crate::notify::{Field, KernelProgram, MAPS, STRUCTS};
 use crate::object::Object;
@@ -77,11 +78,18 @@ pub(crate) fn encode(object: &Object, functions: &[String]) -> Sections {
     let long = btf.integer("long", 8, SIGNED);
     let array_size = btf.integer("__ARRAY_SIZE_TYPE__", 4, 0);
 
-    let mut members = Vec::new();
-    for reading in Reading::ALL {
-        members.push((reading.field(), u64, reading.offset() as u32));
-    }
-    let context = btf.structure("durac_context", CONTEXT_SIZE as u32, &members);
+    let runtime = object.meta.runtime;
+    let (name, members): (_, Vec<_>) = match runtime {
+        Runtime::Agent => {
+            let fields = Reading::ALL.into_iter();
+            ("durac_context", fields.map(|r| (r.field(), u64, r.offset() as u32)).collect())
+        }
+        Runtime::Bpftime => {
+            let registers = (0u32..).step_by(8).zip(REGISTERS);
+            ("pt_regs", registers.map(|(offset, name)| (name, u64, offset)).collect())
+        }
+    };
+    let context = btf.structure(name, runtime.context_size() as u32, &members);
     let context = btf.pointer(context);
     let proto = btf.prototype(long, "ctx", context);
     let (hooks, of_kernel) =
@@ -174,7 +182,7 @@ fn encode_ext(
     funcs.push(FUNC_INFO);
     lines.push(LINE_INFO);
     for (program, function) in object.programs.iter().zip(functions) {
-        let section = strings.add(program.hook.section());
+        let section = strings.add(program.hook.section(object.meta.runtime));
         funcs.extend([section, 1, 0, *function]);
 
         let records = dwarf::lines(program);

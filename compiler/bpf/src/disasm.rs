@@ -219,7 +219,7 @@ fn write_program(out: &mut String, program: &Program, object: &Object) -> fmt::R
     let mut shown = None;
     let mut insns = (0u32..).zip(&program.insns);
 
-    writeln!(out, "{}:", program.hook.section())?;
+    writeln!(out, "{}:", program.hook.section(object.meta.runtime))?;
     while let Some((slot, insn)) = insns.next() {
         let mut place = None;
         while let Some(line) = places.next_if(|line| line.slot <= slot) {

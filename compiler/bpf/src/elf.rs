@@ -2,7 +2,7 @@
 //!
 //! | section | what |
 //! |---|---|
-//! | `durac/<hook>` | code of one program, with a global function symbol `<policy>_<hook>` |
+//! | `durac/<hook>`, `uprobe/<hook>` | code of one program for the agent, for BPFtime, with a global function symbol `<policy>_<hook>` |
 //! | `fexit/…`, `fentry/…`, `tp_btf/…`, `raw_tp/…` | code for the kernel, if the policy uses it ([`crate::notify`]) |
 //! | `.maps` | BTF-defined maps, a global symbol each; code refers to them by `R_BPF_64_64` |
 //! | `.BTF`, `.BTF.ext` | types, functions, lines, fields of the kernel's structures |

@@ -5,6 +5,7 @@
 
 pub mod abi;
 pub mod asm;
+pub mod bpftime;
 mod btf;
 pub mod disasm;
 mod dwarf;

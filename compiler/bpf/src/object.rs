@@ -1,6 +1,7 @@
 //! A compiled policy as data: what stands in the ELF file, without the ELF.
 
-use crate::abi::{Hook, Reading};
+use crate::abi::{Hook, Reading, Runtime};
+use crate::bpftime::Argument;
 use crate::insn::Insn;
 use crate::notify::KernelProgram;
 use serde::{Deserialize, Serialize};
@@ -87,12 +88,27 @@ impl Map {
     }
 }
 
+impl Meta {
+    /// The function that the program of `hook` is attached to.
+    #[must_use]
+    pub fn entry(&self, hook: Hook) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.hook == hook)
+    }
+}
+
 /// What the note section `.note.durac` says, as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Meta {
     /// [`crate::abi::ABI`].
     pub abi: u32,
+    /// What runs it.
+    #[serde(default)]
+    pub runtime: Runtime,
+    /// The functions of the application that programs are attached to, in the order of the programs;
+    /// the agent finds those of libc by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entries: Vec<Entry>,
     /// Name of the policy.
     pub policy: String,
     /// Name of the target.
@@ -117,6 +133,22 @@ pub struct Meta {
     pub on_error: OnError,
     /// What can be lost, one line per failure.
     pub loss: Vec<Loss>,
+}
+
+/// A function of the application that one program is attached to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// The program's hook.
+    pub hook: Hook,
+    /// Its symbol.
+    pub symbol: String,
+    /// Its parameter with the bytes of a write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub len: Option<Argument>,
+    /// Its parameter with the error of an earlier sync: 0, or `-errno`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Argument>,
 }
 
 /// A parameter that can be changed while the policy runs.

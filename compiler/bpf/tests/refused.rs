@@ -41,7 +41,7 @@ fn another_abi() {
     let bytes = replaced(&common::window(), "\"abi\":1", "\"abi\":2");
     unreadable(&bytes, "the object is for ABI 2, this agent has ABI 1");
     // Also when the rest of the note is not what it was.
-    let bytes = replaced(&common::window(), "\"abi\":1,\"policy\"", "\"abi\":2,\"police\"");
+    let bytes = replaced(&common::window(), "\"abi\":1,\"runtime\"", "\"abi\":2,\"runtimf\"");
     unreadable(&bytes, "the object is for ABI 2, this agent has ABI 1");
 }
 

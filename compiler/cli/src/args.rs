@@ -60,6 +60,8 @@ pub enum Command {
     Compile(Compile),
     /// Run a command under a policy
     Run(Run),
+    /// Load an object into BPFtime; run this under its system-call server
+    Load(Load),
     /// Record what a command does with its logs, as a trace
     Record(Record),
     /// Say what policies would have cost an application that was recorded, and what a crash loses
@@ -85,6 +87,54 @@ pub struct Check {
     /// Say nothing when all is fine
     #[arg(short, long)]
     pub quiet: bool,
+    /// Where they are to run
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// Where a policy is to run.
+#[derive(Debug, ClapArgs)]
+pub struct Place {
+    /// What runs the object
+    #[arg(long, value_enum, default_value_t = Runtime::Agent)]
+    pub runtime: Runtime,
+    /// The target, instead of the one that the policy names
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<String>,
+}
+
+impl Place {
+    /// As the stages take it.
+    pub fn get(&self) -> crate::input::Place<'_> {
+        let runtime = match self.runtime {
+            Runtime::Agent => durac_bpf::abi::Runtime::Agent,
+            Runtime::Bpftime => durac_bpf::abi::Runtime::Bpftime,
+        };
+        crate::input::Place { runtime, target: self.target.as_deref() }
+    }
+}
+
+/// What runs an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Runtime {
+    /// Our agent, in an unmodified application.
+    Agent,
+    /// BPFtime, in an application with functions to be attached to.
+    Bpftime,
+}
+
+/// Arguments of `durac load`.
+#[derive(Debug, ClapArgs)]
+pub struct Load {
+    /// An object made by `durac compile --runtime bpftime`
+    #[arg(value_name = "OBJECT")]
+    pub object: PathBuf,
+    /// The program whose functions it hooks
+    #[arg(long, value_name = "PATH")]
+    pub target: PathBuf,
+    /// Start a parameter at another value
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
 }
 
 /// Arguments of `durac compare`.
@@ -111,6 +161,9 @@ pub struct Compile {
     /// What to write
     #[arg(long, value_enum, default_value_t = Emit::Obj)]
     pub emit: Emit,
+    /// Where it is to run
+    #[command(flatten)]
+    pub place: Place,
     /// Start a parameter at another value
     #[arg(long, value_name = "NAME=VALUE")]
     pub set: Vec<String>,

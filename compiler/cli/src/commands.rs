@@ -8,6 +8,7 @@ pub mod crashtest;
 pub mod explain;
 pub mod fmt;
 pub mod list;
+pub mod load;
 pub mod record;
 pub mod run;
 pub mod simulate;

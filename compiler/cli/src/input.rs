@@ -3,7 +3,8 @@
 use crate::args::{Format, Global};
 use crate::{output, render};
 use anyhow::Result;
-use durac_compiler::hir;
+use durac_bpf::abi::Runtime;
+use durac_compiler::{Naming, hir};
 use durac_grammar::{Code, Diagnostic, FileId, Sources, Span};
 use durac_sim::check::{Checked, Proved};
 use std::fs::File;
@@ -120,10 +121,26 @@ pub fn named(text: &str) -> (PathBuf, Vec<String>) {
     (PathBuf::from(file), sets)
 }
 
+/// Where a policy is to run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place<'a> {
+    /// What runs it.
+    pub runtime: Runtime,
+    /// The target, instead of the one that the text names.
+    pub target: Option<&'a str>,
+}
+
+impl<'a> Place<'a> {
+    fn naming(self, stem: &'a str) -> Naming<'a> {
+        Naming { stem, target: self.target, runtime: self.runtime }
+    }
+}
+
 /// Reads and checks what `path` names, and reports what was found. `None` if it is wrong.
-pub fn check(path: &Path, global: &Global) -> Option<(Input, Checked)> {
+pub fn check(path: &Path, place: Place<'_>, global: &Global) -> Option<(Input, Checked)> {
     let mut input = read(path, global)?;
-    let checked = durac_sim::check::check(&mut input.sources, input.file, &input.stem);
+    let Input { sources, file, stem } = &mut input;
+    let checked = durac_sim::check::check_as(sources, *file, &place.naming(stem));
     report(&checked.analysis.diagnostics, &input.sources, global);
     (!checked.analysis.has_errors()).then_some((input, checked))
 }
@@ -133,10 +150,12 @@ pub fn check(path: &Path, global: &Global) -> Option<(Input, Checked)> {
 pub fn policy(
     path: &Path,
     sets: &[String],
+    place: Place<'_>,
     global: &Global,
 ) -> Result<Option<(Input, hir::Policy)>> {
     let Some(mut input) = read(path, global) else { return Ok(None) };
-    let analysis = durac_compiler::analyse(&mut input.sources, input.file, &input.stem);
+    let Input { sources, file, stem } = &mut input;
+    let analysis = durac_compiler::analyse_as(sources, *file, &place.naming(stem));
     report(&analysis.diagnostics, &input.sources, global);
     if analysis.has_errors() {
         return Ok(None);
@@ -159,10 +178,21 @@ pub fn policy(
     Ok(Some((input, policy)))
 }
 
-/// As [`policy`], and compiles, verifies and explores it.
+/// As [`policy`], and compiles, verifies and explores it for the agent.
 pub fn ready(path: &Path, sets: &[String], global: &Global) -> Result<Option<Ready>> {
-    let Some((input, policy)) = self::policy(path, sets, global)? else { return Ok(None) };
-    let (proved, found) = durac_sim::check::compile(&policy, &input.sources, input.file);
+    ready_for(path, sets, Place::default(), global)
+}
+
+/// As [`policy`], and compiles, verifies and explores it for a runtime.
+pub fn ready_for(
+    path: &Path,
+    sets: &[String],
+    place: Place<'_>,
+    global: &Global,
+) -> Result<Option<Ready>> {
+    let Some((input, policy)) = self::policy(path, sets, place, global)? else { return Ok(None) };
+    let (sources, file) = (&input.sources, input.file);
+    let (proved, found) = durac_sim::check::compile_for(place.runtime, &policy, sources, file);
     report(&found, &input.sources, global);
     Ok(proved.map(|proved| Ready { input, policy, proved }))
 }

@@ -3,6 +3,7 @@
 use crate::args::Global;
 use crate::{input, notify, output};
 use anyhow::{Context, Result};
+use durac_bpf::abi::Runtime;
 use durac_bpf::{Object, abi, elf};
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -82,6 +83,11 @@ fn load(launch: Launch<'_>, global: &Global) -> Result<Option<Object>> {
         let bytes = fs::read(launch.policy).with_context(|| format!("cannot read `{shown}`"))?;
         let object = elf::read(&bytes)
             .map_err(|why| output::exit(1, format!("`{shown}` is no policy object: {why}")))?;
+        if object.meta.runtime != Runtime::Agent {
+            let theirs = object.meta.runtime.text();
+            let why = format!("`{shown}` is made for {theirs}, not for the agent");
+            return Err(output::exit(1, why));
+        }
         if let Err(rejections) = durac_verify::verify(&object) {
             let why = rejections.first().map_or_else(String::new, |r| r.reason.clone());
             return Err(output::exit(1, format!("`{shown}` is refused by the verifier: {why}")));

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Command::Compare(command) => commands::compare::run(command, &args.global),
         Command::Compile(command) => commands::compile::run(command, &args.global),
         Command::Run(command) => commands::run::run(command, &args.global),
+        Command::Load(command) => commands::load::run(command),
         Command::Record(command) => commands::record::run(command, &args.global),
         Command::Simulate(command) => commands::simulate::run(command, &args.global),
         Command::Fmt(command) => commands::fmt::run(command, &args.global),

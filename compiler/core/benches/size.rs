@@ -71,7 +71,9 @@ fn ours(name: &str, folder: &Path) -> Result<Slots> {
     let policy = analysis.policy.with_context(|| format!("{name} is wrong"))?;
     let object = durac_compiler::compile(&policy, &sources, file)
         .map_err(|found| anyhow::anyhow!("{name}: {found:?}"))?;
-    let slots = |p: &durac_bpf::object::Program| (p.hook.section().to_owned(), p.insns.len());
+    let slots = |p: &durac_bpf::object::Program| {
+        (p.hook.section(object.meta.runtime).to_owned(), p.insns.len())
+    };
     Ok(object.programs.iter().map(slots).collect())
 }
 

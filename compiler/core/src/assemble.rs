@@ -1,22 +1,24 @@
 //! The object of a policy: its programs, its maps, and what its note says.
 
-use crate::emit::{EmitError, Maps, emit};
+use crate::bpftime;
+use crate::emit::{EmitError, For, Maps, emit};
 use crate::hir::{Expr, ExprKind, Policy, Stmt, StmtKind, Verdict};
 use crate::mir;
 use crate::target::Action;
 use durac_bpf::Object;
-use durac_bpf::abi::{ABI, MAX_LOGS, PARAMS_MAP, Reading, STATE_MAP};
+use durac_bpf::abi::{ABI, MAX_LOGS, PARAMS_MAP, Reading, Runtime, STATE_MAP};
 use durac_bpf::notify;
 use durac_bpf::object::{Map, Meta, Param, Source, State};
 use durac_grammar::{Code, Diagnostic, FileId, Sources};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 
-/// Builds the object.
+/// Builds the object for a runtime.
 ///
 /// # Errors
 /// A diagnostic that names the place a program cannot be emitted for.
 pub fn assemble(
+    runtime: Runtime,
     policy: &Policy,
     program: &mir::Program,
     sources: &Sources,
@@ -29,21 +31,28 @@ pub fn assemble(
         maps.push(Map { name: PARAMS_MAP.to_owned(), max_entries: 1, fields });
     }
     let state = maps.len() as u32;
-    if !policy.states.is_empty() {
-        let fields = policy.states.iter().map(|s| s.name.node.replace('.', "_")).collect();
-        maps.push(Map { name: STATE_MAP.to_owned(), max_entries: MAX_LOGS, fields });
+    let text = sources.text(file).to_owned();
+    let meta = meta(runtime, policy, &text);
+    if !meta.state.is_empty() {
+        let fields = meta.state.iter().map(|s| s.name.replace('.', "_")).collect();
+        let max_entries = if runtime == Runtime::Agent { MAX_LOGS } else { 1 };
+        maps.push(Map { name: STATE_MAP.to_owned(), max_entries, fields });
     }
     let programs = program
         .functions
         .iter()
-        .map(|function| emit(function, Maps { params, state }, sources))
+        .map(|function| {
+            let target = match runtime {
+                Runtime::Agent => For::Agent,
+                Runtime::Bpftime => For::Bpftime(bpftime::frame(function, policy)),
+            };
+            emit(function, Maps { params, state }, target, sources)
+        })
         .collect::<Result<_, _>>()
         .map_err(|error| Box::new(explain(error, policy)))?;
     let kernel = if policy.uses.is_empty() { Ok(Vec::new()) } else { notify::programs() };
     let kernel = kernel.map_err(|_| Box::new(explain(EmitError::TooLong, policy)))?;
-    let text = sources.text(file).to_owned();
     let name = sources.name(file).rsplit('/').next().unwrap_or("").to_owned();
-    let meta = meta(policy, &text);
     Ok(Object { programs, maps, kernel, meta, source: Source { name, text } })
 }
 
@@ -66,17 +75,30 @@ fn explain(error: EmitError, policy: &Policy) -> Diagnostic {
     Diagnostic::new(Code::TooComplex, message, span, "cannot be compiled").help(help)
 }
 
-fn meta(policy: &Policy, text: &str) -> Meta {
+fn meta(runtime: Runtime, policy: &Policy, text: &str) -> Meta {
     let mut used = Used::default();
     for hook in &policy.hooks {
         used.stmts(&hook.body);
     }
-    if !policy.states.is_empty() {
-        used.reads.insert(Reading::Log);
+    let mut state: Vec<State> = policy
+        .states
+        .iter()
+        .map(|s| State { name: s.name.node.replace('.', "_"), init: s.init })
+        .collect();
+    // The agent finds libc's functions by itself.
+    let entries = bpftime::entries(policy);
+    match runtime {
+        Runtime::Agent if !state.is_empty() => {
+            used.reads.insert(Reading::Log);
+        }
+        Runtime::Agent => {}
+        Runtime::Bpftime => state.extend(bpftime::owners(policy)),
     }
     let digest = Sha256::digest(text.as_bytes());
     Meta {
         abi: ABI,
+        runtime,
+        entries,
         policy: policy.name.clone(),
         target: policy.target.name.clone(),
         source_sha256: digest.iter().map(|b| format!("{b:02x}")).collect(),
@@ -95,11 +117,7 @@ fn meta(policy: &Policy, text: &str) -> Meta {
                 max: p.max,
             })
             .collect(),
-        state: policy
-            .states
-            .iter()
-            .map(|s| State { name: s.name.node.replace('.', "_"), init: s.init })
-            .collect(),
+        state,
         flush_within: policy.flush_within.as_ref().map(|f| f.node),
         on_error: policy.on_error,
         loss: Vec::new(),

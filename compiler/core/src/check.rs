@@ -3,6 +3,7 @@
 //! Architecture invariant: checking never fails; it reports every independent mistake and gives a
 //! policy only when none of them is an error.
 
+use crate::Naming;
 use crate::body;
 use crate::expr::{Scope, constant_value};
 use crate::hir::{Bound, Failure, Guarantee, HookBody, Param, Policy, State};
@@ -28,10 +29,15 @@ pub struct Checked {
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// Checks the tree of `file`. A policy without a name is called `stem`.
+/// Checks the tree of `file`.
 ///
 /// Targets of the standard library are added to `sources` when they are used.
-pub fn check(sources: &mut Sources, file: FileId, tree: &ast::File, stem: &str) -> Checked {
+pub fn check(
+    sources: &mut Sources,
+    file: FileId,
+    tree: &ast::File,
+    naming: &Naming<'_>,
+) -> Checked {
     let mut diagnostics = Vec::new();
     let local = target::check_definitions(&tree.items, &mut diagnostics);
     let only_targets = !local.is_empty()
@@ -54,7 +60,7 @@ pub fn check(sources: &mut Sources, file: FileId, tree: &ast::File, stem: &str) 
     let policy = if only_targets {
         None
     } else {
-        Checker { sources, tree, diagnostics: &mut diagnostics }.policy(&local, stem)
+        Checker { sources, file, tree, diagnostics: &mut diagnostics }.policy(&local, naming)
     };
     let right = !diagnostics.iter().any(|d| d.severity() == Severity::Error) && !has_error_item;
     Checked { policy: policy.filter(|_| right), only_targets, diagnostics }
@@ -62,6 +68,7 @@ pub fn check(sources: &mut Sources, file: FileId, tree: &ast::File, stem: &str) 
 
 struct Checker<'a> {
     sources: &'a mut Sources,
+    file: FileId,
     tree: &'a ast::File,
     diagnostics: &'a mut Vec<Diagnostic>,
 }
@@ -96,13 +103,16 @@ impl Checker<'_> {
         first
     }
 
-    fn policy(mut self, local: &[Target], stem: &str) -> Option<Policy> {
+    fn policy(mut self, local: &[Target], naming: &Naming<'_>) -> Option<Policy> {
         let name = self.single("the policy's name", |i| match i {
             Item::Policy(name) => Some(name.node.clone()),
             _ => None,
         });
-        let name = name.map_or_else(|| identifier(stem), |n| n.node);
-        let target = self.target(local);
+        let name = name.map_or_else(|| identifier(naming.stem), |n| n.node);
+        let target = match naming.target {
+            Some(name) => self.known_target(name, None, local),
+            None => self.target(local),
+        };
         let params = self.params();
         let mut states = self.states(&params);
         let flush = self.single("`flush within`", |i| match i {
@@ -174,19 +184,24 @@ impl Checker<'_> {
             };
             return target::find(&name, local, self.sources);
         };
-        let name = named.node.dotted();
-        let found = target::find(&name, local, self.sources);
+        let span = target::path_span(&named.node).unwrap_or(named.span);
+        self.known_target(&named.node.dotted(), Some(span), local)
+    }
+
+    /// The target of that name, which is written at `span`, if it is written.
+    fn known_target(&mut self, name: &str, span: Option<Span>, local: &[Target]) -> Option<Target> {
+        let found = target::find(name, local, self.sources);
         if found.is_none() {
             let known: Vec<&str> = (local.iter().map(|t| t.hir.name.as_str()))
                 .chain(durac_stdlib::TARGETS.iter().map(|t| t.name))
                 .collect();
-            let help = names::suggest(&name, &known);
-            let span = target::path_span(&named.node).unwrap_or(named.span);
+            let help = names::suggest(name, &known);
+            let nowhere = Span::new(self.file, 0, 0);
             self.report(
                 Diagnostic::new(
                     Code::UnknownTarget,
                     format!("there is no target `{name}`"),
-                    span,
+                    span.unwrap_or(nowhere),
                     "unknown target",
                 )
                 .help(help),

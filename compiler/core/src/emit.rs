@@ -6,15 +6,18 @@
 
 use crate::hir::StateId;
 use crate::mir::{Block, BlockId, End, Function, InstKind, Value};
-use durac_bpf::abi::{Helper, Reading, Verdict};
+use durac_bpf::abi::{Helper, Reading, Runtime, Verdict};
 use durac_bpf::asm::{Asm, AsmError, Label};
 use durac_bpf::insn::{Alu, Cond, Insn, Reg, Size};
 use durac_bpf::object::{MAX_SLOTS, Program};
 use durac_grammar::{Sources, Span};
 use std::collections::BTreeMap;
 
+mod bpftime;
 mod plan;
 mod value;
+
+pub use bpftime::Frame;
 
 use plan::{LookedUp, Plan, SharedWait};
 
@@ -36,6 +39,24 @@ pub struct Maps {
     pub state: u32,
 }
 
+/// What a program is emitted for.
+#[derive(Clone, Copy, Debug)]
+pub enum For {
+    /// The agent.
+    Agent,
+    /// BPFtime: what stands around the program.
+    Bpftime(Frame),
+}
+
+impl For {
+    fn runtime(self) -> Runtime {
+        match self {
+            For::Agent => Runtime::Agent,
+            For::Bpftime(_) => Runtime::Bpftime,
+        }
+    }
+}
+
 const CONTEXT: Reg = Reg::R6;
 const PARAMS: Reg = Reg::R7;
 const STATE: Reg = Reg::R8;
@@ -53,7 +74,12 @@ enum MapKind {
 ///
 /// # Errors
 /// The function does not fit the machine.
-pub fn emit(function: &Function, maps: Maps, sources: &Sources) -> Result<Program, EmitError> {
+pub fn emit(
+    function: &Function,
+    maps: Maps,
+    target: For,
+    sources: &Sources,
+) -> Result<Program, EmitError> {
     let order = function.order();
     let plan = Plan::new(function, &order);
     let mut asm = Asm::new();
@@ -63,6 +89,7 @@ pub fn emit(function: &Function, maps: Maps, sources: &Sources) -> Result<Progra
         function,
         sources,
         maps,
+        runtime: target.runtime(),
         plan,
         asm,
         labels,
@@ -77,7 +104,14 @@ pub fn emit(function: &Function, maps: Maps, sources: &Sources) -> Result<Progra
         calls: BTreeMap::new(),
         span: None,
     };
-    emitter.all(&order)?;
+    match target {
+        For::Agent => emitter.all(&order)?,
+        For::Bpftime(frame) => {
+            let ends = emitter.prologue(frame);
+            emitter.all(&order)?;
+            emitter.epilogue(ends);
+        }
+    }
     let program = emitter.asm.finish(function.hook).map_err(|_: AsmError| EmitError::TooLong)?;
     if program.insns.len() > MAX_SLOTS { Err(EmitError::TooLong) } else { Ok(program) }
 }
@@ -93,6 +127,7 @@ struct Emitter<'a> {
     function: &'a Function,
     sources: &'a Sources,
     maps: Maps,
+    runtime: Runtime,
     plan: Plan,
     asm: Asm,
     labels: BTreeMap<BlockId, Label>,
@@ -170,6 +205,10 @@ impl Emitter<'_> {
             let last =
                 Last { exit: Some(position) == last_return, pass: Some(position) == last_pass };
             self.end(id, &block.end, next, last)?;
+        }
+        if self.runtime == Runtime::Bpftime {
+            // The epilogue follows, where every exit goes.
+            return Ok(());
         }
         if !self.exit_bound {
             self.asm.bind(self.exit);
@@ -333,6 +372,10 @@ impl Emitter<'_> {
         };
         match map {
             MapKind::Params => self.asm.push(Insn::mov_imm(Reg::R2, 0)),
+            // There the process is one log.
+            MapKind::State if self.runtime == Runtime::Bpftime => {
+                self.asm.push(Insn::mov_imm(Reg::R2, 0));
+            }
             MapKind::State => {
                 let context = self.context();
                 self.asm.push(Insn::ldx(Size::Dw, Reg::R2, context, Reading::Log.offset()));
@@ -344,6 +387,10 @@ impl Emitter<'_> {
         self.asm.load_map(Reg::R1, index);
         self.asm.push(Insn::call(Helper::MapLookup));
         self.clobber();
+        if self.pass_bound {
+            // Jumps go forward: this one needs an end of its own.
+            (self.pass, self.pass_bound) = (None, false);
+        }
         let pass = *self.pass.get_or_insert_with(|| self.asm.label());
         self.asm.jump_if_imm(Cond::Eq, Reg::R0, 0, pass);
         let register = match keep {
@@ -367,6 +414,12 @@ impl Emitter<'_> {
         last: Last,
     ) -> Result<(), EmitError> {
         match end {
+            End::Return(verdict) if self.runtime == Runtime::Bpftime => {
+                self.asm.push(Insn::mov_imm(Reg::R0, verdict.encode()));
+                if !last.exit {
+                    self.asm.jump(self.exit);
+                }
+            }
             End::Return(verdict) => {
                 if *verdict == Verdict::Pass && last.pass && !self.pass_bound {
                     let pass = *self.pass.get_or_insert_with(|| self.asm.label());

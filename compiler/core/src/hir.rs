@@ -41,6 +41,46 @@ pub struct Target {
     pub files: Vec<String>,
     /// Globs of the files it does not cover after all.
     pub except: Vec<String>,
+    /// How its hooks are entered.
+    pub entries: Vec<Entry>,
+}
+
+/// How a hook of a target is entered.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The hook.
+    pub hook: Hook,
+    /// Where the target defines it.
+    pub span: Span,
+    /// The functions that are the hook: `libc` or `symbol`, and the name.
+    pub functions: Vec<Function>,
+    /// Its parameters, in order: name and type.
+    pub params: Vec<(String, String)>,
+}
+
+impl Entry {
+    /// The position of the parameter of that name and type.
+    #[must_use]
+    pub fn param(&self, name: &str, ty: &str) -> Option<usize> {
+        self.params.iter().position(|(n, t)| n == name && t == ty)
+    }
+}
+
+/// `libc "write"`, `symbol "durac_aof_write"`
+#[derive(Clone, Debug)]
+pub struct Function {
+    /// Where it is: `libc`, or `symbol` for one of the application's own.
+    pub kind: String,
+    /// Its symbol.
+    pub symbol: Spanned<String>,
+}
+
+impl Target {
+    /// How a hook is entered.
+    #[must_use]
+    pub fn entry(&self, hook: Hook) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.hook == hook)
+    }
 }
 
 macro_rules! id {

@@ -7,6 +7,7 @@
 pub mod assemble;
 mod body;
 pub mod bounds;
+pub mod bpftime;
 pub mod check;
 pub mod emit;
 mod expr;
@@ -27,6 +28,7 @@ pub use lower::lower;
 pub use optimise::optimise;
 
 use durac_bpf::Object;
+use durac_bpf::abi::Runtime;
 use durac_grammar::{Code, Diagnostic, FileId, Severity, Sources, ast};
 
 /// What checking a text gives: as much as could be made of it.
@@ -52,10 +54,27 @@ impl Analysis {
     }
 }
 
+/// What a policy is called and where it runs, when its text does not say or somebody knows better.
+#[derive(Clone, Copy, Debug)]
+pub struct Naming<'a> {
+    /// The name of a policy that gives none.
+    pub stem: &'a str,
+    /// The target to check against instead of the text's own.
+    pub target: Option<&'a str>,
+    /// What is to run it.
+    pub runtime: Runtime,
+}
+
 /// Parses and checks a text. A policy without a name is called `stem`. Whether its guarantees hold
 /// is for the model checker to say.
 #[must_use]
 pub fn analyse(sources: &mut Sources, file: FileId, stem: &str) -> Analysis {
+    analyse_as(sources, file, &Naming { stem, target: None, runtime: Runtime::Agent })
+}
+
+/// Parses and checks a text.
+#[must_use]
+pub fn analyse_as(sources: &mut Sources, file: FileId, naming: &Naming<'_>) -> Analysis {
     let parsed = durac_grammar::parse(sources, file);
     let mut diagnostics = parsed.diagnostics;
     // A file whose parse stopped early would only give findings about what is missing.
@@ -63,7 +82,7 @@ pub fn analyse(sources: &mut Sources, file: FileId, stem: &str) -> Analysis {
         matches!(d.code, Code::TooLarge | Code::TooDeep | Code::NotUtf8 | Code::Unreadable)
     });
     let checked = if readable {
-        check(sources, file, &parsed.file, stem)
+        check(sources, file, &parsed.file, naming)
     } else {
         Checked { policy: None, only_targets: false, diagnostics: Vec::new() }
     };
@@ -75,6 +94,9 @@ pub fn analyse(sources: &mut Sources, file: FileId, stem: &str) -> Analysis {
     let loss = policy.as_ref().map(|policy| {
         let loss = bounds::loss(policy);
         loss.lint(policy, &mut diagnostics);
+        if naming.runtime == Runtime::Bpftime {
+            bpftime::reword(&mut diagnostics);
+        }
         loss
     });
     diagnostics.sort_by_key(|d| (d.primary.span.file, d.primary.span.start, d.code));
@@ -82,7 +104,7 @@ pub fn analyse(sources: &mut Sources, file: FileId, stem: &str) -> Analysis {
     Analysis { tree: parsed.file, policy, only_targets: checked.only_targets, loss, diagnostics }
 }
 
-/// Compiles a checked policy. The object's note says nothing yet of what can be lost.
+/// Compiles a checked policy for the agent. The object's note says nothing yet of what can be lost.
 ///
 /// # Errors
 /// What this runtime cannot do, or what does not fit the machine.
@@ -91,10 +113,27 @@ pub fn compile(
     sources: &Sources,
     file: FileId,
 ) -> Result<Object, Vec<Diagnostic>> {
-    if let Some(unsupported) = lower::unsupported(policy, Code::NotInRuntime) {
-        return Err(vec![unsupported]);
+    compile_for(Runtime::Agent, policy, sources, file)
+}
+
+/// Compiles a checked policy for a runtime.
+///
+/// # Errors
+/// What that runtime cannot do, or what does not fit the machine.
+pub fn compile_for(
+    runtime: Runtime,
+    policy: &hir::Policy,
+    sources: &Sources,
+    file: FileId,
+) -> Result<Object, Vec<Diagnostic>> {
+    let refused = match runtime {
+        Runtime::Agent => lower::unsupported(policy, Code::NotInRuntime).into_iter().collect(),
+        Runtime::Bpftime => bpftime::unsafe_there(policy),
+    };
+    if !refused.is_empty() {
+        return Err(refused);
     }
     let mut program = lower(policy);
     optimise(&mut program);
-    assemble(policy, &program, sources, file).map_err(|diagnostic| vec![*diagnostic])
+    assemble(runtime, policy, &program, sources, file).map_err(|diagnostic| vec![*diagnostic])
 }

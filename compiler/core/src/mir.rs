@@ -134,6 +134,34 @@ impl Function {
         self.blocks.get(id.index())
     }
 
+    /// Every value in it.
+    pub fn values(&self) -> impl Iterator<Item = &Value> {
+        let insts = self.blocks.iter().flat_map(|b| &b.insts);
+        let of_insts = insts.filter_map(|inst| match &inst.kind {
+            InstKind::Await(value) | InstKind::Store(_, value) => Some(value),
+            InstKind::Request => None,
+        });
+        let of_ends = self.blocks.iter().filter_map(|block| match &block.end {
+            End::Branch { left, right, .. } => Some([left, right]),
+            _ => None,
+        });
+        of_insts.chain(of_ends.flatten())
+    }
+
+    /// Whether it reads or writes state.
+    #[must_use]
+    pub fn has_state(&self) -> bool {
+        let stores = |inst: &Inst| matches!(inst.kind, InstKind::Store(..));
+        self.values().any(Value::reads_state)
+            || self.blocks.iter().any(|b| b.insts.iter().any(stores))
+    }
+
+    /// Whether it reads this.
+    #[must_use]
+    pub fn reads(&self, reading: Reading) -> bool {
+        self.values().any(|v| v.any(&mut |part| *part == Value::Read(reading)))
+    }
+
     /// The blocks in reverse postorder: each before its successors. Unreachable ones are left out.
     #[must_use]
     pub fn order(&self) -> Vec<BlockId> {

@@ -1,8 +1,9 @@
 //! Values given from outside: `--set n=16`.
 
-use crate::hir::Policy;
+use crate::hir::{Param, Policy};
 use crate::names;
 use crate::unit::{Unit, show};
+use durac_bpf::{Object, object};
 use durac_grammar::ast::Suffix;
 
 /// Changes the default of a parameter. `assignment` is `name=value`; the value is written as in
@@ -11,27 +12,62 @@ use durac_grammar::ast::Suffix;
 /// # Errors
 /// One line that says what is wrong with the assignment.
 pub fn set(policy: &mut Policy, assignment: &str) -> Result<(), String> {
+    let named = policy.name.clone();
+    let of = |p: &Param| Known { name: p.name.node.clone(), unit: p.unit, range: (p.min, p.max) };
+    let (index, value) = find(&named, policy.params.iter().map(of).collect(), assignment)?;
+    if let Some(param) = policy.params.get_mut(index) {
+        param.default = value;
+    }
+    Ok(())
+}
+
+/// As [`set`], in a compiled policy.
+///
+/// # Errors
+/// One line that says what is wrong with the assignment.
+pub fn set_object(object: &mut Object, assignment: &str) -> Result<(), String> {
+    let of = |p: &object::Param| Known {
+        name: p.name.clone(),
+        unit: Unit::parse(&p.unit).unwrap_or(Unit::Unknown),
+        range: (p.min, p.max),
+    };
+    let known = object.meta.params.iter().map(of).collect();
+    let (index, value) = find(&object.meta.policy, known, assignment)?;
+    if let Some(param) = object.meta.params.get_mut(index) {
+        param.default = value;
+    }
+    Ok(())
+}
+
+/// A parameter.
+struct Known {
+    name: String,
+    unit: Unit,
+    range: (u64, u64),
+}
+
+/// Which parameter is assigned, and what.
+fn find(policy: &str, params: Vec<Known>, assignment: &str) -> Result<(usize, u64), String> {
     let Some((name, text)) = assignment.split_once('=') else {
         return Err(format!("`{assignment}` is not of the form `name=value`"));
     };
     let (name, text) = (name.trim(), text.trim());
-    let known: Vec<String> = policy.params.iter().map(|p| p.name.node.clone()).collect();
-    let Some(param) = policy.params.iter_mut().find(|p| p.name.node == name) else {
-        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+    let Some((index, param)) = params.iter().enumerate().find(|(_, p)| p.name == name) else {
+        let known: Vec<&str> = params.iter().map(|p| p.name.as_str()).collect();
         let hint = match known.as_slice() {
             [] => "it has none".to_owned(),
             known => names::suggest(name, known),
         };
-        return Err(format!("the policy `{}` has no parameter `{name}`: {hint}", policy.name));
+        return Err(format!("the policy `{policy}` has no parameter `{name}`: {hint}"));
     };
     let value = parse(text, param.unit)
         .ok_or_else(|| format!("`{text}` is not a value of `{name}`, which is a {}", param.unit))?;
-    if !(param.min..=param.max).contains(&value) {
-        let (low, high) = (show(param.min, param.unit), show(param.max, param.unit));
+    let (min, max) = param.range;
+    if !(min..=max).contains(&value) {
+        let (low, high) = (show(min, param.unit), show(max, param.unit));
         return Err(format!("`{name}` must be in {low}..={high}, not {text}"));
     }
-    param.default = value;
-    Ok(())
+    Ok((index, value))
 }
 
 fn parse(text: &str, unit: Unit) -> Option<u64> {

@@ -134,6 +134,7 @@ fn check_definition(def: &TargetDef, span: Span, diagnostics: &mut Vec<Diagnosti
         );
     }
     let mut hooks: Vec<TargetHook> = Vec::new();
+    let mut entries = Vec::new();
     for hook in &def.hooks {
         let Some(checked) = check_hook(&hook.node, diagnostics) else { continue };
         if hooks.iter().any(|h| h.hook == checked.hook) {
@@ -144,12 +145,13 @@ fn check_definition(def: &TargetDef, span: Span, diagnostics: &mut Vec<Diagnosti
                 "written again here",
             ));
         } else {
+            entries.push(entry(checked.hook, &hook.node));
             hooks.push(checked);
         }
     }
     let texts = |list: &[Spanned<String>]| list.iter().map(|s| s.node.clone()).collect();
     Target {
-        hir: hir::Target { name, files: texts(&def.files), except: texts(&def.except) },
+        hir: hir::Target { name, files: texts(&def.files), except: texts(&def.except), entries },
         span: name_span,
         hooks,
     }
@@ -176,6 +178,19 @@ fn check_hook(def: &HookDef, diagnostics: &mut Vec<Diagnostic>) -> Option<Target
         may_span: def.may_span,
         borrows: def.params.iter().any(|p| p.borrowed),
     })
+}
+
+fn entry(hook: Hook, def: &HookDef) -> hir::Entry {
+    let function = |entry: &durac_grammar::ast::Entry| hir::Function {
+        kind: entry.kind.node.clone(),
+        symbol: entry.symbol.clone(),
+    };
+    hir::Entry {
+        hook,
+        span: def.name.span,
+        functions: def.entries.iter().map(function).collect(),
+        params: def.params.iter().map(|p| (p.name.node.clone(), p.ty.node.clone())).collect(),
+    }
 }
 
 fn check_action(word: &Ident, diagnostics: &mut Vec<Diagnostic>) -> Option<Action> {

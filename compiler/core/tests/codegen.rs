@@ -54,3 +54,18 @@ snapshots! {
     large_constants: "on write { if call.len > 8GiB { fail EFBIG } }\non fdatasync { if sync.latency > 10s && pending.age > 5s { await all } else { await pending < 100000 }; defer }\n",
     thresholds: "param slow: duration = 5ms in 1ms..=1s\nparam few: syncs = 4 in 1..=16\nparam many: syncs = 64 in 16..=1024\non fdatasync { if sync.latency > slow { await pending < many } else { await pending < few }; defer }\n",
 }
+
+/// A lookup behind the last `pass` has an end of its own: jumps go forward.
+#[test]
+fn a_lookup_after_the_last_pass() {
+    let text = "param n: count = 2 in 1..=3\nstate a: bool = false\nstate k: count = 0\non fdatasync {\n    every 2 calls { a = !a }\n    if a { k = 0 } else { if !a && k < 2 { a = k > 1 || a } else { pass } }\n    k = (k + n) % 3\n    skip\n}\n";
+    let mut sources = Sources::new();
+    let file = sources.add("test.dur", text);
+    let policy = durac_compiler::analyse(&mut sources, file, "test").policy.unwrap();
+    let object = durac_compiler::compile(&policy, &sources, file).unwrap();
+    for program in &object.programs {
+        for (slot, insn) in (0..).zip(&program.insns).filter(|(_, insn)| insn.is_jump()) {
+            assert!(insn.target(slot).is_some_and(|target| target > slot), "{slot}: {insn}");
+        }
+    }
+}

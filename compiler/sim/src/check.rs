@@ -3,10 +3,11 @@
 use crate::machine::MachineError;
 use crate::model::explore::Most;
 use crate::model::proof::{Age, Broken, Method, Obstacle, Proof, prove};
+use durac_bpf::abi::Runtime;
 use durac_bpf::{Object, object};
 use durac_compiler::hir::{Bound, Failure, Guarantee, Policy};
 use durac_compiler::unit::{Unit, show};
-use durac_compiler::{Analysis, Loss, bounds};
+use durac_compiler::{Analysis, Loss, Naming, bounds};
 use durac_engine::Pace;
 use durac_grammar::{Code, Diagnostic, FileId, Severity, Sources, Span};
 
@@ -36,21 +37,32 @@ pub struct Checked {
     pub proved: Option<Proved>,
 }
 
-/// Checks a text: names, units, what the target allows, the bounds. A policy without a name is
-/// called `stem`.
+/// Checks a text for the agent: names, units, what the target allows, the bounds. A policy without
+/// a name is called `stem`.
 #[must_use]
 pub fn check(sources: &mut Sources, file: FileId, stem: &str) -> Checked {
-    let mut analysis = durac_compiler::analyse(sources, file, stem);
+    check_as(sources, file, &Naming { stem, target: None, runtime: Runtime::Agent })
+}
+
+/// Checks a text for a runtime.
+#[must_use]
+pub fn check_as(sources: &mut Sources, file: FileId, naming: &Naming<'_>) -> Checked {
+    let mut analysis = durac_compiler::analyse_as(sources, file, naming);
     let proved = match &analysis.policy {
         Some(policy) if !analysis.has_errors() => {
-            // What no runtime can do yet is right all the same.
-            match durac_compiler::lower::unsupported(policy, Code::NotYetInRuntime) {
+            // What no runtime can do yet is right all the same; of another runtime than the agent
+            // nobody asks unless it is to run there.
+            let later = match naming.runtime {
+                Runtime::Agent => durac_compiler::lower::unsupported(policy, Code::NotYetInRuntime),
+                Runtime::Bpftime => None,
+            };
+            match later {
                 Some(later) => {
                     analysis.diagnostics.push(later);
                     None
                 }
                 None => {
-                    let (proved, found) = compile(policy, sources, file);
+                    let (proved, found) = compile_for(naming.runtime, policy, sources, file);
                     analysis.diagnostics.extend(found);
                     proved
                 }
@@ -61,14 +73,26 @@ pub fn check(sources: &mut Sources, file: FileId, stem: &str) -> Checked {
     Checked { analysis, proved }
 }
 
-/// Compiles, verifies and explores a policy. The object is there unless the diagnostics have errors.
+/// Compiles, verifies and explores a policy for the agent. The object is there unless the diagnostics
+/// have errors.
 #[must_use]
 pub fn compile(
     policy: &Policy,
     sources: &Sources,
     file: FileId,
 ) -> (Option<Proved>, Vec<Diagnostic>) {
-    let mut object = match durac_compiler::compile(policy, sources, file) {
+    compile_for(Runtime::Agent, policy, sources, file)
+}
+
+/// Compiles, verifies and explores a policy for a runtime. The object is there unless the diagnostics have errors.
+#[must_use]
+pub fn compile_for(
+    runtime: Runtime,
+    policy: &Policy,
+    sources: &Sources,
+    file: FileId,
+) -> (Option<Proved>, Vec<Diagnostic>) {
+    let mut object = match durac_compiler::compile_for(runtime, policy, sources, file) {
         Ok(object) => object,
         Err(found) => return (None, found),
     };

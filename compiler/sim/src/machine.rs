@@ -5,9 +5,10 @@
 //! to the wait: a program is a function of what it reads.
 
 use durac_bpf::abi::{
-    CONTEXT_SIZE, Context, Helper, Hook, PARAMS_MAP, Reading, STATE_MAP, Verdict,
+    CONTEXT_SIZE, Context, Helper, Hook, PARAMS_MAP, Reading, Runtime, STATE_MAP, Verdict,
 };
-use durac_bpf::object::{Map, Program};
+use durac_bpf::bpftime::{Argument, MAX_ERRNO, REGISTERS_SIZE};
+use durac_bpf::object::{Entry, Map, Program};
 use durac_bpf::{Insn, Object};
 use durac_jit::{Code, HelperCode, entry};
 use std::cell::Cell;
@@ -111,7 +112,24 @@ pub enum Ended {
 /// The programs of an object, ready to run. One call at a time.
 pub struct Machine {
     memory: Box<Memory>,
+    /// For BPFtime's programs, the functions they are attached to.
+    entries: Option<Vec<Entry>>,
     programs: [Option<Loaded>; 4],
+}
+
+/// What r1 points to.
+enum Input {
+    Context(*mut u8),
+    Registers(Box<[u64; REGISTERS_SIZE / 8]>),
+}
+
+impl Input {
+    fn bytes(&mut self) -> (*mut u8, usize) {
+        match self {
+            Input::Context(context) => (*context, CONTEXT_SIZE),
+            Input::Registers(registers) => (registers.as_mut_ptr().cast(), REGISTERS_SIZE),
+        }
+    }
 }
 
 enum Loaded {
@@ -159,7 +177,9 @@ impl Machine {
                 *place = Some(loaded);
             }
         }
-        Ok(Self { memory, programs })
+        let entries =
+            (object.meta.runtime == Runtime::Bpftime).then(|| object.meta.entries.clone());
+        Ok(Self { memory, entries, programs })
     }
 
     /// Whether there is a program for `hook`.
@@ -186,21 +206,63 @@ impl Machine {
         let world = unsafe {
             std::mem::transmute::<*mut (dyn World + '_), *mut (dyn World + 'static)>(world)
         };
-        let run = Run { memory: &raw const *self.memory, world, parked: Cell::new(false) };
+        let run = Run {
+            memory: &raw const *self.memory,
+            world,
+            parked: Cell::new(false),
+            overridden: Cell::new(None),
+        };
+        let mut input = self.input(hook);
         let before = RUN.replace(&raw const run);
         let verdict = match program {
             Loaded::Compiled(code) => {
-                let context = self.memory.context.as_ptr().cast();
+                let (context, length) = input.bytes();
                 // SAFETY: the object was verified, the memory and the run outlive the call.
-                Ok(unsafe { code.run(context, CONTEXT_SIZE) })
+                Ok(unsafe { code.run(context, length) })
             }
-            Loaded::Interpreted { hook, bytes } => interpret(*hook, bytes, &self.memory),
+            Loaded::Interpreted { hook, bytes } => {
+                interpret(*hook, bytes, &self.memory, &mut input)
+            }
         };
         RUN.set(before);
         if run.parked.get() {
             return Ok(Ended::Parked);
         }
-        verdict.map(Ended::Verdict)
+        match self.entries {
+            // There r0 says nothing.
+            Some(_) => verdict.and_then(|_| overridden(hook, run.overridden.get())),
+            None => verdict,
+        }
+        .map(Ended::Verdict)
+    }
+
+    /// What the program gets. No earlier sync has failed: the engine answers for those itself.
+    fn input(&self, hook: Hook) -> Input {
+        let Some(entries) = &self.entries else {
+            return Input::Context(self.memory.context.as_ptr().cast());
+        };
+        let mut registers = Box::new([0; REGISTERS_SIZE / 8]);
+        let entry = entries.iter().find(|entry| entry.hook == hook);
+        let offset = entry.and_then(|entry| entry.len).and_then(Argument::offset);
+        let place = offset.and_then(|offset| registers.get_mut(offset as usize / 8));
+        if let Some(place) = place {
+            *place = self.memory.context.get().len;
+        }
+        Input::Registers(registers)
+    }
+}
+
+/// What the call does after `bpf_override_return`, or without it.
+fn overridden(hook: Hook, value: Option<u64>) -> Result<Verdict, MachineError> {
+    let errnos = -i64::from(MAX_ERRNO)..=-1;
+    match value.map(|value| value as i64) {
+        None => Ok(Verdict::Pass),
+        Some(0) => Ok(Verdict::Skip),
+        Some(error) if errnos.contains(&error) => Ok(Verdict::Fail(-error as i32)),
+        Some(other) => {
+            let why = format!("the call is answered with {other}, which means nothing");
+            Err(MachineError::Run { hook, why })
+        }
     }
 }
 
@@ -227,7 +289,12 @@ fn linked(program: &Program, maps: &[Map]) -> Result<Vec<Insn>, MachineError> {
     Ok(insns)
 }
 
-fn interpret(hook: Hook, bytes: &[u8], memory: &Memory) -> Result<Verdict, MachineError> {
+fn interpret(
+    hook: Hook,
+    bytes: &[u8],
+    memory: &Memory,
+    input: &mut Input,
+) -> Result<Verdict, MachineError> {
     let stopped = |why: rbpf::lib::Error| MachineError::Run { hook, why: format!("{why:?}") };
     let mut vm = rbpf::EbpfVmMbuff::new(Some(bytes)).map_err(stopped)?;
     for &(helper, code) in HELPERS {
@@ -241,9 +308,9 @@ fn interpret(hook: Hook, bytes: &[u8], memory: &Memory) -> Result<Verdict, Machi
         let at = cells.as_ptr() as u64;
         vm.register_allowed_memory(at..at + size_of_val::<[Cell<u64>]>(cells) as u64);
     }
-    let context: *const u8 = memory.context.as_ptr().cast_const().cast();
+    let (context, length) = input.bytes();
     // SAFETY: the memory outlives the run; rbpf only takes the address and the length.
-    let context = unsafe { std::slice::from_raw_parts(context, CONTEXT_SIZE) };
+    let context = unsafe { std::slice::from_raw_parts(context, length) };
     vm.execute_program(&[], context).map(Verdict::decode).map_err(stopped)
 }
 
@@ -252,16 +319,30 @@ struct Run {
     memory: *const Memory,
     world: *mut (dyn World + 'static),
     parked: Cell<bool>,
+    /// What the hooked function returns instead of being run.
+    overridden: Cell<Option<u64>>,
 }
 
 thread_local! {
     static RUN: Cell<*const Run> = const { Cell::new(null()) };
 }
 
-const HELPERS: &[(Helper, HelperCode)] =
-    &[(Helper::MapLookup, look_up), (Helper::Request, request), (Helper::Await, wait)];
+const HELPERS: &[(Helper, HelperCode)] = &[
+    (Helper::MapLookup, look_up),
+    (Helper::Clock, clock),
+    (Helper::Process, process),
+    (Helper::Override, overrides),
+    (Helper::Request, request),
+    (Helper::Await, wait),
+];
+
+/// The only process there is, as `bpf_get_current_pid_tgid` gives it.
+const PROCESS: u64 = 1 << 32 | 1;
 
 entry!(look_up => look_up_body);
+entry!(clock => clock_body);
+entry!(process => process_body);
+entry!(overrides => override_body);
 entry!(request => request_body);
 entry!(wait => wait_body);
 
@@ -282,6 +363,22 @@ unsafe extern "C" fn look_up_body(map: u64, key: u64) -> u64 {
         STATE if key == 0 => memory.state.as_ptr() as u64,
         _ => 0,
     }
+}
+
+unsafe extern "C" fn clock_body() -> u64 {
+    // SAFETY: the memory outlives the run.
+    current().map_or(0, |run| unsafe { (*run.memory).context.get().now })
+}
+
+unsafe extern "C" fn process_body() -> u64 {
+    PROCESS
+}
+
+unsafe extern "C" fn override_body(_registers: u64, value: u64) -> u64 {
+    if let Some(run) = current() {
+        run.overridden.set(Some(value));
+    }
+    0
 }
 
 unsafe extern "C" fn request_body() -> u64 {

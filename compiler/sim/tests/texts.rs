@@ -9,6 +9,8 @@
     reason = "a test fails by panicking, and reads its cases"
 )]
 
+use durac_bpf::abi::Runtime;
+use durac_compiler::Naming;
 use durac_grammar::{Code, Severity, Sources};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,15 +23,21 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-/// What checking and compiling a text finds.
+/// What checking and compiling a text for the agent finds.
 fn codes(name: &str, text: &str) -> Vec<Code> {
+    codes_for(Runtime::Agent, name, text)
+}
+
+/// What checking and compiling a text finds.
+fn codes_for(runtime: Runtime, name: &str, text: &str) -> Vec<Code> {
     let mut sources = Sources::new();
     let file = sources.add(name, text);
-    let checked = durac_sim::check::check(&mut sources, file, name);
+    let naming = Naming { stem: name, target: None, runtime };
+    let checked = durac_sim::check::check_as(&mut sources, file, &naming);
     let analysis = checked.analysis;
     let mut codes: Vec<Code> = analysis.diagnostics.iter().map(|d| d.code).collect();
     if let (Some(policy), None) = (&analysis.policy, &checked.proved) {
-        let (_, found) = durac_sim::check::compile(policy, &sources, file);
+        let (_, found) = durac_sim::check::compile_for(runtime, policy, &sources, file);
         codes.extend(found.iter().map(|d| d.code).filter(|_| !analysis.has_errors()));
     }
     if analysis.only_targets && !analysis.has_errors() {
@@ -79,6 +87,14 @@ fn blocks(page: &str) -> Vec<String> {
 const NOT_FROM_A_TEXT: &[Code] =
     &[Code::NotUtf8, Code::TooLarge, Code::Unreadable, Code::VerifierRejects, Code::BadTrace];
 
+/// Codes of a runtime that has to be asked for.
+fn runtime_of(code: Code) -> Runtime {
+    match code {
+        Code::NotInBpftime | Code::NoBpftimeEntry => Runtime::Bpftime,
+        _ => Runtime::Agent,
+    }
+}
+
 #[test]
 fn every_code_has_a_page_whose_example_triggers_it() {
     for &code in Code::ALL {
@@ -92,13 +108,13 @@ fn every_code_has_a_page_whose_example_triggers_it() {
         let [bad, good] = blocks.as_slice() else {
             panic!("{code}: a page has one example that is wrong and one that is right")
         };
-        let found = codes("page", bad);
+        let found = codes_for(runtime_of(code), "page", bad);
         assert!(found.contains(&code), "{code}: its example gives {found:?}");
         if code.severity() == Severity::Error && code != Code::TargetFileAsPolicy {
             let others: Vec<_> = errors(&found).into_iter().filter(|c| *c != code).collect();
             assert_eq!(others, [], "{code}: its example has other errors too");
         }
-        let mut found = codes("page", good);
+        let mut found = codes_for(runtime_of(code), "page", good);
         if code != Code::TargetFileAsPolicy {
             // An example about targets defines one, and that is all it does.
             found.retain(|c| *c != Code::TargetFileAsPolicy);

@@ -8,7 +8,8 @@
 //! (`check_valid_map_key_value` compares no bounds), so here the key must be at a known place.
 
 use crate::{Fault, Kind};
-use durac_bpf::abi::{CONTEXT_SIZE, Helper, PARAMS_MAP, Reading};
+use durac_bpf::abi::{CONTEXT_SIZE, Helper, PARAMS_MAP, Reading, Runtime};
+use durac_bpf::bpftime::{Argument, REGISTERS_SIZE};
 use durac_bpf::insn::{Alu, Cond, Insn, Size, op};
 use durac_bpf::object::{Object, Program};
 
@@ -201,6 +202,9 @@ impl Flow<'_> {
             Value::NearContext => fault(Kind::ContextRange, "at an unknown offset".to_owned()),
             Value::Context(at) => {
                 let at = i64::from(at) + i64::from(insn.offset);
+                if self.object.meta.runtime == Runtime::Bpftime {
+                    return self.register(at, wide, slot);
+                }
                 let is_field = |r: &Reading| i64::from(r.offset()) == at;
                 let Some(reading) = Reading::ALL.into_iter().find(is_field) else {
                     let kind = match (0..CONTEXT_SIZE as i64).contains(&at) {
@@ -244,9 +248,23 @@ impl Flow<'_> {
         }
     }
 
+    /// A load from the registers: an argument that the note lists, whole.
+    fn register(&self, at: i64, wide: bool, slot: u32) -> Result<(), Fault> {
+        let entry = self.object.meta.entry(self.program.hook);
+        let listed = entry.map(|entry| [entry.len, entry.failed]).into_iter().flatten().flatten();
+        let offsets = listed.filter_map(Argument::offset).map(i64::from);
+        let kind = match (0..REGISTERS_SIZE as i64).contains(&at) {
+            true if !wide || at % 8 != 0 => Kind::Misaligned,
+            true if offsets.into_iter().any(|offset| offset == at) => return Ok(()),
+            true => Kind::UnlistedReading,
+            false => Kind::ContextRange,
+        };
+        Err(Fault::new(slot, kind, format!("offset {at}")))
+    }
+
     fn call(&self, regs: &mut Registers, slot: u32, insn: Insn) -> Result<(), Fault> {
         let mut result = Value::Other;
-        match Helper::from_number(insn.imm) {
+        match Helper::of(self.object.meta.runtime, insn.imm) {
             Some(Helper::MapLookup) => {
                 let Value::Map(map) = read(regs, slot, 1)? else {
                     let detail = "r1 is not the address of one map";
@@ -273,7 +291,17 @@ impl Flow<'_> {
                     return Err(Fault::new(slot, Kind::Pointer, detail));
                 };
             }
-            Some(Helper::Request) | None => {}
+            Some(Helper::Override) => {
+                let Value::Context(0) = read(regs, slot, 1)? else {
+                    let detail = "r1 is not the address of the registers";
+                    return Err(Fault::new(slot, Kind::Pointer, detail));
+                };
+                let Value::Other = read(regs, slot, 2)? else {
+                    let detail = "r2 is an address, not a result";
+                    return Err(Fault::new(slot, Kind::Pointer, detail));
+                };
+            }
+            Some(Helper::Request | Helper::Clock | Helper::Process) | None => {}
         }
         set(regs, 0, result);
         for scratch in 1..=5 {

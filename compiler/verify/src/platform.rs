@@ -1,7 +1,9 @@
-//! Our platform, as PREVAIL asks for it: one kind of program, its context, three helpers, arrays.
+//! Our platform, as PREVAIL asks for it: a kind of program for each runtime, with its context and its
+//! helpers, and arrays.
 
 use durac_bpf::Object;
-use durac_bpf::abi::{CONTEXT_SIZE, Helper};
+use durac_bpf::abi::{CONTEXT_SIZE, Helper, Runtime};
+use durac_bpf::bpftime::REGISTERS_SIZE;
 use prevail::elf_loader::UnmarshalError;
 use prevail::linux::linux_platform::conformance_groups::{BASE32, BASE64, DIVMUL32, DIVMUL64};
 use prevail::linux::spec_prototypes::HelperPrototype;
@@ -18,6 +20,10 @@ const ARRAY: u32 = 2;
 /// The context holds numbers only: there is no packet in it.
 static CONTEXT: EbpfCtxDescriptor =
     EbpfCtxDescriptor { size: CONTEXT_SIZE as i32, data: -1, end: -1, meta: -1 };
+
+/// So do the registers.
+static REGISTERS: EbpfCtxDescriptor =
+    EbpfCtxDescriptor { size: REGISTERS_SIZE as i32, data: -1, end: -1, meta: -1 };
 
 const fn prototype(
     name: &'static str,
@@ -45,6 +51,24 @@ static MAP_LOOKUP: HelperPrototype = prototype(
     EbpfArgumentType::PtrToMap,
     EbpfArgumentType::PtrToMapKey,
 );
+static CLOCK: HelperPrototype = prototype(
+    "bpf_ktime_get_ns",
+    EbpfReturnType::Integer,
+    EbpfArgumentType::DontCare,
+    EbpfArgumentType::DontCare,
+);
+static PROCESS: HelperPrototype = prototype(
+    "bpf_get_current_pid_tgid",
+    EbpfReturnType::Integer,
+    EbpfArgumentType::DontCare,
+    EbpfArgumentType::DontCare,
+);
+static OVERRIDE: HelperPrototype = prototype(
+    "bpf_override_return",
+    EbpfReturnType::Integer,
+    EbpfArgumentType::PtrToCtx,
+    EbpfArgumentType::Anything,
+);
 static REQUEST: HelperPrototype = prototype(
     "durac_request",
     EbpfReturnType::Integer,
@@ -67,6 +91,7 @@ static UNSUPPORTED: HelperPrototype = prototype(
 
 /// The platform, with the maps of one object.
 pub(crate) struct Platform {
+    runtime: Runtime,
     maps: Vec<EbpfMapDescriptor>,
 }
 
@@ -83,14 +108,14 @@ impl Platform {
             name: map.name.clone(),
             is_inner_map_template: false,
         });
-        Self { maps: maps.collect() }
+        Self { runtime: object.meta.runtime, maps: maps.collect() }
     }
 
     /// What PREVAIL wants to know of a program besides its code.
     pub(crate) fn program_info(&self) -> ProgramInfo {
         ProgramInfo {
             map_descriptors: self.maps.clone(),
-            program_type: program_type(),
+            program_type: program_type(self.runtime),
             supported_conformance_groups: self.supported_conformance_groups(),
             ..ProgramInfo::default()
         }
@@ -102,10 +127,13 @@ pub(crate) fn map_fd(index: u32) -> i32 {
     index as i32 + 1
 }
 
-fn program_type() -> EbpfProgramType {
+fn program_type(runtime: Runtime) -> EbpfProgramType {
     EbpfProgramType {
         name: "durac".to_owned(),
-        ctx_descriptor: Some(&CONTEXT),
+        ctx_descriptor: Some(match runtime {
+            Runtime::Agent => &CONTEXT,
+            Runtime::Bpftime => &REGISTERS,
+        }),
         platform_specific_data: 0,
         section_prefixes: Vec::new(),
         is_privileged: false,
@@ -115,7 +143,7 @@ fn program_type() -> EbpfProgramType {
 
 impl EbpfPlatform for Platform {
     fn get_program_type(&self, _section: &str, _path: &str) -> EbpfProgramType {
-        program_type()
+        program_type(self.runtime)
     }
 
     fn get_helper_prototype(&self, number: i32) -> &HelperPrototype {
@@ -123,15 +151,18 @@ impl EbpfPlatform for Platform {
     }
 
     fn try_get_helper_prototype(&self, number: i32) -> Option<&HelperPrototype> {
-        Some(match Helper::from_number(number)? {
+        Some(match Helper::of(self.runtime, number)? {
             Helper::MapLookup => &MAP_LOOKUP,
+            Helper::Clock => &CLOCK,
+            Helper::Process => &PROCESS,
+            Helper::Override => &OVERRIDE,
             Helper::Request => &REQUEST,
             Helper::Await => &AWAIT,
         })
     }
 
     fn is_helper_usable(&self, number: i32) -> bool {
-        Helper::from_number(number).is_some()
+        Helper::of(self.runtime, number).is_some()
     }
 
     fn map_record_size(&self) -> usize {

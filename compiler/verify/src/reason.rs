@@ -15,7 +15,7 @@ pub enum Kind {
     Jump,
     /// The end of the code can be passed without `exit`.
     NoExit,
-    /// A call of a function that the agent does not have.
+    /// A call of a function that the runtime does not have.
     UnknownHelper,
     /// A register or memory is read before it has a value.
     Uninitialised,
@@ -54,11 +54,11 @@ impl Kind {
     pub fn text(self) -> &'static str {
         match self {
             Kind::Length => "the program is empty or too long",
-            Kind::Instruction => "the agent does not run this instruction",
+            Kind::Instruction => "the runtime does not run this instruction",
             Kind::Register => "this register cannot be used here",
             Kind::Jump => "a jump leaves the code or enters the middle of an instruction",
             Kind::NoExit => "the code can run past its end",
-            Kind::UnknownHelper => "calls a function that the agent does not have",
+            Kind::UnknownHelper => "calls a function that the runtime does not have",
             Kind::Uninitialised => "reads what has no value yet",
             Kind::Loop => "has a loop, which might never end",
             Kind::OutOfBounds => "accesses memory outside the value of the map",

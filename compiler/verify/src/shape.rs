@@ -13,7 +13,7 @@
 //! list follows from the encoding: a field that an instruction does not use must be 0.
 
 use crate::{Fault, Kind};
-use durac_bpf::abi::Helper;
+use durac_bpf::abi::{Helper, Runtime};
 use durac_bpf::insn::{Alu, Cond, Insn, op};
 use durac_bpf::object::{MAX_SLOTS, Object, Program};
 
@@ -32,7 +32,7 @@ pub(crate) fn check(object: &Object, program: &Program) -> Result<(), Vec<Fault>
         if is_second(slot) {
             continue;
         }
-        if let Err((kind, detail)) = check_insn(*insn) {
+        if let Err((kind, detail)) = check_insn(*insn, object.meta.runtime) {
             faults.push(Fault::new(slot, kind, detail));
             continue;
         }
@@ -118,7 +118,7 @@ fn check_lddw(object: &Object, program: &Program, slot: u32, low: Insn) -> Optio
 }
 
 /// One instruction, or the first slot of one.
-fn check_insn(insn: Insn) -> Result<(), (Kind, String)> {
+fn check_insn(insn: Insn, runtime: Runtime) -> Result<(), (Kind, String)> {
     let Insn { opcode, dst, src, offset, imm } = insn;
     let refuse = |detail: &str| Err((Kind::Instruction, format!("`{insn}` {detail}")));
     if dst > 10 || src > 10 {
@@ -160,7 +160,7 @@ fn check_insn(insn: Insn) -> Result<(), (Kind, String)> {
                 if src != 0 {
                     return refuse("is no call of a helper");
                 }
-                if Helper::from_number(imm).is_none() {
+                if Helper::of(runtime, imm).is_none() {
                     return Err((Kind::UnknownHelper, format!("number {imm:#x}")));
                 }
             }

@@ -14,6 +14,7 @@
 mod call;
 mod children;
 mod clock;
+mod entries;
 mod errno;
 mod guard;
 mod helpers;
@@ -59,6 +60,7 @@ fn start() {
     std::panic::set_hook(Box::new(|_| ()));
     let loaded = load::load(Path::new(&path)).and_then(|policy| {
         table::empty_in_children().map_err(|e| format!("no memory that forks empty: {e}"))?;
+        entries::attach(&policy)?;
         Ok(policy)
     });
     registry::remember_status_path();

@@ -5,7 +5,7 @@
 use crate::helpers;
 use crate::maps::MapArea;
 use crate::policy::{Policy, Program};
-use durac_bpf::abi::{self, Hook, PARAMS_MAP, STATE_MAP};
+use durac_bpf::abi::{self, Hook, PARAMS_MAP, Runtime, STATE_MAP};
 use durac_bpf::{Object, elf};
 use durac_engine::status;
 use std::io::Read;
@@ -24,6 +24,10 @@ pub fn load(path: &Path) -> Result<Policy, String> {
     if object.meta.abi != abi::ABI {
         let theirs = object.meta.abi;
         return Err(format!("{}: made for ABI {theirs}, this is {}", path.display(), abi::ABI));
+    }
+    if object.meta.runtime != Runtime::Agent {
+        let theirs = object.meta.runtime.text();
+        return Err(format!("{}: made for {theirs}, not for the agent", path.display()));
     }
     verify(&object)?;
     prepare(&object).map_err(|e| format!("{}: {e}", path.display()))

@@ -1,5 +1,6 @@
 //! The loaded policy: machine code, maps and what the object says about itself.
 
+use crate::entries;
 use crate::maps::MapArea;
 use durac_bpf::abi::{Context, Hook, Reading, Verdict};
 use durac_bpf::object::{Meta, OnError};
@@ -41,6 +42,8 @@ pub struct Policy {
     /// Readings that programs load, by number.
     reads: u32,
     programs: [Option<Program>; 3],
+    /// The application has functions of its own.
+    by_entries: bool,
 }
 
 static POLICY: OnceLock<Policy> = OnceLock::new();
@@ -64,8 +67,9 @@ impl Policy {
             flush_within: meta.flush_within,
             keeps_age: reads & bit(Reading::PendingAge) != 0,
         };
+        let by_entries = !meta.entries.is_empty();
         let programs = [const { None }; 3];
-        Self { meta, params: None, state: None, rules, watches: false, reads, programs }
+        Self { meta, params: None, state: None, rules, watches: false, reads, programs, by_entries }
     }
 
     /// Sets the program of a hook.
@@ -75,11 +79,12 @@ impl Policy {
         }
     }
 
-    /// The program of a hook.
+    /// The program of a hook, if it is to be asked about this thread's call.
     #[inline]
     #[must_use]
     pub fn program(&self, hook: Hook) -> Option<&Program> {
-        self.programs.get(hook as usize)?.as_ref()
+        let program = self.programs.get(hook as usize)?.as_ref();
+        program.filter(|_| !self.by_entries || entries::asked() || self.meta.entry(hook).is_none())
     }
 
     /// Whether programs load `reading`.
@@ -104,8 +109,8 @@ impl Policy {
     /// One line that says what runs.
     #[must_use]
     pub fn describe(&self) -> String {
-        let hooks = Hook::ALL.into_iter().filter(|&h| self.program(h).is_some());
-        let hooks: Vec<&str> = hooks.map(Hook::name).collect();
+        let hooks = Hook::ALL.into_iter().zip(&self.programs).filter(|(_, p)| p.is_some());
+        let hooks: Vec<&str> = hooks.map(|(hook, _)| hook.name()).collect();
         format!(
             "policy `{}` for target `{}`: files {}, hooks {}",
             self.meta.policy,

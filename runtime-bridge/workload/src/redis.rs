@@ -26,6 +26,8 @@ const PORT_ATTEMPTS: usize = 5;
 pub struct RedisConfig {
     /// `appendfsync`: `always`, `everysec` or `no`; `None` is `appendonly no`.
     pub appendfsync: Option<String>,
+    /// The server's program; `redis-server` on `PATH` if `None`.
+    pub program: Option<PathBuf>,
     /// The words before `redis-server`, such as `durac run window --`.
     pub prefix: Vec<OsString>,
     /// Environment variables on top of ours.
@@ -278,7 +280,11 @@ impl Redis {
             // The server too must not outlive whoever started it.
             prefix.extend(["setpriv", "--pdeathsig", "KILL"].map(OsString::from));
         }
-        let mut command = child::command(&prefix, &child::which("redis-server")?);
+        let program = match &self.config.program {
+            Some(program) => program.clone(),
+            None => child::which("redis-server")?,
+        };
+        let mut command = child::command(&prefix, &program);
         command
             .arg(&conf)
             .current_dir(self.dir())

@@ -4,12 +4,14 @@
 //! ([`durac_tests::heavy`]); nothing here asserts a time or sleeps but to poll.
 
 mod bench;
+mod bpftime;
 mod compare;
 mod faults;
 mod input;
 mod lifecycle;
 mod notify;
 mod objects;
+mod patched;
 mod policies;
 mod power;
 mod record;

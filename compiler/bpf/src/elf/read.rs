@@ -5,7 +5,7 @@
 
 use super::rules::{self, Invalid};
 use super::{MAX_SIZE, R_BPF_64_64};
-use crate::abi::Hook;
+use crate::abi::{Hook, Runtime};
 use crate::btf::read::{BtfError, MapDefinition, MapKind, Types};
 use crate::dwarf;
 use crate::insn::Insn;
@@ -117,14 +117,13 @@ pub fn read(bytes: &[u8]) -> Result<Object, ReadError> {
     for (index, section) in table.enumerate() {
         let name = std::str::from_utf8(table.section_name(Le, section)?).unwrap_or("?");
         let data = section.data(Le, bytes)?;
-        let hook = |name| Hook::ALL.into_iter().find(|h| h.section() == name);
-        let duplicate = if let Some(hook) = hook(name) {
-            code.push((hook, index, data));
-            code.iter().filter(|(other, _, _)| *other == hook).count() > 1
+        let duplicate = if let Some((runtime, hook)) = program_of(name) {
+            code.push((hook, runtime, index, data));
+            code.iter().filter(|(other, ..)| *other == hook).count() > 1
         } else if let Some(section) = kernel_section(name) {
             kernel_code.insert(section, (index, data)).is_some()
         } else if let Some(target) = name.strip_prefix(".rel") {
-            let known = hook(target).is_some()
+            let known = program_of(target).is_some()
                 || kernel_section(target).is_some()
                 || target.starts_with(".debug_");
             !known || relocs.insert(target, section).is_some()
@@ -151,10 +150,14 @@ pub fn read(bytes: &[u8]) -> Result<Object, ReadError> {
         _ => Vec::new(),
     };
 
-    code.sort_by_key(|(hook, _, _)| *hook);
+    code.sort_by_key(|(hook, ..)| *hook);
     let mut programs = Vec::new();
-    for (hook, index, data) in code {
-        let section = hook.section();
+    for (hook, runtime, index, data) in code {
+        let section = hook.section(runtime);
+        if runtime != meta.runtime {
+            let name = section.to_owned();
+            return Err(ReadError::Section { name });
+        }
         if !is_function(&symbols, index, data.len()) {
             return Err(ReadError::Code { section });
         }
@@ -263,6 +266,12 @@ fn header(bytes: &[u8]) -> Result<&Header, ReadError> {
         && header.e_machine(Le) == elf::EM_BPF
         && header.e_type(Le) == elf::ET_REL;
     good.then_some(header).ok_or(ReadError::NotBpf)
+}
+
+/// The runtime and the hook of a code section.
+fn program_of(section: &str) -> Option<(Runtime, Hook)> {
+    let all = Runtime::ALL.into_iter().flat_map(|r| Hook::ALL.into_iter().map(move |h| (r, h)));
+    all.into_iter().find(|(runtime, hook)| hook.section(*runtime) == section)
 }
 
 /// Whether exactly one symbol is a function in that section, and it is all of it.

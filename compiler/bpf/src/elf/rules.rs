@@ -1,10 +1,10 @@
 //! What an object must be to be written, and to be read: the shape, not the meaning of the code
 //! (that is `durac-verify`).
 
-use crate::abi::{ABI, MAX_LOGS, PARAMS_MAP, STATE_MAP};
+use crate::abi::{ABI, MAX_LOGS, PARAMS_MAP, Runtime, STATE_MAP};
 use crate::btf::identifier;
 use crate::notify;
-use crate::object::{MAX_SLOTS, Map, Object, Program};
+use crate::object::{Entry, MAX_SLOTS, Map, Object, Program};
 
 /// Longest policy name, bytes: with the hook's name it stays below the kernel's limit for symbols
 /// (`KSYM_NAME_LEN` was 128 until Linux 6.1).
@@ -74,6 +74,12 @@ pub enum Invalid {
         "the kernel's programs in the object are not those of this version of durac: compile the policy again"
     )]
     Kernel,
+    /// The functions that the programs are attached to are not those of the programs.
+    #[error("the note does not say which function the program of {hook} is attached to")]
+    Entry {
+        /// The program's hook.
+        hook: &'static str,
+    },
     /// A name or text that cannot stand in the file.
     #[error("the {what} is empty, too long, or has a character that cannot be in it")]
     Name {
@@ -109,6 +115,12 @@ pub(super) fn check(object: &Object) -> Result<(), Invalid> {
     }
     for program in &object.programs {
         check_program(program, object)?;
+        check_entry(program, object)?;
+    }
+    let has_program = |entry: &&Entry| object.programs.iter().any(|p| p.hook == entry.hook);
+    if let Some(entry) = object.meta.entries.iter().find(|entry| !has_program(entry)) {
+        let hook = entry.hook.name();
+        return Err(Invalid::Entry { hook });
     }
     if !object.kernel.is_empty() && Ok(&object.kernel) != notify::programs().as_ref() {
         return Err(Invalid::Kernel);
@@ -151,6 +163,24 @@ fn check_program(program: &Program, object: &Object) -> Result<(), Invalid> {
         return Err(Invalid::Lines { hook });
     }
     Ok(())
+}
+
+/// A program of BPFtime has a function to be attached to, one of the agent may have one.
+fn check_entry(program: &Program, object: &Object) -> Result<(), Invalid> {
+    let hook = program.hook.name();
+    let bad = Err(Invalid::Entry { hook });
+    let of = |entry: &&Entry| entry.hook == program.hook;
+    let mut entries = object.meta.entries.iter().filter(of);
+    let entry = match (entries.next(), entries.next()) {
+        (None, None) if object.meta.runtime == Runtime::Agent => return Ok(()),
+        (Some(entry), None) => entry,
+        _ => return bad,
+    };
+    let arguments = [entry.len, entry.failed].into_iter().flatten();
+    let known = arguments.into_iter().all(|argument| argument.offset().is_some());
+    let same = object.meta.entries.iter().filter(|other| other.symbol == entry.symbol).count();
+    let good = known && same == 1 && !entry.symbol.is_empty() && !entry.symbol.contains('\0');
+    if good { Ok(()) } else { bad }
 }
 
 fn check_map(map: &Map, object: &Object) -> Result<(), Invalid> {

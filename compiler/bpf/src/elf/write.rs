@@ -7,7 +7,7 @@ use super::{
 use crate::btf::MAP_DEFINITION;
 use crate::insn::Insn;
 use crate::notify::MAPS;
-use crate::object::{Object, Reloc};
+use crate::object::{Object, Program, Reloc};
 use crate::{btf, dwarf, note, sum};
 use object::write::{Object as Elf, Relocation, SectionId, Symbol, SymbolId, SymbolSection};
 use object::{
@@ -87,7 +87,8 @@ fn add_programs(
     functions: &[String],
 ) -> Vec<(SectionId, SymbolId)> {
     let mut added = Vec::new();
-    let hooks = object.programs.iter().map(|p| (p.hook.section(), &p.insns));
+    let section = |p: &Program| p.hook.section(object.meta.runtime);
+    let hooks = object.programs.iter().map(|p| (section(p), &p.insns));
     let kernel = object.kernel.iter().map(|p| (p.section, &p.insns));
     for ((name_of_section, insns), name) in hooks.chain(kernel).zip(functions) {
         let code: Vec<u8> = insns.iter().copied().flat_map(Insn::to_bytes).collect();

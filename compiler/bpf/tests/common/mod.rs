@@ -13,6 +13,8 @@ use durac_bpf::object::{Loss, Map, Meta, OnError, Param, Program, Source, State}
 pub fn meta(policy: &str) -> Meta {
     Meta {
         abi: ABI,
+        runtime: durac_bpf::abi::Runtime::Agent,
+        entries: Vec::new(),
         policy: policy.to_owned(),
         target: "redis.aof".to_owned(),
         source_sha256: "0".repeat(64),

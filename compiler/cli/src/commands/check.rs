@@ -4,6 +4,7 @@ use crate::Outcome;
 use crate::args::{Check, Format, Global};
 use crate::{input, output};
 use anyhow::Result;
+use durac_bpf::abi::Runtime;
 use durac_compiler::unit;
 use durac_sim::check::{Checked, report};
 use durac_sim::model::proof::{Age, Method, Proof};
@@ -73,7 +74,7 @@ pub fn run(args: &Check, global: &Global) -> Result<Outcome> {
 }
 
 fn one(path: &Path, args: &Check, global: &Global) -> Result<bool> {
-    let found = input::check(path, global);
+    let found = input::check(path, args.place.get(), global);
     if args.quiet {
         return Ok(found.is_some());
     }
@@ -113,6 +114,12 @@ fn summary(path: &Path, checked: &Checked) -> String {
         (Some(proved), Some(derived)) => {
             for line in report(policy, derived, &proved.proof) {
                 let _ = writeln!(out, "    {line}");
+            }
+            if proved.object.meta.runtime == Runtime::Bpftime {
+                let _ = writeln!(
+                    out,
+                    "    under BPFtime, if the target keeps what it promises: see docs/bpftime.md"
+                );
             }
         }
         _ => {

@@ -15,9 +15,10 @@ pub fn run(args: &Compile, global: &Global) -> Result<Outcome> {
         return front_end(args, global);
     }
     let to = args.output.as_deref();
+    let place = args.place.get();
     match args.emit {
         Emit::Hir | Emit::Mir => {
-            let Some((_, policy)) = input::policy(&args.file, &args.set, global)? else {
+            let Some((_, policy)) = input::policy(&args.file, &args.set, place, global)? else {
                 return Ok(Outcome::Wrong);
             };
             if args.emit == Emit::Hir {
@@ -28,7 +29,7 @@ pub fn run(args: &Compile, global: &Global) -> Result<Outcome> {
             text(to, &program.to_string())?;
         }
         Emit::Asm | Emit::Obj | Emit::Tokens | Emit::Ast => {
-            let Some(ready) = input::ready(&args.file, &args.set, global)? else {
+            let Some(ready) = input::ready_for(&args.file, &args.set, place, global)? else {
                 return Ok(Outcome::Wrong);
             };
             let (input, object) = (ready.input, ready.proved.object);

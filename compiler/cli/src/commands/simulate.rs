@@ -102,7 +102,9 @@ impl Candidates {
         let mut found = Self::default();
         for named in asked {
             let (file, sets) = input::named(named);
-            let Some((input, policy)) = input::policy(&file, &sets, global)? else {
+            let Some((input, policy)) =
+                input::policy(&file, &sets, input::Place::default(), global)?
+            else {
                 return Ok(None);
             };
             let before = found.all.len() + found.left_out.len();

@@ -215,6 +215,9 @@ impl<'a> Machine<'a> {
                 }
             }
             Helper::Request => self.calls.push((helper, 0)),
+            Helper::Clock | Helper::Process | Helper::Override => {
+                return Err("not a helper of the agent".to_owned());
+            }
             Helper::Await => {
                 let distance = self.read(1)?;
                 self.calls.push((helper, distance));

@@ -20,6 +20,8 @@ use crate::table::{self, Entry};
 use libc::c_int;
 
 pub(crate) use process::leave;
+pub(crate) use sync::{fdatasync, fsync};
+pub(crate) use write::plain::write;
 
 /// What a hook needs to work on a log.
 #[derive(Clone, Copy)]

@@ -84,7 +84,7 @@ macro_rules! writes {
 
 // The length is an unsafe expression only for vectors.
 #[expect(unused_unsafe, reason = "one macro serves the plain and the vector calls")]
-mod plain {
+pub(super) mod plain {
     use super::{c_int, c_void, iovec, off_t, real, size_t, ssize_t, sum, write_to};
 
     writes! {

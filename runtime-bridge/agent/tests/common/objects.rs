@@ -14,6 +14,8 @@ pub fn object(name: &str, program: impl FnOnce(&mut Asm)) -> Object {
         kernel: Vec::new(),
         meta: Meta {
             abi: ABI,
+            runtime: durac_bpf::abi::Runtime::Agent,
+            entries: Vec::new(),
             policy: name.into(),
             target: "test.log".into(),
             source_sha256: "0".repeat(64),

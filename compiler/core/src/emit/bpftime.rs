@@ -1,0 +1,139 @@
+//! What stands around a program under BPFtime.
+//!
+//! The program itself is the one the agent runs. Before it, what it reads is put into a context on
+//! the stack; after it, its verdict becomes `bpf_override_return`, which skips the hooked function.
+//! A function that is not overridden runs: whatever goes wrong here ends in the original call.
+
+use super::Emitter;
+use durac_bpf::abi::{CONTEXT_SIZE, Helper, Reading, Verdict};
+use durac_bpf::asm::Label;
+use durac_bpf::bpftime::{Argument, MAX_ERRNO};
+use durac_bpf::insn::{Alu, Cond, Insn, Reg, Size};
+
+/// The registers of the hooked call; the program leaves r9 alone.
+const REGISTERS: Reg = Reg::R9;
+/// The process, until its state is looked up.
+const PROCESS: Reg = Reg::R6;
+/// The context on the stack, bytes below the frame pointer; above it is the key of a lookup.
+const BASE: i16 = -(CONTEXT_SIZE as i16) - 8;
+/// Stack slot of the key.
+const KEY: i16 = super::KEY;
+
+/// `EIO` (`include/uapi/asm-generic/errno-base.h`).
+const EIO: i32 = 5;
+
+/// What a program needs around it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Frame {
+    /// It reads the clock.
+    pub clock: bool,
+    /// It reads the bytes of a write.
+    pub reads_len: bool,
+    /// The parameter with them; a sync has none.
+    pub len: Option<Argument>,
+    /// The parameter with the error of an earlier sync: then the call fails with it.
+    pub failed: Option<Argument>,
+    /// Offset of the variable that says whose the state is, if it has state.
+    pub owner: Option<i16>,
+}
+
+/// Labels of the epilogue.
+pub(super) struct Ends {
+    /// Override with r2.
+    overrides: Label,
+    /// Leave the call to the application.
+    passes: Label,
+}
+
+impl Emitter<'_> {
+    /// Up to where the agent's program begins, with r1 the context.
+    pub(super) fn prologue(&mut self, frame: Frame) -> Ends {
+        let ends = Ends { overrides: self.asm.label(), passes: self.asm.label() };
+        if let Some(block) = self.function.block(crate::mir::BlockId(0)) {
+            self.place(block.insts.first().map_or(block.span, |i| i.span));
+        }
+        self.asm.push(Insn::mov(REGISTERS, Reg::R1));
+        if let Some(offset) = frame.failed.and_then(Argument::offset) {
+            self.stays_failed(offset, &ends);
+        }
+        if let Some(offset) = frame.owner {
+            self.is_owner(offset, &ends);
+        }
+        if frame.clock {
+            self.asm.push(Insn::call(Helper::Clock));
+            self.field(Reading::Now, Reg::R0);
+        }
+        if frame.reads_len {
+            self.asm.push(match frame.len.and_then(Argument::offset) {
+                Some(offset) => Insn::ldx(Size::Dw, Reg::R2, REGISTERS, offset),
+                None => Insn::mov_imm(Reg::R2, 0),
+            });
+            self.field(Reading::CallLen, Reg::R2);
+        }
+        if frame.clock || frame.reads_len || self.plan.keep_context {
+            self.asm.push(Insn::mov(Reg::R1, Reg::R10));
+            self.asm.push(Insn::alu_imm(Alu::Add, Reg::R1, i32::from(BASE)));
+        }
+        // A lookup that gives nothing goes where the state of another process does.
+        self.pass = Some(ends.passes);
+        ends
+    }
+
+    /// A sync that failed stays failed: its error is returned again, whatever the policy says.
+    fn stays_failed(&mut self, offset: i16, ends: &Ends) {
+        let fine = self.asm.label();
+        self.asm.push(Insn::ldx(Size::Dw, Reg::R2, REGISTERS, offset));
+        self.asm.jump_if_imm(Cond::Eq, Reg::R2, 0, fine);
+        // What is no errno would be taken for success or for no answer.
+        // Two registers: not every runtime extends the sign of an immediate that is compared.
+        self.asm.push(Insn::mov_imm(Reg::R3, -MAX_ERRNO));
+        self.asm.jump_if(Cond::Ge, Reg::R2, Reg::R3, ends.overrides);
+        self.asm.push(Insn::mov_imm(Reg::R2, Verdict::Fail(EIO).encode()));
+        self.asm.jump(ends.overrides);
+        self.asm.bind(fine);
+    }
+
+    /// The maps are shared by every process of the session. The state belongs to the first that
+    /// calls; in any other, a forked child above all, the call runs as it was made. So does that
+    /// first call: it syncs what was skipped before these maps were made, by a loader that was
+    /// started again.
+    fn is_owner(&mut self, offset: i16, ends: &Ends) {
+        let known = self.asm.label();
+        self.asm.push(Insn::call(Helper::Process));
+        self.asm.push(Insn::alu_imm(Alu::Rsh, Reg::R0, 32));
+        self.asm.push(Insn::mov(PROCESS, Reg::R0));
+        self.asm.push(Insn::mov_imm(Reg::R2, 0));
+        self.asm.push(Insn::stx(Size::W, Reg::R10, KEY, Reg::R2));
+        self.asm.push(Insn::mov(Reg::R2, Reg::R10));
+        self.asm.push(Insn::alu_imm(Alu::Add, Reg::R2, i32::from(KEY)));
+        self.asm.load_map(Reg::R1, self.maps.state);
+        self.asm.push(Insn::call(Helper::MapLookup));
+        self.asm.jump_if_imm(Cond::Eq, Reg::R0, 0, ends.passes);
+        self.asm.push(Insn::ldx(Size::Dw, Reg::R2, Reg::R0, offset));
+        self.asm.jump_if_imm(Cond::Ne, Reg::R2, 0, known);
+        self.asm.push(Insn::stx(Size::Dw, Reg::R0, offset, PROCESS));
+        self.asm.jump(ends.passes);
+        self.asm.bind(known);
+        self.asm.jump_if(Cond::Ne, Reg::R2, PROCESS, ends.passes);
+    }
+
+    /// Puts a reading into the context.
+    fn field(&mut self, reading: Reading, value: Reg) {
+        self.asm.push(Insn::stx(Size::Dw, Reg::R10, BASE + reading.offset(), value));
+    }
+
+    /// From the verdict in r0 to what BPFtime does.
+    pub(super) fn epilogue(&mut self, ends: Ends) {
+        self.asm.bind(self.exit);
+        self.asm.jump_if_imm(Cond::Eq, Reg::R0, Verdict::Pass.encode(), ends.passes);
+        self.asm.push(Insn::mov_imm(Reg::R2, 0));
+        self.asm.jump_if_imm(Cond::Eq, Reg::R0, Verdict::Skip.encode(), ends.overrides);
+        self.asm.push(Insn::mov(Reg::R2, Reg::R0));
+        self.asm.bind(ends.overrides);
+        self.asm.push(Insn::mov(Reg::R1, REGISTERS));
+        self.asm.push(Insn::call(Helper::Override));
+        self.asm.bind(ends.passes);
+        self.asm.push(Insn::mov_imm(Reg::R0, 0));
+        self.asm.push(Insn::exit());
+    }
+}
