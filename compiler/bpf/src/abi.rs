@@ -88,7 +88,7 @@ pub struct Context {
     pub pending_bytes: u64,
     /// Age of the oldest acknowledged sync that is not durable, nanoseconds.
     pub pending_age: u64,
-    /// Staged writes not yet written.
+    /// Syncs that are staged and not yet durable: in a sync this call counts, in a write those before.
     pub staged: u64,
     /// Duration of the last completed sync, nanoseconds.
     pub sync_latency: u64,
@@ -195,7 +195,7 @@ pub enum Helper {
     /// `void *bpf_map_lookup_elem(map, const u32 *key)`: the value, or null.
     MapLookup = 1,
     /// `u64 durac_request(void)`: asks for a background sync that covers this call, and returns
-    /// at once. Does nothing in a hook that is no sync call. Returns 0.
+    /// at once. In a write it covers the calls before, and what is staged before it. Returns 0.
     Request = 0xd00,
     /// `u64 durac_await(u64 distance)`: parks until every sync call up to `this − distance` is
     /// durable: 0 this call too (`await all`), 1 all calls before it (`await previous`), n at most
@@ -242,7 +242,7 @@ pub enum Verdict {
     Defer,
     /// Report success and do nothing.
     Skip,
-    /// Copy the bytes, report success, write later. No runtime has it yet.
+    /// Copy the bytes, report success, write later; only of a write.
     Stage,
     /// Hold the reply until its writes are durable. No runtime has it yet.
     Hold,
@@ -284,6 +284,10 @@ pub const PARAMS_MAP: &str = "params";
 pub const STATE_MAP: &str = "state";
 /// Logs that can have state; [`Context::log`] is below it. A log beyond them runs unhooked.
 pub const MAX_LOGS: u32 = 1024;
+
+/// Bytes of a log that can be staged at once, those included that are being written: 1 MiB. A write
+/// that does not fit runs as the application made it.
+pub const STAGE_ROOM: u64 = 1 << 20;
 
 /// Environment variable with the path of the object the agent loads.
 pub const ENV_OBJECT: &str = "DURAC_OBJECT";

@@ -116,6 +116,14 @@ pub struct Meta {
     pub loss: Vec<Loss>,
 }
 
+impl Meta {
+    /// Whether the policy stages writes.
+    #[must_use]
+    pub fn stages(&self) -> bool {
+        self.capabilities.iter().any(|action| action == "stage")
+    }
+}
+
 /// A parameter that can be changed while the policy runs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

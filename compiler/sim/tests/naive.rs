@@ -17,7 +17,7 @@ use durac_bpf::abi::{Context, Hook, Verdict};
 use durac_engine::{Able, Answer, Decision, Entry, Errno, Flight, Log, Rules, Step, Time, Wait};
 use durac_sim::machine::{Backend, Ended, Machine, Memory, World};
 use durac_sim::model::explore::Most;
-use durac_sim::model::proof::Age;
+use durac_sim::model::proof::{Age, rules};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::rc::Rc;
 
@@ -409,7 +409,7 @@ fn agrees_with_a_naive_explorer() {
             continue;
         }
         let machine = Machine::new(&compiled.object, Backend::Interpreter).unwrap();
-        let rules = Rules { flush_within: compiled.object.meta.flush_within, keeps_age: false };
+        let rules = rules(&compiled.object);
         let found = Naive::explore(machine, rules);
         let case = format!(
             "{text}\nproof {:?} with {:?} age {:?}\nnaive {found:?}",

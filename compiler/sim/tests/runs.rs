@@ -13,9 +13,10 @@ mod common;
 use common::generator::{Kind, policy};
 use common::{Compiled, Random};
 use durac_bpf::abi::{Context, Hook, Reading, Verdict};
-use durac_engine::{Able, Answer, Decision, Entry, Errno, Flight, Log, Rules, Step, Time, Wait};
+use durac_engine::{Able, Answer, Decision, Entry, Errno, Flight, Log, Step, Time, Wait};
 use durac_sim::machine::{Backend, Ended, Machine, Memory, World, bit, reads};
 use durac_sim::model::explore::Most;
+use durac_sim::model::proof::rules;
 
 /// A clock with a random disk and a random scheduler. A run is a function of its seed.
 struct Run<'a> {
@@ -136,10 +137,7 @@ fn run(compiled: &Compiled, backend: Backend, seed: u64, calls: u64) -> (Trace, 
     let object = &compiled.object;
     let mut machine = Machine::new(object, backend).unwrap();
     let reads = reads(object);
-    let rules = Rules {
-        flush_within: object.meta.flush_within,
-        keeps_age: reads & bit(Reading::PendingAge) != 0,
-    };
+    let rules = rules(object);
     let mut trace = Vec::new();
     let mut run = Run {
         random: Random(seed),

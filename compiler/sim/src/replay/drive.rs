@@ -11,10 +11,10 @@ use super::observe::Observer;
 use super::processor::{Processors, ThreadId};
 use super::random::Random;
 use super::syncer::Syncer;
-use crate::machine::{Backend, Machine, MachineError, bit, reads};
+use crate::machine::{Backend, Machine, MachineError, reads};
 use durac_bpf::Object;
-use durac_bpf::abi::Reading;
-use durac_engine::{Log, Rules, Time};
+use crate::model::proof::rules;
+use durac_engine::{Log, Time};
 
 /// A processor that became idle less than that ago polls before it halts (`guest_halt_poll_ns`, and
 /// its host does the same), and a thread on it is woken quickly. In recorded traces a server that
@@ -125,8 +125,7 @@ impl<'a> Simulation<'a> {
     ) -> Result<Self, SimulateError> {
         let machine = Machine::new(object, Backend::Jit)?;
         let reads = reads(object);
-        let keeps_age = reads & bit(Reading::PendingAge) != 0;
-        let rules = Rules { flush_within: object.meta.flush_within, keeps_age };
+        let rules = rules(object);
         let (callers, logs) = (app.callers(), app.logs());
         let state = machine.memory().copy_state();
         let place = |index| Place {
