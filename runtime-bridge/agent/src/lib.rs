@@ -27,6 +27,7 @@ mod policy;
 mod real;
 mod record;
 mod registry;
+mod stage;
 mod syncer;
 mod table;
 

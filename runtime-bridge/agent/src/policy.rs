@@ -61,6 +61,7 @@ impl Policy {
         let rules = Rules {
             flush_within: meta.flush_within,
             keeps_age: reads & bit(Reading::PendingAge) != 0,
+            stages: meta.stages(),
         };
         Self { meta, params: None, state: None, rules, reads, programs: [const { None }; 3] }
     }

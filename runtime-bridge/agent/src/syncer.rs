@@ -3,9 +3,8 @@
 
 use crate::clock;
 use crate::guard;
-use crate::log::{Core, Held, Slot, Syncer, real_sync};
+use crate::log::{Core, Slot, Syncer};
 use crate::note;
-use crate::record;
 use durac_engine::{Step, Time};
 use std::mem::MaybeUninit;
 
@@ -70,7 +69,7 @@ fn work(slot: &'static Slot) {
         let now = clock::now();
         let until = match core.engine.next(now) {
             Step::Start => {
-                core = sync(slot, core, fd, now);
+                core = slot.fly(core, fd, true, false).0;
                 last_work = clock::now();
                 continue;
             }
@@ -80,21 +79,4 @@ fn work(slot: &'static Slot) {
         };
         core = slot.park(core, now, until);
     }
-}
-
-/// One background sync.
-fn sync<'a>(slot: &'static Slot, mut core: Held<'a>, fd: i32, now: Time) -> Held<'a> {
-    slot.count_written(&mut core);
-    let flight = core.engine.start(true, false, now);
-    let bytes = core.engine.pending_bytes();
-    drop(core);
-    let result = real_sync(fd, flight.full);
-    let end = clock::now();
-    record::synced(slot.index, &flight, bytes, end, result);
-    let mut core = slot.lock();
-    core.engine.finish(flight.id, end, result);
-    slot.report_failure(&core);
-    slot.publish(&mut core);
-    core.release_own_fd();
-    slot.wake_waiters(core)
 }

@@ -201,6 +201,8 @@ impl Log {
     #[must_use]
     pub fn drain(&self) -> Drain {
         match (self.undrained(), self.error()) {
+            // Writes that were acknowledged and can no longer be written.
+            (None, Some(errno)) if self.staged_writes() > 0 => Drain::Failed(errno),
             (None, _) => Drain::Done,
             (Some(_), Some(errno)) => Drain::Failed(errno),
             (Some(target), None) if self.is_promised(target) => Drain::Wait(target),

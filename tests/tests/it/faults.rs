@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
 
-const POLICIES: [&str; 4] = ["always", "delayed_fsync", "fast_notify", "window"];
+const POLICIES: [&str; 6] =
+    ["always", "delayed_fsync", "fast_notify", "window", "batch", "batch_process"];
 
 /// How Redis ended, and what it said about it.
 #[derive(Debug)]

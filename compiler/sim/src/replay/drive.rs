@@ -44,8 +44,10 @@ pub struct Place {
     pub thread: ThreadId,
     /// Threads that sleep until a sync has ended.
     pub waiters: Vec<usize>,
-    /// Bytes written.
+    /// Bytes written, those that are staged included.
     pub written: u64,
+    /// Bytes that are staged.
+    pub staged: u64,
     /// State variables of the policy.
     pub state: Vec<u64>,
     /// Commits of the file system.
@@ -134,6 +136,7 @@ impl<'a> Simulation<'a> {
             thread: callers + index,
             waiters: Vec::new(),
             written: 0,
+            staged: 0,
             state: state.clone(),
             journal: Journal::default(),
             metadata: Metadata::default(),

@@ -109,6 +109,7 @@ impl Simulation<'_> {
             Step::Start => {
                 place.log.wrote(place.written);
                 let flight = place.log.start(true, false, now);
+                place.staged = 0;
                 place.syncer.doing = Doing::Syncs(flight, Stage::Submits);
                 self.begin_sync(thread);
                 return;
