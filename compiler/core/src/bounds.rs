@@ -503,15 +503,17 @@ impl Loss {
                 )
                 .help("add `flush within 1s`"),
             ),
-            (Some(flush), _) if self.acknowledgements.is_empty() && self.stages.is_none() => diagnostics.push(
-                Diagnostic::new(
-                    Code::NothingDeferred,
-                    "the deadline has nothing to flush",
-                    flush.span,
-                    "every call runs its own sync",
+            (Some(flush), _) if self.acknowledgements.is_empty() && self.stages.is_none() => {
+                diagnostics.push(
+                    Diagnostic::new(
+                        Code::NothingDeferred,
+                        "the deadline has nothing to flush",
+                        flush.span,
+                        "every call runs its own sync",
+                    )
+                    .help("remove `flush within`, or `defer`"),
                 )
-                .help("remove `flush within`, or `defer`"),
-            ),
+            }
             _ => {}
         }
     }

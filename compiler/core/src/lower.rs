@@ -59,10 +59,8 @@ fn unsupported_stmts(stmts: &[Stmt], report: &mut dyn FnMut(Span, &str, &'static
             StmtKind::EveryTime(_, _, body) | StmtKind::EveryCalls(_, _, body) => {
                 unsupported_stmts(body, report);
             }
-            StmtKind::Verdict(_)
-            | StmtKind::Commit
-            | StmtKind::Await(_)
-            | StmtKind::Assign(..) => {}
+            StmtKind::Verdict(_) | StmtKind::Commit | StmtKind::Await(_) | StmtKind::Assign(..) => {
+            }
         }
     }
 }

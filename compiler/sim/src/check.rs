@@ -213,7 +213,8 @@ fn broken_guarantee(
         return found;
     };
     if broken.unit != Counted::Syncs {
-        return lost_with_the_process(derived, policy, guarantee, broken).timeline(timeline.clone());
+        return lost_with_the_process(derived, policy, guarantee, broken)
+            .timeline(timeline.clone());
     }
     let acknowledged = derived.exceeding(&guarantee.bound, &policy.params).map(|a| a.span);
     let found = match (&guarantee.bound, broken.lost, &policy.flush_within) {

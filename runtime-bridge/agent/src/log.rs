@@ -384,10 +384,7 @@ impl Slot {
     ///
     /// # Errors
     /// The error that has stopped the log, now or before.
-    pub fn write_out<'a>(
-        &'static self,
-        mut core: Held<'a>,
-    ) -> (Held<'a>, Result<(), Errno>) {
+    pub fn write_out<'a>(&'static self, mut core: Held<'a>) -> (Held<'a>, Result<(), Errno>) {
         loop {
             core = self.wait_for_writer(core);
             let Some((taken, own)) = core.take_staged() else { break };

@@ -139,13 +139,7 @@ impl Log {
 
     /// The policy has decided about a write. `copies` if its bytes can be kept: there is room for them,
     /// and they go to the end of the file. `now` may be 0 if no rule needs it.
-    pub fn decide_write(
-        &mut self,
-        decision: Writing,
-        copies: bool,
-        able: Able,
-        now: Time,
-    ) -> Put {
+    pub fn decide_write(&mut self, decision: Writing, copies: bool, able: Able, now: Time) -> Put {
         if let Some(errno) = self.error() {
             return Put::Fail(errno);
         }

@@ -118,11 +118,7 @@ impl DrainKind for Log {
 
 fn rules(random: &mut Random) -> Rules {
     let within = (random.below(2) == 0).then_some(1_000_000);
-    Rules {
-        flush_within: within,
-        keeps_age: random.below(2) == 0,
-        stages: random.below(2) == 0,
-    }
+    Rules { flush_within: within, keeps_age: random.below(2) == 0, stages: random.below(2) == 0 }
 }
 
 #[test]

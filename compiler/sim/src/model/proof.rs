@@ -265,7 +265,8 @@ fn attempt(
 /// What was derived for each vector of parameters.
 fn derived_for(derived: &Loss, vectors: &[Vec<u64>]) -> Derived {
     let process = derived.process();
-    let of = |loss: &Loss| -> Vec<Most> { vectors.iter().map(|v| most(loss.syncs_for(v))).collect() };
+    let of =
+        |loss: &Loss| -> Vec<Most> { vectors.iter().map(|v| most(loss.syncs_for(v))).collect() };
     Derived { syncs: of(derived), staged_syncs: of(&process) }
 }
 

@@ -141,10 +141,7 @@ fn rows(path: &[(u64, Vec<Event>)]) -> Vec<Row> {
                     let mut at = at.unwrap_or(rows.len());
                     // The write before a call belongs to it.
                     if at < rows.len()
-                        && at
-                            .checked_sub(1)
-                            .and_then(|i| rows.get(i))
-                            .is_some_and(Row::is_write)
+                        && at.checked_sub(1).and_then(|i| rows.get(i)).is_some_and(Row::is_write)
                     {
                         at -= 1;
                     }
@@ -190,8 +187,7 @@ fn fold(rows: &mut Vec<Row>) {
     let mut starts: Vec<usize> = Vec::new();
     for (index, row) in rows.iter().enumerate() {
         let writes = row.is_write();
-        let after_write =
-            index.checked_sub(1).and_then(|i| rows.get(i)).is_some_and(Row::is_write);
+        let after_write = index.checked_sub(1).and_then(|i| rows.get(i)).is_some_and(Row::is_write);
         if writes || (row.begins.is_some() && !after_write) {
             starts.push(index);
         }

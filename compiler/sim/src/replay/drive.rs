@@ -12,8 +12,8 @@ use super::processor::{Processors, ThreadId};
 use super::random::Random;
 use super::syncer::Syncer;
 use crate::machine::{Backend, Machine, MachineError, reads};
-use durac_bpf::Object;
 use crate::model::proof::rules;
+use durac_bpf::Object;
 use durac_engine::{Log, Time};
 
 /// A processor that became idle less than that ago polls before it halts (`guest_halt_poll_ns`, and

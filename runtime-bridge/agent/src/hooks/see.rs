@@ -60,7 +60,11 @@ sees! {
 /// # Safety
 /// As the real function.
 #[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn __fxstat(version: c_int, fd: c_int, stat: *mut libc::stat) -> c_int {
+pub unsafe extern "C-unwind" fn __fxstat(
+    version: c_int,
+    fd: c_int,
+    stat: *mut libc::stat,
+) -> c_int {
     seen_by(fd);
     // SAFETY: the caller's arguments, which it vouches for.
     unsafe { real::FXSTAT.get()(version, fd, stat) }

@@ -48,11 +48,7 @@ fn write_to_log(
 }
 
 /// What a write does, or the error that it has to return.
-fn check(
-    log: OnLog,
-    len: impl FnOnce() -> u64,
-    pieces: Option<Pieces>,
-) -> Result<Written, c_int> {
+fn check(log: OnLog, len: impl FnOnce() -> u64, pieces: Option<Pieces>) -> Result<Written, c_int> {
     match log.slot.error.load(Ordering::Acquire) {
         0 => {}
         errno => {
