@@ -149,6 +149,7 @@ fn run(policy: &str, clients: u32, requests: u64) -> Result<f64> {
         rounds: 1,
         requests,
         keyspace: KEYSPACE,
+        reads: 0,
         dir: Some(".".into()),
     })?;
     Ok(report.rows.first().map_or(0.0, |row| row.rps.median))
@@ -212,7 +213,7 @@ fn mode(policy: &str) -> Mode {
     let (file, sets) = policy.split_once(':').unwrap_or((policy, ""));
     let sets = sets.split(',').filter_map(|set| set.split_once('='));
     let sets = sets.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    Mode::policy(policy, Path::new(file), sets, "")
+    Mode::policy(policy, Path::new(file), sets, "", None)
 }
 
 fn median(values: impl IntoIterator<Item = f64>) -> f64 {

@@ -270,8 +270,8 @@ pub enum ListWhat {
 pub struct Bench {
     /// Policies to compare: files or names of ready ones, each with `:name=value` to set parameters
     #[arg(value_name = "FILE", default_values_t = [
-        String::from("always"),
         String::from("delayed_fsync"),
+        String::from("fast_notify"),
         String::from("window:n=4"),
         String::from("window:n=16"),
         String::from("window:n=64"),
@@ -299,6 +299,15 @@ pub struct Bench {
     /// Where the JSON goes
     #[arg(long, value_name = "PATH")]
     pub json: Option<PathBuf>,
+    /// Where the CSV goes: a line for each mode and number of clients
+    #[arg(long, value_name = "PATH")]
+    pub csv: Option<PathBuf>,
+    /// Where the page with the drawings goes
+    #[arg(long, value_name = "PATH")]
+    pub html: Option<PathBuf>,
+    /// Commands in a hundred that read, of `--workload mix`: 50 is YCSB's workload A, 95 is B
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub reads: u8,
     /// What to drive
     #[arg(long, value_enum, default_value_t = Workload::Redis)]
     pub workload: Workload,
@@ -310,8 +319,10 @@ pub struct Bench {
 /// What `durac bench` drives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Workload {
-    /// A real redis-server and redis-benchmark.
+    /// A real redis-server, and SETs by redis-benchmark.
     Redis,
+    /// A real redis-server, and GETs beside SETs as YCSB mixes them.
+    Mix,
     /// A process that appends to a log; needs no database.
     AppendLog,
 }

@@ -6,7 +6,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use durac_bpf::Object;
 use durac_grammar::Sources;
 use durac_sim::replay::application::{Application, EventLoop, Kind};
-use durac_sim::replay::device::Device;
+use durac_sim::replay::device::{Device, Measured};
 use durac_sim::replay::{Options, simulate};
 
 fn object(name: &str) -> Object {
@@ -19,7 +19,8 @@ fn object(name: &str) -> Object {
 
 /// Redis and redis-benchmark, about, and a device of 100 to 300 µs.
 fn loads(criterion: &mut Criterion) {
-    let device = Device::measured((0..2000).map(|i| 100_000 + i * 100).collect(), 40_000, "");
+    let syncs = (0..2000).map(|i| Measured::plain(100_000 + i * 100, 40_000));
+    let device = Device::measured(&syncs.collect::<Vec<_>>(), "");
     for clients in [5, 50] {
         let kind = EventLoop {
             clients,

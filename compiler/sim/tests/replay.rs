@@ -1,11 +1,20 @@
 //! The simulator keeps what the policies promise, whatever the application and the device do.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may panic")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, and reads its cases"
+)]
 
+mod common;
+
+use common::generator;
 use durac_bpf::Object;
 use durac_grammar::Sources;
+use durac_sim::model::explore::Most;
 use durac_sim::replay::application::{Application, EventLoop, Kind, Threads, Work};
-use durac_sim::replay::device::{Device, Preset};
+use durac_sim::replay::device::{Device, Measured, Preset};
 use durac_sim::replay::fit::fit;
 use durac_sim::replay::random::Random;
 use durac_sim::replay::report::{Lane, PolicyReport};
@@ -59,11 +68,12 @@ fn threads(count: usize, amount: u64) -> Application {
 
 /// Syncs between 50 µs and 5 ms.
 fn device(random: &mut Random) -> Device {
-    let durations = (0..200).map(|_| {
+    let syncs = (0..200).map(|_| {
         let octave = 10 + random.below(13);
-        50_000 + random.below(1 << octave)
+        let took = 50_000 + random.below(1 << octave);
+        Measured { grew: random.below(2) == 0, ..Measured::plain(took, 40_000) }
     });
-    Device::measured(durations.collect(), 40_000, "")
+    Device::measured(&syncs.collect::<Vec<_>>(), "")
 }
 
 fn run(app: &Application, device: &Device, object: &Object, seed: u64) -> PolicyReport {
@@ -109,6 +119,36 @@ fn no_simulated_loss_is_above_the_bound() {
             assert_eq!(report.loss.crashes, report.calls + report.syncs, "{name}");
         }
     }
+}
+
+#[test]
+fn random_policies_lose_no_more_than_was_proved() {
+    let mut random = Random::new(0x5eed_0003);
+    let mut texts = common::Random(0x5eed_0003);
+    let (mut policies, mut bounded, mut reached) = (0, 0, 0);
+    while policies < 100 {
+        let kind = generator::Kind { hooks: true, wide: policies % 2 == 0 };
+        let text = generator::policy(&mut texts, kind);
+        let Some(compiled) = common::compile(&text) else { continue };
+        policies += 1;
+        let Most::Count(bound) = common::proof_of(&compiled).syncs else { continue };
+        bounded += 1;
+        let mut most = 0.0_f64;
+        for seed in 0..3 {
+            let (mut app, device) = (any(&mut random), device(&mut random));
+            if let Kind::Threads(threads) = &mut app.kind {
+                // The proof is of a log that one thread writes (docs/proof.md).
+                threads.logs = (0..threads.logs.len()).collect();
+            }
+            let report = run(&app, &device, &compiled.object, seed);
+            let bound = bound * app.logs() as u64;
+            assert!(report.loss.worst.syncs <= bound as f64, "{text}\n{app:?}");
+            most = most.max(report.loss.worst.syncs / app.logs() as f64);
+        }
+        reached += u64::from(most == bound as f64);
+    }
+    // Bounds that no run comes near would make this test worth little.
+    assert!(bounded > 20 && reached * 2 > bounded, "{reached} of {bounded} bounds were reached");
 }
 
 #[test]

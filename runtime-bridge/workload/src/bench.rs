@@ -7,6 +7,7 @@
 use crate::append_log::{self, Options, Sync};
 use crate::error::{Error, Result, Trying};
 use crate::machine::{Machine, is_volatile};
+use crate::mix::mix;
 use crate::progress::Progress;
 use crate::redis::{Redis, RedisConfig};
 use crate::redis_benchmark::redis_benchmark;
@@ -33,6 +34,8 @@ const LOOK: Duration = Duration::from_millis(2);
 pub enum Workload {
     /// redis-server, driven by redis-benchmark.
     Redis,
+    /// redis-server, driven by [`mix`].
+    Mix,
     /// `durac-append-log`, see [`append_log`].
     AppendLog,
 }
@@ -102,13 +105,15 @@ pub struct Mode {
     pub recorded: bool,
     /// What can be lost on power loss, in words.
     pub stated_loss: String,
+    /// Most acknowledged syncs that a power loss takes; `None` if there is no bound.
+    pub bound: Option<u64>,
 }
 
 impl Mode {
     /// Redis' own `appendfsync always`; ratios are to this.
     #[must_use]
     pub fn always() -> Self {
-        Self::own("always", Some("always"), "nothing acknowledged")
+        Self { bound: Some(0), ..Self::own("always", Some("always"), "nothing acknowledged") }
     }
 
     /// Redis' own `appendfsync everysec`.
@@ -116,6 +121,13 @@ impl Mode {
     pub fn everysec() -> Self {
         // Redis lets a slow sync take up to two seconds before it blocks.
         Self::own("everysec", Some("everysec"), "1 s of writes, 2 s if the disk is slow")
+    }
+
+    /// Redis' own `appendfsync no`.
+    #[must_use]
+    pub fn no() -> Self {
+        // The kernel writes back what is older than 30 s (`vm.dirty_expire_centisecs`).
+        Self::own("no", Some("no"), "some 30 s of writes")
     }
 
     /// Redis without a log.
@@ -131,9 +143,10 @@ impl Mode {
         file: impl Into<PathBuf>,
         sets: Vec<(String, String)>,
         stated_loss: &str,
+        bound: Option<u64>,
     ) -> Self {
         let policy = Some(Policy { file: file.into(), sets });
-        Self { policy, ..Self::own(name, Some("always"), stated_loss) }
+        Self { policy, bound, ..Self::own(name, Some("always"), stated_loss) }
     }
 
     /// The same policy, recorded.
@@ -149,6 +162,7 @@ impl Mode {
             policy: None,
             recorded: false,
             stated_loss: stated_loss.to_owned(),
+            bound: None,
         }
     }
 }
@@ -170,6 +184,8 @@ pub struct Config {
     pub requests: u64,
     /// Number of different keys.
     pub keyspace: u64,
+    /// Commands in a hundred that read, of [`Workload::Mix`].
+    pub reads: u8,
     /// Where the logs are; a place that is not in memory if `None`.
     pub dir: Option<PathBuf>,
 }
@@ -189,6 +205,7 @@ impl Default for Config {
             rounds: 3,
             requests: 100_000,
             keyspace: 100_000_000,
+            reads: 50,
             dir: None,
         }
     }
@@ -236,10 +253,7 @@ pub fn run(config: &Config) -> Result<Report> {
     progress.finish();
     let rows = config.loads.iter().flat_map(|&load| {
         let samples = &samples;
-        config
-            .modes
-            .iter()
-            .filter_map(move |mode| Row::new(samples, load, &mode.name, &mode.stated_loss))
+        config.modes.iter().filter_map(move |mode| Row::new(samples, load, mode))
     });
     Ok(Report {
         version: VERSION,
@@ -250,6 +264,7 @@ pub fn run(config: &Config) -> Result<Report> {
         rounds: config.rounds,
         requests: config.requests,
         keyspace: config.keyspace,
+        reads: (config.workload == Workload::Mix).then_some(config.reads),
         stopped,
         rows: rows.collect(),
         samples,
@@ -272,6 +287,9 @@ struct Seen {
 impl Config {
     fn check(&self) -> Result<()> {
         let wrong = |text: String| Err(Error::Config(text));
+        if self.reads > 100 {
+            return wrong(format!("{} in a hundred commands cannot read", self.reads));
+        }
         if self.modes.is_empty() || self.loads.is_empty() || self.rounds == 0 || self.requests == 0
         {
             return wrong("there is nothing to measure".into());
@@ -317,7 +335,9 @@ impl Config {
             None => (Vec::new(), Vec::new()),
         };
         match self.workload {
-            Workload::Redis => self.measure_redis(load, mode, dir.path(), prefix, env, &status),
+            Workload::Redis | Workload::Mix => {
+                self.measure_redis(load, mode, dir.path(), prefix, env, &status)
+            }
             Workload::AppendLog => {
                 self.measure_append_log(load, mode, dir.path(), &prefix, &env, &status)
             }
@@ -347,9 +367,13 @@ impl Config {
         let page = Page::open(status);
         let syncs = || page.as_ref().map_or(0, Page::syncs);
         let requests = self.requests * u64::from(load.pipeline);
-        redis_benchmark(&redis, load, (requests / WARM_UP_SHARE).max(1), self.keyspace)?;
+        let drive = |requests| match self.workload {
+            Workload::Mix => mix(&redis, load, requests, self.keyspace, self.reads),
+            _ => redis_benchmark(&redis, load, requests, self.keyspace),
+        };
+        drive((requests / WARM_UP_SHARE).max(1))?;
         let before = syncs();
-        let measured = redis_benchmark(&redis, load, requests, self.keyspace)?;
+        let measured = drive(requests)?;
         let seen = Seen::new(page.as_ref(), before, requests, &measured);
         Ok((measured, seen))
     }
@@ -467,7 +491,7 @@ mod tests {
     #[test]
     fn the_words_of_a_policy() {
         let sets = vec![("n".to_owned(), "16".to_owned())];
-        let mode = Mode::policy("window 16", "window", sets, "16 syncs");
+        let mode = Mode::policy("window 16", "window", sets, "16 syncs", Some(16));
         let policy = mode.policy.as_ref().unwrap();
         let words = |trace| Config::default().durac_words(policy, trace);
         let run = ["durac", "run", "window", "--set", "n=16", "--"];
@@ -495,7 +519,7 @@ mod tests {
     #[test]
     fn what_was_measured_before_a_failure_is_kept() {
         let mut config = small(Workload::Redis);
-        config.modes.push(Mode::policy("gone", "window", Vec::new(), ""));
+        config.modes.push(Mode::policy("gone", "window", Vec::new(), "", None));
         config.durac = "/no/such/durac".into();
         let report = run(&config).unwrap();
         assert_eq!((report.samples.len(), report.rows.len()), (3, 3));

@@ -20,6 +20,7 @@ pub mod bench;
 pub mod child;
 mod error;
 pub mod machine;
+pub mod mix;
 mod progress;
 pub mod redis;
 pub mod redis_benchmark;

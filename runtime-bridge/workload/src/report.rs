@@ -3,7 +3,7 @@
 //! The JSON is the serde form of [`Report`]: one object; names as here; numbers plain; what is
 //! unknown is `null`. [`VERSION`] changes when a field changes its meaning or goes away.
 
-use crate::bench::{Load, Workload};
+use crate::bench::{Load, Mode, Workload};
 use crate::error::{Result, Trying};
 use crate::machine::Machine;
 pub use crate::stats::Spread;
@@ -48,6 +48,9 @@ pub struct Report {
     pub requests: u64,
     /// Number of different keys.
     pub keyspace: u64,
+    /// Commands in a hundred that read; `null` if all write.
+    #[serde(default)]
+    pub reads: Option<u8>,
     /// Why it ended before all rounds were measured; `null` if it did not.
     pub stopped: Option<String>,
     /// The result: by load, then by mode, in the order they were given.
@@ -65,6 +68,10 @@ pub struct Row {
     pub mode: String,
     /// What can be lost on power loss, as stated by the mode.
     pub stated_loss: String,
+    /// Most acknowledged syncs that a power loss takes: what is proved of a policy; `null` if there is
+    /// no bound.
+    #[serde(default)]
+    pub bound: Option<u64>,
     /// Number of measurements.
     pub samples: usize,
     /// Requests per second.
@@ -106,16 +113,11 @@ pub struct Sample {
 impl Row {
     /// Puts the samples of one mode under one load together; `None` if there are none.
     #[must_use]
-    pub(crate) fn new(
-        samples: &[Sample],
-        load: Load,
-        mode: &str,
-        stated_loss: &str,
-    ) -> Option<Self> {
+    pub(crate) fn new(samples: &[Sample], load: Load, mode: &Mode) -> Option<Self> {
         let of = |mode: &str| -> Vec<&Sample> {
             samples.iter().filter(|s| s.load == load && s.mode == mode).collect()
         };
-        let mine = of(mode);
+        let mine = of(&mode.name);
         let ratio_to = |other: &str| {
             let others = of(other);
             Spread::of(mine.iter().filter_map(|sample| {
@@ -126,8 +128,9 @@ impl Row {
         let spread = |f: fn(&Measured) -> f64| Spread::of(mine.iter().map(|s| f(&s.measured)));
         Some(Self {
             load,
-            mode: mode.to_owned(),
-            stated_loss: stated_loss.to_owned(),
+            mode: mode.name.clone(),
+            stated_loss: mode.stated_loss.clone(),
+            bound: mode.bound,
             samples: mine.len(),
             rps: spread(|m| m.rps)?,
             to_always: ratio_to("always"),
@@ -141,11 +144,70 @@ impl Row {
     }
 }
 
+/// A row of the CSV.
+#[derive(Serialize)]
+struct Line<'a> {
+    mode: &'a str,
+    clients: u32,
+    pipeline: u32,
+    rounds: usize,
+    requests_per_second: f64,
+    requests_per_second_min: f64,
+    requests_per_second_max: f64,
+    times_always: Option<f64>,
+    times_everysec: Option<f64>,
+    p50_ms: f64,
+    p99_ms: f64,
+    max_ms: f64,
+    syncs_per_second: Option<f64>,
+    most_seen_at_risk_syncs: Option<u64>,
+    bound_syncs: Option<u64>,
+    stated_loss: &'a str,
+}
+
+impl<'a> Line<'a> {
+    fn new(row: &'a Row) -> Self {
+        let median = |spread: Option<Spread>| spread.map(|spread| spread.median);
+        Self {
+            mode: &row.mode,
+            clients: row.load.clients,
+            pipeline: row.load.pipeline,
+            rounds: row.samples,
+            requests_per_second: row.rps.median,
+            requests_per_second_min: row.rps.min,
+            requests_per_second_max: row.rps.max,
+            times_always: median(row.to_always),
+            times_everysec: median(row.to_everysec),
+            p50_ms: row.p50_ms,
+            p99_ms: row.p99_ms,
+            max_ms: row.max_ms,
+            syncs_per_second: median(row.syncs_per_second),
+            most_seen_at_risk_syncs: row.max_pending,
+            bound_syncs: row.bound,
+            stated_loss: &row.stated_loss,
+        }
+    }
+}
+
 impl Report {
     /// The report as a table with the facts above it, for a terminal of any width.
     #[must_use]
     pub fn table(&self) -> String {
         table::render(self)
+    }
+
+    /// The rows as CSV (RFC 4180): a line of titles, then a line for each mode under each load. What
+    /// is unknown is empty.
+    ///
+    /// # Errors
+    /// None that a reader of this machine's memory could cause.
+    pub fn csv(&self) -> Result<Vec<u8>> {
+        let what = || "make the CSV".to_owned();
+        let mut out = csv::Writer::from_writer(Vec::new());
+        for row in &self.rows {
+            out.serialize(Line::new(row)).map_err(std::io::Error::other).trying(what)?;
+        }
+        out.into_inner().map_err(|error| error.into_error()).trying(what)
     }
 
     /// Writes the report as JSON, whole or not at all: a reader never sees half of it.
@@ -203,8 +265,9 @@ pub(crate) mod tests {
             sample(3, "always", 11000.0),
         ];
         let load = Load { clients: 5, pipeline: 1 };
-        let row = |mode, loss| Row::new(&samples, load, mode, loss).unwrap();
-        let rows = vec![row("always", "nothing"), row("window", "64 syncs, 50 ms")];
+        let window = Mode::policy("window", "window", Vec::new(), "64 syncs, 50 ms", Some(64));
+        let modes = [Mode { stated_loss: "nothing".into(), ..Mode::always() }, window];
+        let rows = modes.iter().map(|mode| Row::new(&samples, load, mode).unwrap()).collect();
         Report {
             version: VERSION,
             workload: Workload::Redis,
@@ -223,6 +286,7 @@ pub(crate) mod tests {
             rounds: 3,
             requests: 100_000,
             keyspace: 100_000_000,
+            reads: None,
             stopped: Some("interrupted".into()),
             rows,
             samples,
@@ -243,8 +307,22 @@ pub(crate) mod tests {
     fn a_mode_without_samples_has_no_row() {
         let report = example();
         assert_eq!(
-            Row::new(&report.samples, Load { clients: 50, pipeline: 1 }, "always", ""),
+            Row::new(&report.samples, Load { clients: 50, pipeline: 1 }, &Mode::always()),
             None
+        );
+    }
+
+    #[test]
+    fn the_csv() {
+        let csv = String::from_utf8(example().csv().unwrap()).unwrap();
+        let lines: Vec<&str> = csv.lines().collect();
+        assert!(lines[0].starts_with("mode,clients,pipeline,rounds,requests_per_second,"), "{csv}");
+        assert_eq!(
+            lines[1..],
+            [
+                "always,5,1,3,10000.0,9000.0,11000.0,1.0,,0.5,1.0,11.0,,,0,nothing",
+                "window,5,1,2,42500.0,40000.0,45000.0,4.5,,0.5,1.0,45.0,4250.0,62,64,\"64 syncs, 50 ms\"",
+            ]
         );
     }
 

@@ -4,6 +4,7 @@ use crate::error::{Error, Result, Trying};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 /// A server that answers nothing for so long is taken for hung.
@@ -43,6 +44,12 @@ impl Client {
         stream.set_read_timeout(Some(ANSWER_WITHIN)).trying(what)?;
         stream.set_write_timeout(Some(ANSWER_WITHIN)).trying(what)?;
         Ok(Self { reader: BufReader::new(stream), out: Vec::new() })
+    }
+
+    /// Its descriptor, to wait for answers on many connections.
+    #[must_use]
+    pub fn as_raw_fd(&self) -> RawFd {
+        self.reader.get_ref().as_raw_fd()
     }
 
     /// Adds a command to those that [`Client::flush`] sends.

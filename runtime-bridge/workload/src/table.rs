@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 
 /// What stands where nothing was measured.
 const NONE: &str = "–";
+const AT_RISK: &str = "at risk: most syncs ever seen acknowledged and not yet durable; bound: the most that a power loss\n\
+    can take, as proved of a policy";
 
 /// The facts, one table for each load, and what the reader must know about them.
 pub(crate) fn render(report: &Report) -> String {
@@ -17,14 +19,14 @@ pub(crate) fn render(report: &Report) -> String {
     let _ = write!(out, "{} on {}, ", machine.file_system, machine.device);
     let _ = write!(out, "fdatasync {:.0} µs, load {:.2}", machine.fdatasync_us, machine.load);
     let _ = match (&machine.redis, report.workload) {
-        (Some(version), Workload::Redis) => writeln!(out, ", Redis {version}"),
+        (Some(version), Workload::Redis | Workload::Mix) => writeln!(out, ", Redis {version}"),
         _ => writeln!(out, ", built-in append-log workload (no Redis)"),
     };
     if !machine.keeps_data() {
         let _ = writeln!(out, "note: {} keeps nothing: syncs are free here", machine.file_system);
     }
     if report.rows.iter().any(|row| row.max_pending.is_some()) {
-        let _ = writeln!(out, "at risk: most syncs ever seen acknowledged and not yet durable");
+        let _ = writeln!(out, "{AT_RISK}");
     }
     let mut rows = report.rows.as_slice();
     while let Some(first) = rows.first() {
@@ -46,6 +48,14 @@ fn title(report: &Report, row: &Row) -> String {
     match (report.workload, row.load.pipeline) {
         (Workload::Redis, _) => {
             format!("SET by redis-benchmark {}, {requests} requests, {rounds}", row.load)
+        }
+        (Workload::Mix, _) => {
+            let reads = report.reads.unwrap_or(0);
+            let writes = 100_u8.saturating_sub(reads);
+            format!(
+                "{reads} % GET, {writes} % SET by {}, Zipf's keys, {requests} requests, {rounds}",
+                row.load
+            )
         }
         (Workload::AppendLog, every) => {
             let writers = counted(row.load.clients as usize, "writer");
@@ -70,10 +80,12 @@ fn columns(rows: &[Row]) -> String {
             "min..max",
             "×always",
             "×everysec",
+            "p50 ms",
             "p99 ms",
             "max ms",
             "syncs/s",
             "at risk",
+            "bound",
             "stated loss on power loss",
         ]
         .map(str::to_owned),
@@ -85,14 +97,16 @@ fn columns(rows: &[Row]) -> String {
             format!("{}..{}", grouped(row.rps.min), grouped(row.rps.max)),
             ratio(row.to_always),
             ratio(row.to_everysec),
+            format!("{:.2}", row.p50_ms),
             format!("{:.2}", row.p99_ms),
             format!("{:.1}", row.max_ms),
             row.syncs_per_second.map_or(NONE.into(), |spread| grouped(spread.median)),
             row.max_pending.map_or(NONE.into(), |pending| grouped(pending as f64)),
+            row.bound.map_or(NONE.into(), |bound| grouped(bound as f64)),
             row.stated_loss.clone(),
         ]);
     }
-    let last = 9;
+    let last = 11;
     let width = |column: usize| {
         lines.iter().filter_map(|l| l.get(column)).map(|c| c.chars().count()).max().unwrap_or(0)
     };
@@ -138,12 +152,13 @@ mod tests {
         let expected = "\
 Some CPU, 2 cores, Linux 6.1.0
 ext4 on /dev/vda, fdatasync 124 µs, load 0.25, Redis 7.0.15
-at risk: most syncs ever seen acknowledged and not yet durable
+at risk: most syncs ever seen acknowledged and not yet durable; bound: the most that a power loss
+can take, as proved of a policy
 
 SET by redis-benchmark -c 5, 100,000 requests, 3 rounds
-mode     req/s        min..max  ×always  ×everysec  p99 ms  max ms  syncs/s  at risk  stated loss on power loss
-always  10,000   9,000..11,000     1.00          –    1.00    11.0        –        –  nothing
-window  42,500  40,000..45,000     4.50          –    1.00    45.0    4,250       62  64 syncs, 50 ms
+mode     req/s        min..max  ×always  ×everysec  p50 ms  p99 ms  max ms  syncs/s  at risk  bound  stated loss on power loss
+always  10,000   9,000..11,000     1.00          –    0.50    1.00    11.0        –        –      0  nothing
+window  42,500  40,000..45,000     4.50          –    0.50    1.00    45.0    4,250       62     64  64 syncs, 50 ms
 
 note: stopped early (interrupted): not every round was measured
 ";

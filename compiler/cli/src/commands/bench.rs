@@ -8,7 +8,12 @@ use durac_workload::bench::{self, Config, Load, Mode};
 
 /// Measures, prints the table, and writes the JSON if asked.
 pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
-    let mut modes = vec![Mode::always(), Mode::everysec()];
+    let mut modes = match args.workload {
+        // Without a log it does nothing.
+        Workload::AppendLog => vec![],
+        Workload::Redis | Workload::Mix => vec![Mode::no_log()],
+    };
+    modes.extend([Mode::no(), Mode::everysec(), Mode::always()]);
     for named in &args.files {
         let Some(mode) = mode(named, &modes, global)? else {
             return Ok(Outcome::Wrong);
@@ -20,6 +25,7 @@ pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
     let config = Config {
         workload: match args.workload {
             Workload::Redis => bench::Workload::Redis,
+            Workload::Mix => bench::Workload::Mix,
             Workload::AppendLog => bench::Workload::AppendLog,
         },
         durac: std::env::current_exe().context("cannot find durac itself")?,
@@ -28,12 +34,16 @@ pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
         rounds: args.rounds,
         requests: args.requests,
         keyspace: args.keyspace,
+        reads: args.reads,
         dir: args.dir.clone(),
     };
     let report = bench::run(&config)?;
     output::stdout(report.table().as_bytes())?;
     if let Some(path) = &args.json {
         report.write_json(path)?;
+    }
+    if let Some(path) = &args.csv {
+        output::write_atomically(path, &report.csv()?, 0o644)?;
     }
     match &report.stopped {
         Some(why) => Err(output::exit(2, format!("stopped early: {why}"))),
@@ -48,6 +58,7 @@ fn mode(named: &str, others: &[Mode], global: &Global) -> Result<Option<Mode>> {
         return Ok(None);
     };
     let loss = ready.proved.power_loss().to_owned();
+    let bound = ready.proved.proof.syncs_by_default.count();
     let mut name = ready.policy.name.clone();
     for assignment in &sets {
         name.push_str(&format!(" {assignment}"));
@@ -61,5 +72,5 @@ fn mode(named: &str, others: &[Mode], global: &Global) -> Result<Option<Mode>> {
         .filter_map(|a| a.split_once('='))
         .map(|(n, v)| (n.to_owned(), v.to_owned()))
         .collect();
-    Ok(Some(Mode::policy(&name, file, sets, &loss)))
+    Ok(Some(Mode::policy(&name, file, sets, &loss, bound)))
 }

@@ -55,13 +55,7 @@ pub fn run(args: &Simulate, global: &Global) -> Result<Outcome> {
         version: VERSION,
         trace: trace_facts(&args.trace, &trace, &fitted),
         application: fitted.facts.clone(),
-        device: DeviceFacts {
-            name: device.name.clone(),
-            p50_ns: device.quantile(0.5),
-            p99_ns: device.quantile(0.99),
-            cpu_ns: device.cpu,
-            source: device.source.clone(),
-        },
+        device: DeviceFacts::of(&device),
         seed: args.seed,
         crashes: args.crash.map_or(CrashChoice::EveryEvent, CrashChoice::Random),
         policies,
@@ -227,6 +221,10 @@ fn trace_facts(path: &Path, trace: &Trace, fitted: &Fitted) -> TraceFacts {
     }
 }
 
+/// With fewer sync calls than this a recording says little: what Redis did in its first tenths of a
+/// second was up to half as fast as later.
+const FEW: u64 = 1000;
+
 /// What makes the result less certain.
 fn notes(
     trace: &Trace,
@@ -237,6 +235,13 @@ fn notes(
     let mut notes = Vec::new();
     if trace.end.dropped > 0 {
         notes.push(format!("the recorder lost {} events", trace.end.dropped));
+    }
+    if trace.calls < FEW {
+        notes.push(format!(
+            "only {} sync calls are recorded: with fewer than {FEW} the speeds are rough; record \
+             for longer",
+            trace.calls
+        ));
     }
     if trace.header.recorded.source == Source::Strace {
         notes.push("strace sees no processor times and slows the application down".to_owned());

@@ -52,11 +52,13 @@ pub fn list(report: &Report) -> String {
     item(
         "Device",
         format!(
-            "{}: a sync alone takes {}, one in a hundred {}, and {} of a processor ({})",
+            "{}: a sync alone takes {}, one in a hundred {}, and {} of a processor; {} and {} when the file has grown into a new block ({})",
             device.name,
             time(device.p50_ns as f64),
             time(device.p99_ns as f64),
             time(device.cpu_ns as f64),
+            time(device.grown_p50_ns as f64),
+            time(device.grown_cpu_ns as f64),
             device.source
         ),
     );

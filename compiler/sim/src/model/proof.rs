@@ -3,7 +3,7 @@
 use super::cells::{self, Cells};
 use super::explore::{Derived, Explored, Limit, Most, NodeId, Unit, Worst, explore};
 use super::programs::Programs;
-use super::step::{Faults, Stepper};
+use super::step::{Faults, Glue, Stepper};
 use super::timeline::{self, Ending};
 use crate::machine::{Backend, Machine, MachineError, bit, reads};
 use durac_bpf::Object;
@@ -128,13 +128,26 @@ pub enum Obstacle {
 /// # Errors
 /// When rbpf cannot run the object.
 pub fn prove(policy: &Policy, object: &Object, derived: &Loss) -> Result<Proof, MachineError> {
+    prove_with(policy, object, derived, Glue::RIGHT)
+}
+
+/// [`prove`], with something else between the disk and the engine.
+///
+/// # Errors
+/// When rbpf cannot run the object.
+pub fn prove_with(
+    policy: &Policy,
+    object: &Object,
+    derived: &Loss,
+    glue: Glue,
+) -> Result<Proof, MachineError> {
     let mut machine = Machine::new(object, Backend::Interpreter)?;
     let few = samples(&policy.params, false);
-    let first = attempt(policy, object, derived, &mut machine, few)?;
+    let first = attempt(policy, object, derived, &mut machine, few, glue)?;
     // What was derived holds for every value; where it does not agree, every value is tried.
     let all = samples(&policy.params, true);
     if first.method == Method::Derived && first.obstacle == Some(Obstacle::WideRange) && all.whole {
-        return attempt(policy, object, derived, &mut machine, all);
+        return attempt(policy, object, derived, &mut machine, all, glue);
     }
     Ok(first)
 }
@@ -157,7 +170,7 @@ pub fn timeline_beyond(
     let Some(programs) = Programs::new(&mut machine, reads, &vectors, &cells) else {
         return Ok(None);
     };
-    let mut stepper = Stepper::new(programs, rules);
+    let mut stepper = Stepper::new(programs, rules, Glue::RIGHT);
     let limits = vec![Limit { unit, most: vec![most], broken: None }];
     let found = explore(&mut stepper, cells.compared(), limits, &Derived::default());
     let broken = found.limits.first().and_then(|limit| limit.broken);
@@ -246,6 +259,7 @@ fn attempt(
     derived: &Loss,
     machine: &mut Machine,
     samples: Samples,
+    glue: Glue,
 ) -> Result<Proof, MachineError> {
     let cells = cells::cells(policy, &samples.vectors);
     let (reads, rules) = (reads(object), rules(object));
@@ -253,7 +267,7 @@ fn attempt(
     let Some(programs) = Programs::new(machine, reads, vectors, &cells) else {
         return Ok(only_derived(policy, derived, Obstacle::TooManyChoices));
     };
-    let mut stepper = Stepper::new(programs, rules);
+    let mut stepper = Stepper::new(programs, rules, glue);
     let most = derived_for(derived, vectors);
     let found = explore(&mut stepper, cells.compared(), limits(policy, vectors), &most);
     if let Some(error) = stepper.programs.broken.take() {

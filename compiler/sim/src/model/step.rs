@@ -75,11 +75,27 @@ pub struct Faults {
     pub stuck: bool,
 }
 
+/// What stands between the disk and the engine. The agent's own is [`Glue::RIGHT`]; a test puts a
+/// wrong one there, to see that it is found out.
+#[derive(Clone, Copy, Debug)]
+pub struct Glue {
+    /// What the engine is told of a sync that ended so.
+    pub reports: fn(Result<(), Errno>) -> Result<(), Errno>,
+    /// The syncer starts what the engine asks for.
+    pub starts: bool,
+}
+
+impl Glue {
+    /// The engine is told the truth, and obeyed.
+    pub const RIGHT: Self = Self { reports: |result| result, starts: true };
+}
+
 /// The policy and its environment.
 pub struct Stepper<'a> {
     /// The programs, and what they can read.
     pub programs: Programs<'a>,
     rules: Rules,
+    glue: Glue,
     /// For a family of regular states, which numbers of calls left by a landing are done.
     landed: FxHashMap<Family, Vec<bool>>,
     /// For a family of regular states, the calls that run their own sync and are done.
@@ -98,10 +114,11 @@ const OF_WRITES: u32 = bit(Reading::NotifyDone) | bit(Reading::PendingBytes);
 
 impl<'a> Stepper<'a> {
     /// Steps of a log under these rules.
-    pub fn new(programs: Programs<'a>, rules: Rules) -> Self {
+    pub fn new(programs: Programs<'a>, rules: Rules, glue: Glue) -> Self {
         Self {
             programs,
             rules,
+            glue,
             landed: FxHashMap::default(),
             directs: FxHashSet::default(),
             with_progress: 0,
@@ -469,7 +486,7 @@ impl<'a> Stepper<'a> {
 
     /// A background sync can be out from now on, if the engine would start one.
     fn startable(&self, state: &mut State) {
-        if state.since == NEVER && state.log.is_startable() {
+        if state.since == NEVER && self.glue.starts && state.log.is_startable() {
             state.since = state.log.calls();
         }
     }
@@ -527,7 +544,7 @@ impl<'a> Stepper<'a> {
     ) {
         let mut state = state.clone();
         let flight = state.log.start_covering(covers, tail);
-        state.log.land(flight.id, took, result, true);
+        state.log.land(flight.id, took, (self.glue.reports)(result), true);
         self.faults.swallowed |= result.is_err() && state.log.error().is_none();
         state.since = NEVER;
         self.startable(&mut state);
@@ -585,7 +602,8 @@ impl<'a> Stepper<'a> {
     ) {
         let mut state = state.clone();
         let covers = state.log.calls();
-        state.log.land(flight, took, result, false);
+        state.log.land(flight, took, (self.glue.reports)(result), false);
+        self.faults.swallowed |= result.is_err() && state.log.error().is_none();
         let events = vec![Event::Ends(result)];
         match target {
             Some(target) if state.log.is_ready(target) => {
@@ -611,7 +629,8 @@ impl<'a> Stepper<'a> {
         let Some(flight) = state.log.background() else { return };
         for (took, result) in self.ends() {
             let mut state = state.clone();
-            state.log.land(flight.id, took, result, true);
+            state.log.land(flight.id, took, (self.glue.reports)(result), true);
+            self.faults.swallowed |= result.is_err() && state.log.error().is_none();
             self.wake(state, vec![Event::Lands(flight.covers, result)], out);
         }
     }

@@ -284,9 +284,10 @@ impl Simulation<'_> {
         place.log.wrote(place.written);
         let flight = place.log.start(false, full, now);
         place.staged = 0;
-        state.step = Step::Syncs(flight, Stage::Submits, then);
         state.slept = true;
-        self.begin_sync(caller);
+        let index = state.log;
+        let stage = self.begin_sync(caller, index);
+        self.parts(caller).0.step = Step::Syncs(flight, stage, then);
     }
 
     /// What a call was doing is over.

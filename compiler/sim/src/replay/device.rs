@@ -7,9 +7,10 @@ use durac_engine::Time;
 /// disk cost where the agent was developed.
 pub const SYNC_CPU: u64 = 45_000;
 
-/// Processor time that the kernel's own threads spend on a sync while its caller sleeps: a sync costs
-/// 75 to 90 µs in all, of which the caller's part is measured.
-pub const KERNEL_CPU: u64 = 40_000;
+/// What the kernel's own threads and interrupts take of the processors for a sync while its caller
+/// sleeps, with what it costs others that their caches are cold afterwards: under `window` Redis
+/// lost 100 to 200 µs to each sync, of which the syncer's own part is measured.
+pub const KERNEL_CPU: u64 = 80_000;
 
 /// A device and its file system.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,13 +19,35 @@ pub struct Device {
     pub name: String,
     /// Where its figures come from.
     pub source: String,
-    /// Durations of a sync that runs alone without its processor time, rising, all as likely as
-    /// the ranges between them.
+    /// A sync of a file that needs no new block.
+    pub plain: Costs,
+    /// A sync of a file that has grown into a new block, which the file system has to find and to
+    /// record.
+    pub growing: Costs,
+    /// Time for each further KiB that a sync writes.
+    pub per_kib: u64,
+}
+
+/// What a sync that runs alone costs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Costs {
+    /// Durations without the processor time, rising, all as likely as the ranges between them.
     waits: Vec<u64>,
     /// Processor time of the thread that syncs.
     pub cpu: u64,
-    /// Time for each further KiB that a sync writes.
-    pub per_kib: u64,
+    /// Processor time of the kernel's own threads meanwhile.
+    pub kernel: u64,
+}
+
+/// A sync of a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// How long it took.
+    pub took: u64,
+    /// Processor time of its thread, if it is known.
+    pub cpu: Option<u64>,
+    /// Whether the file had grown into a new block.
+    pub grew: bool,
 }
 
 /// A kind of device. The figures are rough: a sync of a few KiB on ext4, that is, one write of the
@@ -80,17 +103,67 @@ impl Preset {
 /// Quantiles that a device keeps.
 const QUANTILES: usize = 2048;
 
-impl Device {
-    /// A device that was measured: durations of whole syncs, in any order, and the mean processor
-    /// time of one.
+impl Measured {
+    /// A sync of a file that did not grow into a new block.
     #[must_use]
-    pub fn measured(mut durations: Vec<u64>, cpu: u64, source: &str) -> Self {
+    pub fn plain(took: u64, cpu: u64) -> Self {
+        Self { took, cpu: Some(cpu), grew: false }
+    }
+}
+
+/// Syncs of a kind that a trace must have for their figures to be taken.
+const ENOUGH: usize = 30;
+
+impl Costs {
+    fn measured(syncs: impl Iterator<Item = Measured> + Clone) -> Self {
+        let (sum, count) = syncs
+            .clone()
+            .filter_map(|sync| sync.cpu)
+            .fold((0_u128, 0), |(sum, count), cpu| (sum + u128::from(cpu), count + 1));
+        let cpu = sum.checked_div(count).map_or(SYNC_CPU, |cpu| cpu as u64);
+        let mut durations: Vec<u64> = syncs.map(|sync| sync.took).collect();
         durations.sort_unstable();
         let last = durations.len().saturating_sub(1);
         let at = |i: usize| durations.get(i * last / QUANTILES.min(last).max(1)).copied();
         let waits = (0..=QUANTILES.min(last)).filter_map(at).map(|d| d.saturating_sub(cpu));
+        Self { waits: waits.collect(), cpu, kernel: KERNEL_CPU }
+    }
+
+    /// The duration, without processor time, of a sync that runs alone.
+    fn sample(&self, random: &mut Random) -> u64 {
+        let ranges = self.waits.len().saturating_sub(1) as u64;
+        let place = random.below((ranges << 16).max(1));
+        let (at, part) = ((place >> 16) as usize, place & 0xffff);
+        let low = self.waits.get(at).copied().unwrap_or(0);
+        let high = self.waits.get(at + 1).copied().unwrap_or(low);
+        low + (((high - low) * part) >> 16)
+    }
+
+    /// The duration of a whole sync that `share` of them do not exceed.
+    #[must_use]
+    pub fn quantile(&self, share: f64) -> u64 {
+        let at = (self.waits.len().saturating_sub(1) as f64 * share).round() as usize;
+        self.waits.get(at).map_or(0, |wait| wait + self.cpu)
+    }
+}
+
+impl Device {
+    /// A device that was measured, by syncs in any order.
+    #[must_use]
+    pub fn measured(syncs: &[Measured], source: &str) -> Self {
+        let of = |grew| syncs.iter().copied().filter(move |sync| sync.grew == grew);
         let (name, source) = ("as recorded".to_owned(), source.to_owned());
-        Self { name, source, waits: waits.collect(), cpu, per_kib: 0 }
+        let (plain, growing) = if of(true).count() < ENOUGH || of(false).count() < ENOUGH {
+            let all = Costs::measured(syncs.iter().copied());
+            (all.clone(), all)
+        } else {
+            let (plain, growing) = (Costs::measured(of(false)), Costs::measured(of(true)));
+            // The kernel's threads do more in the measure in which the caller does.
+            let more = growing.cpu.max(plain.cpu) as f64 / plain.cpu.max(1) as f64;
+            let kernel = (KERNEL_CPU as f64 * more) as u64;
+            (plain, Costs { kernel, ..growing })
+        };
+        Self { name, source, plain, growing, per_kib: 0 }
     }
 
     /// A device of a kind.
@@ -113,24 +186,19 @@ impl Device {
         };
         let waits = (0..=1000).map(|share| at(share) * 1000).collect();
         let source = "a preset: rough figures of such devices".to_owned();
-        Self { name: preset.name().to_owned(), source, waits, cpu: SYNC_CPU, per_kib }
+        let plain = Costs { waits, cpu: SYNC_CPU, kernel: KERNEL_CPU };
+        Self { name: preset.name().to_owned(), source, growing: plain.clone(), plain, per_kib }
     }
 
     /// The duration, without processor time, of a sync of `bytes` that runs alone.
-    pub fn sample(&self, bytes: u64, random: &mut Random) -> u64 {
-        let ranges = self.waits.len().saturating_sub(1) as u64;
-        let place = random.below((ranges << 16).max(1));
-        let (at, part) = ((place >> 16) as usize, place & 0xffff);
-        let low = self.waits.get(at).copied().unwrap_or(0);
-        let high = self.waits.get(at + 1).copied().unwrap_or(low);
-        low + (((high - low) * part) >> 16) + (bytes >> 10) * self.per_kib
+    pub fn sample(&self, grows: bool, bytes: u64, random: &mut Random) -> u64 {
+        self.costs(grows).sample(random) + (bytes >> 10) * self.per_kib
     }
 
-    /// The duration of a whole sync that `share` of them do not exceed.
+    /// What a sync costs of a file that has grown into a new block, or has not.
     #[must_use]
-    pub fn quantile(&self, share: f64) -> u64 {
-        let at = (self.waits.len().saturating_sub(1) as f64 * share).round() as usize;
-        self.waits.get(at).map_or(0, |wait| wait + self.cpu)
+    pub fn costs(&self, grows: bool) -> &Costs {
+        if grows { &self.growing } else { &self.plain }
     }
 }
 
@@ -160,7 +228,7 @@ impl Journal {
 }
 
 /// A block of the file system, bytes.
-const BLOCK: u64 = 4096;
+pub const BLOCK: u64 = 4096;
 
 /// When writes to a file wait for a commit. An append to a block that has its place on the device
 /// changes the inode's size in the journal, and while a commit writes the inode, that waits
@@ -195,27 +263,45 @@ mod tests {
 
     #[test]
     fn samples_follow_the_distribution() {
-        let durations: Vec<u64> = (0..10_000).map(|i| 50_000 + i * 10).collect();
-        let device = Device::measured(durations, 20_000, "");
+        let syncs: Vec<Measured> =
+            (0..10_000).map(|i| Measured::plain(50_000 + i * 10, 20_000)).collect();
+        let device = Device::measured(&syncs, "");
+        let costs = &device.plain;
         let mut random = Random::new(7);
-        let mut samples: Vec<u64> = (0..20_000).map(|_| device.sample(0, &mut random)).collect();
+        let mut samples: Vec<u64> =
+            (0..20_000).map(|_| device.sample(false, 0, &mut random)).collect();
         samples.sort_unstable();
         for share in [0.01, 0.25, 0.5, 0.75, 0.99] {
-            let sample = samples[(20_000.0 * share) as usize] + device.cpu;
-            assert!(sample.abs_diff(device.quantile(share)) < 2_000, "{share}: {sample}");
+            let sample = samples[(20_000.0 * share) as usize] + costs.cpu;
+            assert!(sample.abs_diff(costs.quantile(share)) < 2_000, "{share}: {sample}");
         }
     }
 
     #[test]
+    fn growing_costs_what_it_was_measured_to_cost() {
+        let grown = Measured { grew: true, ..Measured::plain(300_000, 60_000) };
+        let mut syncs = vec![Measured::plain(200_000, 40_000); 1000];
+        syncs.extend(vec![grown; ENOUGH]);
+        let device = Device::measured(&syncs, "");
+        let figures = |costs: &Costs| (costs.quantile(0.5), costs.cpu, costs.kernel);
+        assert_eq!(figures(device.costs(false)), (200_000, 40_000, KERNEL_CPU));
+        assert_eq!(figures(device.costs(true)), (300_000, 60_000, KERNEL_CPU * 3 / 2));
+        // Of too few nothing is concluded.
+        syncs.pop();
+        let device = Device::measured(&syncs, "");
+        assert_eq!(device.plain, device.growing);
+    }
+
+    #[test]
     fn one_duration_is_a_distribution() {
-        let device = Device::measured(vec![9000], 1000, "");
-        assert_eq!(device.sample(0, &mut Random::new(1)), 8000);
-        assert_eq!((device.quantile(0.5), device.quantile(0.99)), (9000, 9000));
+        let device = Device::measured(&[Measured::plain(9000, 1000)], "");
+        assert_eq!(device.sample(false, 0, &mut Random::new(1)), 8000);
+        assert_eq!((device.plain.quantile(0.5), device.plain.quantile(0.99)), (9000, 9000));
     }
 
     #[test]
     fn presets_rise_from_kind_to_kind() {
-        let middles = Preset::ALL.map(|p| Device::preset(p).quantile(0.5) / 1000);
+        let middles = Preset::ALL.map(|p| Device::preset(p).plain.quantile(0.5) / 1000);
         assert_eq!(middles, [85, 945, 2545, 1445, 16045]);
     }
 

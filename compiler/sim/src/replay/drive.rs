@@ -48,6 +48,8 @@ pub struct Place {
     pub written: u64,
     /// Bytes that are staged.
     pub staged: u64,
+    /// Blocks of the file that have a place on the device.
+    pub blocks: u64,
     /// State variables of the policy.
     pub state: Vec<u64>,
     /// Commits of the file system.
@@ -137,6 +139,7 @@ impl<'a> Simulation<'a> {
             waiters: Vec::new(),
             written: 0,
             staged: 0,
+            blocks: 0,
             state: state.clone(),
             journal: Journal::default(),
             metadata: Metadata::default(),

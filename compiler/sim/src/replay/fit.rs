@@ -12,18 +12,18 @@ use durac_bpf::Object;
 /// woken thread runs, on the virtual machine where the agent was developed.
 const WAKE_COST: u64 = 10_000;
 const WAKE_DELAY: u64 = 35_000;
-/// Work of a turn, whatever it holds: `epoll_wait`, `write`. What Redis took for turns of one to
-/// three commands without a sync, less the commands.
-const TURN: u64 = 4_000;
-/// Work of a turn after a sleep beyond that: its caches are cold. Redis took 45 µs for the same
-/// commands after a sync for which it took 25 µs without, of which 10 µs are a wake-up.
-const COLD: u64 = 10_000;
+/// Work of a turn, whatever it holds: `epoll_wait`, `write`. Redis took 17 µs and 24 µs for turns of
+/// 1.5 and 2.3 commands without a sync, which leaves 3 to 4 µs for a turn of none.
+const TURN: u64 = 3_000;
+/// Work of a turn after a sleep beyond that: its caches are cold. With a sync in each, Redis took 43
+/// µs and 281 µs for turns of 2.7 and 26 commands, which leaves 16 µs, 10 µs of them a wake-up.
+const COLD: u64 = 4_000;
 /// Share of the work for a command that comes before its sync; the rest sends the reply. Redis took
 /// 2.8 µs and 5.5 µs.
 const BEFORE_SYNC: f64 = 0.35;
 /// Work of a client for each work of the server, when the trace does not show it: redis-benchmark
-/// took 12.1 µs for a command for which Redis took 8 to 9 µs.
-const CLIENT_SHARE: f64 = 1.5;
+/// took 14 µs for a command, alone with Redis, for which Redis took 10 µs.
+const CLIENT_SHARE: f64 = 1.45;
 /// How much a client that differs from that counts against what the trace shows: this for one that
 /// differs much, and half of it for one that differs by a quarter. What a trace under `always`
 /// shows of the clients is little: they work while the server syncs.
@@ -53,8 +53,7 @@ pub struct Fitted {
 /// known; without it the clients' work is a guess. `clients` overrides their number.
 #[must_use]
 pub fn fit(trace: &Trace, recorded: Option<&Object>, clients: Option<u32>) -> Fitted {
-    let cpu = trace.sync_cpu.unwrap_or(super::device::SYNC_CPU);
-    let device = Device::measured(trace.syncs.clone(), cpu, "the syncs of the trace");
+    let device = Device::measured(&trace.syncs, "the syncs of the trace");
     let server = trace.threads.iter().map(|(_, calls)| *calls).max().unwrap_or(0);
     let alone = server * 100 >= trace.calls * 99;
     let most = trace.turns.iter().map(|turn| turn.bytes).max().unwrap_or(0);
@@ -272,7 +271,7 @@ mod tests {
 
     #[test]
     fn the_work_of_a_command_is_what_a_turn_leaves() {
-        let found = server_work(&turns(|k| 24_000 + 9_000 * k), 45);
+        let found = server_work(&turns(|k| TURN + COLD + WAKE_COST + 9_000 * k), 45);
         assert_eq!((found.turn, found.cold), (TURN, COLD));
         assert!((found.command - 9_000.0).abs() < 1_500.0, "{found:?}");
     }

@@ -3,6 +3,7 @@
 //! The JSON is the serde form of [`Report`]: names as here, times in nanoseconds, what is unknown is
 //! `null`. [`VERSION`] changes when a field changes its meaning or goes away.
 
+use super::device::Device;
 use serde::{Deserialize, Serialize};
 
 /// Version of the JSON.
@@ -94,8 +95,28 @@ pub struct DeviceFacts {
     pub p99_ns: u64,
     /// Processor time of a sync.
     pub cpu_ns: u64,
+    /// Median duration of a sync of a file that has grown into a new block.
+    pub grown_p50_ns: u64,
+    /// Processor time of such a sync.
+    pub grown_cpu_ns: u64,
     /// Where the figures come from.
     pub source: String,
+}
+
+impl DeviceFacts {
+    /// What a reader wants to know of a device.
+    #[must_use]
+    pub fn of(device: &Device) -> Self {
+        Self {
+            name: device.name.clone(),
+            p50_ns: device.plain.quantile(0.5),
+            p99_ns: device.plain.quantile(0.99),
+            cpu_ns: device.plain.cpu,
+            grown_p50_ns: device.growing.quantile(0.5),
+            grown_cpu_ns: device.growing.cpu,
+            source: device.source.clone(),
+        }
+    }
 }
 
 /// How crashes were chosen.

@@ -1,7 +1,7 @@
 //! The background syncer of a log, step by step as the agent's thread (`agent/src/syncer.rs`), and
 //! the syncs themselves.
 
-use super::device::{KERNEL_CPU, Metadata};
+use super::device::{BLOCK, Metadata};
 use super::drive::Simulation;
 use durac_engine::{Flight, Step, Time};
 
@@ -31,9 +31,16 @@ pub enum Doing {
     Syncs(Flight, Stage),
 }
 
+/// A sync: whether the file has grown into a new block, and what happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stage {
+    grows: bool,
+    part: Part,
+}
+
 /// A part of a sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+enum Part {
     /// The thread prepares and submits writes.
     Submits,
     /// The kernel's threads work; then the device writes, for so long.
@@ -110,8 +117,8 @@ impl Simulation<'_> {
                 place.log.wrote(place.written);
                 let flight = place.log.start(true, false, now);
                 place.staged = 0;
-                place.syncer.doing = Doing::Syncs(flight, Stage::Submits);
-                self.begin_sync(thread);
+                let stage = self.begin_sync(thread, index);
+                self.syncer_does(index, Doing::Syncs(flight, stage));
                 return;
             }
             Step::At(time) => time,
@@ -128,8 +135,15 @@ impl Simulation<'_> {
     // ---- syncs, of whatever thread ----
 
     /// A thread begins a sync whose flight has started.
-    pub fn begin_sync(&mut self, thread: usize) {
-        self.cpu.run(thread, self.device.cpu / 2, 0);
+    pub fn begin_sync(&mut self, thread: usize, index: usize) -> Stage {
+        let mut grows = false;
+        if let Some(place) = self.places.get_mut(index) {
+            let blocks = place.written.div_ceil(BLOCK);
+            grows = blocks > place.blocks;
+            place.blocks = blocks;
+        }
+        self.cpu.run(thread, self.device.costs(grows).cpu / 2, 0);
+        Stage { grows, part: Part::Submits }
     }
 
     /// A part of a sync is over; answers the next, none if the sync has ended.
@@ -140,28 +154,30 @@ impl Simulation<'_> {
         flight: Flight,
         stage: Stage,
     ) -> Option<Stage> {
-        match stage {
-            Stage::Submits => {
+        let costs = self.device.costs(stage.grows);
+        let part = match stage.part {
+            Part::Submits => {
                 let place = self.places.get(index)?;
                 let bytes = place.log.pending_bytes().min(flight.bytes);
-                let takes = self.device.sample(bytes, &mut self.random);
-                let work = takes.min(KERNEL_CPU);
+                let takes = self.device.sample(stage.grows, bytes, &mut self.random);
+                let work = takes.min(costs.kernel);
                 self.cpu.run(thread, work, 0);
-                Some(Stage::Commits(takes - work))
+                Part::Commits(takes - work)
             }
-            Stage::Commits(takes) => {
+            Part::Commits(takes) => {
                 let place = self.places.get_mut(index)?;
                 let until = place.journal.commit(self.cpu.now(), takes);
                 place.metadata = Metadata::new(until - takes, takes, flight.bytes);
                 self.cpu.sleep(thread, until);
-                Some(Stage::Writes)
+                Part::Writes
             }
-            Stage::Writes => {
-                self.cpu.run(thread, self.device.cpu - self.device.cpu / 2, 0);
-                Some(Stage::Finishes)
+            Part::Writes => {
+                self.cpu.run(thread, costs.cpu - costs.cpu / 2, 0);
+                Part::Finishes
             }
-            Stage::Finishes => None,
-        }
+            Part::Finishes => return None,
+        };
+        Some(Stage { part, ..stage })
     }
 
     /// A sync has ended with success: wakes whoever waits.

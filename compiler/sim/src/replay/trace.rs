@@ -1,5 +1,6 @@
 //! What a trace says: statistics that are collected while it is read, so that it need not be kept.
 
+use super::device::{self, Measured};
 use durac_trace::{End, Event, Header, Op, Verdict};
 use std::collections::BTreeMap;
 
@@ -50,11 +51,11 @@ pub struct Collector {
     turns: Vec<Turn>,
     turn_stride: usize,
     turn_count: usize,
-    syncs: Vec<u64>,
+    syncs: Vec<Measured>,
     sync_stride: usize,
     sync_count: usize,
-    sync_cpu: u128,
-    sync_cpus: u64,
+    /// Bytes of each log that were synced.
+    synced: BTreeMap<u32, u64>,
     sizes: BTreeMap<u64, u64>,
     events: u64,
     calls: u64,
@@ -95,10 +96,8 @@ pub struct Trace {
     pub full: bool,
     /// Turns, in order; not all of a long trace.
     pub turns: Vec<Turn>,
-    /// Durations of real syncs, in order; not all of a long trace.
-    pub syncs: Vec<u64>,
-    /// Mean processor time of a sync; none if it was not recorded.
-    pub sync_cpu: Option<u64>,
+    /// Real syncs, in order; not all of a long trace.
+    pub syncs: Vec<Measured>,
     /// Threads that sync: the log of each, and its calls.
     pub threads: Vec<(u32, u64)>,
     /// Bytes of a command, if writes are made of equal pieces.
@@ -133,8 +132,7 @@ impl Collector {
             syncs: Vec::new(),
             sync_stride: 1,
             sync_count: 0,
-            sync_cpu: 0,
-            sync_cpus: 0,
+            synced: BTreeMap::new(),
             sizes: BTreeMap::new(),
             events: 0,
             calls: 0,
@@ -159,7 +157,7 @@ impl Collector {
                 self.pass(event);
                 // A barrier's sync has nothing to write, and is faster than others.
                 if event.bytes > 0 || event.covers == 0 {
-                    self.sync(event.took, event.sync_cpu);
+                    self.sync(event);
                 }
             }
             Op::Fork | Op::Reap if self.children.len() < CHILDREN => {
@@ -231,17 +229,19 @@ impl Collector {
         }
     }
 
-    fn sync(&mut self, took: u64, cpu: u64) {
-        let took = took.min(TOOK_MOST);
-        if cpu > 0 {
-            self.sync_cpu += u128::from(cpu.min(took));
-            self.sync_cpus += 1;
-        }
+    fn sync(&mut self, event: &Event) {
+        let took = event.took.min(TOOK_MOST);
+        let cpu = (event.sync_cpu > 0).then_some(event.sync_cpu.min(took));
+        // Where the file stood when the recording began is not known. Files begin at 0 mostly.
+        let synced = self.synced.entry(event.log).or_default();
+        let before = synced.div_ceil(device::BLOCK);
+        *synced = synced.saturating_add(event.bytes.min(BYTES_MOST));
+        let grew = synced.div_ceil(device::BLOCK) > before;
         self.sync_count += 1;
         if !(self.sync_count - 1).is_multiple_of(self.sync_stride) {
             return;
         }
-        self.syncs.push(took);
+        self.syncs.push(Measured { took, cpu, grew });
         if self.syncs.len() == SYNCS {
             self.sync_stride *= 2;
             let mut at = 0;
@@ -262,7 +262,8 @@ impl Collector {
         }
         if self.syncs.is_empty() {
             // From outside only the calls are seen. Each that was not deferred is a sync.
-            self.syncs = self.turns.iter().map(|turn| turn.took).filter(|t| *t > 0).collect();
+            let took = self.turns.iter().map(|turn| turn.took).filter(|took| *took > 0);
+            self.syncs = took.map(|took| Measured { took, cpu: None, grew: false }).collect();
         }
         if self.syncs.is_empty() {
             return Err(TraceUseless::NoSyncs);
@@ -274,8 +275,6 @@ impl Collector {
             busy: time.saturating_sub(self.pauses).max(1),
             calls: self.calls,
             full: self.full * 2 > self.calls,
-            sync_cpu: (self.sync_cpus > 0)
-                .then(|| (self.sync_cpu / u128::from(self.sync_cpus)) as u64),
             threads: threads.map(|t| (t.log - 1, t.calls)).collect(),
             command_bytes: command_bytes(&self.sizes),
             bytes: self.bytes,
@@ -344,7 +343,8 @@ mod tests {
         let turn = Turn { bytes: 90, time: 120, cpu: 80, took: 180, follows: true, log: 0 };
         assert_eq!(trace.turns, [Turn { follows: false, ..turn }]);
         assert_eq!((trace.calls, trace.time, trace.busy), (3, 801 + pause, 802));
-        assert_eq!((trace.syncs, trace.command_bytes), (vec![180], Some(45)));
+        assert_eq!(trace.syncs, [Measured { took: 180, cpu: None, grew: false }]);
+        assert_eq!(trace.command_bytes, Some(45));
     }
 
     #[test]

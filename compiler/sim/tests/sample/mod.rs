@@ -3,7 +3,7 @@
 
 use durac_grammar::Sources;
 use durac_sim::replay::application::{Application, EventLoop, Kind};
-use durac_sim::replay::device::Device;
+use durac_sim::replay::device::{Device, Measured};
 use durac_sim::replay::report::{
     ApplicationFacts, CrashChoice, DeviceFacts, LeftOut, Parameter, PolicyReport, Report,
     TraceFacts, VERSION,
@@ -62,13 +62,7 @@ pub fn report() -> Report {
             })
             .to_vec(),
         },
-        device: DeviceFacts {
-            name: device.name.clone(),
-            p50_ns: device.quantile(0.5),
-            p99_ns: device.quantile(0.99),
-            cpu_ns: device.cpu,
-            source: device.source.clone(),
-        },
+        device: DeviceFacts::of(&device),
         seed: 1,
         crashes: CrashChoice::EveryEvent,
         policies: POLICIES.map(|(name, set, proved)| policy(name, set, proved, &device)).to_vec(),
@@ -83,7 +77,8 @@ pub fn report() -> Report {
 /// A sync takes 150 µs, one in a hundred ten times as long.
 fn device() -> Device {
     let durations = (0..2000).map(|i| if i % 100 == 99 { 1_500_000 + i } else { 130_000 + 20 * i });
-    Device::measured(durations.collect(), 45_000, "17,320 syncs in the recording")
+    let syncs: Vec<Measured> = durations.map(|took| Measured::plain(took, 45_000)).collect();
+    Device::measured(&syncs, "17,320 syncs in the recording")
 }
 
 fn policy(name: &str, set: &str, proved: &str, device: &Device) -> PolicyReport {

@@ -80,11 +80,13 @@ fn facts(out: &mut String, report: &Report) {
     }
     let _ = writeln!(
         out,
-        "device {}: a sync alone takes {}, one in a hundred {}; {} of a processor ({})\n",
+        "device {}: a sync alone takes {}, one in a hundred {}; {} of a processor; {} and {} for a new block ({})\n",
         device.name,
         time(device.p50_ns as f64),
         time(device.p99_ns as f64),
         time(device.cpu_ns as f64),
+        time(device.grown_p50_ns as f64),
+        time(device.grown_cpu_ns as f64),
         device.source,
     );
 }
