@@ -373,21 +373,31 @@ impl Explorer {
         }
         let mut acknowledged = vec![node.acknowledged];
         let (mut at, mut moved) = (node.parent, node.moved);
+        let mut least = node.taken.staged_syncs;
+        let mut found = None;
         for _ in 0..steps {
             let Some(earlier) = self.found.nodes.get(at as usize).filter(|_| !moved) else {
-                return;
+                break;
             };
             if earlier.state.log.calls() <= self.thresholds {
-                return;
+                break;
             }
             let grows = earlier.taken.syncs < node.taken.syncs;
             if grows && earlier.shape == node.shape {
-                let grows_staged = earlier.taken.staged_syncs < node.taken.staged_syncs;
-                self.has_no_end(id, calls, grows_staged, &acknowledged);
-                return;
+                // If a passed write took them along in between, they only came back.
+                let (before, now) = (earlier.taken.staged_syncs, node.taken.staged_syncs);
+                let grows_staged = before < now && before <= least;
+                found = Some((acknowledged.clone(), grows_staged));
+                if grows_staged || self.beyond == 0 {
+                    break;
+                }
             }
+            least = least.min(earlier.taken.staged_syncs);
             acknowledged.push(earlier.acknowledged);
             (at, moved) = (earlier.parent, earlier.moved);
+        }
+        if let Some((acknowledged, staged)) = found {
+            self.has_no_end(id, calls, staged, &acknowledged);
         }
     }
 
@@ -406,11 +416,15 @@ impl Explorer {
     fn repeats_writes(&mut self, id: NodeId) {
         let Some(node) = self.found.nodes.get(id as usize) else { return };
         let (writes, mut at) = (node.taken.staged_writes, node.parent);
+        let mut least = writes;
         for _ in 0..SHORT {
             let Some(earlier) = self.found.nodes.get(at as usize) else { return };
-            if earlier.whole == node.whole && earlier.taken.staged_writes < writes {
+            let before = earlier.taken.staged_writes;
+            // If they were written in between, they only came back.
+            if earlier.whole == node.whole && before < writes && before <= least {
                 return self.writes_have_no_end(id);
             }
+            least = least.min(before);
             if at == 0 {
                 return;
             }
