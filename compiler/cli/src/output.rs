@@ -84,6 +84,11 @@ pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     pending.commit()
 }
 
+/// Where a link leads; the path itself if it is none, or leads nowhere.
+fn resolved(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// A file that is being written under a temporary name in the same folder. Dropped before it is
 /// committed, it is removed.
 #[derive(Debug)]
@@ -91,7 +96,7 @@ pub struct Pending {
     /// What is written.
     pub file: fs::File,
     path: PathBuf,
-    /// None for a device or a pipe, which cannot be replaced: it is written to at once.
+    /// None for a device, a pipe or an open file, which cannot be replaced: it is written to at once.
     temporary: Option<PathBuf>,
 }
 
@@ -99,19 +104,22 @@ impl Pending {
     /// Begins the file that is to be `path`.
     pub fn new(path: &Path, mode: u32) -> Result<Self> {
         let shown = path.display();
-        let folder = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
         let Some(name) = path.file_name() else {
             return Err(exit(1, format!("`{shown}` is not the name of a file")));
         };
         if path.is_dir() {
             return Err(exit(1, format!("cannot write `{shown}`: is a directory")));
         }
+        // What a link names is replaced, not the link; but `/dev/stdout` names a file that is open.
+        let open = path.starts_with("/dev") || path.starts_with("/proc");
+        let path = &if open { path.to_owned() } else { resolved(path) };
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let existing = open || fs::metadata(path).is_ok_and(|kind| !kind.is_file());
         let mut options = fs::OpenOptions::new();
-        options.write(true);
-        let existing = fs::metadata(path).is_ok_and(|kind| !kind.is_file());
+        options.write(true).append(existing);
         let temporary = (!existing).then(|| {
             folder.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()))
         });

@@ -21,11 +21,10 @@ pub struct Proved {
 }
 
 impl Proved {
-    /// What can be lost on a power loss, in words.
+    /// What can be lost on a power loss.
     #[must_use]
-    pub fn power_loss(&self) -> &str {
-        let power = self.object.meta.loss.iter().find(|l| l.failure == Failure::PowerLoss.text());
-        power.map_or("", |loss| &loss.text)
+    pub fn power_loss(&self) -> Option<&object::Loss> {
+        self.object.meta.loss.iter().find(|l| l.failure == Failure::PowerLoss.text())
     }
 }
 

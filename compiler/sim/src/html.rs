@@ -8,7 +8,7 @@
 
 mod facts;
 mod figures;
-pub use figures::grouped;
+pub use figures::{date, escaped, grouped};
 mod lost;
 mod proved;
 mod tables;
@@ -18,7 +18,8 @@ use proved::Proved;
 use serde::Serialize;
 
 const TEMPLATE: &str = include_str!("html/page.html");
-const STYLE: &str = include_str!("html/page.css");
+/// The style of our pages.
+pub const STYLE: &str = include_str!("html/page.css");
 /// One script, in parts: what comes first is used by what comes later.
 const SCRIPTS: [&str; 5] = [
     include_str!("html/base.js"),
@@ -49,7 +50,7 @@ struct Derived {
 
 impl Derived {
     fn new(policy: &PolicyReport) -> Self {
-        let proved_bounds = policy.proved.as_deref().and_then(Proved::read);
+        let proved_bounds = policy.proved.as_ref().map(Proved::of);
         Self { label: label(policy), proved_bounds, lost: lost::calls(policy) }
     }
 }
@@ -96,7 +97,7 @@ fn embedded(data: &Data) -> String {
 }
 
 /// `template` with each `{{name}}` replaced by its value. Values are not looked into.
-fn fill(template: &str, value: impl Fn(&str) -> Option<String>) -> String {
+pub fn fill(template: &str, value: impl Fn(&str) -> Option<String>) -> String {
     let mut out = String::new();
     let mut rest = template;
     while let Some((before, after)) = rest.split_once("{{") {

@@ -16,9 +16,6 @@ use std::time::Duration;
 /// A browser that takes longer has hung.
 const WITHIN: Duration = Duration::from_secs(180);
 
-/// Virtual milliseconds in which scripts run. They cost time only while something happens.
-const BUDGET: &str = "--virtual-time-budget=5000";
-
 /// Comes before every other script: notes what goes wrong.
 const WATCH: &str = include_str!("browser/watch.js");
 
@@ -35,19 +32,8 @@ fn open(html: &str, size: &str) -> (String, Vec<String>) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("report.html");
     std::fs::write(&file, html).expect("a file");
-    let chromium = child::which("chromium")
+    let command = child::chromium(&file, size, folder.path())
         .expect("these tests need Chromium, which `bash tests/run.sh` installs");
-    let mut command = child::command(&[], &chromium);
-    command
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
-        .args(["--no-first-run", "--disable-quic", "--disable-sync", "--disable-extensions"])
-        .args(["--disable-background-networking", "--disable-component-update"])
-        .args(["--enable-logging=stderr", "--dump-dom", BUDGET])
-        .arg(format!("--window-size={size}"))
-        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
-        .arg(format!("file://{}", file.display()))
-        // Settings of the user have no place here.
-        .env("HOME", folder.path());
     let Ended { status, stdout, stderr } = child::run(command, WITHIN).expect("an end in time");
     assert!(status.success(), "{status}: {stderr}");
     let console = stderr.lines().filter(|line| line.contains(":CONSOLE"));

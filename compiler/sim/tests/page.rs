@@ -2,6 +2,7 @@
 
 mod sample;
 
+use durac_bpf::object::Loss;
 use durac_sim::html::page;
 use durac_sim::replay::report::{
     Lane, Latency, LeftOut, PolicyReport, Report, TimelineEvent, TraceFacts, VERSION,
@@ -16,7 +17,7 @@ fn evil() -> Report {
     let policy = PolicyReport {
         name: evil(),
         params: vec![(evil(), evil())],
-        proved: Some(evil()),
+        proved: Some(Loss { failure: evil(), syncs: None, within: None, text: evil() }),
         latency: Latency { histogram: vec![(1, 1)], ..Latency::default() },
         timeline: vec![TimelineEvent {
             start_ns: 0,

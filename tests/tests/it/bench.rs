@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use durac_tests::{append_log, durac, heavy, run, show};
 use durac_workload::Report;
-use durac_workload::sys;
+use durac_workload::{child, sys};
+use std::path::Path;
 use std::process::Stdio;
 use tempfile::TempDir;
 
@@ -11,25 +12,51 @@ fn bench(workload: &str) -> Result<()> {
     let _turn = heavy()?;
     append_log()?;
     let dir = TempDir::new()?;
-    let json = dir.path().join("bench.json");
+    let [json, csv, html] =
+        ["json", "csv", "html"].map(|kind| dir.path().join("bench").with_extension(kind));
     let mut command = durac(["bench", "delayed_fsync", "window:n=16", "--rounds", "2"])?;
     command.args(["-c", "2", "-n", "500", "--workload", workload, "--json"]).arg(&json);
+    command.arg("--csv").arg(&csv).arg("--html").arg(&html);
     let ended = run(command)?;
     ensure!(ended.status.success(), "{}", show(&ended));
     let report = Report::read_json(&json)?;
-    ensure!(report.rows.len() == 4 && report.samples.len() == 8, "{report:?}");
-    for (row, bound) in report.rows.iter().zip([None, None, Some(1), Some(16)]) {
+    let own = if workload == "append-log" { 3 } else { 4 };
+    let modes = own + 2;
+    ensure!(report.rows.len() == modes && report.samples.len() == 2 * modes, "{report:?}");
+    let bounds = std::iter::repeat_n(None, own).chain([Some(1), Some(16)]);
+    for (row, bound) in report.rows.iter().zip(bounds) {
         ensure!(ended.stdout.contains(&row.mode), "{}", show(&ended));
         ensure!(row.to_always.is_some() && !row.stated_loss.is_empty(), "{row:?}");
         ensure!(row.max_pending.is_some() == bound.is_some(), "{row:?}");
         ensure!(row.max_pending <= bound, "{row:?}");
+        ensure!(bound.is_none() || row.bound == bound, "{row:?}");
     }
+    let csv = std::fs::read_to_string(&csv)?;
+    ensure!(csv.lines().count() == modes + 1 && csv.contains("window n=16,2,1,2,"), "{csv}");
+    shows(&html, modes, dir.path())
+}
+
+/// A browser draws every mode, twice, and has nothing to complain about.
+fn shows(page: &Path, modes: usize, dir: &Path) -> Result<()> {
+    let ended = run(child::chromium(page, "1200,900", dir)?)?;
+    ensure!(ended.status.success() && !ended.stderr.contains(":CONSOLE"), "{}", show(&ended));
+    let document = &ended.stdout;
+    ensure!(document.matches("<svg").count() == 2, "{document}");
+    ensure!(document.matches("class=\"best\"").count() == modes, "{document}");
+    ensure!(document.matches("class=\"ours\"").count() == modes, "{document}");
+    ensure!(document.matches("<tr>").count() == modes + 1, "{document}");
+    ensure!(!document.contains("NaN") && !document.contains("{{"), "{document}");
     Ok(())
 }
 
 #[test]
 fn on_redis() -> Result<()> {
     bench("redis")
+}
+
+#[test]
+fn on_redis_with_reads() -> Result<()> {
+    bench("mix")
 }
 
 #[test]

@@ -159,13 +159,12 @@ fn a_wrong_policy_runs_nothing() -> Result<()> {
 fn what_no_runtime_has_yet() -> Result<()> {
     let out = TempDir::new()?;
     let object = out.path().join("out.o");
-    for policy in ["external_synchrony"] {
-        complains(&run_durac(["run", policy, "--", "true"])?, 1, &["E0601", policy])?;
-        let mut command = durac(["compile", policy, "-o"])?;
-        command.arg(&object);
-        complains(&run(command)?, 1, &["E0601", policy])?;
-        ensure!(!object.exists());
-    }
+    let policy = "external_synchrony";
+    complains(&run_durac(["run", policy, "--", "true"])?, 1, &["E0601", policy])?;
+    let mut command = durac(["compile", policy, "-o"])?;
+    command.arg(&object);
+    complains(&run(command)?, 1, &["E0601", policy])?;
+    ensure!(!object.exists());
     Ok(())
 }
 
@@ -277,5 +276,26 @@ fn output_that_cannot_be_written() -> Result<()> {
     command.stdout(full).stderr(std::process::Stdio::null());
     let status = command.status()?;
     ensure!(status.code() == Some(2), "{status}");
+    Ok(())
+}
+
+/// What a link names is replaced, and the link stays; a file that is open is written to.
+#[test]
+fn output_to_a_link() -> Result<()> {
+    let dir = TempDir::new()?;
+    let (file, link) = (dir.path().join("file.o"), dir.path().join("link.o"));
+    std::fs::write(&file, "old")?;
+    symlink(&file, &link)?;
+    let mut command = durac(["compile", "always", "-o"])?;
+    command.arg(&link);
+    let ended = run(command)?;
+    ensure!(ended.status.success(), "{}", show(&ended));
+    ensure!(std::fs::read_link(&link)? == file && std::fs::read(&file)?.starts_with(b"\x7fELF"));
+
+    let printed = dir.path().join("printed");
+    let mut command = durac(["compile", "always", "--emit", "asm", "-o", "/proc/self/fd/1"])?;
+    let status = command.stdout(File::create(&printed)?).status()?;
+    let text = std::fs::read_to_string(&printed)?;
+    ensure!(status.success() && text.contains("durac/fdatasync"), "{status}: {text}");
     Ok(())
 }

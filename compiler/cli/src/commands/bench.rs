@@ -1,5 +1,8 @@
 //! `durac bench`: policies side by side on a real database.
 
+mod drawing;
+mod page;
+
 use crate::Outcome;
 use crate::args::{Bench, Global, Workload};
 use crate::{input, output};
@@ -40,10 +43,13 @@ pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
     let report = bench::run(&config)?;
     output::stdout(report.table().as_bytes())?;
     if let Some(path) = &args.json {
-        report.write_json(path)?;
+        output::write_atomically(path, &report.json()?, 0o644)?;
     }
     if let Some(path) = &args.csv {
         output::write_atomically(path, &report.csv()?, 0o644)?;
+    }
+    if let Some(path) = &args.html {
+        output::write_atomically(path, page::page(&report).as_bytes(), 0o644)?;
     }
     match &report.stopped {
         Some(why) => Err(output::exit(2, format!("stopped early: {why}"))),
@@ -57,8 +63,8 @@ fn mode(named: &str, others: &[Mode], global: &Global) -> Result<Option<Mode>> {
     let Some(ready) = input::ready(&file, &sets, global)? else {
         return Ok(None);
     };
-    let loss = ready.proved.power_loss().to_owned();
-    let bound = ready.proved.proof.syncs_by_default.count();
+    let loss = ready.proved.power_loss();
+    let (bound, loss) = (loss.and_then(|l| l.syncs), loss.map_or("", |l| &l.text));
     let mut name = ready.policy.name.clone();
     for assignment in &sets {
         name.push_str(&format!(" {assignment}"));
@@ -72,5 +78,5 @@ fn mode(named: &str, others: &[Mode], global: &Global) -> Result<Option<Mode>> {
         .filter_map(|a| a.split_once('='))
         .map(|(n, v)| (n.to_owned(), v.to_owned()))
         .collect();
-    Ok(Some(Mode::policy(&name, file, sets, &loss, bound)))
+    Ok(Some(Mode::policy(&name, file, sets, loss, bound)))
 }

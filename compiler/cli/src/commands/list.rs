@@ -47,7 +47,7 @@ fn policies(out: &mut String) {
         let file = sources.add(ready.file, ready.text);
         let checked = durac_sim::check::check(&mut sources, file, ready.name);
         let loss = match &checked.proved {
-            Some(proved) => proved.power_loss(),
+            Some(proved) => proved.power_loss().map_or("", |loss| &loss.text),
             None => "no runtime can run it yet",
         };
         let _ = writeln!(out, "{:<20} loses on power loss: {loss}", ready.name);

@@ -8,6 +8,7 @@ use crate::input::{self, Input};
 use crate::{output, traces};
 use anyhow::{Context, Result};
 use durac_bpf::Object;
+use durac_bpf::object::Loss;
 use durac_compiler::{hir, lower, unit};
 use durac_grammar::{Code, Diagnostic, Sources};
 use durac_sim::check;
@@ -84,7 +85,7 @@ pub fn run(args: &Simulate, global: &Global) -> Result<Outcome> {
 struct Candidate {
     name: String,
     params: Vec<(String, String)>,
-    proved: String,
+    proved: Option<Loss>,
     object: Object,
 }
 
@@ -135,7 +136,7 @@ impl Candidates {
         let Some(proved) = proved else { return found };
         let params = policy.params.iter();
         let params = params.map(|p| (p.name.node.clone(), unit::show(p.default, p.unit)));
-        let (params, loss) = (params.collect(), proved.power_loss().to_owned());
+        let (params, loss) = (params.collect(), proved.power_loss().cloned());
         self.all.push(Candidate { name, params, proved: loss, object: proved.object });
         found
     }
@@ -210,6 +211,7 @@ fn trace_facts(path: &Path, trace: &Trace, fitted: &Fitted) -> TraceFacts {
         file: file.filter(|name| name != "-").unwrap_or_else(|| "<stdin>".to_owned()),
         events: trace.end.events,
         dropped: trace.end.dropped,
+        started: recorded.started,
         seconds: trace.time as f64 / 1e9,
         calls: trace.calls,
         policy: recorded.policy.clone(),
@@ -293,7 +295,7 @@ fn all(
         let Candidate { name, params, proved, object } = candidate;
         let simulated = simulate(&fitted.application, device, object, options, &mut tick)?;
         let (name, params) = (name.clone(), params.clone());
-        Ok(PolicyReport { name, params, proved: Some(proved.clone()), ..simulated })
+        Ok(PolicyReport { name, params, proved: proved.clone(), ..simulated })
     };
     let work = || {
         let mut reports = Vec::new();

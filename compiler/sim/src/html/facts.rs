@@ -1,6 +1,6 @@
 //! The head of the page: what was replayed, on what, and what the reader has to know.
 
-use super::figures::{bytes, count, escaped, time};
+use super::figures::{bytes, count, date, escaped, time};
 use crate::replay::report::{CrashChoice, Report};
 
 /// The facts, as the items of a description list.
@@ -27,7 +27,11 @@ pub fn list(report: &Report) -> String {
         "" => "an unknown policy",
         name => name,
     };
-    item("Recorded under", format!("{policy}, target {}", trace.target));
+    let when = match trace.started {
+        0 => String::new(),
+        started => format!(", {}", date(started)),
+    };
+    item("Recorded under", format!("{policy}, target {}{when}", trace.target));
     let mut rate = format!(
         "{} sync calls a second ({} in all)",
         count(trace.calls_per_second),

@@ -1,6 +1,7 @@
 //! Figures and texts as the page writes them. `base.js` writes figures in the same way.
 
 /// A text as HTML, also in an attribute.
+#[must_use]
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -14,6 +15,19 @@ pub fn escaped(text: &str) -> String {
         }
     }
     out
+}
+
+/// `2026-11-24 13:50 UTC`: seconds since 1970.
+#[must_use]
+pub fn date(seconds: u64) -> String {
+    // A file may say anything; later years are not written in this form.
+    const LAST: u64 = 253_402_300_799;
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds.min(LAST));
+    let text = humantime::format_rfc3339_seconds(at).to_string().replace('T', " ");
+    format!(
+        "{} UTC",
+        text.trim_end_matches('Z').trim_end_matches(|c| c != ':').trim_end_matches(':')
+    )
 }
 
 /// `12,345`; one decimal below ten, unless it is zero.

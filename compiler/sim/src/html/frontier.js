@@ -107,7 +107,7 @@ const numbersOf = (p) => {
     .map((unit) => (unit === "age_ns" ? `${time(worst[unit])} old`
       : unit === "bytes" ? bytes(worst[unit]) : `${count(worst[unit])} ${unit}`));
   lines.push(`the worst crash loses ${lost.join(", ")}`);
-  lines.push(`proved: ${p.proved ?? "not known"}`);
+  lines.push(`proved: ${p.proved?.text ?? "not known"}`);
   lines.push(`a sync call takes ${time(p.latency.p50_ns)}, one in a hundred ${time(p.latency.p99_ns)}`);
   return lines.join("\n");
 };

@@ -78,7 +78,7 @@ pub fn numbers(report: &Report, derived: &[Derived]) -> String {
     for (policy, derived) in report.policies.iter().zip(derived) {
         let label = escaped(&derived.label);
         out.push_str(&format!("<tr><th scope=\"row\" data-value=\"{label}\">{label}</th>"));
-        let proved = escaped(policy.proved.as_deref().unwrap_or("not known"));
+        let proved = escaped(policy.proved.as_ref().map_or("not known", |loss| &loss.text));
         out.push_str(&format!("<td class=\"first words\" data-value=\"{proved}\">{proved}</td>"));
         for (column, class) in marked(&columns) {
             let value = (column.value)(policy);

@@ -4,10 +4,11 @@
 //! `null`. [`VERSION`] changes when a field changes its meaning or goes away.
 
 use super::device::Device;
+use durac_bpf::object;
 use serde::{Deserialize, Serialize};
 
 /// Version of the JSON.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The result of a simulation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +42,8 @@ pub struct TraceFacts {
     pub events: u64,
     /// Events that the recorder had to drop.
     pub dropped: u64,
+    /// When the recording began, seconds since 1970.
+    pub started: u64,
     /// Time from the first event to the last, seconds.
     pub seconds: f64,
     /// Sync calls in it.
@@ -146,7 +149,7 @@ pub struct PolicyReport {
     /// Its parameters and their values, as a policy's text writes them: `n`, `64 syncs`.
     pub params: Vec<(String, String)>,
     /// What a power loss takes at worst, as `durac check` proves it.
-    pub proved: Option<String>,
+    pub proved: Option<object::Loss>,
     /// Simulated time, seconds.
     pub seconds: f64,
     /// Sync calls of the application.

@@ -1,6 +1,7 @@
 //! A report as `durac simulate` makes it, of a made-up recording: for the tests of the page, and to
 //! look at.
 
+use durac_bpf::object::Loss;
 use durac_grammar::Sources;
 use durac_sim::replay::application::{Application, EventLoop, Kind};
 use durac_sim::replay::device::{Device, Measured};
@@ -10,18 +11,37 @@ use durac_sim::replay::report::{
 };
 use durac_sim::replay::{Options, simulate};
 
-/// Ready policies, the parameters that are set, and what `durac check` says of a power loss: its
-/// proof takes longer than the simulation.
-const POLICIES: [(&str, &str, &str); 9] = [
-    ("always", "", "nothing"),
-    ("delayed_fsync", "", "at most 1 sync"),
-    ("fast_notify", "", "at most 1 sync"),
-    ("window", "n=4", "at most n syncs (4 by default) and 50ms"),
-    ("window", "n=16", "at most n syncs (16 by default) and 50ms"),
-    ("window", "n=64", "at most n syncs (64 by default) and 50ms"),
-    ("adaptive", "", "at most 1024 syncs"),
-    ("everysec", "", "any number of syncs of the last 1s"),
-    ("no", "", "any number of syncs"),
+/// A ready policy, and what `durac check` says of a power loss: its proof takes longer than the
+/// simulation.
+struct Sample {
+    name: &'static str,
+    set: &'static str,
+    syncs: Option<u64>,
+    within: Option<u64>,
+    text: &'static str,
+}
+
+const fn sample(
+    name: &'static str,
+    set: &'static str,
+    syncs: Option<u64>,
+    within: Option<u64>,
+    text: &'static str,
+) -> Sample {
+    Sample { name, set, syncs, within, text }
+}
+
+const MS: u64 = 1_000_000;
+const POLICIES: [Sample; 9] = [
+    sample("always", "", Some(0), Some(0), "nothing"),
+    sample("delayed_fsync", "", Some(1), None, "at most 1 sync"),
+    sample("fast_notify", "", Some(1), None, "at most 1 sync"),
+    sample("window", "n=4", Some(4), Some(50 * MS), "at most n syncs (4 by default) and 50ms"),
+    sample("window", "n=16", Some(16), Some(50 * MS), "at most n syncs (16 by default) and 50ms"),
+    sample("window", "n=64", Some(64), Some(50 * MS), "at most n syncs (64 by default) and 50ms"),
+    sample("adaptive", "", Some(1024), None, "at most 1024 syncs"),
+    sample("everysec", "", None, Some(1000 * MS), "any number of syncs of the last 1s"),
+    sample("no", "", None, None, "any number of syncs"),
 ];
 
 const CLIENTS: u32 = 5;
@@ -36,6 +56,7 @@ pub fn report() -> Report {
             file: "redis-set.json".to_owned(),
             events: 61_240,
             dropped: 0,
+            started: 1_795_525_751,
             seconds: 3.4,
             calls: 17_320,
             policy: "always".to_owned(),
@@ -65,7 +86,7 @@ pub fn report() -> Report {
         device: DeviceFacts::of(&device),
         seed: 1,
         crashes: CrashChoice::EveryEvent,
-        policies: POLICIES.map(|(name, set, proved)| policy(name, set, proved, &device)).to_vec(),
+        policies: POLICIES.map(|sample| policy(&sample, &device)).to_vec(),
         left_out: vec![LeftOut {
             name: "external_synchrony".to_owned(),
             why: "`hold` is not compiled by this version".to_owned(),
@@ -81,7 +102,9 @@ fn device() -> Device {
     Device::measured(&syncs, "17,320 syncs in the recording")
 }
 
-fn policy(name: &str, set: &str, proved: &str, device: &Device) -> PolicyReport {
+fn policy(sample: &Sample, device: &Device) -> PolicyReport {
+    let Sample { name, set, syncs, within, text } = *sample;
+    let proved = Loss { failure: "power_loss".to_owned(), syncs, within, text: text.to_owned() };
     let ready = durac_stdlib::policy(name).expect("a ready policy");
     let mut sources = Sources::new();
     let file = sources.add(ready.file, ready.text);
@@ -115,7 +138,7 @@ fn policy(name: &str, set: &str, proved: &str, device: &Device) -> PolicyReport 
     PolicyReport {
         name: format!("{name} {set}").trim_end().to_owned(),
         params: set.split_once('=').iter().map(|(n, v)| (n.to_string(), v.to_string())).collect(),
-        proved: Some(proved.to_owned()),
+        proved: Some(proved),
         ..simulated.expect("a simulation")
     }
 }

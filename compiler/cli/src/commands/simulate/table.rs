@@ -122,7 +122,7 @@ fn columns(out: &mut String, report: &Report) {
 fn worst(out: &mut String, policy: &PolicyReport) {
     let worst = &policy.loss.worst;
     let _ = write!(out, "{}", policy.name);
-    if let Some(proved) = &policy.proved {
+    if let Some(proved) = policy.proved.as_ref().map(|loss| &loss.text) {
         let _ = write!(out, " (proved: {proved})");
     }
     let Some(instant) = &policy.loss.worst_instant else {

@@ -1,0 +1,236 @@
+//! The drawings of a bench, as SVG.
+
+use durac_sim::html::{escaped, grouped};
+use durac_workload::report::Row;
+use std::fmt::Write as _;
+
+const WIDTH: f64 = 900.0;
+const HEIGHT: f64 = 430.0;
+/// Where the axes are.
+const LEFT: f64 = 90.0;
+const RIGHT: f64 = WIDTH - 20.0;
+const TOP: f64 = 10.0;
+const BOTTOM: f64 = HEIGHT - 45.0;
+/// Height of the stripes for what loses nothing and for what has no bound.
+const BAND: f64 = 30.0;
+/// Width of a letter and height of a line of a label, about.
+const LETTER: f64 = 6.6;
+const LINE: f64 = 14.0;
+
+/// The case study's figures, requests per second: OSDI '25, "Extending Applications Safely and
+/// Efficiently", Redis with `redis-benchmark -t set -n 1000000 -r 100000000 -c 5`.
+const PAPER: [(&str, f64); 10] = [
+    ("no log", 87_436.0),
+    ("everysec", 71_669.0),
+    ("always", PAPER_ALWAYS),
+    ("batch size=1", 19_032.0),
+    ("batch size=3", 43_200.0),
+    ("batch size=12", 48_082.0),
+    ("batch size=24", 50_309.0),
+    ("batch size=48", 52_562.0),
+    ("delayed_fsync", 39_678.0),
+    ("fast_notify", 64_725.0),
+];
+const PAPER_ALWAYS: f64 = 12_584.0;
+
+/// The loss axis: a stripe for nothing, powers of ten, a stripe for what has no bound.
+struct LossAxis {
+    decades: i32,
+    unbounded: bool,
+}
+
+impl LossAxis {
+    fn new(rows: &[Row]) -> Self {
+        let most = rows.iter().flat_map(|row| [row.bound, row.max_pending]).flatten().max();
+        let decades = (most.unwrap_or(0).max(1) as f64).log10().ceil().max(1.0) as i32;
+        Self { decades, unbounded: rows.iter().any(|row| row.bound.is_none()) }
+    }
+
+    /// Where the powers of ten begin and end, downwards.
+    fn span(&self) -> (f64, f64) {
+        (if self.unbounded { TOP + BAND } else { TOP }, BOTTOM - BAND)
+    }
+
+    fn y(&self, loss: Option<u64>) -> f64 {
+        let (upper, lower) = self.span();
+        match loss {
+            None => TOP + BAND / 2.0,
+            Some(0) => BOTTOM - BAND / 2.0,
+            Some(loss) => lower - (lower - upper) * (loss as f64).log10() / f64::from(self.decades),
+        }
+    }
+}
+
+/// Round steps from 0, about `count` of them.
+fn ticks(most: f64, count: f64) -> Vec<f64> {
+    let raw = (most / count).max(1e-9);
+    let scale = 10_f64.powf(raw.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * scale).into_iter().find(|s| *s >= raw);
+    let step = step.unwrap_or(raw);
+    (0..=(most / step) as u32).map(|at| f64::from(at) * step).collect()
+}
+
+/// Worst loss, as proved and as seen, against throughput.
+pub fn frontier(rows: &[Row]) -> String {
+    let axis = LossAxis::new(rows);
+    let most = rows.iter().map(|row| row.rps.max).fold(1.0, f64::max) * 1.05;
+    let x = |rps: f64| LEFT + (RIGHT - LEFT) * rps / most;
+    let mut out = open(HEIGHT, "Proved worst loss against throughput");
+    stripe(&mut out, BOTTOM - BAND, "nothing");
+    if axis.unbounded {
+        stripe(&mut out, TOP, "no bound");
+    }
+    for decade in 0..=axis.decades {
+        let loss = 10_u64.saturating_pow(decade.unsigned_abs());
+        let y = axis.y(Some(loss));
+        line(&mut out, "grid", (LEFT, y), (RIGHT, y));
+        text(&mut out, "axis", "end", LEFT - 6.0, y + 4.0, &grouped(loss as f64));
+    }
+    for tick in ticks(most, 8.0) {
+        line(&mut out, "grid", (x(tick), TOP), (x(tick), BOTTOM));
+        text(&mut out, "axis", "middle", x(tick), BOTTOM + 16.0, &grouped(tick));
+    }
+    text(&mut out, "axis", "start", LEFT, BOTTOM + 36.0, "↑ acknowledged syncs lost");
+    text(&mut out, "axis", "end", RIGHT, BOTTOM + 36.0, "requests per second →");
+    let mut taken = Vec::new();
+    for row in rows {
+        let (cx, cy) = (x(row.rps.median), axis.y(row.bound));
+        taken.push(Area { x: cx - 8.0, y: cy - 8.0, w: 16.0, h: 16.0 });
+        let (from, to) = (x(row.rps.min), x(row.rps.max));
+        taken.push(Area { x: from, y: cy - 1.0, w: to - from, h: 2.0 });
+    }
+    for row in rows {
+        let (cx, cy) = (x(row.rps.median), axis.y(row.bound));
+        let _ = write!(out, "<g class=\"point\"><title>{}</title>", escaped(&said(row)));
+        line(&mut out, "range", (x(row.rps.min), cy), (x(row.rps.max), cy));
+        if let Some(seen) = row.max_pending {
+            let y = axis.y(Some(seen));
+            line(&mut out, "whisker", (cx, cy), (cx, y));
+            let _ = write!(out, "<circle class=\"seen\" cx=\"{cx:.1}\" cy=\"{y:.1}\" r=\"8\"/>");
+        }
+        let _ = write!(out, "<circle class=\"best\" cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"5.5\"/></g>");
+        label(&mut out, &row.mode, (cx, cy), &mut taken);
+    }
+    out.push_str("</svg>");
+    out
+}
+
+fn said(row: &Row) -> String {
+    let seen = row.max_pending.map(|seen| format!("; most seen at risk: {seen} syncs"));
+    format!(
+        "{}: {} requests a second; a power loss takes {}{}",
+        row.mode,
+        grouped(row.rps.median),
+        row.stated_loss,
+        seen.unwrap_or_default()
+    )
+}
+
+/// Throughput as a multiple of `always`; `paper`: with the case study's figures.
+pub fn bars(rows: &[Row], paper: bool) -> String {
+    let published = |row: &Row| -> Option<f64> {
+        let known = |(name, rps): &(&str, f64)| (*name == row.mode).then_some(rps / PAPER_ALWAYS);
+        PAPER.iter().find_map(known).filter(|_| paper)
+    };
+    let ours = |row: &Row| row.to_always.map(|spread| spread.median);
+    let most = rows.iter().flat_map(|row| [ours(row), published(row)]).flatten();
+    let most = most.fold(1.0, f64::max) * 1.05;
+    let (left, step) = (170.0, 26.0);
+    let bottom = TOP + step * rows.len() as f64;
+    let x = |ratio: f64| left + (RIGHT - left) * ratio / most;
+    let mut out = open(bottom + 30.0, "Throughput as a multiple of always");
+    for tick in ticks(most, 8.0) {
+        line(&mut out, "grid", (x(tick), TOP), (x(tick), bottom));
+        text(&mut out, "axis", "middle", x(tick), bottom + 16.0, &format!("{tick}"));
+    }
+    for (at, row) in rows.iter().enumerate() {
+        let y = TOP + step * at as f64;
+        text(&mut out, "label", "end", left - 8.0, y + 17.0, &row.mode);
+        for (class, ratio, y, height) in
+            [("ours", ours(row), y + 3.0, 11.0), ("paper", published(row), y + 15.0, 6.0)]
+        {
+            let Some(ratio) = ratio else { continue };
+            let _ = write!(
+                out,
+                "<rect class=\"{class}\" x=\"{left}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{height}\">\
+                 <title>{}: {ratio:.2} times always</title></rect>",
+                x(ratio) - left,
+                escaped(&row.mode),
+            );
+        }
+    }
+    out.push_str("</svg>");
+    out
+}
+
+fn open(height: f64, what: &str) -> String {
+    format!(
+        "<svg viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" role=\"img\" aria-label=\"{what}; the \
+         table below has all numbers\">"
+    )
+}
+
+fn stripe(out: &mut String, y: f64, what: &str) {
+    let width = RIGHT - LEFT;
+    let _ = write!(
+        out,
+        "<rect class=\"band\" x=\"{LEFT}\" y=\"{y}\" width=\"{width}\" height=\"{BAND}\"/>"
+    );
+    text(out, "axis", "end", LEFT - 6.0, y + 19.0, what);
+}
+
+fn line(out: &mut String, class: &str, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) {
+    let _ = write!(
+        out,
+        "<line class=\"{class}\" x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\"/>"
+    );
+}
+
+fn text(out: &mut String, class: &str, anchor: &str, x: f64, y: f64, what: &str) {
+    let _ = write!(
+        out,
+        "<text class=\"{class}\" text-anchor=\"{anchor}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>",
+        escaped(what)
+    );
+}
+
+/// A rectangle that something stands in.
+#[derive(Clone, Copy)]
+struct Area {
+    x: f64,
+    y: f64,
+    w: f64,
+    h: f64,
+}
+
+impl Area {
+    fn meets(&self, other: &Area) -> bool {
+        self.x < other.x + other.w
+            && other.x < self.x + self.w
+            && self.y < other.y + other.h
+            && other.y < self.y + self.h
+    }
+
+    fn is_inside(&self) -> bool {
+        self.x >= LEFT && self.x + self.w <= RIGHT && self.y >= TOP && self.y + self.h <= BOTTOM
+    }
+}
+
+/// Writes the label of a point where nothing else stands, as near as that can be had.
+fn label(out: &mut String, what: &str, (cx, cy): (f64, f64), taken: &mut Vec<Area>) {
+    let w = what.chars().count() as f64 * LETTER;
+    let place = |x, y| Area { x, y: y - LINE / 2.0, w, h: LINE };
+    let mut places = (0..40).flat_map(|far| {
+        let far = f64::from(far) * 7.0;
+        [cy - far, cy + far].into_iter().flat_map(move |y| {
+            [place(cx + 11.0, y), place(cx - 11.0 - w, y), place(cx - w / 2.0, y - 14.0)]
+        })
+    });
+    let free = |area: &Area| area.is_inside() && !taken.iter().any(|other| other.meets(area));
+    let area = places.find(free).unwrap_or(place(cx + 11.0, cy));
+    taken.push(area);
+    if (area.y + LINE / 2.0 - cy).abs() > 18.0 {
+        line(out, "leader", (cx, cy), (area.x + w / 2.0, area.y + LINE / 2.0));
+    }
+    text(out, "label halo", "start", area.x, area.y + 11.0, what);
+}

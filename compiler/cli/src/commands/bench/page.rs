@@ -1,0 +1,155 @@
+//! A bench as one HTML file that needs nothing else, and no scripts: for each load the frontier, the
+//! bars of the case study beside ours, and every number.
+
+use super::drawing::{bars, frontier};
+use durac_sim::html::{STYLE, date, escaped, fill, grouped};
+use durac_workload::bench::Workload;
+use durac_workload::report::{Report, Row, Spread};
+use std::fmt::Write as _;
+
+const TEMPLATE: &str = include_str!("page.html");
+
+/// The page.
+#[must_use]
+pub fn page(report: &Report) -> String {
+    fill(TEMPLATE, |name| match name {
+        "style" => Some(STYLE.to_owned()),
+        "facts" => Some(facts(report)),
+        "notes" => Some(notes(report)),
+        "loads" => Some(loads(report)),
+        _ => None,
+    })
+}
+
+fn facts(report: &Report) -> String {
+    let machine = &report.machine;
+    let mut out = String::new();
+    let mut item = |name: &str, text: String| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "<div><dt>{name}</dt><dd>{}</dd></div>", escaped(&text));
+    };
+    item("Machine", format!("{}, {} cores, Linux {}", machine.cpu, machine.cores, machine.kernel));
+    item(
+        "Disk",
+        format!(
+            "{} on {}, fdatasync {:.0} µs",
+            machine.file_system, machine.device, machine.fdatasync_us
+        ),
+    );
+    item(
+        "Workload",
+        match report.workload {
+            Workload::Redis => "SET by redis-benchmark".to_owned(),
+            Workload::Mix => format!("{} % GET beside SET, Zipf's keys", report.reads.unwrap_or(0)),
+            Workload::AppendLog => "records of 100 bytes appended to a log, each synced".to_owned(),
+        },
+    );
+    if let (Some(version), Workload::Redis | Workload::Mix) = (&machine.redis, report.workload) {
+        item("Database", format!("Redis {version}"));
+    }
+    item(
+        "Measured",
+        format!(
+            "{}: {} requests in each of {} rounds, {:.0} s in all",
+            date(report.started),
+            grouped(report.requests as f64),
+            report.rounds,
+            report.seconds
+        ),
+    );
+    item("Load before", format!("{:.2}", machine.load));
+    out
+}
+
+fn notes(report: &Report) -> String {
+    let mut notes = Vec::new();
+    if let Some(why) = &report.stopped {
+        notes.push(format!("stopped early ({why}): not every round was measured"));
+    }
+    if !report.machine.keeps_data() {
+        notes.push(format!("{} keeps nothing: syncs are free here", report.machine.file_system));
+    }
+    if notes.is_empty() {
+        return String::new();
+    }
+    let items = notes.iter().map(|note| format!("<li>{}</li>", escaped(note)));
+    format!("<ul class=\"notes\">{}</ul>", items.collect::<String>())
+}
+
+fn loads(report: &Report) -> String {
+    let mut out = String::new();
+    for rows in report.rows.chunk_by(|a, b| a.load == b.load) {
+        let Some(first) = rows.first() else { continue };
+        let load = escaped(&first.load.to_string());
+        let paper = report.workload == Workload::Redis
+            && (first.load.clients, first.load.pipeline) == (5, 1);
+        let _ = write!(
+            out,
+            "<section>\n<h2>Loss against throughput, {load}</h2>\n\
+             <div class=\"drawing\">{}</div>\n\
+             <p class=\"note\">A dot stands at the median throughput and at the proved bound, its line \
+             reaches from the slowest round to the fastest. A ring is the most ever seen at risk. What \
+             has no bound in syncs, or only one in time, stands at the top.</p>\n\
+             <h2>Throughput as a multiple of <code>always</code>, {load}</h2>\n\
+             <div class=\"drawing\">{}</div>\n{}\
+             <h2>All numbers, {load}</h2>\n<div class=\"wide\" tabindex=\"0\">\n{}</div>\n</section>\n",
+            frontier(rows),
+            bars(rows, paper),
+            if paper { PAPER } else { "" },
+            numbers(rows),
+        );
+    }
+    out
+}
+
+const PAPER: &str = "<p class=\"note\">Filled: measured here. Outlined: the case study’s figures \
+    (<cite>Extending Applications Safely and Efficiently</cite>, OSDI ’25, Redis with \
+    <code>redis-benchmark -t set -c 5</code>), on its own machine.</p>\n";
+
+const TITLES: [&str; 12] = [
+    "mode",
+    "req/s",
+    "slowest",
+    "fastest",
+    "× always",
+    "× everysec",
+    "p50 ms",
+    "p99 ms",
+    "max ms",
+    "syncs/s",
+    "seen at risk",
+    "bound, syncs",
+];
+
+fn numbers(rows: &[Row]) -> String {
+    let ratio = |spread: Option<Spread>| spread.map(|spread| format!("{:.2}", spread.median));
+    let mut out = String::from("<table>\n<thead><tr>");
+    for title in TITLES {
+        let _ = write!(out, "<th scope=\"col\">{title}</th>");
+    }
+    out.push_str(
+        "<th scope=\"col\" class=\"words\">a power loss takes</th></tr></thead>\n<tbody>\n",
+    );
+    for row in rows {
+        let cells = [
+            Some(grouped(row.rps.median)),
+            Some(grouped(row.rps.min)),
+            Some(grouped(row.rps.max)),
+            ratio(row.to_always),
+            ratio(row.to_everysec),
+            Some(format!("{:.2}", row.p50_ms)),
+            Some(format!("{:.2}", row.p99_ms)),
+            Some(format!("{:.1}", row.max_ms)),
+            row.syncs_per_second.map(|spread| grouped(spread.median)),
+            row.max_pending.map(|pending| grouped(pending as f64)),
+            row.bound.map(|bound| grouped(bound as f64)),
+        ];
+        let _ = write!(out, "<tr><th scope=\"row\">{}</th>", escaped(&row.mode));
+        for cell in cells {
+            let _ = write!(out, "<td>{}</td>", cell.as_deref().unwrap_or("–"));
+        }
+        let _ = writeln!(out, "<td class=\"words\">{}</td></tr>", escaped(&row.stated_loss));
+    }
+    out.push_str("</tbody>\n</table>\n");
+    out
+}
