@@ -285,12 +285,46 @@ pub const STATE_MAP: &str = "state";
 /// Logs that can have state; [`Context::log`] is below it. A log beyond them runs unhooked.
 pub const MAX_LOGS: u32 = 1024;
 
+/// What writes staged bytes in the background.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// The syncer thread, with `write` and `fdatasync`.
+    #[default]
+    Thread,
+    /// The syncer thread, with a write and a linked sync through its own io_uring.
+    IoUring,
+}
+
+impl Engine {
+    /// Both.
+    pub const ALL: [Engine; 2] = [Engine::Thread, Engine::IoUring];
+
+    /// Its name in the language and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Engine::Thread => "thread",
+            Engine::IoUring => "io_uring",
+        }
+    }
+
+    /// The engine that is called `name`.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Engine> {
+        Engine::ALL.into_iter().find(|engine| engine.name() == name)
+    }
+}
+
 /// Bytes of a log that can be staged at once, those included that are being written: 1 MiB. A write
 /// that does not fit runs as the application made it.
 pub const STAGE_ROOM: u64 = 1 << 20;
 
 /// Environment variable with the path of the object the agent loads.
 pub const ENV_OBJECT: &str = "DURAC_OBJECT";
+/// Environment variable with the engine that writes what is staged, by its name; it comes before that
+/// of the object.
+pub const ENV_ENGINE: &str = "DURAC_ENGINE";
 /// Environment variable with the path of the status file the agent makes; none if unset.
 pub const ENV_STATUS: &str = "DURAC_STATUS";
 /// Environment variable with the path of the ring (`durac_trace::ring`) to which the agent records

@@ -1,6 +1,6 @@
 //! A compiled policy as data: what stands in the ELF file, without the ELF.
 
-use crate::abi::{Hook, Reading};
+use crate::abi::{Engine, Hook, Reading};
 use crate::insn::Insn;
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +112,9 @@ pub struct Meta {
     pub flush_within: Option<u64>,
     /// What a failed background sync stops.
     pub on_error: OnError,
+    /// What writes staged bytes, if the target says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
     /// What can be lost, one line per failure.
     pub loss: Vec<Loss>,
 }

@@ -131,6 +131,26 @@ pub enum Emit {
     Obj,
 }
 
+/// What writes staged bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// The syncer thread, with `write` and `fdatasync`.
+    Thread,
+    /// The syncer thread, with a write and a linked sync through an io_uring of its own.
+    #[value(name = "io_uring")]
+    IoUring,
+}
+
+impl Engine {
+    /// Its name, as the agent takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Engine::Thread => durac_bpf::abi::Engine::Thread.name(),
+            Engine::IoUring => durac_bpf::abi::Engine::IoUring.name(),
+        }
+    }
+}
+
 /// Arguments of `durac run`.
 #[derive(Debug, ClapArgs)]
 pub struct Run {
@@ -140,6 +160,9 @@ pub struct Run {
     /// Start a parameter at another value
     #[arg(long, value_name = "NAME=VALUE")]
     pub set: Vec<String>,
+    /// What writes staged bytes in the background. Default: what the target says, else `thread`
+    #[arg(long, value_enum)]
+    pub engine: Option<Engine>,
     /// The agent library. Default: `libdurac_agent.so` beside durac, or in ../lib/durac
     #[arg(long, value_name = "PATH", env = "DURAC_AGENT")]
     pub agent: Option<PathBuf>,
@@ -160,11 +183,14 @@ pub struct Record {
     /// Start a parameter at another value
     #[arg(long, value_name = "NAME=VALUE")]
     pub set: Vec<String>,
+    /// What writes staged bytes in the background. Default: what the target says, else `thread`
+    #[arg(long, value_enum)]
+    pub engine: Option<Engine>,
     /// The agent library. Default: `libdurac_agent.so` beside durac, or in ../lib/durac
     #[arg(long, value_name = "PATH", env = "DURAC_AGENT")]
     pub agent: Option<PathBuf>,
     /// Import the output of `strace -f -ttt -T`, `-` for standard input, instead of running a command
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["policy", "set", "command"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["policy", "set", "engine", "command"])]
     pub from_strace: Option<PathBuf>,
     /// The target that says which files are logs, for an import
     #[arg(long, value_name = "NAME", default_value = "redis.aof", requires = "from_strace")]
@@ -278,6 +304,9 @@ pub struct Bench {
         String::from("window:n=256"),
     ])]
     pub files: Vec<String>,
+    /// What writes staged bytes in the background. Default: what the target says, else `thread`
+    #[arg(long, value_enum)]
+    pub engine: Option<Engine>,
     /// Clients, one measurement for each number
     #[arg(short, long, value_delimiter = ',', default_value = "5,50")]
     pub clients: Vec<u32>,

@@ -99,6 +99,7 @@ fn meta(policy: &Policy, text: &str) -> Meta {
             .collect(),
         flush_within: policy.flush_within.as_ref().map(|f| f.node),
         on_error: policy.on_error,
+        engine: policy.target.engine,
         loss: Vec::new(),
     }
 }

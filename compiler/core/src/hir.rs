@@ -4,7 +4,7 @@
 //! "the policy is right" means; later stages do not look at the syntax tree.
 
 use crate::unit::Unit;
-use durac_bpf::abi::{Hook, Reading};
+use durac_bpf::abi::{Engine, Hook, Reading};
 use durac_bpf::object::OnError;
 use durac_grammar::{Span, Spanned};
 use std::fmt;
@@ -41,6 +41,8 @@ pub struct Target {
     pub files: Vec<String>,
     /// Globs of the files it does not cover after all.
     pub except: Vec<String>,
+    /// What writes staged bytes, if it says so.
+    pub engine: Option<Engine>,
 }
 
 macro_rules! id {

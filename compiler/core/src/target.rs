@@ -149,7 +149,12 @@ fn check_definition(def: &TargetDef, span: Span, diagnostics: &mut Vec<Diagnosti
     }
     let texts = |list: &[Spanned<String>]| list.iter().map(|s| s.node.clone()).collect();
     Target {
-        hir: hir::Target { name, files: texts(&def.files), except: texts(&def.except) },
+        hir: hir::Target {
+            name,
+            files: texts(&def.files),
+            except: texts(&def.except),
+            engine: None,
+        },
         span: name_span,
         hooks,
     }

@@ -27,6 +27,7 @@ mod policy;
 mod real;
 mod record;
 mod registry;
+mod ring;
 mod stage;
 mod syncer;
 mod table;

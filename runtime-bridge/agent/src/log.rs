@@ -7,6 +7,7 @@ use crate::clock;
 use crate::errno;
 use crate::real;
 use crate::record;
+use crate::ring::{Batch, Ring};
 use crate::stage::{Stage, write_all};
 use crate::table;
 use durac_engine::status::{LogNumbers, StatusPage};
@@ -303,7 +304,7 @@ impl Slot {
         kind: Kind,
     ) -> (Held<'a>, Result<(), Errno>) {
         let flown;
-        (core, flown) = self.fly(core, fd, false, kind == Kind::Full);
+        (core, flown) = self.fly(core, fd, Flying::Own(kind));
         let Flown { flight, end, result } = match flown {
             Ok(flown) => flown,
             Err(errno) => return (core, Err(errno)),
@@ -331,9 +332,12 @@ impl Slot {
         &'static self,
         mut core: Held<'a>,
         fd: RawFd,
-        background: bool,
-        full: bool,
+        how: Flying<'_>,
     ) -> (Held<'a>, Result<Flown, Errno>) {
+        let (background, full, ring) = match how {
+            Flying::Background(ring) => (true, false, ring),
+            Flying::Own(kind) => (false, kind == Kind::Full, None),
+        };
         core = self.wait_for_writer(core);
         if let Some(errno) = core.engine.error() {
             return (core, Err(errno));
@@ -345,20 +349,10 @@ impl Slot {
         let taken = core.take_staged();
         let lasting = core.own_fd == Some(fd);
         drop(core);
-        let mut result = Ok(());
-        if let Some((taken, own)) = taken {
-            result = write_all(own, &taken);
-            let mut core = self.lock();
-            core.stage.give_back(taken);
-            self.publish(&mut core);
-            drop(self.wake_waiters(core));
-        }
-        if result.is_ok() {
-            result = real_sync(fd, flight.full);
-        } else {
-            // Nothing was synced, and no interruption may hide that.
-            result = result.map_err(|errno| if errno == libc::EBADF { libc::EIO } else { errno });
-        }
+        let result = match (taken, ring) {
+            (None, _) => real_sync(fd, flight.full),
+            (Some((taken, own)), ring) => self.sync_batch(taken, own, fd, flight.full, ring),
+        };
         let end = clock::now();
         record::synced(self.index, &flight, bytes, end, result);
         let mut core = self.lock();
@@ -370,6 +364,35 @@ impl Slot {
         self.publish(&mut core);
         core.release_own_fd();
         (self.wake_waiters(core), Ok(Flown { flight, end, result }))
+    }
+
+    /// Writes a batch, and syncs. The sync's own descriptor may be one of the application.
+    fn sync_batch(
+        &self,
+        taken: Vec<u8>,
+        own: RawFd,
+        fd: RawFd,
+        full: bool,
+        ring: Option<&mut Ring>,
+    ) -> Result<(), Errno> {
+        let Batch { written, synced, lost } = match ring {
+            Some(ring) => {
+                record::syncing();
+                ring.write_and_sync(own, &taken, full)
+            }
+            None => Batch::unsynced(write_all(own, &taken)),
+        };
+        let mut core = self.lock();
+        core.stage.give_back(if lost { forgotten(taken) } else { taken });
+        self.publish(&mut core);
+        drop(self.wake_waiters(core));
+        match (written, synced) {
+            (Ok(()), Some(synced)) => synced,
+            (Ok(()), None) => real_sync(fd, full),
+            // What was not written is not synced; no interruption may hide that.
+            (Err(libc::EBADF | libc::EINTR), _) => Err(libc::EIO),
+            (Err(errno), _) => Err(errno),
+        }
     }
 
     /// Waits until nobody is writing staged bytes.
@@ -444,6 +467,20 @@ impl Slot {
         }
         (core, Ok(()))
     }
+}
+
+/// Leaves the bytes where they are: the system may still read them. An empty batch in their place.
+fn forgotten(taken: Vec<u8>) -> Vec<u8> {
+    std::mem::forget(taken);
+    Vec::new()
+}
+
+/// Who runs a sync, and how.
+pub enum Flying<'a> {
+    /// The syncer, through its ring if it has one.
+    Background(Option<&'a mut Ring>),
+    /// A thread of the application.
+    Own(Kind),
 }
 
 /// A sync that has landed.

@@ -1,7 +1,8 @@
 //! The loaded policy: machine code, maps and what the object says about itself.
 
 use crate::maps::MapArea;
-use durac_bpf::abi::{Context, Hook, Reading, Verdict};
+use crate::note;
+use durac_bpf::abi::{Context, ENV_ENGINE, Engine, Hook, Reading, Verdict};
 use durac_bpf::object::{Meta, OnError};
 use durac_engine::Rules;
 use durac_jit::Code;
@@ -36,6 +37,8 @@ pub struct Policy {
     pub state: Option<&'static MapArea>,
     /// What the engine has to know.
     pub rules: Rules,
+    /// What writes staged bytes in the background.
+    pub engine: Engine,
     /// Readings that programs load, by number.
     reads: u32,
     programs: [Option<Program>; 3],
@@ -63,7 +66,9 @@ impl Policy {
             keeps_age: reads & bit(Reading::PendingAge) != 0,
             stages: meta.stages(),
         };
-        Self { meta, params: None, state: None, rules, reads, programs: [const { None }; 3] }
+        let engine = asked_engine().or(meta.engine).unwrap_or_default();
+        let programs = [const { None }; 3];
+        Self { meta, params: None, state: None, rules, engine, reads, programs }
     }
 
     /// Sets the program of a hook.
@@ -112,6 +117,16 @@ impl Policy {
             hooks.join(" "),
         )
     }
+}
+
+/// The engine that the environment asks for.
+fn asked_engine() -> Option<Engine> {
+    let name = std::env::var(ENV_ENGINE).ok().filter(|name| !name.is_empty())?;
+    let engine = Engine::parse(&name);
+    if engine.is_none() {
+        note::error(&format!("{ENV_ENGINE}: there is no engine `{name}`"));
+    }
+    engine
 }
 
 fn bit(reading: Reading) -> u32 {

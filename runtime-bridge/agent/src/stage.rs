@@ -14,7 +14,7 @@ use libc::{c_void, iovec};
 use std::os::fd::RawFd;
 
 /// How often a write is tried again that would block, a millisecond apart.
-const TRIES: u32 = 2000;
+pub const TRIES: u32 = 2000;
 
 /// The bytes of a write, in the application's memory.
 #[derive(Clone, Copy)]

@@ -3,10 +3,14 @@
 
 use crate::clock;
 use crate::guard;
-use crate::log::{Core, Slot, Syncer};
+use crate::log::{Core, Flying, Slot, Syncer};
 use crate::note;
+use crate::policy;
+use crate::ring::Ring;
+use durac_bpf::abi::Engine;
 use durac_engine::{Step, Time};
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Stack of the thread: it calls the engine and one system call.
 const STACK: usize = 128 << 10;
@@ -64,12 +68,13 @@ fn thread(slot: &'static Slot) {
 fn work(slot: &'static Slot) {
     let mut core = slot.lock();
     let Some(fd) = core.own_fd else { return };
+    let mut ring = own_ring();
     let mut last_work = clock::now();
     while !core.retired {
         let now = clock::now();
         let until = match core.engine.next(now) {
             Step::Start => {
-                core = slot.fly(core, fd, true, false).0;
+                core = slot.fly(core, fd, Flying::Background(ring.as_mut())).0;
                 last_work = clock::now();
                 continue;
             }
@@ -78,5 +83,23 @@ fn work(slot: &'static Slot) {
             Step::Idle => Time::MAX,
         };
         core = slot.park(core, now, until);
+    }
+}
+
+/// A ring, if the policy's bytes are to be written through one.
+fn own_ring() -> Option<Ring> {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    let policy = policy::get().filter(|p| p.rules.stages && p.engine == Engine::IoUring)?;
+    match Ring::new() {
+        Ok(ring) => Some(ring),
+        Err(error) => {
+            if !SAID.swap(true, Ordering::Relaxed) {
+                let policy = &policy.meta.policy;
+                note::error(&format!(
+                    "no io_uring: {error}; what `{policy}` stages is written with `write`"
+                ));
+            }
+            None
+        }
     }
 }

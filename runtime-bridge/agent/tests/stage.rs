@@ -25,6 +25,11 @@ fn size(place: &Place) -> u64 {
     std::fs::metadata(place.path("x.log")).map_or(0, |m| m.len())
 }
 
+/// With the other engine. A machine without io_uring says so, and goes on with threads.
+fn with_ring(place: Place) -> Place {
+    place.env("DURAC_ENGINE", "io_uring")
+}
+
 /// What is staged reaches the file before the operation shows it.
 #[test]
 fn whoever_could_see_the_file_sees_everything() {
@@ -253,6 +258,62 @@ fn direct_files_are_left_alone() {
     assert!(done.out.contains(&"write a = 0".into()), "{done:?}");
     let supported = done.out[0] == "open x.log = 0";
     assert!(!supported || done.out.contains(&"write a = -1 EINVAL".into()), "{done:?}");
+}
+
+/// The syncer writes and syncs in one go: no call of the C library is seen. What reaches the file is the
+/// same, and after a kill as much of it.
+#[test]
+fn a_ring_writes_the_same() {
+    let texts: String = (0..300).map(|at| format!("put a {at}; sync a ")).collect();
+    let expected: String = (0..300).map(|at| format!("{at};")).collect();
+    for object in [objects::batch(1, None), objects::batch(7, None), objects::stage(Some(100_000))]
+    {
+        let place = with_ring(place(&object)).with_status();
+        let done = place.run(&format!("{OPEN} {texts} exit 0"));
+        assert_eq!(std::fs::read_to_string(place.path("x.log")).unwrap(), expected);
+        assert_eq!((done.code, count(&done.out, "sync a = 0"), done.err.as_str()), (0, 300, ""));
+        let threads = self::place(&object).run(&format!("{OPEN} {texts} exit 0"));
+        let by_calls = |done: &Done| count(&done.calls, "write x.log thread");
+        assert!(by_calls(&done) == 0 && by_calls(&threads) > 0, "{done:?}");
+    }
+    for (calls, left) in [(2, 0), (3, 30), (7, 60)] {
+        let place = with_ring(place(&objects::batch(3, None)));
+        place.run(&format!("{OPEN} {} kill 9", "write a 10 sync a ".repeat(calls)));
+        assert_eq!(size(&place), left, "{calls} calls");
+    }
+}
+
+/// The file may not grow beyond a limit: the write is cut short there, and its rest fails. (A ring does
+/// not know that limit; a full disk is `tests/it/faults.rs`.)
+#[test]
+fn a_short_write_and_an_error() {
+    let place = Place::new(&objects::batch(3, None)).env("DURAC_ENGINE", "thread");
+    let done = place.run(&format!(
+        "{OPEN} limit 25 write a 10 sync a write a 10 sync a write a 10 sync a write a 1 close a"
+    ));
+    let expected = ["sync a = -1 EFBIG", "write a = -1 EFBIG", "close a = -1 EFBIG"];
+    assert_eq!(last(&done, 3), expected, "{done:?}");
+    assert_eq!(size(&place), 25);
+    // A sync that succeeded would have said that all is well.
+    assert_eq!(count(&done.calls, "+fdatasync"), 0, "{done:?}");
+}
+
+#[test]
+fn a_ring_survives_forks_and_stays_its_threads_own() {
+    let place = with_ring(place(&objects::batch(2, None)));
+    let round = "put a ab sync a put a cd sync a fork put a child; sync a close a end ";
+    let done = place.run(&format!("open a wcta x.log {} exit 0", round.repeat(20)));
+    assert_eq!(count(&done.out, "child exit = 0"), 20, "{done:?}");
+    let text = std::fs::read_to_string(place.path("x.log")).unwrap();
+    assert_eq!(text, "abcdchild;".repeat(20));
+}
+
+#[test]
+fn an_unknown_engine_is_said_and_changes_nothing() {
+    let place = place(&objects::batch(1, None)).env("DURAC_ENGINE", "steam");
+    let done = place.run(&format!("{OPEN} put a x sync a exit 0"));
+    assert!(done.err.contains("there is no engine `steam`"), "{done:?}");
+    assert_eq!(size(&place), 1);
 }
 
 /// Threads write lines of their own: each is whole, and those of a thread stand in its order.

@@ -90,6 +90,8 @@ pub struct Policy {
     pub file: PathBuf,
     /// Parameters and their values.
     pub sets: Vec<(String, String)>,
+    /// What writes staged bytes, if it is chosen.
+    pub engine: Option<String>,
 }
 
 /// One configuration of the database.
@@ -145,7 +147,7 @@ impl Mode {
         stated_loss: &str,
         bound: Option<u64>,
     ) -> Self {
-        let policy = Some(Policy { file: file.into(), sets });
+        let policy = Some(Policy { file: file.into(), sets, engine: None });
         Self { policy, bound, ..Self::own(name, Some("always"), stated_loss) }
     }
 
@@ -428,6 +430,9 @@ impl Config {
         words.push(policy.file.clone().into());
         for (name, value) in &policy.sets {
             words.extend(["--set".into(), format!("{name}={value}").into()]);
+        }
+        if let Some(engine) = &policy.engine {
+            words.extend(["--engine".into(), engine.into()]);
         }
         words.push("--".into());
         words

@@ -19,7 +19,7 @@
 //   keepfork ... end    the parent does not wait; wait
 //   vfork N             a child that shares memory closes the descriptor, and exits
 //   spawn ... end       a thread does them | join | cancel
-//   exit CODE | _exit CODE | exec ARG... (the rest) | kill SIGNAL | nofile COUNT | echo TEXT
+//   exit CODE | _exit CODE | exec ARG... (the rest) | kill SIGNAL | nofile COUNT | limit BYTES (of a file) | echo TEXT
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -205,7 +205,12 @@ static char **run(char **a) {
         else if (IS("_exit")) _exit(atoi(a[0]));
         else if (IS("exec")) { execlp(a[0], a[0], a[1], a[2], NULL); _exit(97); }
         else if (IS("kill")) { raise(atoi(a[0])); a++; }
-        else if (IS("nofile")) {
+        else if (IS("limit")) {
+            struct rlimit limit = {atoi(a[0]), atoi(a[0])};
+            signal(SIGXFSZ, SIG_IGN);
+            setrlimit(RLIMIT_FSIZE, &limit);
+            a++;
+        } else if (IS("nofile")) {
             struct rlimit limit = {atoi(a[0]), atoi(a[0])};
             setrlimit(RLIMIT_NOFILE, &limit);
             a++;

@@ -24,6 +24,7 @@ pub fn object(name: &str, program: impl FnOnce(&mut Asm)) -> Object {
             state: Vec::new(),
             flush_within: None,
             on_error: OnError::Fail,
+            engine: None,
             loss: Vec::new(),
         },
         source: Source { name: format!("{name}.dur"), text: format!("policy {name}\n") },
