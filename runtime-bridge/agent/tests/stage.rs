@@ -33,7 +33,7 @@ fn with_ring(place: Place) -> Place {
 /// What is staged reaches the file before the operation shows it.
 #[test]
 fn whoever_could_see_the_file_sees_everything() {
-    let held = format!("open a +ct x.log write a 10 sync a write a 5 rawstat x.log");
+    let held = "open a +ct x.log write a 10 sync a write a 5 rawstat x.log";
     for (operation, line) in [
         ("stat x.log", "stat x.log = 15"),
         ("fstat a", "fstat a = 15"),

@@ -112,7 +112,8 @@ pub fn stage(flush_within: Option<u64>) -> Object {
 pub fn batch(size: i32, flush_within: Option<u64>) -> Object {
     let mut object = stage(flush_within);
     object.meta.reads = vec![durac_bpf::abi::Reading::Staged];
-    object.programs[1] = assemble(Hook::Fdatasync, |asm| {
+    object.programs.pop();
+    let program = assemble(Hook::Fdatasync, |asm| {
         let skip = asm.label();
         let staged = durac_bpf::abi::Reading::Staged.offset();
         asm.push(Insn::ldx(Size::Dw, Reg::R2, Reg::R1, staged));
@@ -123,6 +124,7 @@ pub fn batch(size: i32, flush_within: Option<u64>) -> Object {
         asm.bind(skip);
         verdict(asm, Verdict::Skip);
     });
+    object.programs.push(program);
     object
 }
 
