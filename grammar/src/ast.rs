@@ -390,6 +390,8 @@ pub struct TargetDef {
     pub files: Vec<Spanned<String>>,
     /// `except "c"`: globs that take files out again.
     pub except: Vec<Spanned<String>>,
+    /// `engine thread`: what writes staged bytes; one at most, if it is right.
+    pub engines: Vec<Ident>,
     /// The hooks, in order.
     pub hooks: Vec<Spanned<HookDef>>,
 }

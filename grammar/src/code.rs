@@ -57,6 +57,7 @@ codes! {
     UnknownUse = "E0210", "a feature that does not exist";
     UnknownErrorMode = "E0211", "`on error` with an unknown mode";
     UnknownCapability = "E0212", "a target that grants an unknown action";
+    UnknownEngine = "E0213", "a target that names an unknown engine";
     // E03xx: types and units.
     Mismatch = "E0301", "two different units meet";
     NotBool = "E0302", "a condition that is not true or false";

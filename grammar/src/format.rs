@@ -279,6 +279,7 @@ impl Formatter<'_> {
                 parts.push((first.span.to(last.span), Part::Globs(word, globs)));
             }
         }
+        parts.extend(def.engines.iter().map(|e| (e.span, Part::Engine(&e.node))));
         parts.extend(def.hooks.iter().map(|h| (h.span, Part::Hook(&h.node))));
         parts.sort_by_key(|(span, _)| span.start);
         for (at, part) in parts {
@@ -287,6 +288,10 @@ impl Formatter<'_> {
                     // The span begins at the first string; what precedes it is the word.
                     let at = self.lines.with_word(at, word);
                     self.lines.line(at, &format!("{word} {}", quoted(globs.iter())));
+                }
+                Part::Engine(name) => {
+                    let at = self.lines.with_word(at, "engine");
+                    self.lines.line(at, &format!("engine {name}"));
                 }
                 Part::Hook(hook) => self.hook(hook, at),
             }
@@ -340,6 +345,7 @@ impl Formatter<'_> {
 /// A part of a target's definition.
 enum Part<'a> {
     Globs(&'static str, &'a [Spanned<String>]),
+    Engine(&'a str),
     Hook(&'a HookDef),
 }
 

@@ -75,6 +75,10 @@ fn target(out: &mut String, def: &TargetDef) {
             out.push_str(&format!("({word}{})", strings(globs)));
         }
     }
+    for engine in &def.engines {
+        line(out, 2);
+        out.push_str(&format!("(engine {})", engine.node));
+    }
     for hook in &def.hooks {
         hook_def(out, &hook.node);
     }

@@ -295,7 +295,7 @@ impl Repair<'_> {
     fn misspelt(&self, name: &str) -> Option<&'static str> {
         match self.open.last() {
             Some((Place::Block, _)) => nearest(name, STATEMENTS),
-            Some((Place::Target, _)) => nearest(name, ["hook", "files", "except"]),
+            Some((Place::Target, _)) => nearest(name, ["hook", "files", "except", "engine"]),
             Some((Place::Hook, _)) => nearest(name, ["entry", "may"]),
             None if self.item == Some(Token::On) => {
                 nearest(name, STATEMENTS.into_iter().chain(ITEMS))

@@ -119,6 +119,7 @@ tokens! {
         Hook "hook"
         Files "files"
         Except "except"
+        Engine "engine"
         Entry "entry"
         May "may"
         Borrowed "borrowed"

@@ -48,6 +48,8 @@ pub(crate) enum TargetPart {
     Files(Vec<Spanned<String>>),
     /// `except "b"`
     Except(Vec<Spanned<String>>),
+    /// `engine io_uring`
+    Engine(Ident),
     /// `hook …`
     Hook(Spanned<HookDef>),
     /// What could not be parsed.
@@ -67,11 +69,18 @@ pub(crate) enum HookPart {
 
 /// A target from its parts.
 pub(crate) fn target(name: Path, parts: Vec<TargetPart>) -> TargetDef {
-    let mut def = TargetDef { name, files: Vec::new(), except: Vec::new(), hooks: Vec::new() };
+    let mut def = TargetDef {
+        name,
+        files: Vec::new(),
+        except: Vec::new(),
+        engines: Vec::new(),
+        hooks: Vec::new(),
+    };
     for part in parts {
         match part {
             TargetPart::Files(globs) => def.files.extend(globs),
             TargetPart::Except(globs) => def.except.extend(globs),
+            TargetPart::Engine(name) => def.engines.push(name),
             TargetPart::Hook(hook) => def.hooks.push(hook),
             TargetPart::Error => {}
         }

@@ -162,7 +162,7 @@ impl<'a> Expected<'a> {
         if self.has(",") && !self.item() {
             add("`,`");
         }
-        for word in ["files", "except", "hook", "entry", "may"] {
+        for word in ["files", "except", "engine", "hook", "entry", "may"] {
             if self.has(word) {
                 add(&format!("`{word}`"));
             }
@@ -279,7 +279,7 @@ fn help(
             Some("write either `on hook: …` or `on hook { … }`".into())
         }
         Token::Semicolon if expected.item() => Some("remove the `;`".into()),
-        Token::Hook | Token::Files | Token::Except if expected.item() => {
+        Token::Hook | Token::Files | Token::Except | Token::Engine if expected.item() => {
             Some("this belongs inside the definition of a target: `target name { … }`".into())
         }
         word if word.is_word() && expected.item() && !expected.statement() => {

@@ -38,9 +38,10 @@ pub const POLICIES: &[Text] = texts! {
     "fast_notify" => "policies/fast_notify.dur",
     "window" => "policies/window.dur",
     "adaptive" => "policies/adaptive.dur",
+    "batch" => "policies/batch.dur",
+    "batch_process" => "policies/batch_process.dur",
     "everysec" => "policies/everysec.dur",
     "no" => "policies/no.dur",
-    "batch" => "policies/batch.dur",
     "external_synchrony" => "policies/external_synchrony.dur",
 };
 

@@ -129,7 +129,7 @@ pub struct Context {
     pub pending_bytes: u64,
     /// Age of the oldest acknowledged sync that is not durable, nanoseconds.
     pub pending_age: u64,
-    /// Staged writes not yet written.
+    /// Syncs that are staged and not yet durable: in a sync this call counts, in a write those before.
     pub staged: u64,
     /// Duration of the last completed sync, nanoseconds.
     pub sync_latency: u64,
@@ -243,7 +243,8 @@ pub enum Helper {
     /// returns `value`. BPFtime's.
     Override = 58,
     /// `u64 durac_request(void)`: asks for a background sync that covers this call, and returns
-    /// at once. Does nothing in a hook that is no sync call. Returns 0. The agent's.
+    /// at once. In a write it covers the calls before, and what is staged before it. Returns 0. The
+    /// agent's.
     Request = 0xd00,
     /// `u64 durac_await(u64 distance)`: parks until every sync call up to `this − distance` is
     /// durable: 0 this call too (`await all`), 1 all calls before it (`await previous`), n at most
@@ -375,7 +376,7 @@ pub enum Verdict {
     Defer,
     /// Report success and do nothing.
     Skip,
-    /// Copy the bytes, report success, write later. No runtime has it yet.
+    /// Copy the bytes, report success, write later; only of a write.
     Stage,
     /// Hold the reply until its writes are durable. No runtime has it yet.
     Hold,
@@ -420,8 +421,46 @@ pub const OWNER: &str = "_owner";
 /// Logs that can have state; [`Context::log`] is below it. A log beyond them runs unhooked.
 pub const MAX_LOGS: u32 = 1024;
 
+/// What writes staged bytes in the background.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// The syncer thread, with `write` and `fdatasync`.
+    #[default]
+    Thread,
+    /// The syncer thread, with a write and a linked sync through its own io_uring.
+    IoUring,
+}
+
+impl Engine {
+    /// Both.
+    pub const ALL: [Engine; 2] = [Engine::Thread, Engine::IoUring];
+
+    /// Its name in the language and on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Engine::Thread => "thread",
+            Engine::IoUring => "io_uring",
+        }
+    }
+
+    /// The engine that is called `name`.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Engine> {
+        Engine::ALL.into_iter().find(|engine| engine.name() == name)
+    }
+}
+
+/// Bytes of a log that can be staged at once, those included that are being written: 1 MiB. A write
+/// that does not fit runs as the application made it.
+pub const STAGE_ROOM: u64 = 1 << 20;
+
 /// Environment variable with the path of the object the agent loads.
 pub const ENV_OBJECT: &str = "DURAC_OBJECT";
+/// Environment variable with the engine that writes what is staged, by its name; it comes before that
+/// of the object.
+pub const ENV_ENGINE: &str = "DURAC_ENGINE";
 /// Environment variable with the path of the status file the agent makes; none if unset.
 pub const ENV_STATUS: &str = "DURAC_STATUS";
 /// Environment variable with the path of the ring (`durac_trace::ring`) to which the agent records

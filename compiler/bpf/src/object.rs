@@ -1,6 +1,6 @@
 //! A compiled policy as data: what stands in the ELF file, without the ELF.
 
-use crate::abi::{Hook, Reading, Runtime};
+use crate::abi::{Engine, Hook, Reading, Runtime};
 use crate::bpftime::Argument;
 use crate::insn::Insn;
 use crate::notify::KernelProgram;
@@ -131,8 +131,19 @@ pub struct Meta {
     pub flush_within: Option<u64>,
     /// What a failed background sync stops.
     pub on_error: OnError,
+    /// What writes staged bytes, if the target says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
     /// What can be lost, one line per failure.
     pub loss: Vec<Loss>,
+}
+
+impl Meta {
+    /// Whether the policy stages writes.
+    #[must_use]
+    pub fn stages(&self) -> bool {
+        self.capabilities.iter().any(|action| action == "stage")
+    }
 }
 
 /// A function of the application that one program is attached to.

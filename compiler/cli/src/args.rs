@@ -186,6 +186,26 @@ pub enum Emit {
     Obj,
 }
 
+/// What writes staged bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// The syncer thread, with `write` and `fdatasync`.
+    Thread,
+    /// The syncer thread, with a write and a linked sync through an io_uring of its own.
+    #[value(name = "io_uring")]
+    IoUring,
+}
+
+impl Engine {
+    /// Its name, as the agent takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Engine::Thread => durac_bpf::abi::Engine::Thread.name(),
+            Engine::IoUring => durac_bpf::abi::Engine::IoUring.name(),
+        }
+    }
+}
+
 /// Arguments of `durac run`.
 #[derive(Debug, ClapArgs)]
 pub struct Run {
@@ -195,6 +215,9 @@ pub struct Run {
     /// Start a parameter at another value
     #[arg(long, value_name = "NAME=VALUE")]
     pub set: Vec<String>,
+    /// What writes staged bytes in the background. Default: what the target says, else `thread`
+    #[arg(long, value_enum)]
+    pub engine: Option<Engine>,
     /// The agent library. Default: `libdurac_agent.so` beside durac, or in ../lib/durac
     #[arg(long, value_name = "PATH", env = "DURAC_AGENT")]
     pub agent: Option<PathBuf>,
@@ -215,11 +238,14 @@ pub struct Record {
     /// Start a parameter at another value
     #[arg(long, value_name = "NAME=VALUE")]
     pub set: Vec<String>,
+    /// What writes staged bytes in the background. Default: what the target says, else `thread`
+    #[arg(long, value_enum)]
+    pub engine: Option<Engine>,
     /// The agent library. Default: `libdurac_agent.so` beside durac, or in ../lib/durac
     #[arg(long, value_name = "PATH", env = "DURAC_AGENT")]
     pub agent: Option<PathBuf>,
     /// Import the output of `strace -f -ttt -T`, `-` for standard input, instead of running a command
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["policy", "set", "command"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["policy", "set", "engine", "command"])]
     pub from_strace: Option<PathBuf>,
     /// The target that says which files are logs, for an import
     #[arg(long, value_name = "NAME", default_value = "redis.aof", requires = "from_strace")]
@@ -327,12 +353,20 @@ pub struct Bench {
     #[arg(value_name = "FILE", default_values_t = [
         String::from("delayed_fsync"),
         String::from("fast_notify"),
+        String::from("batch:size=1"),
+        String::from("batch:size=3"),
+        String::from("batch:size=12"),
+        String::from("batch:size=24"),
+        String::from("batch:size=48"),
         String::from("window:n=4"),
         String::from("window:n=16"),
         String::from("window:n=64"),
         String::from("window:n=256"),
     ])]
     pub files: Vec<String>,
+    /// What writes staged bytes in the background. Default: what the target says, else `thread`
+    #[arg(long, value_enum)]
+    pub engine: Option<Engine>,
     /// Clients, one measurement for each number
     #[arg(short, long, value_delimiter = ',', default_value = "5,50")]
     pub clients: Vec<u32>,
@@ -398,11 +432,19 @@ pub struct Crashtest {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "clean,torn,kill")]
     pub crash: Vec<CrashKind>,
     /// When they come, in turn
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "random,mid-sync,after-ack,rewrite")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "random,mid-sync,after-ack,rewrite"
+    )]
     pub at: Vec<CrashAt>,
     /// Clients that write
     #[arg(short, long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub clients: u32,
+    /// What writes staged bytes in the background. Default: what the target says, else `thread`
+    #[arg(long, value_enum)]
+    pub engine: Option<Engine>,
     /// How long a sync of the disk takes, microseconds
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 500)]
     pub latency: u64,

@@ -1,6 +1,6 @@
 //! What `durac run` and `durac record` share: a command made ready to run under a policy.
 
-use crate::args::Global;
+use crate::args::{Engine, Global};
 use crate::{input, notify, output};
 use anyhow::{Context, Result};
 use durac_bpf::abi::Runtime;
@@ -23,6 +23,8 @@ pub struct Launch<'a> {
     pub policy: &'a Path,
     /// Parameters, `name=value`.
     pub set: &'a [String],
+    /// What writes staged bytes, if it is chosen.
+    pub engine: Option<Engine>,
     /// The agent library, if it is named.
     pub agent: Option<&'a Path>,
     /// The command and its arguments.
@@ -64,6 +66,9 @@ pub fn prepare(launch: Launch<'_>, global: &Global) -> Result<Option<Ready>> {
     let mut command = Command::new(&program);
     command.arg0(name).args(arguments).env("LD_PRELOAD", preload).env(abi::ENV_OBJECT, &path);
     notify::start(&object, &mut command);
+    if let Some(engine) = launch.engine {
+        command.env(abi::ENV_ENGINE, engine.name());
+    }
     Ok(Some(Ready { command, program, object }))
 }
 

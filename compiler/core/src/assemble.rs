@@ -50,7 +50,9 @@ pub fn assemble(
         })
         .collect::<Result<_, _>>()
         .map_err(|error| Box::new(explain(error, policy)))?;
-    let kernel = if policy.uses.is_empty() { Ok(Vec::new()) } else { notify::programs() };
+    // A sync that somebody else makes says nothing of bytes that are not in the file yet.
+    let watches = !policy.uses.is_empty() && !meta.stages();
+    let kernel = if watches { notify::programs() } else { Ok(Vec::new()) };
     let kernel = kernel.map_err(|_| Box::new(explain(EmitError::TooLong, policy)))?;
     let name = sources.name(file).rsplit('/').next().unwrap_or("").to_owned();
     Ok(Object { programs, maps, kernel, meta, source: Source { name, text } })
@@ -120,6 +122,7 @@ fn meta(runtime: Runtime, policy: &Policy, text: &str) -> Meta {
         state,
         flush_within: policy.flush_within.as_ref().map(|f| f.node),
         on_error: policy.on_error,
+        engine: policy.target.engine,
         loss: Vec::new(),
     }
 }

@@ -7,12 +7,16 @@
 //! are not durable right after it. Between acknowledgements the number can only fall. Hence the
 //! greatest distance over all acknowledging paths bounds the loss in syncs, whatever the
 //! application, the disk and the scheduler do. A path without any such fact is unbounded.
+//!
+//! A crash of the process takes only calls whose writes are staged: `staged < d` leaves at most d − 1
+//! with this one. Where every write is staged, `staged` counts all calls that are not durable, and
+//! says the same of a power loss.
 
 use crate::hir::{
     Arith, Bound, Cmp, Expr, ExprKind, Failure, Guarantee, HookBody, Param, ParamId, Policy, Stmt,
     StmtKind, Verdict,
 };
-use durac_bpf::abi::Reading;
+use durac_bpf::abi::{Hook, Reading, STAGE_ROOM};
 use durac_grammar::{Code, Diagnostic, Span};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -175,7 +179,21 @@ fn upper_bound(expr: &Expr, params: &[Param]) -> Option<Linear> {
 }
 
 /// What is known on a path: each distance bounds what is not durable.
-type Facts = BTreeSet<Linear>;
+type Facts = BTreeSet<Fact>;
+
+/// A bound of what is pending when a call is acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Fact {
+    /// It bounds the calls that are staged, not all.
+    staged: bool,
+    most: Linear,
+}
+
+impl Fact {
+    fn of_all(most: Linear) -> Self {
+        Self { staged: false, most }
+    }
+}
 
 /// A way a call can end acknowledged while its sync has not been run.
 #[derive(Clone, Debug)]
@@ -184,7 +202,10 @@ pub struct Acknowledgement {
     pub span: Span,
     /// Whether it is `skip`: nothing but a deadline makes it durable.
     pub skips: bool,
-    facts: Facts,
+    /// Each bounds the loss.
+    facts: Vec<Linear>,
+    /// Each bounds the calls that are staged.
+    staged: Vec<Linear>,
 }
 
 /// What a policy can lose on a power loss.
@@ -192,31 +213,62 @@ pub struct Acknowledgement {
 pub struct Loss {
     /// Every acknowledging path.
     pub acknowledgements: Vec<Acknowledgement>,
-    /// Whether the policy uses actions whose loss this runtime cannot bound (`stage`, `hold`).
+    /// Whether the policy uses actions whose loss this runtime cannot bound (`hold`).
     pub unknown: bool,
+    /// Where it stages writes first, if it does.
+    pub stages: Option<Span>,
 }
 
 /// Derives the loss of a policy.
 #[must_use]
 pub fn loss(policy: &Policy) -> Loss {
-    let mut walker = Walker { params: &policy.params, out: Vec::new(), unknown: false };
+    let mut walker = Walker {
+        params: &policy.params,
+        out: Vec::new(),
+        unknown: false,
+        stages: None,
+        passes: false,
+    };
+    let start = || BTreeSet::from([Facts::new()]);
+    let mut acknowledging = Vec::new();
+    let mut passes_writes = true;
     for HookBody { hook, body, .. } in &policy.hooks {
+        walker.passes = false;
+        let falls_through = walker.block(body, start());
         if hook.is_sync() {
-            walker.block(body, BTreeSet::from([Facts::new()]));
-        } else {
-            // A write acknowledges no sync; what it may do here is only of interest for `stage`.
-            let before = walker.out.len();
-            walker.block(body, BTreeSet::from([Facts::new()]));
-            walker.out.truncate(before);
+            acknowledging.append(&mut walker.out);
+        } else if *hook == Hook::Write {
+            // A write acknowledges no sync.
+            walker.out.clear();
+            passes_writes = walker.passes || !falls_through.is_empty();
         }
     }
-    Loss { acknowledgements: walker.out, unknown: walker.unknown }
+    let acknowledgements = acknowledging.into_iter().map(|(span, skips, facts)| {
+        let of = |staged: bool| {
+            let some = facts.iter().filter(move |f| f.staged == staged);
+            some.map(|f| f.most.clone()).collect::<Vec<_>>()
+        };
+        let (mut facts, staged) = (of(false), of(true));
+        if !passes_writes {
+            facts.extend(staged.iter().cloned());
+        }
+        Acknowledgement { span, skips, facts, staged }
+    });
+    Loss {
+        acknowledgements: acknowledgements.collect(),
+        unknown: walker.unknown,
+        stages: walker.stages,
+    }
 }
 
 struct Walker<'a> {
     params: &'a [Param],
-    out: Vec<Acknowledgement>,
+    /// The acknowledging paths: where, whether by `skip`, what is known.
+    out: Vec<(Span, bool, Facts)>,
     unknown: bool,
+    stages: Option<Span>,
+    /// A path ends in `pass`.
+    passes: bool,
 }
 
 impl Walker<'_> {
@@ -238,29 +290,27 @@ impl Walker<'_> {
         match &stmt.node {
             StmtKind::Verdict(verdict) => {
                 match verdict {
-                    Verdict::Pass | Verdict::Fail(..) => {}
-                    Verdict::Stage | Verdict::Hold => self.unknown = true,
+                    Verdict::Fail(..) => {}
+                    Verdict::Pass => self.passes = true,
+                    Verdict::Stage => _ = self.stages.get_or_insert(stmt.span),
+                    Verdict::Hold => self.unknown = true,
                     Verdict::Defer | Verdict::Skip => {
                         let skips = *verdict == Verdict::Skip;
-                        let ack = |facts| Acknowledgement { span: stmt.span, skips, facts };
+                        let ack = |facts| (stmt.span, skips, facts);
                         self.out.extend(paths.into_iter().map(ack));
                     }
                 }
                 BTreeSet::new()
             }
             StmtKind::Await(distance) => {
-                let fact = upper_bound(distance, self.params);
+                let fact = upper_bound(distance, self.params).map(Fact::of_all);
                 let known = |mut facts: Facts| {
                     facts.extend(fact.clone());
                     facts
                 };
                 paths.into_iter().map(known).collect()
             }
-            StmtKind::Commit => {
-                self.unknown = true;
-                paths
-            }
-            StmtKind::Assign(..) => paths,
+            StmtKind::Commit | StmtKind::Assign(..) => paths,
             StmtKind::If(cond, then, otherwise) => {
                 let (holds, fails) = (self.facts(cond, true), self.facts(cond, false));
                 let with = |extra: &Facts| paths.iter().map(|p| p | extra).collect();
@@ -287,7 +337,9 @@ impl Walker<'_> {
                 // Either side decides: only what both say is known.
                 &self.facts(a, truth) & &self.facts(b, truth)
             }
-            (ExprKind::Read(Reading::NotifyDone), true) => Facts::from([Linear::constant(0)]),
+            (ExprKind::Read(Reading::NotifyDone), true) => {
+                Facts::from([Fact::of_all(Linear::constant(0))])
+            }
             (ExprKind::Compare(cmp, a, b), _) => {
                 let cmp = if truth { *cmp } else { cmp.negated() };
                 let fact = self.comparison(cmp, a, b).or_else(|| {
@@ -300,15 +352,18 @@ impl Walker<'_> {
         }
     }
 
-    fn comparison(&self, cmp: Cmp, a: &Expr, b: &Expr) -> Option<Linear> {
-        if !matches!(a.kind, ExprKind::Read(Reading::Pending)) {
+    fn comparison(&self, cmp: Cmp, a: &Expr, b: &Expr) -> Option<Fact> {
+        let ExprKind::Read(reading @ (Reading::Pending | Reading::Staged)) = a.kind else {
             return None;
-        }
+        };
         let limit = upper_bound(b, self.params)?;
-        // `pending` does not count this call, so `pending < d` leaves at most d with it.
-        match cmp {
-            Cmp::Lt => Some(limit),
-            Cmp::Le | Cmp::Eq => Some(limit.add(&Linear::constant(1), 1)),
+        let one = Linear::constant(1);
+        // `pending` does not count this call, so `pending < d` leaves at most d with it; `staged` does.
+        match (reading, cmp) {
+            (Reading::Pending, Cmp::Lt) => Some(Fact::of_all(limit)),
+            (Reading::Pending, Cmp::Le | Cmp::Eq) => Some(Fact::of_all(limit.add(&one, 1))),
+            (_, Cmp::Lt) => Some(Fact { staged: true, most: limit.add(&one, -1) }),
+            (_, Cmp::Le | Cmp::Eq) => Some(Fact { staged: true, most: limit }),
             _ => None,
         }
     }
@@ -318,6 +373,19 @@ impl Walker<'_> {
 pub type Most = Option<u64>;
 
 impl Loss {
+    /// What a crash of the process takes: calls whose writes are staged, if any ever are.
+    #[must_use]
+    pub fn process(&self) -> Loss {
+        let mut process = self.clone();
+        if self.stages.is_none() {
+            process.acknowledgements.clear();
+        }
+        for ack in &mut process.acknowledgements {
+            ack.facts.append(&mut ack.staged);
+        }
+        process
+    }
+
     /// The greatest number of acknowledged syncs not durable, at the default parameters.
     #[must_use]
     pub fn syncs(&self, params: &[Param]) -> Most {
@@ -413,6 +481,18 @@ impl Loss {
         if self.unknown {
             return;
         }
+        if let (None, Some(span)) = (&policy.flush_within, self.stages) {
+            diagnostics.push(
+                Diagnostic::new(
+                    Code::NoDeadline,
+                    "staged writes may stay in the process for ever",
+                    span,
+                    "nothing writes these bytes when the application is idle",
+                )
+                .help("add `flush within 1s`"),
+            );
+            return;
+        }
         match (&policy.flush_within, self.leaves_tail(params)) {
             (None, Some(span)) => diagnostics.push(
                 Diagnostic::new(
@@ -423,15 +503,17 @@ impl Loss {
                 )
                 .help("add `flush within 1s`"),
             ),
-            (Some(flush), _) if self.acknowledgements.is_empty() => diagnostics.push(
-                Diagnostic::new(
-                    Code::NothingDeferred,
-                    "the deadline has nothing to flush",
-                    flush.span,
-                    "every call runs its own sync",
+            (Some(flush), _) if self.acknowledgements.is_empty() && self.stages.is_none() => {
+                diagnostics.push(
+                    Diagnostic::new(
+                        Code::NothingDeferred,
+                        "the deadline has nothing to flush",
+                        flush.span,
+                        "every call runs its own sync",
+                    )
+                    .help("remove `flush within`, or `defer`"),
                 )
-                .help("remove `flush within`, or `defer`"),
-            ),
+            }
             _ => {}
         }
     }
@@ -440,15 +522,22 @@ impl Loss {
     #[must_use]
     pub fn keeps(&self, guarantee: &Guarantee, policy: &Policy) -> bool {
         let params = &policy.params;
-        // The page cache survives a process, and this runtime keeps no bytes of its own.
-        if guarantee.failure == Failure::ProcessCrash || self.nothing(params) {
+        let least = |expr| linear(expr, params).map_or(0, |l| l.range(params).0);
+        let on_process = guarantee.failure == Failure::ProcessCrash;
+        // The page cache survives a process.
+        if on_process && self.stages.is_none() || !on_process && self.nothing(params) {
             return true;
         }
         match &guarantee.bound {
             Bound::Age(expr) => {
-                let limit = linear(expr, params).map_or(0, |l| l.range(params).0);
-                policy.flush_within.as_ref().is_some_and(|f| i128::from(f.node) <= limit)
+                policy.flush_within.as_ref().is_some_and(|f| i128::from(f.node) <= least(expr))
             }
+            bound @ Bound::Syncs(_) if on_process => {
+                self.process().exceeding(bound, params).is_none()
+            }
+            // No more can be staged at once.
+            Bound::Bytes(expr) if on_process => least(expr) >= i128::from(STAGE_ROOM),
+            Bound::Nothing | Bound::Writes(_) if on_process => false,
             bound => self.exceeding(bound, params).is_none(),
         }
     }

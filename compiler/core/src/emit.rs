@@ -387,9 +387,9 @@ impl Emitter<'_> {
         self.asm.load_map(Reg::R1, index);
         self.asm.push(Insn::call(Helper::MapLookup));
         self.clobber();
-        if self.pass_bound {
-            // Jumps go forward: this one needs an end of its own.
-            (self.pass, self.pass_bound) = (None, false);
+        // Jumps go forward: one that stands behind the last `pass` has an end of its own.
+        if std::mem::take(&mut self.pass_bound) {
+            self.pass = None;
         }
         let pass = *self.pass.get_or_insert_with(|| self.asm.label());
         self.asm.jump_if_imm(Cond::Eq, Reg::R0, 0, pass);
@@ -454,6 +454,9 @@ impl Emitter<'_> {
                     return Ok(());
                 }
                 let early = self.early_return(id);
+                if early.is_some() && std::mem::take(&mut self.exit_bound) {
+                    self.exit = self.asm.label();
+                }
                 let mut reserved = None;
                 if let Some(verdict) = early.and_then(|id| self.returns(id)) {
                     self.asm.push(Insn::mov_imm(Reg::R0, verdict.encode()));

@@ -4,7 +4,7 @@
 //! "the policy is right" means; later stages do not look at the syntax tree.
 
 use crate::unit::Unit;
-use durac_bpf::abi::{Hook, Reading};
+use durac_bpf::abi::{Engine, Hook, Reading};
 use durac_bpf::object::OnError;
 use durac_grammar::{Span, Spanned};
 use std::fmt;
@@ -43,6 +43,8 @@ pub struct Target {
     pub except: Vec<String>,
     /// How its hooks are entered.
     pub entries: Vec<Entry>,
+    /// What writes staged bytes, if it says so.
+    pub engine: Option<Engine>,
 }
 
 /// How a hook of a target is entered.

@@ -42,41 +42,19 @@ pub fn unsupported(policy: &Policy, code: Code) -> Option<Diagnostic> {
 fn unsupported_stmts(stmts: &[Stmt], report: &mut dyn FnMut(Span, &str, &'static str)) {
     for stmt in stmts {
         match &stmt.node {
-            StmtKind::Verdict(hir::Verdict::Stage) => {
-                report(stmt.span, "stage", "the agent cannot copy and keep a write's bytes");
-            }
             StmtKind::Verdict(hir::Verdict::Hold) => {
                 report(stmt.span, "hold", "the agent cannot keep a reply back");
             }
-            StmtKind::Commit => report(stmt.span, "commit", "the agent keeps no staged bytes"),
-            StmtKind::Verdict(_) => {}
-            StmtKind::Await(value) | StmtKind::Assign(_, value) => unsupported_expr(value, report),
-            StmtKind::If(cond, then, otherwise) => {
-                unsupported_expr(cond, report);
+            StmtKind::If(_, then, otherwise) => {
                 unsupported_stmts(then, report);
                 unsupported_stmts(otherwise, report);
             }
             StmtKind::EveryTime(_, _, body) | StmtKind::EveryCalls(_, _, body) => {
                 unsupported_stmts(body, report);
             }
+            StmtKind::Verdict(_) | StmtKind::Commit | StmtKind::Await(_) | StmtKind::Assign(..) => {
+            }
         }
-    }
-}
-
-fn unsupported_expr(expr: &Expr, report: &mut dyn FnMut(Span, &str, &'static str)) {
-    match &expr.kind {
-        ExprKind::Read(Reading::Staged) => {
-            report(expr.span, "staged", "the agent keeps no staged bytes");
-        }
-        ExprKind::Not(a) => unsupported_expr(a, report),
-        ExprKind::And(a, b)
-        | ExprKind::Or(a, b)
-        | ExprKind::Compare(_, a, b)
-        | ExprKind::Arith(_, a, b) => {
-            unsupported_expr(a, report);
-            unsupported_expr(b, report);
-        }
-        _ => {}
     }
 }
 
@@ -149,7 +127,10 @@ impl Lowerer {
                 self.push(block, InstKind::Await(value(distance)), span);
                 Some(block)
             }
-            StmtKind::Commit => Some(block),
+            StmtKind::Commit => {
+                self.push(block, InstKind::Request, span);
+                Some(block)
+            }
             StmtKind::Assign(state, expr) => Some(self.assign(*state, expr, block, span)),
             StmtKind::If(cond, then, otherwise) => {
                 let then_block = self.new_block(span);

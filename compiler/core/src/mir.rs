@@ -51,7 +51,7 @@ pub struct Inst {
 /// What an instruction does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum InstKind {
-    /// Ask for a background sync that covers this call.
+    /// Ask for a background sync: see [`durac_bpf::abi::Helper::Request`].
     Request,
     /// Park: see [`durac_bpf::abi::Helper::Await`].
     Await(Value),

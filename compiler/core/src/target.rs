@@ -5,7 +5,7 @@
 
 use crate::hir;
 use crate::names;
-use durac_bpf::abi::Hook;
+use durac_bpf::abi::{Engine, Hook};
 use durac_grammar::ast::{HookDef, Ident, Item, Path, TargetDef};
 use durac_grammar::{Code, Diagnostic, Sources, Span, Spanned};
 
@@ -149,9 +149,16 @@ fn check_definition(def: &TargetDef, span: Span, diagnostics: &mut Vec<Diagnosti
             hooks.push(checked);
         }
     }
+    let engine = check_engine(&def.engines, diagnostics);
     let texts = |list: &[Spanned<String>]| list.iter().map(|s| s.node.clone()).collect();
     Target {
-        hir: hir::Target { name, files: texts(&def.files), except: texts(&def.except), entries },
+        hir: hir::Target {
+            name,
+            files: texts(&def.files),
+            except: texts(&def.except),
+            entries,
+            engine,
+        },
         span: name_span,
         hooks,
     }
@@ -191,6 +198,36 @@ fn entry(hook: Hook, def: &HookDef) -> hir::Entry {
         functions: def.entries.iter().map(function).collect(),
         params: def.params.iter().map(|p| (p.name.node.clone(), p.ty.node.clone())).collect(),
     }
+}
+
+/// What writes staged bytes.
+fn check_engine(engines: &[Ident], diagnostics: &mut Vec<Diagnostic>) -> Option<Engine> {
+    let first = engines.first()?;
+    for again in engines.iter().skip(1) {
+        diagnostics.push(
+            Diagnostic::new(
+                Code::Duplicate,
+                "a target has one engine",
+                again.span,
+                "named again here",
+            )
+            .also(first.span, "first named here"),
+        );
+    }
+    let engine = Engine::parse(&first.node);
+    if engine.is_none() {
+        let known: Vec<_> = Engine::ALL.iter().map(|e| e.name()).collect();
+        diagnostics.push(
+            Diagnostic::new(
+                Code::UnknownEngine,
+                format!("there is no engine `{}`", first.node),
+                first.span,
+                "no such engine",
+            )
+            .help(names::suggest(&first.node, &known)),
+        );
+    }
+    engine
 }
 
 fn check_action(word: &Ident, diagnostics: &mut Vec<Diagnostic>) -> Option<Action> {

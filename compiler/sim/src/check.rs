@@ -1,9 +1,9 @@
 //! From a checked policy to an object whose note says what was proved, and what is wrong otherwise.
 
 use crate::machine::MachineError;
-use crate::model::explore::Most;
+use crate::model::explore::{Most, Unit as Counted};
 use crate::model::proof::{Age, Broken, Method, Obstacle, Proof, prove};
-use durac_bpf::abi::Runtime;
+use durac_bpf::abi::{Runtime, STAGE_ROOM};
 use durac_bpf::{Object, object};
 use durac_compiler::hir::{Bound, Failure, Guarantee, Policy};
 use durac_compiler::unit::{Unit, show};
@@ -234,6 +234,10 @@ fn broken_guarantee(
         }
         return found;
     };
+    if broken.unit != Counted::Syncs {
+        return lost_with_the_process(derived, policy, guarantee, broken)
+            .timeline(timeline.clone());
+    }
     let acknowledged = derived.exceeding(&guarantee.bound, &policy.params).map(|a| a.span);
     let found = match (&guarantee.bound, broken.lost, &policy.flush_within) {
         (Bound::Age(_), _, Some(flush)) => Diagnostic::new(
@@ -288,6 +292,51 @@ fn broken_guarantee(
     found.timeline(timeline.clone())
 }
 
+/// A guarantee about a crash of the process that does not hold, without its timeline.
+fn lost_with_the_process(
+    derived: &Loss,
+    policy: &Policy,
+    guarantee: &Guarantee,
+    broken: &Broken,
+) -> Diagnostic {
+    let (place, here) = (guarantee.span, "this guarantee does not hold");
+    let what = match broken.unit {
+        Counted::StagedWrites => "staged write",
+        _ => "acknowledged sync",
+    };
+    let found = match (&guarantee.bound, broken.lost) {
+        (Bound::Age(_), _) => Diagnostic::new(
+            Code::TimeBoundFails,
+            "a crash of the process can take writes older than the guarantee",
+            place,
+            here,
+        )
+        .help("add `flush within …` with at most this time"),
+        (_, Most::Unbounded) => Diagnostic::new(
+            Code::LossUnbounded,
+            format!("a crash of the process can take any number of {what}s"),
+            place,
+            here,
+        )
+        .help(match broken.unit {
+            Counted::StagedWrites => "write now and then, for example `every 16 calls { pass }`",
+            _ => "commit and wait in time, for example `if staged >= 16 { commit; await all }`",
+        }),
+        (_, Most::Count(lost)) => Diagnostic::new(
+            Code::LossBoundFails,
+            format!("a crash of the process can take {}", amount(lost, what)),
+            place,
+            here,
+        ),
+    };
+    match derived.stages {
+        Some(at) if policy.hooks.iter().any(|h| h.hook == durac_bpf::abi::Hook::Write) => {
+            found.also(at, "staged here: it is in no file yet")
+        }
+        _ => found,
+    }
+}
+
 // ---- what is proved, in words ----
 
 /// A bound that follows from the text in terms of the parameters.
@@ -324,6 +373,35 @@ pub fn loss_text(policy: &Policy, derived: &Loss, proof: &Proof) -> String {
     text
 }
 
+/// What a crash of the process takes.
+#[must_use]
+pub fn process_text(policy: &Policy, derived: &Loss, proof: &Proof) -> String {
+    let process = &proof.process;
+    if process.is_nothing() {
+        return "nothing".to_owned();
+    }
+    let on_process = derived.process();
+    let mut text = match (process.syncs, bounded_by(&on_process, policy)) {
+        (Most::Unbounded, _) => "any number of syncs".to_owned(),
+        (Most::Count(0), _) => "no sync".to_owned(),
+        (_, Some(text)) if proof.method == Method::ExploredAndDerived || !exact(proof) => text,
+        (Most::Count(most), _) => match process.syncs_by_default {
+            Most::Count(now) if now != most => {
+                format!("at most {} ({now} by default)", amount(most, "sync"))
+            }
+            _ => format!("at most {}", amount(most, "sync")),
+        },
+    };
+    text.push_str(&match process.writes {
+        Most::Count(writes) => format!(", {}", amount(writes, "write")),
+        Most::Unbounded => ", any number of writes".to_owned(),
+    });
+    if let Age::Within(within) = process.age {
+        text.push_str(&format!(", of the last {}", show(within, Unit::Duration)));
+    }
+    text
+}
+
 fn exact(proof: &Proof) -> bool {
     proof.method != Method::Derived
 }
@@ -334,28 +412,39 @@ pub fn note(policy: &Policy, derived: &Loss, proof: &Proof) -> Vec<object::Loss>
     vec![
         object::Loss {
             failure: Failure::ProcessCrash.text().to_owned(),
-            // The page cache survives, and this runtime keeps no bytes of its own.
-            syncs: Some(0),
-            within: Some(0),
-            text: "nothing".to_owned(),
+            syncs: proof.process.syncs_by_default.count(),
+            within: within(proof.process.age),
+            text: process_text(policy, derived, proof),
         },
         object::Loss {
             failure: Failure::PowerLoss.text().to_owned(),
             syncs: proof.syncs_by_default.count(),
-            within: match proof.age {
-                Age::Nothing => Some(0),
-                Age::Within(within) => Some(within),
-                Age::UntilSynced | Age::Forever => None,
-            },
+            within: within(proof.age),
             text: loss_text(policy, derived, proof),
         },
     ]
 }
 
+fn within(age: Age) -> Option<u64> {
+    match age {
+        Age::Nothing => Some(0),
+        Age::Within(within) => Some(within),
+        Age::UntilSynced | Age::Forever => None,
+    }
+}
+
 /// The lines of `durac check` about a proof.
 #[must_use]
 pub fn report(policy: &Policy, derived: &Loss, proof: &Proof) -> Vec<String> {
-    let mut lines = vec!["loses on process_crash: nothing".to_owned()];
+    let mut lines =
+        vec![format!("loses on process_crash: {}", process_text(policy, derived, proof))];
+    if !proof.process.is_nothing() {
+        let room = show(STAGE_ROOM, Unit::Bytes);
+        lines.push(format!("    in bytes: at most {room}, what can be staged at once"));
+        if proof.process.age == Age::Forever {
+            lines.push("    in time: unbounded, a write can stay staged for ever".to_owned());
+        }
+    }
     lines.push(format!("loses on power_loss: {}", loss_text(policy, derived, proof)));
     if proof.age != Age::Nothing {
         let with = match proof.with_progress_by_default {

@@ -10,7 +10,11 @@ use durac_engine::Pace;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
     /// Acknowledged syncs, when the process dies.
-    ProcessCrash,
+    StagedSyncs,
+    /// Writes, when the process dies.
+    StagedWrites,
+    /// How long ago they were acknowledged.
+    StagedTime,
     /// Acknowledged syncs, when the power fails.
     Syncs,
     /// The same, with the call in progress.
@@ -25,8 +29,10 @@ pub enum Measure {
 
 impl Measure {
     /// Every measure, in the order of a table.
-    pub const ALL: [Measure; 6] = [
-        Measure::ProcessCrash,
+    pub const ALL: [Measure; 8] = [
+        Measure::StagedSyncs,
+        Measure::StagedWrites,
+        Measure::StagedTime,
         Measure::Syncs,
         Measure::WithProgress,
         Measure::Writes,
@@ -38,7 +44,9 @@ impl Measure {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Measure::ProcessCrash => "process_crash, all units",
+            Measure::StagedSyncs => "process_crash, syncs",
+            Measure::StagedWrites => "process_crash, writes",
+            Measure::StagedTime => "process_crash, time",
             Measure::Syncs => "power_loss, syncs",
             Measure::WithProgress => "power_loss, syncs with the one in progress",
             Measure::Writes => "power_loss, writes",
@@ -55,19 +63,20 @@ impl Measure {
             _ => Most::Unbounded,
         };
         match self {
-            // The page cache survives, and this runtime keeps no bytes of its own.
-            Measure::ProcessCrash => Most::Count(0),
+            Measure::StagedSyncs => proof.process.syncs_by_default,
+            Measure::StagedWrites => proof.process.writes,
+            Measure::StagedTime => age(proof.process.age),
             Measure::Syncs => proof.syncs_by_default,
             Measure::WithProgress => proof.with_progress_by_default,
             // One sync covers any number of writes and bytes.
             Measure::Writes | Measure::Bytes => covered,
-            Measure::Time => match proof.age {
-                Age::Nothing => Most::Count(0),
-                Age::Within(within) => Most::Count(within),
-                Age::UntilSynced => Most::Count(Pace::PATIENCE_MOST),
-                Age::Forever => Most::Unbounded,
-            },
+            Measure::Time => age(proof.age),
         }
+    }
+
+    /// Whether it is a time.
+    fn is_time(self) -> bool {
+        matches!(self, Measure::Time | Measure::StagedTime)
     }
 
     /// A worst case as a table shows it.
@@ -75,9 +84,18 @@ impl Measure {
     pub fn show(self, most: Most) -> String {
         match (self, most) {
             (_, Most::Unbounded) => "unbounded".to_owned(),
-            (Measure::Time, Most::Count(time)) => show(time, Unit::Duration),
+            (_, Most::Count(time)) if self.is_time() => show(time, Unit::Duration),
             (_, Most::Count(count)) => count.to_string(),
         }
+    }
+}
+
+fn age(age: Age) -> Most {
+    match age {
+        Age::Nothing => Most::Count(0),
+        Age::Within(within) => Most::Count(within),
+        Age::UntilSynced => Most::Count(Pace::PATIENCE_MOST),
+        Age::Forever => Most::Unbounded,
     }
 }
 

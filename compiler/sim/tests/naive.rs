@@ -14,10 +14,12 @@ mod common;
 use common::Random;
 use common::generator::{Kind, policy};
 use durac_bpf::abi::{Context, Hook, Verdict};
-use durac_engine::{Able, Answer, Decision, Entry, Errno, Flight, Log, Rules, Step, Time, Wait};
+use durac_engine::{
+    Able, Answer, Decision, Entry, Errno, Flight, Log, Put, Rules, Step, Time, Wait, Writing,
+};
 use durac_sim::machine::{Backend, Ended, Machine, Memory, World};
 use durac_sim::model::explore::Most;
-use durac_sim::model::proof::Age;
+use durac_sim::model::proof::{Age, rules};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::rc::Rc;
 
@@ -44,7 +46,7 @@ struct Open {
     hook: Hook,
     number: u64,
     vars: Vec<u64>,
-    inputs: Vec<[u64; 4]>,
+    inputs: Vec<[u64; 5]>,
     requested: bool,
 }
 
@@ -68,21 +70,26 @@ struct State {
     vars: Vec<u64>,
     /// Writes since the last sync call; more than two tell nothing new.
     writes: u8,
+    /// Bytes that are in the file for certain: written for a write that was passed, or synced.
+    filed: u64,
 }
 
 /// What tells two states apart: numbers counted from the frontier.
-type Key = (Log, Vec<(u64, bool, Option<bool>, Option<bool>)>, Caller, Vec<u64>, u8, Option<u64>);
+type Seen = (u64, bool, bool, Option<bool>, Option<bool>);
+type Key = (Log, Vec<Seen>, Caller, Vec<u64>, u8, Option<u64>);
 
 impl State {
     fn key(&self) -> Key {
         let mut log = self.log.clone();
+        log.cap_stages(1);
         let shift = log.rebase();
         let from = |number: u64| number.saturating_sub(shift.calls);
         let covered = |p: &Pending| self.background.map(|f| f.bytes >= p.mark);
         let pending = self.pending.iter();
         let seen = |p: &Pending| self.other.map(|(_, bytes)| bytes >= p.mark);
-        let pending =
-            pending.map(|p| (from(p.number), p.acknowledged, covered(p), seen(p))).collect();
+        let pending = pending
+            .map(|p| (from(p.number), p.acknowledged, p.mark > self.filed, covered(p), seen(p)))
+            .collect();
         let open = |open: &Open| Open { number: from(open.number), ..open.clone() };
         let caller = match &self.caller {
             Caller::Idle => Caller::Idle,
@@ -102,6 +109,12 @@ impl State {
         self.pending.iter().filter(|p| p.acknowledged).count() as u64
     }
 
+    /// Acknowledged, and their last bytes are in this process alone.
+    fn staged(&self) -> u64 {
+        let staged = |p: &&Pending| p.acknowledged && p.mark > self.filed;
+        self.pending.iter().filter(staged).count() as u64
+    }
+
     fn in_progress(&self) -> u64 {
         let (Caller::Parked(open, _) | Caller::Syncing(open, ..) | Caller::Doubted(open, _)) =
             &self.caller
@@ -116,6 +129,7 @@ impl State {
     fn count(&mut self) {
         let covered = self.log.written() - self.log.pending_bytes();
         self.pending.retain(|p| p.mark > covered);
+        self.filed = self.filed.max(covered);
     }
 }
 
@@ -129,17 +143,18 @@ struct Effect {
 }
 
 struct Replay<'a> {
-    inputs: &'a [[u64; 4]],
+    inputs: &'a [[u64; 5]],
     at: usize,
     effect: Effect,
 }
 
-fn context([pending, done, latency, child]: [u64; 4]) -> Context {
+fn context([pending, done, latency, child, staged]: [u64; 5]) -> Context {
     Context {
         pending,
         notify_done: done,
         sync_latency: latency,
         child_active: child,
+        staged,
         ..Context::default()
     }
 }
@@ -165,12 +180,13 @@ impl World for Replay<'_> {
 #[derive(Default, Debug)]
 struct Found {
     lost: u64,
+    staged: u64,
     with_progress: u64,
     tail: bool,
     complete: bool,
 }
 
-type Inputs = (Hook, Vec<u64>, Vec<[u64; 4]>);
+type Inputs = (Hook, Vec<u64>, Vec<[u64; 5]>);
 
 struct Naive {
     machine: Machine,
@@ -192,6 +208,7 @@ impl Naive {
             vars: machine.memory().copy_state(),
             writes: 0,
             other: None,
+            filed: 0,
         };
         let (effects, seen) = (FxHashMap::default(), FxHashSet::default());
         let mut naive =
@@ -211,6 +228,7 @@ impl Naive {
         state.count();
         let (lost, open) = (state.lost(), state.in_progress());
         self.found.lost = self.found.lost.max(lost);
+        self.found.staged = self.found.staged.max(state.staged());
         self.found.with_progress = self.found.with_progress.max(lost + open);
         let idle = state.caller == Caller::Idle && state.log.error().is_none();
         if idle && lost > 0 && state.background.is_none() && state.log.next(Time::MAX) == Step::Idle
@@ -321,6 +339,7 @@ impl Naive {
                 self.run(after, open);
             } else {
                 after.log.wrote(after.log.written() + 1);
+                after.filed = after.log.written();
                 self.push(after);
             }
         }
@@ -381,13 +400,16 @@ impl Naive {
             let (mut state, mut open) = (state.clone(), open.clone());
             let log = &state.log;
             let done = log.notify_done().into();
-            open.inputs.push([log.pending(open.number), done, log.sync_latency(), child]);
+            let is_sync = open.hook.is_sync();
+            let staged = log.staged(open.number - u64::from(!is_sync));
+            open.inputs.push([log.pending(open.number), done, log.sync_latency(), child, staged]);
             let effect = self.effect(&open);
             state.vars.clone_from(&effect.vars);
-            let is_sync = open.hook.is_sync();
             if effect.requested && is_sync {
                 state.log.request(open.number, 0);
                 open.requested = true;
+            } else if effect.requested {
+                state.log.commit(0);
             }
             if let Some(distance) = effect.wait {
                 let distance = if is_sync { distance } else { distance.max(1) };
@@ -407,8 +429,17 @@ impl Naive {
                 }
             } else {
                 state.caller = Caller::Idle;
-                if state.log.error().is_none() && !matches!(effect.verdict, Verdict::Fail(_)) {
+                let decision = match effect.verdict {
+                    Verdict::Fail(errno) => Writing::Fail(errno),
+                    Verdict::Stage => Writing::Stage,
+                    _ => Writing::Pass,
+                };
+                let put = state.log.decide_write(decision, true, Able::ALL, 0);
+                if !matches!(put, Put::Fail(_)) {
                     state.log.wrote(state.log.written() + 1);
+                }
+                if put == Put::Write {
+                    state.filed = state.log.written();
                 }
                 self.push(state);
             }
@@ -452,9 +483,10 @@ fn agrees_when_the_kernel_shows_other_syncs() {
     agrees(Random(0x5eed_0002), "use kernel notify\n", 60, 10);
 }
 
-/// Compares until so many policies with a bound were the same; more than `unbounded` have none.
+/// Compares until so many policies with a bound were the same; more than `least` have none, and more
+/// stage.
 fn agrees(mut random: Random, begins: &str, enough: u64, least: u64) {
-    let (mut bounded, mut unbounded, mut skipped) = (0, 0, 0);
+    let (mut bounded, mut unbounded, mut skipped, mut staging) = (0, 0, 0, 0);
     while bounded < enough {
         let text = format!("{begins}{}", policy(&mut random, Kind { hooks: true, wide: false }));
         let Some(compiled) = common::compile(&text) else { continue };
@@ -464,12 +496,14 @@ fn agrees(mut random: Random, begins: &str, enough: u64, least: u64) {
             continue;
         }
         let machine = Machine::new(&compiled.object, Backend::Interpreter).unwrap();
-        let rules = Rules { flush_within: compiled.object.meta.flush_within, keeps_age: false };
+        let rules = rules(&compiled.object);
         let found = Naive::explore(machine, rules, !compiled.object.kernel.is_empty());
         let case = format!(
-            "{text}\nproof {:?} with {:?} age {:?}\nnaive {found:?}",
-            proof.syncs, proof.with_progress, proof.age
+            "{text}\nproof {:?} with {:?} staged {:?} age {:?}\nnaive {found:?}",
+            proof.syncs, proof.with_progress, proof.process.syncs, proof.age
         );
+        assert!(Most::Count(found.staged) <= proof.process.syncs, "{case}");
+        staging += u64::from(found.staged > 0);
         match proof.syncs {
             Most::Unbounded => {
                 assert!(!found.complete || found.lost >= LIMIT, "{case}");
@@ -482,6 +516,7 @@ fn agrees(mut random: Random, begins: &str, enough: u64, least: u64) {
                     continue;
                 }
                 assert_eq!(found.lost, most, "{case}");
+                assert_eq!(Most::Count(found.staged), proof.process.syncs, "{case}");
                 assert_eq!(Most::Count(found.with_progress), proof.with_progress, "{case}");
                 bounded += 1;
             }
@@ -491,5 +526,5 @@ fn agrees(mut random: Random, begins: &str, enough: u64, least: u64) {
         }
     }
     println!("{bounded} bounded, {unbounded} unbounded, {skipped} skipped");
-    assert!(unbounded > least, "{unbounded}");
+    assert!(unbounded > least && staging > least, "{unbounded}, {staging}");
 }

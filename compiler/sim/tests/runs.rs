@@ -13,9 +13,12 @@ mod common;
 use common::generator::{Kind, policy};
 use common::{Compiled, Random};
 use durac_bpf::abi::{Context, Hook, Reading, Verdict};
-use durac_engine::{Able, Answer, Decision, Entry, Errno, Flight, Log, Rules, Step, Time, Wait};
+use durac_engine::{
+    Able, Answer, Decision, Entry, Errno, Flight, Log, Put, Step, Time, Wait, Writing,
+};
 use durac_sim::machine::{Backend, Ended, Machine, Memory, World, bit, reads};
 use durac_sim::model::explore::Most;
+use durac_sim::model::proof::rules;
 
 /// A clock with a random disk and a random scheduler. A run is a function of its seed.
 struct Run<'a> {
@@ -31,6 +34,9 @@ struct Run<'a> {
     /// The machine's memory when the run began to wait; what it does is recorded.
     trace: &'a mut Vec<(Hook, u64, Option<Verdict>, Vec<u64>)>,
     most: u64,
+    /// Bytes that are in the file for certain, and the most acknowledged calls beyond them.
+    filed: u64,
+    staged: u64,
 }
 
 impl Run<'_> {
@@ -69,6 +75,8 @@ impl Run<'_> {
         let covered = self.log.written() - self.log.pending_bytes();
         self.acknowledged.retain(|mark| *mark > covered);
         self.most = self.most.max(self.acknowledged.len() as u64);
+        let staged = self.acknowledged.iter().filter(|mark| **mark > self.filed);
+        self.staged = self.staged.max(staged.count() as u64);
     }
 
     fn sync(&mut self, full: bool) -> Result<(), Errno> {
@@ -102,6 +110,7 @@ impl Run<'_> {
             pending: self.log.pending(self.call.0),
             pending_bytes: self.log.pending_bytes(),
             pending_age: self.log.pending_age(self.now),
+            staged: self.log.staged(self.call.0 - u64::from(!self.call.1)),
             sync_latency: self.log.sync_latency(),
             notify_done: self.log.notify_done().into(),
             notify_count: self.log.counters().syncs,
@@ -116,6 +125,8 @@ impl World for Run<'_> {
         if self.call.1 {
             self.log.request(self.call.0, self.now);
             self.call.2 = true;
+        } else {
+            self.log.commit(self.now);
         }
     }
 
@@ -132,14 +143,11 @@ impl World for Run<'_> {
 /// What a run did, step by step, and the most acknowledged syncs that a power loss would have taken.
 type Trace = Vec<(Hook, u64, Option<Verdict>, Vec<u64>)>;
 
-fn run(compiled: &Compiled, backend: Backend, seed: u64, calls: u64) -> (Trace, u64) {
+fn run(compiled: &Compiled, backend: Backend, seed: u64, calls: u64) -> (Trace, (u64, u64)) {
     let object = &compiled.object;
     let mut machine = Machine::new(object, backend).unwrap();
     let reads = reads(object);
-    let rules = Rules {
-        flush_within: object.meta.flush_within,
-        keeps_age: reads & bit(Reading::PendingAge) != 0,
-    };
+    let rules = rules(object);
     let mut trace = Vec::new();
     let mut run = Run {
         random: Random(seed),
@@ -151,6 +159,8 @@ fn run(compiled: &Compiled, backend: Backend, seed: u64, calls: u64) -> (Trace, 
         acknowledged: Vec::new(),
         trace: &mut trace,
         most: 0,
+        filed: if machine.has(Hook::Write) { 0 } else { u64::MAX },
+        staged: 0,
     };
     for _ in 0..calls {
         let pause = [0, 0, 100_000, 3_000_000, 1_500_000_000][run.random.below(5) as usize];
@@ -173,9 +183,19 @@ fn run(compiled: &Compiled, backend: Backend, seed: u64, calls: u64) -> (Trace, 
         if hook == Hook::Write {
             run.call = (run.log.upcoming(), false, false);
             let verdict = program(&mut run, &mut machine, hook);
-            if !matches!(verdict, Verdict::Fail(_)) && run.log.error().is_none() {
+            let decision = match verdict {
+                Verdict::Fail(errno) => Writing::Fail(errno),
+                Verdict::Stage => Writing::Stage,
+                _ => Writing::Pass,
+            };
+            let fits = run.random.below(8) > 0;
+            let put = run.log.decide_write(decision, fits, Able::ALL, run.now);
+            if !matches!(put, Put::Fail(_)) {
                 let bytes = 1 + run.random.below(8192);
                 run.log.wrote(run.log.written() + bytes);
+            }
+            if put == Put::Write {
+                run.filed = run.log.written();
             }
             continue;
         }
@@ -210,7 +230,7 @@ fn run(compiled: &Compiled, backend: Backend, seed: u64, calls: u64) -> (Trace, 
             run.count();
         }
     }
-    let most = run.most;
+    let most = (run.most, run.staged);
     (trace, most)
 }
 
@@ -239,9 +259,11 @@ fn no_run_loses_more_than_was_proved() {
         for _ in 0..4 {
             let seed = random.next();
             let (trace, lost) = run(&compiled, Backend::Interpreter, seed, 150);
-            assert!(Most::Count(lost) <= proof.syncs, "{text}\nseed {seed:#x}: {lost} lost");
+            let syncs = (Most::Count(lost.0), Most::Count(lost.1));
+            assert!(syncs.0 <= proof.syncs, "{text}\nseed {seed:#x}: {lost:?} lost");
+            assert!(syncs.1 <= proof.process.syncs, "{text}\nseed {seed:#x}: {lost:?} lost");
             assert_eq!(run(&compiled, Backend::Jit, seed, 150), (trace, lost), "{text}\n{seed:#x}");
-            most = most.max(lost);
+            most = most.max(lost.0);
         }
         if let Most::Count(syncs) = proof.syncs {
             bounded += 1;

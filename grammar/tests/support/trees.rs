@@ -159,6 +159,7 @@ fn target(r: &mut Random) -> TargetDef {
         name: path(r),
         files: many(r, 0, 2, string),
         except: many(r, 0, 1, string),
+        engines: many(r, 0, 1, name),
         hooks: many(r, 0, 2, |r| sp(hook(r))),
     }
 }

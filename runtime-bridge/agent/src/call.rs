@@ -7,8 +7,9 @@ use crate::notify::Watch;
 use crate::policy::{Policy, Program};
 use crate::record::{self, Done};
 use crate::registry::Registry;
+use crate::stage::Pieces;
 use durac_bpf::abi::{Context, Hook, Reading, Verdict};
-use durac_engine::{Answer, Decision, Entry, Errno, Time};
+use durac_engine::{Answer, Decision, Entry, Errno, Put as Answered, Time, Writing};
 use libc::c_int;
 use std::cell::Cell;
 use std::ptr::null_mut;
@@ -48,12 +49,14 @@ impl Current {
     /// The helper `durac_request`.
     pub fn request(&mut self) {
         let Some(core) = &mut self.core else { return };
+        let now = clock::now();
         if self.is_sync {
-            let now = clock::now();
             core.engine.request(self.number, now);
-            self.slot.poke(core, now);
             self.requested = true;
+        } else {
+            core.engine.commit(now);
         }
+        self.slot.poke(core, now);
     }
 
     /// The helper `durac_await`.
@@ -91,7 +94,7 @@ impl Current {
             pending: engine.pending(self.number),
             pending_bytes: engine.pending_bytes(),
             pending_age: engine.pending_age(now),
-            staged: 0,
+            staged: engine.staged(self.number - u64::from(!self.is_sync)),
             sync_latency: engine.sync_latency(),
             notify_done: engine.notify_done().into(),
             notify_count: core.watch.as_ref().map_or(engine.counters().syncs, Watch::count),
@@ -218,14 +221,32 @@ fn stop_with_the_others(registry: &Registry, slot: &Slot, core: &mut Core) {
     }
 }
 
-/// A write on a log is about to begin: the error that it has to return, if any.
+/// A write on a log.
+pub struct Put<'a> {
+    /// The policy's program.
+    pub program: &'a Program,
+    /// How many bytes it writes.
+    pub len: u64,
+    /// Where they are, if they go where the descriptor stands.
+    pub pieces: Option<Pieces>,
+}
+
+/// What a write does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It runs as the application made it.
+    Not,
+    /// Its bytes are kept, so many; it returns their number.
+    Kept(u64),
+}
+
+/// A write on a log is about to begin: what it does, or the error that it has to return.
 pub fn before_write(
     registry: &'static Registry,
     policy: &'static Policy,
     slot: &'static Slot,
-    program: &Program,
-    len: u64,
-) -> Result<(), Errno> {
+    put: &Put<'_>,
+) -> Result<Written, Errno> {
     let mut core = slot.lock();
     stop_with_the_others(registry, slot, &mut core);
     if let Some(errno) = core.engine.error() {
@@ -233,20 +254,67 @@ pub fn before_write(
         return Err(errno);
     }
     core.users += 1;
-    let number = core.engine.upcoming();
-    let (mut core, verdict, _) = run_program(policy, program, slot, core, (number, false, len));
+    let (mut core, result) = put_held(registry, policy, slot, core, put);
     core.users -= 1;
-    match (core.engine.error(), verdict) {
-        (Some(errno), _) => {
-            record::done(Done::Refused);
-            Err(errno)
-        }
-        (None, Verdict::Fail(errno)) => {
-            record::done(Done::Fail);
-            Err(errno)
-        }
-        _ => Ok(()),
+    result
+}
+
+fn put_held(
+    registry: &'static Registry,
+    policy: &'static Policy,
+    slot: &'static Slot,
+    mut core: Held<'static>,
+    put: &Put<'_>,
+) -> (Held<'static>, Result<Written, Errno>) {
+    if policy.rules.stages {
+        slot.count_written(&mut core);
     }
+    let number = core.engine.upcoming();
+    let call = (number, false, put.len);
+    let (mut core, verdict, _) = run_program(policy, put.program, slot, core, call);
+    let decision = match verdict {
+        Verdict::Fail(errno) => Writing::Fail(errno),
+        Verdict::Stage => Writing::Stage,
+        // Also what no runtime has for a write.
+        Verdict::Pass | Verdict::Defer | Verdict::Skip | Verdict::Hold => Writing::Pass,
+    };
+    let now = if policy.rules.needs_time() && policy.rules.stages { clock::now() } else { 0 };
+    let mut able = core.able();
+    able.background &= !registry.is_closing();
+    let pieces = put.pieces.filter(|_| core.stage.has_room(put.len));
+    match (core.engine.decide_write(decision, pieces.is_some(), able, now), pieces) {
+        (Answered::Fail(errno), _) => {
+            let refused = core.engine.error().is_some();
+            record::done(if refused { Done::Refused } else { Done::Fail });
+            (core, Err(errno))
+        }
+        (Answered::Copy, Some(pieces)) => {
+            // SAFETY: the application vouches for its bytes as it does to the real function.
+            unsafe { core.stage.copy(pieces) };
+            slot.add_written(put.len);
+            slot.count_written(&mut core);
+            record::done(Done::Stage);
+            slot.publish(&mut core);
+            slot.poke(&mut core, now);
+            (core, Ok(Written::Kept(put.len)))
+        }
+        (Answered::Write | Answered::Copy, _) => {
+            let (core, result) = match core.stage.is_empty() {
+                true => (core, Ok(())),
+                false => slot.write_out(core),
+            };
+            if result.is_err() {
+                record::done(Done::Refused);
+            }
+            (core, result.map(|()| Written::Not))
+        }
+    }
+}
+
+/// The file of a log has changed in a way that no policy is asked about.
+pub fn after_change(slot: &Slot) {
+    after_write(slot, 1);
+    slot.lock().engine.wrote_unasked();
 }
 
 /// A write on a log has put `bytes` there.

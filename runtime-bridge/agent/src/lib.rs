@@ -29,6 +29,8 @@ mod policy;
 mod real;
 mod record;
 mod registry;
+mod ring;
+mod stage;
 mod syncer;
 mod table;
 

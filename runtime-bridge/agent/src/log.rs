@@ -9,9 +9,11 @@ use crate::note;
 use crate::notify::{self, Claimed, Watch};
 use crate::real;
 use crate::record;
+use crate::ring::{Batch, Ring};
+use crate::stage::{Stage, write_all};
 use crate::table;
 use durac_engine::status::{LogNumbers, StatusPage};
-use durac_engine::{Able, Drain, Errno, Log, Rules, Step, Time, Wait};
+use durac_engine::{Able, Drain, Errno, Flight, Log, Rules, Step, Time, Wait};
 use libc::c_int;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
@@ -30,8 +32,10 @@ pub struct Slot {
     ticket: AtomicU64,
     /// The error that stopped the log, or 0: for writes, which do not take the lock.
     pub error: AtomicI32,
-    /// Something is acknowledged and not durable.
+    /// Something is acknowledged and not durable, or staged.
     dirty: AtomicBool,
+    /// Something is staged.
+    staged: AtomicBool,
     status: &'static StatusPage,
     core: Mutex<Core>,
     /// The syncer waits here.
@@ -59,6 +63,8 @@ pub struct Core {
     pub engine: Log,
     /// The syncer.
     pub syncer: Syncer,
+    /// Bytes that are acknowledged and not in the file.
+    pub stage: Stage,
     /// The agent's own descriptor of the file, safe from the application's `close`.
     pub own_fd: Option<RawFd>,
     /// What the kernel has seen of it.
@@ -80,10 +86,10 @@ pub struct Core {
 pub type Held<'a> = MutexGuard<'a, Core>;
 
 impl Core {
-    /// What is acknowledged and not durable. What a closed log could not make durable is lost and
+    /// Whether something has to be written or synced before others may see the files. What a closed log could not make durable is lost and
     /// was reported; it holds up nobody any more.
-    pub fn undrained(&self) -> Option<u64> {
-        if self.retired { None } else { self.engine.undrained() }
+    pub fn is_dirty(&self) -> bool {
+        !self.retired && (self.engine.drain() != Drain::Done || !self.stage.is_empty())
     }
 
     /// What there is to work with.
@@ -92,12 +98,19 @@ impl Core {
         Able { descriptor: self.own_fd.is_some(), background }
     }
 
+    /// Takes what is staged, and where it goes; none if nothing is.
+    fn take_staged(&mut self) -> Option<(Vec<u8>, RawFd)> {
+        let own = self.own_fd?;
+        Some((self.stage.take()?, own))
+    }
+
     /// Closes the agent's descriptor of a log that is closed. At once, as long as no sync uses it:
     /// a lock on the open file (`flock`) is held until its last descriptor is closed, and the
     /// application believes it has closed that.
     pub fn release_own_fd(&mut self) {
         if self.retired
             && !self.engine.is_flying()
+            && !self.stage.is_writing()
             && let Some(fd) = self.own_fd.take()
         {
             crate::registry::close_own(fd);
@@ -115,10 +128,12 @@ impl Slot {
             ticket: AtomicU64::new(0),
             error: AtomicI32::new(0),
             dirty: AtomicBool::new(false),
+            staged: AtomicBool::new(false),
             status,
             core: Mutex::new(Core {
                 engine: Log::default(),
                 syncer: Syncer::None,
+                stage: Stage::default(),
                 own_fd: None,
                 watch: None,
                 fds: 0,
@@ -143,6 +158,7 @@ impl Slot {
     pub fn reuse(&self, core: &mut Core, rules: Rules, own_fd: Option<RawFd>, path: &str) {
         core.engine = Log::new(rules);
         core.syncer = if own_fd.is_some() { Syncer::None } else { Syncer::Failed };
+        core.stage.reset();
         core.own_fd = own_fd;
         core.fds = 0;
         core.retired = false;
@@ -160,10 +176,15 @@ impl Slot {
     pub fn publish(&self, core: &mut Core) {
         if let Some(errno) = core.engine.error() {
             self.error.store(errno, Ordering::Release);
+            // Never behind a hole.
+            core.stage.discard();
         }
-        let dirty = core.undrained().is_some();
+        let (dirty, staged) = (core.is_dirty(), !core.stage.is_empty());
         if self.dirty.swap(dirty, Ordering::AcqRel) != dirty {
             table::count_dirty(dirty);
+        }
+        if self.staged.swap(staged, Ordering::AcqRel) != staged {
+            table::count_staged(staged);
         }
         self.status.publish_log(
             self.index,
@@ -172,6 +193,7 @@ impl Slot {
                 wait_ns: core.wait_ns,
                 descriptors: core.fds.into(),
                 generation: core.generation,
+                staged_bytes: core.stage.held(),
                 ..LogNumbers::of(&core.engine)
             },
         );
@@ -184,7 +206,13 @@ impl Slot {
         }
     }
 
-    /// Whether something is acknowledged and not durable.
+    /// Whether something is staged.
+    #[inline]
+    pub fn has_staged(&self) -> bool {
+        self.staged.load(Ordering::Acquire)
+    }
+
+    /// Whether something is acknowledged and not durable, or staged.
     #[inline]
     pub fn is_dirty(&self) -> bool {
         self.dirty.load(Ordering::Acquire)
@@ -336,21 +364,12 @@ impl Slot {
         fd: RawFd,
         kind: Kind,
     ) -> (Held<'a>, Result<(), Errno>) {
-        let start = clock::now();
-        self.count_written(&mut core);
-        let flight = core.engine.start(false, kind == Kind::Full, start);
-        let bytes = core.engine.pending_bytes();
-        drop(core);
-        let result = self.sync_file(fd, flight.full);
-        let end = clock::now();
-        record::synced(self.index, &flight, bytes, end, result);
-        let mut core = self.lock();
-        let lasting = core.own_fd == Some(fd);
-        core.engine.land(flight.id, end, result, lasting);
-        self.report_failure(&core);
-        self.publish(&mut core);
-        core.release_own_fd();
-        let mut core = self.wake_waiters(core);
+        let flown;
+        (core, flown) = self.fly(core, fd, Flying::Own(kind));
+        let Flown { flight, end, result } = match flown {
+            Ok(flown) => flown,
+            Err(errno) => return (core, Err(errno)),
+        };
         if result.is_ok() && !core.engine.is_ready(flight.covers) {
             let parked = record::parked();
             while !core.engine.is_ready(flight.covers) {
@@ -366,11 +385,129 @@ impl Slot {
         (core, result)
     }
 
-    /// Makes everything acknowledged durable.
+    /// Starts a sync, carries it out, and lets it land. What is staged is written first.
+    ///
+    /// # Errors
+    /// The error that had stopped the log.
+    pub fn fly<'a>(
+        &'static self,
+        mut core: Held<'a>,
+        fd: RawFd,
+        how: Flying<'_>,
+    ) -> (Held<'a>, Result<Flown, Errno>) {
+        let (background, full, ring) = match how {
+            Flying::Background(ring) => (true, false, ring),
+            Flying::Own(kind) => (false, kind == Kind::Full, None),
+        };
+        core = self.wait_for_writer(core);
+        if let Some(errno) = core.engine.error() {
+            return (core, Err(errno));
+        }
+        let start = clock::now();
+        self.count_written(&mut core);
+        let flight = core.engine.start(background, full, start);
+        let bytes = core.engine.pending_bytes();
+        let taken = core.take_staged();
+        let lasting = core.own_fd == Some(fd);
+        drop(core);
+        let result = match (taken, ring) {
+            (None, _) => self.sync_file(fd, flight.full),
+            (Some((taken, own)), ring) => self.sync_batch(taken, own, fd, flight.full, ring),
+        };
+        let end = clock::now();
+        record::synced(self.index, &flight, bytes, end, result);
+        let mut core = self.lock();
+        match background {
+            true => core.engine.finish(flight.id, end, result),
+            false => core.engine.land(flight.id, end, result, lasting),
+        }
+        self.report_failure(&core);
+        self.publish(&mut core);
+        core.release_own_fd();
+        (self.wake_waiters(core), Ok(Flown { flight, end, result }))
+    }
+
+    /// Writes a batch, and syncs. The sync's own descriptor may be one of the application.
+    fn sync_batch(
+        &self,
+        taken: Vec<u8>,
+        own: RawFd,
+        fd: RawFd,
+        full: bool,
+        ring: Option<&mut Ring>,
+    ) -> Result<(), Errno> {
+        let Batch { written, synced, lost } = match ring {
+            Some(ring) => {
+                record::syncing();
+                ring.write_and_sync(own, &taken, full)
+            }
+            None => Batch::unsynced(write_all(own, &taken)),
+        };
+        let mut core = self.lock();
+        core.stage.give_back(if lost { forgotten(taken) } else { taken });
+        self.publish(&mut core);
+        drop(self.wake_waiters(core));
+        match (written, synced) {
+            (Ok(()), Some(synced)) => synced,
+            (Ok(()), None) => self.sync_file(fd, full),
+            // What was not written is not synced; no interruption may hide that.
+            (Err(libc::EBADF | libc::EINTR), _) => Err(libc::EIO),
+            (Err(errno), _) => Err(errno),
+        }
+    }
+
+    /// Waits until nobody is writing staged bytes.
+    fn wait_for_writer<'a>(&self, mut core: Held<'a>) -> Held<'a> {
+        while core.stage.is_writing() {
+            core = self.sleep(core);
+        }
+        core
+    }
+
+    /// Writes what is staged, for a call that could see the file.
+    ///
+    /// # Errors
+    /// The error that has stopped the log, now or before.
+    pub fn write_out<'a>(&'static self, mut core: Held<'a>) -> (Held<'a>, Result<(), Errno>) {
+        loop {
+            core = self.wait_for_writer(core);
+            let Some((taken, own)) = core.take_staged() else { break };
+            drop(core);
+            let result = write_all(own, &taken);
+            core = self.lock();
+            core.stage.give_back(taken);
+            if let Err(errno) = result {
+                core.engine.fail(errno);
+                self.report_failure(&core);
+            }
+            self.publish(&mut core);
+            core.release_own_fd();
+            core = self.wake_waiters(core);
+        }
+        let failed = core.engine.error().filter(|_| core.engine.staged_writes() > 0);
+        (core, failed.map_or(Ok(()), Err))
+    }
+
+    /// As [`Slot::write_out`], for a caller that does not hold the lock.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn settle(&'static self) -> Result<(), Errno> {
+        if !self.has_staged() {
+            return Ok(());
+        }
+        let mut core = self.lock();
+        core.users += 1;
+        let (mut core, result) = self.write_out(core);
+        core.users -= 1;
+        result
+    }
+
+    /// Makes everything acknowledged durable, and leaves nothing staged.
     pub fn drain<'a>(&'static self, mut core: Held<'a>) -> (Held<'a>, Result<(), Errno>) {
         while !core.retired {
             let target = match core.engine.drain() {
-                Drain::Done => break,
+                Drain::Done => return self.write_out(core),
                 Drain::Failed(errno) => return (core, Err(errno)),
                 Drain::Wait(target) => Some(target),
                 Drain::Sync => None,
@@ -391,6 +528,30 @@ impl Slot {
         }
         (core, Ok(()))
     }
+}
+
+/// Leaves the bytes where they are: the system may still read them. An empty batch in their place.
+fn forgotten(taken: Vec<u8>) -> Vec<u8> {
+    std::mem::forget(taken);
+    Vec::new()
+}
+
+/// Who runs a sync, and how.
+pub enum Flying<'a> {
+    /// The syncer, through its ring if it has one.
+    Background(Option<&'a mut Ring>),
+    /// A thread of the application.
+    Own(Kind),
+}
+
+/// A sync that has landed.
+pub struct Flown {
+    /// It.
+    pub flight: Flight,
+    /// When it ended.
+    pub end: Time,
+    /// What the system said.
+    pub result: Result<(), Errno>,
 }
 
 /// How much a sync call asks for.

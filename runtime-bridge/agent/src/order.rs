@@ -4,6 +4,9 @@
 //! removal of another file may be what makes the application forget the log's older copy: Redis
 //! syncs the manifest that names the next log before it syncs the end of the last one. So whatever
 //! the logs have deferred is made durable before.
+//!
+//! And what the application does must not show that writes are staged: whatever could see a log's file
+//! has its bytes written before.
 
 use crate::log::Slot;
 use crate::table;
@@ -24,7 +27,7 @@ fn drain_dirty(except: Option<&Slot>) -> Result<(), Errno> {
             continue;
         }
         let mut core = slot.lock();
-        if core.undrained().is_none() {
+        if !core.is_dirty() {
             continue;
         }
         core.users += 1;
@@ -34,4 +37,20 @@ fn drain_dirty(except: Option<&Slot>) -> Result<(), Errno> {
         result = result.and(drained);
     }
     result
+}
+
+/// Writes what any log has staged. One load if none has. An error stays in its log.
+#[inline]
+pub fn write_out_all() {
+    if table::any_staged() {
+        write_out_staged();
+    }
+}
+
+fn write_out_staged() {
+    let Some(registry) = table::registry().filter(|r| r.is_ours()) else { return };
+    for slot in registry.slots() {
+        // Its next call returns the error.
+        let _ = slot.settle();
+    }
 }

@@ -2,7 +2,8 @@
 
 use crate::entries;
 use crate::maps::MapArea;
-use durac_bpf::abi::{Context, Hook, Reading, Verdict};
+use crate::note;
+use durac_bpf::abi::{Context, ENV_ENGINE, Engine, Hook, Reading, Verdict};
 use durac_bpf::object::{Meta, OnError};
 use durac_engine::Rules;
 use durac_jit::Code;
@@ -39,6 +40,8 @@ pub struct Policy {
     pub rules: Rules,
     /// Whether it says `use kernel notify`.
     pub watches: bool,
+    /// What writes staged bytes in the background.
+    pub engine: Engine,
     /// Readings that programs load, by number.
     reads: u32,
     programs: [Option<Program>; 3],
@@ -66,10 +69,22 @@ impl Policy {
         let rules = Rules {
             flush_within: meta.flush_within,
             keeps_age: reads & bit(Reading::PendingAge) != 0,
+            stages: meta.stages(),
         };
+        let engine = asked_engine().or(meta.engine).unwrap_or_default();
         let by_entries = !meta.entries.is_empty();
         let programs = [const { None }; 3];
-        Self { meta, params: None, state: None, rules, watches: false, reads, programs, by_entries }
+        Self {
+            meta,
+            params: None,
+            state: None,
+            rules,
+            watches: false,
+            engine,
+            reads,
+            programs,
+            by_entries,
+        }
     }
 
     /// Sets the program of a hook.
@@ -119,6 +134,16 @@ impl Policy {
             hooks.join(" "),
         )
     }
+}
+
+/// The engine that the environment asks for.
+fn asked_engine() -> Option<Engine> {
+    let name = std::env::var(ENV_ENGINE).ok().filter(|name| !name.is_empty())?;
+    let engine = Engine::parse(&name);
+    if engine.is_none() {
+        note::error(&format!("{ENV_ENGINE}: there is no engine `{name}`"));
+    }
+    engine
 }
 
 fn bit(reading: Reading) -> u32 {

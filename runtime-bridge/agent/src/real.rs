@@ -131,6 +131,56 @@ next! {
     UNLINK = c"unlink": fn(*const c_char) -> c_int;
     UNLINKAT = c"unlinkat": fn(c_int, *const c_char, c_int) -> c_int;
     REMOVE = c"remove": fn(*const c_char) -> c_int;
+    LINK = c"link": fn(*const c_char, *const c_char) -> c_int;
+    LINKAT = c"linkat": fn(c_int, *const c_char, c_int, *const c_char, c_int) -> c_int;
+    SYNCFS = c"syncfs": fn(c_int) -> c_int;
+    SYNC = c"sync": fn() -> ();
+    READ = c"read": fn(c_int, *mut c_void, size_t) -> ssize_t, early early::read;
+    READ_CHK = c"__read_chk": fn(c_int, *mut c_void, size_t, size_t) -> ssize_t;
+    PREAD = c"pread": fn(c_int, *mut c_void, size_t, off_t) -> ssize_t;
+    PREAD64 = c"pread64": fn(c_int, *mut c_void, size_t, off_t) -> ssize_t;
+    PREAD_CHK = c"__pread_chk": fn(c_int, *mut c_void, size_t, off_t, size_t) -> ssize_t;
+    PREAD64_CHK = c"__pread64_chk": fn(c_int, *mut c_void, size_t, off_t, size_t) -> ssize_t;
+    READV = c"readv": fn(c_int, *const iovec, c_int) -> ssize_t;
+    PREADV = c"preadv": fn(c_int, *const iovec, c_int, off_t) -> ssize_t;
+    PREADV64 = c"preadv64": fn(c_int, *const iovec, c_int, off_t) -> ssize_t;
+    PREADV2 = c"preadv2": fn(c_int, *const iovec, c_int, off_t, c_int) -> ssize_t;
+    PREADV64V2 = c"preadv64v2": fn(c_int, *const iovec, c_int, off_t, c_int) -> ssize_t;
+    LSEEK = c"lseek": fn(c_int, off_t, c_int) -> off_t;
+    LSEEK64 = c"lseek64": fn(c_int, off_t, c_int) -> off_t;
+    FSTAT = c"fstat": fn(c_int, *mut libc::stat) -> c_int, early early::fstat;
+    FSTAT64 = c"fstat64": fn(c_int, *mut libc::stat) -> c_int, early early::fstat;
+    FXSTAT = c"__fxstat": fn(c_int, c_int, *mut libc::stat) -> c_int;
+    FXSTAT64 = c"__fxstat64": fn(c_int, c_int, *mut libc::stat) -> c_int;
+    FALLOCATE = c"fallocate": fn(c_int, c_int, off_t, off_t) -> c_int;
+    FALLOCATE64 = c"fallocate64": fn(c_int, c_int, off_t, off_t) -> c_int;
+    POSIX_FALLOCATE = c"posix_fallocate": fn(c_int, off_t, off_t) -> c_int;
+    POSIX_FALLOCATE64 = c"posix_fallocate64": fn(c_int, off_t, off_t) -> c_int;
+    FLOCK = c"flock": fn(c_int, c_int) -> c_int;
+    LOCKF = c"lockf": fn(c_int, c_int, off_t) -> c_int;
+    LOCKF64 = c"lockf64": fn(c_int, c_int, off_t) -> c_int;
+    MMAP = c"mmap": fn(*mut c_void, size_t, c_int, c_int, c_int, off_t) -> *mut c_void, early early::mmap;
+    MMAP64 = c"mmap64": fn(*mut c_void, size_t, c_int, c_int, c_int, off_t) -> *mut c_void, early early::mmap;
+    STAT = c"stat": fn(*const c_char, *mut libc::stat) -> c_int;
+    STAT64 = c"stat64": fn(*const c_char, *mut libc::stat) -> c_int;
+    LSTAT = c"lstat": fn(*const c_char, *mut libc::stat) -> c_int;
+    LSTAT64 = c"lstat64": fn(*const c_char, *mut libc::stat) -> c_int;
+    FSTATAT = c"fstatat": fn(c_int, *const c_char, *mut libc::stat, c_int) -> c_int;
+    FSTATAT64 = c"fstatat64": fn(c_int, *const c_char, *mut libc::stat, c_int) -> c_int;
+    XSTAT = c"__xstat": fn(c_int, *const c_char, *mut libc::stat) -> c_int;
+    XSTAT64 = c"__xstat64": fn(c_int, *const c_char, *mut libc::stat) -> c_int;
+    LXSTAT = c"__lxstat": fn(c_int, *const c_char, *mut libc::stat) -> c_int;
+    LXSTAT64 = c"__lxstat64": fn(c_int, *const c_char, *mut libc::stat) -> c_int;
+    STATX = c"statx": fn(c_int, *const c_char, c_int, c_uint, *mut libc::statx) -> c_int;
+    FOPEN = c"fopen": fn(*const c_void, *const c_void) -> *mut c_void;
+    FOPEN64 = c"fopen64": fn(*const c_void, *const c_void) -> *mut c_void;
+    FREOPEN = c"freopen": fn(*const c_void, *const c_void, *const c_void) -> *mut c_void;
+    FREOPEN64 = c"freopen64": fn(*const c_void, *const c_void, *const c_void) -> *mut c_void;
+    VFORK = c"vfork": fn() -> pid_t;
+    POSIX_SPAWN = c"posix_spawn": fn() -> c_int;
+    POSIX_SPAWNP = c"posix_spawnp": fn() -> c_int;
+    SYSTEM = c"system": fn() -> c_int;
+    POPEN = c"popen": fn() -> c_int;
     FORK = c"fork": fn() -> pid_t;
     WAIT = c"wait": fn(*mut c_int) -> pid_t;
     WAIT3 = c"wait3": fn(*mut c_int, c_int, *mut rusage) -> pid_t;
@@ -152,7 +202,7 @@ next! {
 
 /// Plain system calls for the time before [`find_all`].
 mod early {
-    use super::{c_char, c_int, c_void, mode_t, size_t, ssize_t};
+    use super::{c_char, c_int, c_void, mode_t, off_t, size_t, ssize_t};
 
     pub unsafe extern "C-unwind" fn write(fd: c_int, data: *const c_void, n: size_t) -> ssize_t {
         // SAFETY: the caller's arguments, passed on.
@@ -172,6 +222,28 @@ mod early {
     ) -> c_int {
         // SAFETY: the caller's arguments, passed on.
         unsafe { libc::syscall(libc::SYS_openat, dir, path, flags, mode) as c_int }
+    }
+
+    pub unsafe extern "C-unwind" fn read(fd: c_int, data: *mut c_void, n: size_t) -> ssize_t {
+        // SAFETY: the caller's arguments, passed on.
+        unsafe { libc::syscall(libc::SYS_read, fd, data, n) as ssize_t }
+    }
+
+    pub unsafe extern "C-unwind" fn fstat(fd: c_int, stat: *mut libc::stat) -> c_int {
+        // SAFETY: the caller's arguments, passed on.
+        unsafe { libc::syscall(libc::SYS_fstat, fd, stat) as c_int }
+    }
+
+    pub unsafe extern "C-unwind" fn mmap(
+        address: *mut c_void,
+        n: size_t,
+        access: c_int,
+        flags: c_int,
+        fd: c_int,
+        at: off_t,
+    ) -> *mut c_void {
+        // SAFETY: the caller's arguments, passed on.
+        unsafe { libc::syscall(libc::SYS_mmap, address, n, access, flags, fd, at) as *mut c_void }
     }
 
     pub unsafe extern "C-unwind" fn close(fd: c_int) -> c_int {

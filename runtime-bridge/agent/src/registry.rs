@@ -112,7 +112,7 @@ fn belongs_to_parent(path: &Path) -> bool {
 }
 
 /// A descriptor was opened for writing: makes it a log if its name or its file says so.
-pub fn opened(policy: &'static Policy, fd: c_int, id: FileId, path: &Path, truncated: bool) {
+pub fn opened(policy: &'static Policy, fd: c_int, id: FileId, path: &Path, flags: c_int) {
     let known = table::registry().is_some_and(|r| r.files().iter().any(|f| f.0 == id));
     if !known && !policy.covers(path) || !table::fits(fd) {
         return;
@@ -146,8 +146,12 @@ pub fn opened(policy: &'static Policy, fd: c_int, id: FileId, path: &Path, trunc
     let Some(slot) = registry.slot(index) else { return };
     let mut core = slot.lock();
     core.fds += 1;
-    if truncated {
+    if flags & libc::O_TRUNC != 0 {
         slot.add_written(1);
+    }
+    // Two open files have two positions, and only one is that of our descriptor.
+    if core.fds > 1 || flags & libc::O_DIRECT != 0 {
+        core.stage.turn_off();
     }
     slot.publish(&mut core);
     table::set(fd, Entry::Log(index));
@@ -216,9 +220,9 @@ impl Registry {
     /// The error of that sync, or the one that had stopped the log with something unsynced.
     pub fn closed(&self, index: usize) -> Result<(), Errno> {
         let Some(slot) = self.slot(index) else { return Ok(()) };
+        let mut result = slot.settle();
         let mut core = slot.lock();
         core.fds = core.fds.saturating_sub(1);
-        let mut result = Ok(());
         if core.fds == 0 {
             core.users += 1;
             (core, result) = slot.drain(core);
@@ -297,6 +301,14 @@ impl Registry {
             }
         }
     }
+}
+
+/// Writes what is staged of this file; answers whether anything was.
+pub fn settle_file(id: FileId) -> bool {
+    let Some(registry) = table::registry().filter(|r| r.is_ours()) else { return false };
+    let index = registry.files().iter().find(|f| f.0 == id).map(|f| f.1);
+    let slot = index.and_then(|index| registry.slot(index)).filter(|slot| slot.has_staged());
+    slot.is_some_and(|slot| slot.settle().is_ok())
 }
 
 /// The log whose file is at `path`.

@@ -3,11 +3,14 @@
 
 use crate::clock;
 use crate::guard;
-use crate::log::{Core, Held, Slot, Syncer};
+use crate::log::{Core, Flying, Slot, Syncer};
 use crate::note;
-use crate::record;
+use crate::policy;
+use crate::ring::Ring;
+use durac_bpf::abi::Engine;
 use durac_engine::{Step, Time};
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Stack of the thread: it calls the engine and one system call.
 const STACK: usize = 128 << 10;
@@ -65,12 +68,13 @@ fn thread(slot: &'static Slot) {
 fn work(slot: &'static Slot) {
     let mut core = slot.lock();
     let Some(fd) = core.own_fd else { return };
+    let mut ring = own_ring();
     let mut last_work = clock::now();
     while !core.retired {
         let now = clock::now();
         let until = match core.engine.next(now) {
             Step::Start => {
-                core = sync(slot, core, fd, now);
+                core = slot.fly(core, fd, Flying::Background(ring.as_mut())).0;
                 last_work = clock::now();
                 continue;
             }
@@ -82,19 +86,20 @@ fn work(slot: &'static Slot) {
     }
 }
 
-/// One background sync.
-fn sync<'a>(slot: &'static Slot, mut core: Held<'a>, fd: i32, now: Time) -> Held<'a> {
-    slot.count_written(&mut core);
-    let flight = core.engine.start(true, false, now);
-    let bytes = core.engine.pending_bytes();
-    drop(core);
-    let result = slot.sync_file(fd, flight.full);
-    let end = clock::now();
-    record::synced(slot.index, &flight, bytes, end, result);
-    let mut core = slot.lock();
-    core.engine.finish(flight.id, end, result);
-    slot.report_failure(&core);
-    slot.publish(&mut core);
-    core.release_own_fd();
-    slot.wake_waiters(core)
+/// A ring, if the policy's bytes are to be written through one.
+fn own_ring() -> Option<Ring> {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    let policy = policy::get().filter(|p| p.rules.stages && p.engine == Engine::IoUring)?;
+    match Ring::new() {
+        Ok(ring) => Some(ring),
+        Err(error) => {
+            if !SAID.swap(true, Ordering::Relaxed) {
+                let policy = &policy.meta.policy;
+                note::error(&format!(
+                    "no io_uring: {error}; what `{policy}` stages is written with `write`"
+                ));
+            }
+            None
+        }
+    }
 }

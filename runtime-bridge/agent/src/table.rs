@@ -31,8 +31,10 @@ struct Shared {
     registry: AtomicPtr<Registry>,
     /// A thread makes the registry.
     making: AtomicBool,
-    /// Logs with calls that are acknowledged and not durable.
+    /// Logs with calls that are acknowledged and not durable, or with staged bytes.
     dirty: AtomicU64,
+    /// Logs with staged bytes.
+    staged: AtomicU64,
 }
 
 static SHARED: Shared = Shared {
@@ -40,6 +42,7 @@ static SHARED: Shared = Shared {
     registry: AtomicPtr::new(std::ptr::null_mut()),
     making: AtomicBool::new(false),
     dirty: AtomicU64::new(0),
+    staged: AtomicU64::new(0),
 };
 
 /// Asks the kernel to empty the table in forked children.
@@ -122,18 +125,34 @@ pub fn registry_or(make: impl FnOnce() -> Option<&'static Registry>) -> Option<&
     made
 }
 
-/// How many logs have calls that are acknowledged and not durable.
+/// How many logs have calls that are acknowledged and not durable, or staged bytes.
 #[inline(always)]
 #[must_use]
 pub fn dirty() -> u64 {
     SHARED.dirty.load(Ordering::Acquire)
 }
 
+/// Whether a log has staged bytes.
+#[inline(always)]
+#[must_use]
+pub fn any_staged() -> bool {
+    SHARED.staged.load(Ordering::Acquire) > 0
+}
+
+fn count(counter: &AtomicU64, up: bool) {
+    if up {
+        counter.fetch_add(1, Ordering::AcqRel);
+    } else {
+        counter.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// A log became dirty, or clean.
 pub fn count_dirty(dirty: bool) {
-    if dirty {
-        SHARED.dirty.fetch_add(1, Ordering::AcqRel);
-    } else {
-        SHARED.dirty.fetch_sub(1, Ordering::AcqRel);
-    }
+    count(&SHARED.dirty, dirty);
+}
+
+/// A log has staged bytes, or none any more.
+pub fn count_staged(staged: bool) {
+    count(&SHARED.staged, staged);
 }

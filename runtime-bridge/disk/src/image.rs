@@ -503,7 +503,10 @@ mod tests {
             let left = data(&after, "log").unwrap();
             assert!(left.len() >= 700 && left[..700] == [1; 700], "{seed}");
             assert!(left[700..].iter().all(|byte| *byte == 2), "{seed}");
-            assert!(left.len() == 700 || left.len() == 6700 || left.len().is_multiple_of(512), "{seed}");
+            assert!(
+                left.len() == 700 || left.len() == 6700 || left.len().is_multiple_of(512),
+                "{seed}"
+            );
             lengths.insert(left.len());
         }
         assert!(lengths.len() > 8, "{lengths:?}");

@@ -15,4 +15,4 @@ pub mod status;
 
 pub use log::{Call, Counters, Errno, Flight, Log, Rules, Step, Time};
 pub use pace::Pace;
-pub use protocol::{Able, Answer, Decision, Drain, Entry, Wait};
+pub use protocol::{Able, Answer, Decision, Drain, Entry, Put, Wait, Writing};

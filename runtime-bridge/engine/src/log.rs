@@ -15,6 +15,8 @@ pub struct Rules {
     pub flush_within: Option<Time>,
     /// Whether the policy reads `pending.age`.
     pub keeps_age: bool,
+    /// Whether the policy stages writes.
+    pub stages: bool,
 }
 
 impl Rules {
@@ -45,6 +47,8 @@ pub struct Flight {
     pub covers: u64,
     /// It covers this many written bytes.
     pub bytes: u64,
+    /// It covers this many of the writes that were ever staged.
+    pub stages: u64,
     /// It has to be `fsync`: a call it covers asked for more than `fdatasync` gives.
     pub full: bool,
     /// The syncer runs it, not a thread of the application.
@@ -102,8 +106,17 @@ pub struct Log {
     pub(crate) demanded: u64,
     /// Highest call that was an `fsync`.
     pub(crate) full_until: u64,
-    /// Bytes written.
+    /// Bytes written, those that are staged included.
     pub(crate) written: u64,
+    /// Calls after this one are staged: of the writes that they cover, the policy has passed none,
+    /// nor any write since. None if it has passed the last write, or stages nothing.
+    pub(crate) staged_after: Option<u64>,
+    /// Writes that were staged.
+    pub(crate) stages: u64,
+    /// Of these, the first so many are durable, or were written for one that the policy passed.
+    pub(crate) unstaged: u64,
+    /// The policy wants a background sync of what was staged since the last sync call began.
+    pub(crate) commits: bool,
     /// Bytes covered by a sync that succeeded.
     pub(crate) covered: u64,
     /// Bytes that had been written when the last sync call began; none before the first.
@@ -128,7 +141,8 @@ impl Log {
     /// A log that was just opened.
     #[must_use]
     pub fn new(rules: Rules) -> Self {
-        Self { rules, ..Self::default() }
+        let staged_after = rules.stages.then_some(0);
+        Self { rules, staged_after, ..Self::default() }
     }
 
     // ---- what the application does ----
@@ -148,6 +162,9 @@ impl Log {
         }
         let barrier = self.marked.unwrap_or(0) == self.written;
         self.marked = Some(self.written);
+        if std::mem::take(&mut self.commits) {
+            self.requested = self.calls;
+        }
         Call { number: self.calls, barrier }
     }
 
@@ -186,6 +203,31 @@ impl Log {
         }
     }
 
+    /// The policy asks for a background sync of what is staged, in a write: of the calls before it,
+    /// and of what was staged after them.
+    pub fn commit(&mut self, now: Time) {
+        self.request(self.calls, now);
+        self.commits |= self.is_loose();
+    }
+
+    /// A write was copied, at `now`; it is counted in the bytes written.
+    pub(crate) fn staged_write(&mut self, now: Time) {
+        self.stages += 1;
+        if self.rules.needs_time() {
+            self.oldest.get_or_insert(now);
+            self.oldest_after.get_or_insert(now);
+        }
+    }
+
+    /// A write, or a change of the file's length, that the policy is not asked about. It proves
+    /// nothing of what is staged, and counts as if it were.
+    pub fn wrote_unasked(&mut self) {
+        if self.rules.stages {
+            let calls = self.calls;
+            self.staged_after = Some(self.staged_after.map_or(calls, |after| after.min(calls)));
+        }
+    }
+
     /// Reports success of `call` to the application, unless the log has failed.
     ///
     /// # Errors
@@ -217,6 +259,7 @@ impl Log {
             id: self.next_flight,
             covers: self.calls,
             bytes: self.written,
+            stages: self.stages,
             full: full || self.full_until > self.durable,
             background,
             since: now,
@@ -224,6 +267,7 @@ impl Log {
         self.next_flight += 1;
         self.flights.push(Airborne { flight, home: None });
         self.oldest_after = None;
+        self.commits = false;
         self.pace.started();
         flight
     }
@@ -266,6 +310,7 @@ impl Log {
         if self.requested > self.promised() {
             self.pace.requested(now);
         }
+        self.commits |= self.rules.stages && self.is_loose();
         // Age is kept per newest flight; without one the oldest acknowledgement stands for all.
         if let Some(oldest) = self.oldest {
             self.oldest_after.get_or_insert(oldest);
@@ -305,11 +350,13 @@ impl Log {
         let first_out = out.map_or(u64::MAX, |a| a.flight.id);
         let newest = self.next_flight.saturating_sub(1);
         let (mut durable, mut covered, mut newest_home) = (self.durable, self.covered, false);
+        let mut unstaged = self.unstaged;
         self.flights.retain(|a| {
             let believed = a.home.is_some_and(|until| until <= first_out);
             if believed {
                 durable = durable.max(a.flight.covers);
                 covered = covered.max(a.flight.bytes);
+                unstaged = unstaged.max(a.flight.stages);
                 newest_home |= a.flight.id == newest;
             }
             !believed
@@ -319,7 +366,8 @@ impl Log {
         }
         self.durable = durable;
         self.covered = covered;
-        if self.durable >= self.acknowledged {
+        self.unstaged = unstaged;
+        if self.durable >= self.acknowledged && self.staged_writes() == 0 {
             self.oldest = None;
             self.oldest_after = None;
         } else if newest_home {
@@ -337,7 +385,7 @@ impl Log {
             return Step::Idle;
         }
         let promised = self.promised();
-        if self.demanded > promised {
+        if self.demanded > promised || self.commits && self.is_loose() {
             return Step::Start;
         }
         let mut at = Time::MAX;
@@ -453,6 +501,28 @@ impl Log {
     #[must_use]
     pub fn written(&self) -> u64 {
         self.written
+    }
+
+    /// `staged` as call `number` reads it: calls up to it that are not durable and whose writes the
+    /// policy has staged. What had to be written all the same, because somebody could see the file or
+    /// there was no room, is not taken off: the number does not depend on who reads the file.
+    #[must_use]
+    pub fn staged(&self, number: u64) -> u64 {
+        self.staged_after.map_or(0, |after| number.saturating_sub(after.max(self.durable)))
+    }
+
+    /// Staged writes that may not be in the file: what a crash of the process takes, at most.
+    #[must_use]
+    pub fn staged_writes(&self) -> u64 {
+        self.stages - self.unstaged
+    }
+
+    /// Whether a write is staged that no sync call has followed and no sync under way covers.
+    #[must_use]
+    pub fn is_loose(&self) -> bool {
+        let flying = self.flights.iter().map(|a| a.flight.bytes).max();
+        let promised = flying.unwrap_or(0).max(self.covered);
+        self.staged_writes() > 0 && self.written > self.marked.unwrap_or(0).max(promised)
     }
 
     /// `pending.bytes`: bytes written and not durable.

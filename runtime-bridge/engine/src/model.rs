@@ -35,14 +35,18 @@ impl Log {
         for number in self.numbers() {
             *number = call(*number);
         }
+        self.staged_after = self.staged_after.map(call);
         for airborne in &mut self.flights {
             let flight = &mut airborne.flight;
             flight.id -= shift.flights;
             flight.covers = call(flight.covers);
             flight.bytes = order(flight.bytes);
+            flight.stages = flight.stages.saturating_sub(self.unstaged);
             flight.since = 0;
             airborne.home = airborne.home.map(|home| home - shift.flights);
         }
+        self.stages -= self.unstaged;
+        self.unstaged = 0;
         self.next_flight -= shift.flights;
         self.covered = order(self.covered);
         self.marked = Some(order(self.marked.unwrap_or(0)));
@@ -60,6 +64,7 @@ impl Log {
         for number in self.numbers() {
             *number = without(*number, from, count);
         }
+        self.staged_after = self.staged_after.map(|after| without(after, from, count));
         for airborne in &mut self.flights {
             airborne.flight.covers = without(airborne.flight.covers, from, count);
         }
@@ -87,10 +92,17 @@ impl Log {
         let (calls, written) = (self.calls, self.written);
         self.written = self.bytes_before(covers, tail);
         self.calls = covers.min(calls);
-        let later = self.oldest.filter(|_| self.acknowledged > covers);
+        let (stages, commits) = (self.stages, self.commits);
+        let whole = self.written == written;
+        if !whole {
+            self.stages = self.least_stages(if tail { calls } else { covers });
+        }
+        let later = self.oldest.filter(|_| self.acknowledged > covers || self.stages < stages);
         let flight = self.start(true, false, 0);
         self.calls = calls;
         self.written = written;
+        self.stages = stages;
+        self.commits = commits && !whole;
         self.oldest_after = later;
         flight
     }
@@ -105,15 +117,46 @@ impl Log {
         }
     }
 
+    /// The fewest staged writes that a sync can cover which covers the writes of all calls up to
+    /// this one and not all that were staged: one for each call.
+    fn least_stages(&self, covers: u64) -> u64 {
+        let most = (self.stages).saturating_sub(1).max(self.unstaged);
+        (self.unstaged + self.staged(covers)).min(most)
+    }
+
+    /// Counts at most so many staged writes; answers whether there were more.
+    pub fn cap_stages(&mut self, most: u64) -> bool {
+        let more = self.staged_writes().saturating_sub(most);
+        self.stages -= more;
+        for airborne in &mut self.flights {
+            airborne.flight.stages = airborne.flight.stages.min(self.stages);
+        }
+        more > 0
+    }
+
+    /// The number of the last call whose writes are not staged, at least what is durable; none if
+    /// no call is staged.
+    #[must_use]
+    pub fn staged_after(&self) -> Option<u64> {
+        self.staged_after.map(|after| after.max(self.durable))
+    }
+
+    /// Whether the policy has asked, in a write, for a sync of what it has staged.
+    #[must_use]
+    pub fn is_committing(&self) -> bool {
+        self.commits && self.is_loose()
+    }
+
     /// After an error no call does anything but return it: only the error counts.
     pub fn forget_all_but_error(&mut self) {
         *self = Log { error: self.error, ..Log::new(self.rules) };
     }
 
     /// Whether every call begun but the last `open` is acknowledged, the requests are as old at most,
-    /// and nothing is out: then what it will do after a sync has ended depends on the number of
-    /// calls pending, [`Log::notify_done`], [`Log::is_marked`], [`Log::since_request`] and
-    /// [`Log::sync_latency`] alone.
+    /// nothing is out, and all calls are staged or none is: then what it will do after a sync has
+    /// ended depends on the number of calls pending, [`Log::notify_done`], [`Log::is_marked`],
+    /// [`Log::since_request`], [`Log::sync_latency`], [`Log::staged_after`],
+    /// [`Log::is_committing`] and the number of [`Log::staged_writes`] alone.
     #[must_use]
     pub fn is_regular(&self, open: u64) -> bool {
         self.flights.is_empty()
@@ -122,6 +165,7 @@ impl Log {
             && self.since_request().is_none_or(|since| since <= open)
             && (self.demanded <= self.durable || open > 0)
             && self.full_until <= self.durable
+            && self.staged_after.is_none_or(|after| after <= self.durable)
     }
 
     /// Whether all that was written when the last sync call began is on the disk: then no call can
@@ -153,13 +197,24 @@ impl Log {
     /// other call and every sync succeeded.
     #[must_use]
     pub fn leaves_tail(&self) -> bool {
+        self.at_rest().undrained().is_some()
+    }
+
+    /// Whether a write would stay staged for ever, in the same way.
+    #[must_use]
+    pub fn leaves_staged(&self) -> bool {
+        self.staged_writes() > 0 && self.at_rest().staged_writes() > 0
+    }
+
+    /// The log when every sync that it starts by itself has ended with success.
+    fn at_rest(&self) -> Log {
         let mut log = self.clone();
         loop {
             let out: Vec<u64> =
                 log.flights.iter().filter(|a| a.home.is_none()).map(|a| a.flight.id).collect();
             if out.is_empty() {
                 if !log.is_startable() {
-                    return log.undrained().is_some();
+                    return log;
                 }
                 log.start(true, false, 0);
             }

@@ -31,6 +31,28 @@ pub enum Decision {
     Fail(Errno),
 }
 
+/// What a policy decided about a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Writing {
+    /// Run the call as the application made it.
+    Pass,
+    /// Copy the bytes, report success, and write them later.
+    Stage,
+    /// Fail the call.
+    Fail(Errno),
+}
+
+/// What a write does after the policy's decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// It returns this error.
+    Fail(Errno),
+    /// It copies its bytes behind those that are staged, and returns their number.
+    Copy,
+    /// It writes what is staged, and then runs as the application made it.
+    Write,
+}
+
 /// What the driver has at hand for a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Able {
@@ -115,6 +137,34 @@ impl Log {
         }
     }
 
+    /// The policy has decided about a write. `copies` if its bytes can be kept: there is room for them,
+    /// and they go to the end of the file. `now` may be 0 if no rule needs it.
+    pub fn decide_write(&mut self, decision: Writing, copies: bool, able: Able, now: Time) -> Put {
+        if let Some(errno) = self.error() {
+            return Put::Fail(errno);
+        }
+        match decision {
+            Writing::Fail(errno) => Put::Fail(errno),
+            // An object whose note does not say that it stages is none of ours.
+            Writing::Stage if !self.rules().stages => Put::Write,
+            Writing::Pass => {
+                self.staged_after = None;
+                self.unstaged = self.stages;
+                Put::Write
+            }
+            Writing::Stage => {
+                self.wrote_unasked();
+                // While the disk breaks the deadline, no more is kept.
+                let late = self.rules().flush_within.is_some_and(|d| self.pending_age(now) > d);
+                if !copies || late || !able.descriptor || !able.background {
+                    return Put::Write;
+                }
+                self.staged_write(now);
+                Put::Copy
+            }
+        }
+    }
+
     /// A call needs `target` to be durable. `awake` if the syncer runs at this moment and will look
     /// for work before it sleeps.
     pub fn wait(&mut self, target: u64, awake: bool, able: Able) -> Wait {
@@ -145,6 +195,8 @@ impl Log {
     #[must_use]
     pub fn drain(&self) -> Drain {
         match (self.undrained(), self.error()) {
+            // Writes that were acknowledged and can no longer be written.
+            (None, Some(errno)) if self.staged_writes() > 0 => Drain::Failed(errno),
             (None, _) => Drain::Done,
             (Some(_), Some(errno)) => Drain::Failed(errno),
             (Some(target), None) if self.is_promised(target) => Drain::Wait(target),

@@ -8,7 +8,7 @@
     reason = "a test fails by panicking, and reads its cases"
 )]
 
-use durac_engine::{Able, Answer, Decision, Drain, Entry, Log, Rules, Step, Time};
+use durac_engine::{Able, Answer, Decision, Drain, Entry, Log, Put, Rules, Step, Time, Writing};
 
 /// A small generator of pseudo-random numbers (xorshift64*), so that failures can be repeated.
 struct Random(u64);
@@ -39,8 +39,16 @@ impl Driven {
         let log = &mut self.log;
         let did = match kind {
             0 | 1 => {
+                let decision = match detail % 4 {
+                    0 => Writing::Pass,
+                    _ => Writing::Stage,
+                };
+                let put = log.decide_write(decision, !detail.is_multiple_of(9), Able::ALL, 0);
                 log.wrote(log.written() + 1);
-                "wrote".to_owned()
+                if detail.is_multiple_of(6) {
+                    log.commit(0);
+                }
+                format!("{put:?}")
             }
             2..=4 => match log.enter(detail.is_multiple_of(5), !detail.is_multiple_of(7)) {
                 Entry::Refused(errno) => format!("refused {errno}"),
@@ -82,9 +90,10 @@ impl Driven {
         let starts = log.next(Time::MAX) != Step::Idle;
         let unsynced = log.unsynced();
         let done = (log.notify_done(), log.is_marked(), log.is_last_covered(), log.is_flying());
-        let tail = log.leaves_tail();
+        let tail = (log.leaves_tail(), log.leaves_staged());
+        let staged = (log.staged(log.calls()), log.staged_writes(), log.is_loose());
         format!(
-            "{did}; {unsynced} {done:?} {starts} {tail} {:?} {:?}",
+            "{did}; {unsynced} {done:?} {starts} {tail:?} {staged:?} {:?} {:?}",
             log.error(),
             log.drain_kind()
         )
@@ -109,7 +118,7 @@ impl DrainKind for Log {
 
 fn rules(random: &mut Random) -> Rules {
     let within = (random.below(2) == 0).then_some(1_000_000);
-    Rules { flush_within: within, keeps_age: random.below(2) == 0 }
+    Rules { flush_within: within, keeps_age: random.below(2) == 0, stages: random.below(2) == 0 }
 }
 
 #[test]
@@ -142,8 +151,8 @@ fn a_start_chosen_later_is_a_start_made_then() {
                     if tail && covers + 1 < calls || tail && covers == calls && !write_after {
                         continue;
                     }
-                    let (mut real, mut later) =
-                        (Log::new(Rules::default()), Log::new(Rules::default()));
+                    let rules = Rules { stages: true, ..Rules::default() };
+                    let (mut real, mut later) = (Log::new(rules), Log::new(rules));
                     let mut id = None;
                     for k in 1..=calls + 1 {
                         let starts = |log: &mut Log| log.start(true, false, 0).id;
@@ -152,6 +161,8 @@ fn a_start_chosen_later_is_a_start_made_then() {
                         }
                         if k <= calls || write_after {
                             for log in [&mut real, &mut later] {
+                                let put = log.decide_write(Writing::Stage, true, Able::ALL, 0);
+                                assert_eq!(put, Put::Copy);
                                 log.wrote(log.written() + 1);
                             }
                         }
@@ -177,6 +188,10 @@ fn a_start_chosen_later_is_a_start_made_then() {
                     assert_eq!(real.is_last_covered(), later.is_last_covered(), "{case}");
                     assert_eq!(real.since_request(), later.since_request(), "{case}");
                     assert_eq!(real.leaves_tail(), later.leaves_tail(), "{case}");
+                    assert_eq!(real.staged(calls), later.staged(calls), "{case}");
+                    assert_eq!(real.staged_writes(), later.staged_writes(), "{case}");
+                    assert_eq!(real.is_loose(), later.is_loose(), "{case}");
+                    assert_eq!(real.leaves_staged(), later.leaves_staged(), "{case}");
                 }
             }
         }

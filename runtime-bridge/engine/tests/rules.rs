@@ -17,7 +17,7 @@ fn log() -> Log {
 }
 
 fn within(flush_within: u64) -> Log {
-    Log::new(Rules { flush_within: Some(flush_within), keeps_age: false })
+    Log::new(Rules { flush_within: Some(flush_within), ..Rules::default() })
 }
 
 /// A sync call after a write, deferred.

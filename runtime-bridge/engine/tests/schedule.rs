@@ -112,7 +112,8 @@ enum Thread {
 
 fn run(policy: Policy, threads: usize, failures: bool, seed: u64) {
     let mut random = Random(seed);
-    let mut log = Log::new(Rules { flush_within: policy.flush_within, keeps_age: true });
+    let mut log =
+        Log::new(Rules { flush_within: policy.flush_within, keeps_age: true, stages: false });
     let mut oracle = Oracle::default();
     let mut app = vec![Thread::Idle; threads];
     let mut syncer: Option<InCall> = None;

@@ -145,6 +145,8 @@ words! {
         Defer = "defer",
         /// Success was reported.
         Skip = "skip",
+        /// Success was reported of a write; its bytes were written later.
+        Stage = "stage",
         /// The policy failed it.
         Fail = "fail",
         /// A sync call with nothing new to sync, which waits for everything; no policy is asked.

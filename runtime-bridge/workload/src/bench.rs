@@ -90,6 +90,23 @@ pub struct Policy {
     pub file: PathBuf,
     /// Parameters and their values.
     pub sets: Vec<(String, String)>,
+    /// What writes staged bytes, if it is chosen.
+    pub engine: Option<String>,
+}
+
+impl Policy {
+    /// Its words on the command line of `durac run`.
+    #[must_use]
+    pub fn words(&self) -> Vec<OsString> {
+        let mut words: Vec<OsString> = vec![self.file.clone().into()];
+        for (name, value) in &self.sets {
+            words.extend(["--set".into(), format!("{name}={value}").into()]);
+        }
+        if let Some(engine) = &self.engine {
+            words.extend(["--engine".into(), engine.into()]);
+        }
+        words
+    }
 }
 
 /// One configuration of the database.
@@ -145,7 +162,7 @@ impl Mode {
         stated_loss: &str,
         bound: Option<u64>,
     ) -> Self {
-        let policy = Some(Policy { file: file.into(), sets });
+        let policy = Some(Policy { file: file.into(), sets, engine: None });
         Self { policy, bound, ..Self::own(name, Some("always"), stated_loss) }
     }
 
@@ -425,10 +442,7 @@ impl Config {
             }
             None => words.push("run".into()),
         }
-        words.push(policy.file.clone().into());
-        for (name, value) in &policy.sets {
-            words.extend(["--set".into(), format!("{name}={value}").into()]);
-        }
+        words.extend(policy.words());
         words.push("--".into());
         words
     }

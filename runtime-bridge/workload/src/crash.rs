@@ -158,10 +158,7 @@ impl Config {
     fn server(&self, disk: &Mounted) -> RedisConfig {
         let prefix = self.policy.as_ref().map_or_else(Vec::new, |policy| {
             let mut words: Vec<OsString> = vec![self.durac.clone().into(), "run".into()];
-            words.push(policy.file.clone().into());
-            for (name, value) in &policy.sets {
-                words.extend(["--set".into(), format!("{name}={value}").into()]);
-            }
+            words.extend(policy.words());
             words.push("--".into());
             words
         });
@@ -207,8 +204,10 @@ impl Config {
                 disk.cut_in_sync(random.random_range(0..8));
                 // A policy that syncs rarely may not sync again soon.
                 let soon = Instant::now() + Duration::from_secs(2);
-                until(&|| disk.power() == Power::Off || Instant::now() > soon || writers.are_done())
-                    .or(Ok::<(), Error>(()))?;
+                until(&|| {
+                    disk.power() == Power::Off || Instant::now() > soon || writers.are_done()
+                })
+                .or(Ok::<(), Error>(()))?;
             }
             At::Rewrite => {
                 redis.client()?.command(&["BGREWRITEAOF"])?;

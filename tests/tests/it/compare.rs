@@ -15,13 +15,22 @@ fn redis_modes_and_the_others_stand_in_their_order() -> Result<()> {
     ensure!(ended.status.success(), "{}", show(&ended));
     let names: Vec<&str> =
         ended.stdout.lines().skip(1).filter_map(|l| l.split_whitespace().next()).collect();
-    let expected =
-        ["always", "delayed_fsync", "fast_notify", "window", "adaptive", "everysec", "no"];
+    let expected = [
+        "always",
+        "delayed_fsync",
+        "fast_notify",
+        "window",
+        "adaptive",
+        "batch",
+        "batch_process",
+        "everysec",
+        "no",
+    ];
     ensure!(names == expected, "{}", show(&ended));
     // Each is at least as durable as all after it, but for a window and a larger one with a
     // tighter time.
-    ensure!(ended.stdout.contains("delayed_fsync, fast_notify, window, adaptive, everysec, no"));
-    ensure!(ended.stderr.contains("`batch` is left out"), "{}", show(&ended));
+    ensure!(ended.stdout.contains("delayed_fsync, fast_notify, window, adaptive, batch, "));
+    ensure!(ended.stderr.contains("`external_synchrony` is left out"), "{}", show(&ended));
     Ok(())
 }
 
@@ -34,6 +43,9 @@ fn a_more_durable_policy_is_enough() -> Result<()> {
         ("window:n=16", "window:n=16"),
         ("window:n=17", "window:n=16"),
         ("fast_notify", "delayed_fsync"),
+        ("batch:size=12", "batch:size=3"),
+        ("batch_process:size=12", "batch:size=12"),
+        ("batch:size=2", "delayed_fsync"),
     ] {
         let (code, out) = compare(&[a, b])?;
         ensure!(code == Some(0), "{a}, {b}: {out}");
@@ -51,6 +63,12 @@ fn a_less_durable_one_is_shown_losing() -> Result<()> {
     ensure!(out.contains("power loss: 3 syncs acknowledged and not on the disk"), "{out}");
     ensure!(out.contains("#3 reported as done") && !out.contains("#4"), "{out}");
 
+    // As much on a power loss, and more on a crash of the process.
+    let (code, out) = compare(&["window:n=3", "batch_process:size=3"])?;
+    ensure!(code == Some(1), "{out}");
+    ensure!(out.contains("process_crash, syncs; process_crash, writes;"), "{out}");
+    ensure!(out.contains("process crash: 1 sync acknowledged, whose writes are not"), "{out}");
+
     // As many syncs, but for ever.
     let (code, out) = compare(&["everysec", "no"])?;
     ensure!(code == Some(1), "{out}");
@@ -65,7 +83,7 @@ fn what_cannot_be_compared_is_said() -> Result<()> {
         (vec!["always"], "two policies are compared"),
         (vec!["always", "nonesuch"], "cannot read `nonesuch`"),
         (vec!["always", "window:n=5000"], "`n` must be in 1..=4096"),
-        (vec!["always", "batch"], "E0601"),
+        (vec!["always", "external_synchrony"], "E0601"),
     ] {
         let ended = run_durac(["compare"].iter().chain(&policies))?;
         ensure!(ended.status.code() == Some(1), "{}", show(&ended));

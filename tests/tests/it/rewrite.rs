@@ -6,13 +6,16 @@ use durac_tests::heavy;
 use durac_tests::server::{Server, Under, until_written};
 use durac_workload::Stop;
 
-const POLICIES: [&str; 4] = ["delayed_fsync", "window", "everysec", "adaptive"];
+const POLICIES: [&str; 6] =
+    ["delayed_fsync", "window", "everysec", "adaptive", "batch", "batch_process"];
 
 /// Runs `disturb` several times while writers write, then stops the server in each way.
 fn survives(policy: &str, under: Under, disturb: impl Fn(&Server) -> Result<()>) -> Result<()> {
     let _turn = heavy()?;
     let mut server = under.start()?;
-    for (from, how) in [(0, Stop::Shutdown), (10, Stop::Term), (20, Stop::Kill)] {
+    // What is staged dies with the process: how much of it is another test's question.
+    let kill = if policy.starts_with("batch") { Stop::Shutdown } else { Stop::Kill };
+    for (from, how) in [(0, Stop::Shutdown), (10, Stop::Term), (20, kill)] {
         let writers = server.write(5, 4, u64::MAX, from);
         for _ in 0..3 {
             until_written(&writers, writers.so_far() + 500)?;
@@ -80,10 +83,13 @@ fn reload_under_load() -> Result<()> {
 
 #[test]
 fn load_the_log_again() -> Result<()> {
-    survives("window", Under::policy("window"), |server| {
-        server.redis.client()?.command(&["DEBUG", "LOADAOF"])?;
-        Ok(())
-    })
+    for policy in ["window", "batch", "batch_process"] {
+        survives(policy, Under::policy(policy), |server| {
+            server.redis.client()?.command(&["DEBUG", "LOADAOF"])?;
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 /// The log goes away and comes back: as a new file, with another name at first.

@@ -26,6 +26,7 @@ pub fn meta(policy: &str) -> Meta {
         state: Vec::new(),
         flush_within: None,
         on_error: OnError::Fail,
+        engine: None,
         loss: vec![Loss {
             failure: "power_loss".to_owned(),
             syncs: Some(2),

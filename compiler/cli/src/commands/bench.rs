@@ -18,9 +18,12 @@ pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
     };
     modes.extend([Mode::no(), Mode::everysec(), Mode::always()]);
     for named in &args.files {
-        let Some(mode) = mode(named, &modes, global)? else {
+        let Some(mut mode) = mode(named, &modes, global)? else {
             return Ok(Outcome::Wrong);
         };
+        if let Some(policy) = &mut mode.policy {
+            policy.engine = args.engine.map(|engine| engine.name().to_owned());
+        }
         let recorded = args.record.then(|| mode.recorded());
         modes.push(mode);
         modes.extend(recorded);

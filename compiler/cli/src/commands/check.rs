@@ -38,6 +38,9 @@ struct Numbers {
     within_ns: Option<u64>,
     /// Without a deadline: whether a tail can stay for ever.
     tail_for_ever: bool,
+    /// Acknowledged syncs and writes that die with the process.
+    staged_syncs: Option<u64>,
+    staged_writes: Option<u64>,
     swallowed_error: bool,
     unbounded_wait: bool,
 }
@@ -56,6 +59,8 @@ impl Numbers {
                 Age::UntilSynced | Age::Forever => None,
             },
             tail_for_ever: proof.age == Age::Forever,
+            staged_syncs: proof.process.syncs_by_default.count(),
+            staged_writes: proof.process.writes.count(),
             swallowed_error: proof.faults.swallowed,
             unbounded_wait: proof.faults.stuck,
         }

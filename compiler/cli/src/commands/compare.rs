@@ -7,7 +7,7 @@ use crate::output;
 use anyhow::Result;
 use durac_sim::check::Proved;
 use durac_sim::compare::{self, Measure};
-use durac_sim::model::explore::Most;
+use durac_sim::model::explore::{Most, Unit};
 use durac_sim::model::proof::timeline_beyond;
 use std::fmt::Write;
 
@@ -54,14 +54,20 @@ fn two((first, a): (&str, &Ready), (second, b): (&str, &Ready)) -> Result<Outcom
 
 /// The shortest run of `b` that loses what `a` cannot.
 fn timeline(worse: &[Measure], a: &Ready, b: &Ready) -> Result<Option<String>> {
-    let most = Measure::Syncs.of(&a.proved.proof);
-    if worse.contains(&Measure::Syncs)
-        && let Most::Count(syncs) = most
-    {
-        return Ok(timeline_beyond(&b.policy, &b.proved.object, syncs)?);
+    for (measure, unit) in [
+        (Measure::Syncs, Unit::Syncs),
+        (Measure::StagedSyncs, Unit::StagedSyncs),
+        (Measure::StagedWrites, Unit::StagedWrites),
+    ] {
+        if worse.contains(&measure)
+            && let Most::Count(most) = measure.of(&a.proved.proof)
+        {
+            return Ok(timeline_beyond(&b.policy, &b.proved.object, unit, most)?);
+        }
     }
     let proof = &b.proved.proof;
-    Ok(proof.tail.clone().or_else(|| proof.worst.clone()))
+    let drawn = [&proof.tail, &proof.process.tail, &proof.worst, &proof.process.worst];
+    Ok(drawn.into_iter().flatten().next().cloned())
 }
 
 /// Every ready policy, the most durable first, with those that it is at least as durable as.
@@ -81,8 +87,16 @@ fn order(global: &Global) -> Result<Outcome> {
     let _ = global;
     compare::sort(&mut all);
     let mut rows = vec![
-        ["policy", "syncs", "and in progress", "writes, bytes", "time", "at least as durable as"]
-            .map(str::to_owned),
+        [
+            "policy",
+            "syncs",
+            "and in progress",
+            "writes, bytes",
+            "time",
+            "on process crash",
+            "at least as durable as",
+        ]
+        .map(str::to_owned),
     ];
     for (name, proved) in &all {
         let proof = &proved.proof;
@@ -97,6 +111,7 @@ fn order(global: &Global) -> Result<Outcome> {
             show(Measure::WithProgress),
             show(Measure::Writes),
             show(Measure::Time),
+            show(Measure::StagedSyncs),
             beats.join(", "),
         ]);
     }

@@ -109,7 +109,11 @@ fn config(named: &str, args: &Crashtest, global: &Global) -> Result<Option<(Stri
     let sets = sets.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let config = Config {
         durac: std::env::current_exe().context("cannot find durac itself")?,
-        policy: Some(Policy { file, sets }),
+        policy: Some(Policy {
+            file,
+            sets,
+            engine: args.engine.map(|engine| engine.name().to_owned()),
+        }),
         appendfsync: "always".to_owned(),
         clients: args.clients,
         latency: Duration::from_micros(args.latency),

@@ -38,6 +38,7 @@ pub fn run(args: &Record, global: &Global) -> Result<Outcome> {
     let launch = Launch {
         policy: &args.policy,
         set: &args.set,
+        engine: args.engine,
         agent: args.agent.as_deref(),
         command: &args.command,
     };

@@ -13,6 +13,7 @@ pub fn run(args: &Run, global: &Global) -> Result<Outcome> {
     let launch = Launch {
         policy: &args.file,
         set: &args.set,
+        engine: args.engine,
         agent: args.agent.as_deref(),
         command: &args.command,
     };

@@ -35,8 +35,8 @@ pub type Cell = (u64, u64);
 pub struct Cells {
     /// The cells of each source that the policy uses.
     pub of: BTreeMap<Source, Vec<Cell>>,
-    /// Numbers that what is pending is compared with, by `pending` and by waits; above the greatest
-    /// nothing changes any more.
+    /// Numbers that what is pending is compared with, by `pending`, by `staged` and by waits; above
+    /// the greatest nothing changes any more.
     pub pending: BTreeSet<u64>,
     /// Places where `pending` is used without thresholds: nothing says when it stops to matter.
     pub open: Vec<Span>,
@@ -133,13 +133,13 @@ struct Finder<'a> {
 enum Side {
     /// Constants and parameters.
     Closed,
-    /// `pending` alone, in monotone arithmetic.
+    /// `pending` or `staged` alone, in monotone arithmetic.
     Pending,
-    /// `pending` in other arithmetic with what the checker follows exactly.
+    /// One of them in other arithmetic with what the checker follows exactly.
     Open,
     /// One choice of the environment, in monotone arithmetic.
     One(Source),
-    /// What the checker follows exactly: state that keeps no reading, `staged`, truth values.
+    /// What the checker follows exactly: state that keeps no reading, truth values.
     Followed,
     /// Anything else.
     Mixed,
@@ -279,7 +279,7 @@ impl Finder<'_> {
     fn side(&self, expr: &Expr) -> Side {
         match &expr.kind {
             ExprKind::Const(_) | ExprKind::Param(_) => Side::Closed,
-            ExprKind::Read(Reading::Pending) => Side::Pending,
+            ExprKind::Read(Reading::Pending | Reading::Staged) => Side::Pending,
             ExprKind::Read(reading) if chosen(*reading) => Side::One(Source::Reading(*reading)),
             ExprKind::State(id) if self.kept.contains(id) => Side::One(Source::Kept(*id)),
             ExprKind::Read(_) | ExprKind::State(_) => Side::Followed,

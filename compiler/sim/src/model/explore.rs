@@ -4,7 +4,7 @@
 //! policy that can lose any number of syncs have no end: [`Explorer::repeats`] finds the path that
 //! can be walked again and again.
 
-use super::state::{Caller, NEVER, State};
+use super::state::{Caller, NEVER, State, Taken};
 use super::step::{Event, Faults, Next, Stepper};
 use rustc_hash::FxHashMap;
 use std::rc::Rc;
@@ -20,6 +20,8 @@ const ENOUGH_STATES: usize = 50_000;
 const MAX_RUNS: u64 = 4_000_000;
 /// As [`ENOUGH_STATES`].
 const ENOUGH_RUNS: u64 = 1_000_000;
+/// Staged writes that are counted: more are taken for any number.
+const MAX_WRITES: u64 = 4096;
 /// Steps back from every state in search of one that repeats.
 const SHORT: usize = 64;
 
@@ -56,10 +58,12 @@ pub struct Node {
     moved: bool,
     /// Parameters of the call that the last step acknowledged.
     acknowledged: Option<u16>,
-    /// Acknowledged syncs that a power loss would take.
-    lost: u64,
+    /// What a crash would take.
+    taken: Taken,
     /// Digest of the state without how much is pending.
     shape: u64,
+    /// Digest of the state without how many writes are staged.
+    whole: u64,
 }
 
 impl Node {
@@ -70,19 +74,97 @@ impl Node {
     }
 }
 
+/// What a [`Limit`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Acknowledged syncs that a power loss takes.
+    Syncs,
+    /// Acknowledged syncs that die with the process.
+    StagedSyncs,
+    /// Writes that die with the process.
+    StagedWrites,
+}
+
 /// What must not be exceeded, and by which node it first was.
 pub struct Limit {
+    /// What is counted.
+    pub unit: Unit,
     /// For each vector of parameters.
-    pub syncs: Vec<u64>,
+    pub most: Vec<u64>,
     /// The first node beyond it.
     pub broken: Option<NodeId>,
 }
 
 impl Limit {
-    fn exceeded(&self, lost: u64, acknowledged: Option<u16>) -> bool {
-        let most = acknowledged.and_then(|params| self.syncs.get(usize::from(params)));
-        most.is_some_and(|most| lost > *most)
+    fn exceeded(&self, taken: Taken, next: (Option<u16>, Option<u16>)) -> bool {
+        let (acknowledged, staged) = next;
+        let (count, params) = match self.unit {
+            Unit::Syncs => (taken.syncs, acknowledged),
+            Unit::StagedSyncs => (taken.staged_syncs, acknowledged),
+            Unit::StagedWrites => (taken.staged_writes, staged),
+        };
+        let most = params.and_then(|params| self.most.get(usize::from(params)));
+        most.is_some_and(|most| count > *most)
     }
+}
+
+/// The worst case of a unit.
+#[derive(Clone, Debug)]
+pub struct Worst {
+    /// Whatever the parameters.
+    pub most: Most,
+    /// Right after the acknowledgement of a call that saw these parameters.
+    pub by_params: Vec<Most>,
+    /// The first state that has the most, or from which there is no end.
+    pub at: NodeId,
+    /// The most that was reached.
+    reached: u64,
+}
+
+impl Worst {
+    fn new(params: usize) -> Self {
+        Self { most: Most::Count(0), by_params: vec![Most::Count(0); params], at: 0, reached: 0 }
+    }
+
+    fn count(&mut self, count: u64, params: Option<u16>) {
+        self.most = self.most.max(Most::Count(count));
+        if let Some(most) = params.and_then(|p| self.by_params.get_mut(usize::from(p))) {
+            *most = (*most).max(Most::Count(count));
+        }
+    }
+
+    /// Notes the state; answers whether none before had so many.
+    fn reach(&mut self, count: u64, id: NodeId) -> bool {
+        let more = self.reached < count;
+        if more {
+            self.reached = count;
+            if self.most != Most::Unbounded {
+                self.at = id;
+            }
+        }
+        more
+    }
+
+    fn has_no_end(&mut self, at: NodeId, params: &[Option<u16>]) {
+        if self.most != Most::Unbounded {
+            self.at = at;
+        }
+        self.most = Most::Unbounded;
+        for params in params.iter().flatten() {
+            if let Some(most) = self.by_params.get_mut(usize::from(*params)) {
+                *most = Most::Unbounded;
+            }
+        }
+    }
+}
+
+/// Worst cases that cannot be exceeded, for each vector of parameters.
+#[derive(Clone, Debug, Default)]
+pub struct Derived {
+    /// Acknowledged syncs that a power loss takes.
+    pub syncs: Vec<Most>,
+    /// Acknowledged syncs that die with the process.
+    pub staged_syncs: Vec<Most>,
 }
 
 /// What was found.
@@ -91,17 +173,18 @@ pub struct Explored {
     pub nodes: Vec<Node>,
     /// Steps between them.
     pub steps: u64,
-    /// Most acknowledged syncs that a power loss takes.
-    pub lost: Most,
-    /// The same, right after the acknowledgement of a call that saw these parameters.
-    pub by_params: Vec<Most>,
-    /// The same, with the call that is in progress.
+    /// Acknowledged syncs that a power loss takes.
+    pub syncs: Worst,
+    /// Acknowledged syncs that die with the process.
+    pub staged_syncs: Worst,
+    /// Writes that die with the process.
+    pub staged_writes: Worst,
+    /// Acknowledged syncs that a power loss takes, with the call that is in progress.
     pub with_progress: Most,
     /// The first state whose acknowledged syncs may stay unsynced for ever.
     pub tail: Option<NodeId>,
-    /// The first state that can lose the most, or from which the loss has no end.
-    pub worst: NodeId,
-    worst_lost: u64,
+    /// The first state whose writes may stay staged for ever.
+    pub staged_tail: Option<NodeId>,
     /// Calls in a row that cannot be lost; more of them make no difference.
     most: u64,
     /// Calls that cannot be lost were left out, because there were more of them in a row.
@@ -117,34 +200,42 @@ pub struct Explored {
 /// Explores everything from the first state.
 ///
 /// `compared`: the greatest number that the programs compare numbers of pending calls with.
-/// `derived`: for each vector of parameters, a worst case that cannot be exceeded.
+/// `derived`: for each vector of parameters, a worst case that cannot be exceeded, of a power loss and
+/// of a crash of the process.
 #[must_use]
 pub fn explore(
     stepper: &mut Stepper<'_>,
     compared: u64,
     limits: Vec<Limit>,
-    derived: &[Most],
+    derived: &Derived,
 ) -> Explored {
-    let params = limits.first().map_or(1, |l| l.syncs.len()).max(1);
-    let highest = limits.iter().flat_map(|l| &l.syncs).filter(|l| **l < 1 << 20).max();
+    let params = limits.first().map_or(1, |l| l.most.len()).max(1);
+    let of_syncs = limits.iter().filter(|l| l.unit != Unit::StagedWrites);
+    let highest = of_syncs.flat_map(|l| &l.most).filter(|l| **l < 1 << 20).max();
     let thresholds = compared.max(highest.copied().unwrap_or(0));
     let found = Explored {
         nodes: Vec::new(),
         steps: 0,
-        lost: Most::Count(0),
-        by_params: vec![Most::Count(0); params],
+        syncs: Worst::new(params),
+        staged_syncs: Worst::new(params),
+        staged_writes: Worst::new(params),
         with_progress: Most::Count(0),
         tail: None,
-        worst: 0,
-        worst_lost: 0,
+        staged_tail: None,
         most: compared + 2,
         shortened: false,
         faults: Faults::default(),
         limits,
         too_large: false,
     };
-    let mut explorer =
-        Explorer { found, seen: FxHashMap::default(), thresholds, ceiling: u64::MAX };
+    let mut explorer = Explorer {
+        found,
+        seen: FxHashMap::default(),
+        thresholds,
+        ceiling: u64::MAX,
+        beyond: if stepper.stages() { compared + 4 } else { 0 },
+        writes: MAX_WRITES,
+    };
     let first = stepper.first();
     explorer.enter(Next::first(first), 0);
     let mut at = 0;
@@ -162,7 +253,7 @@ pub fn explore(
         }
         let (states, runs) = (explorer.found.nodes.len(), stepper.programs.runs);
         let long = states > ENOUGH_STATES || runs > ENOUGH_RUNS;
-        let enough = long && explorer.found.by_params == derived;
+        let enough = long && explorer.found.agrees(derived);
         if enough || states > MAX_STATES || runs > MAX_RUNS {
             explorer.found.too_large = true;
             break;
@@ -184,15 +275,23 @@ struct Explorer {
     thresholds: u64,
     /// Calls beyond which nothing new can come: the loss has no end anyhow.
     ceiling: u64,
+    /// So many more are followed when the loss of a power loss has no end: what dies with the process
+    /// may grow later.
+    beyond: u64,
+    /// Staged writes that are counted; one when they have no end.
+    writes: u64,
 }
 
 impl Explorer {
     fn enter(&mut self, next: Next, parent: NodeId) {
-        let Next { mut state, acknowledged, .. } = next;
+        let Next { mut state, acknowledged, staged, .. } = next;
         self.found.shortened |= state.silent.len() as u64 > self.found.most;
         let moved = settle(&mut state, self.found.most) > 0;
-        let (lost, open) = (state.lost(), state.in_progress());
-        let breaks = self.count(lost, lost + open, acknowledged);
+        if state.log.cap_stages(self.writes) && self.writes > 1 {
+            self.writes_have_no_end(parent);
+        }
+        let (taken, open) = (state.taken(), state.in_progress());
+        let breaks = self.count(taken, open, (acknowledged, staged));
         let since = std::mem::replace(&mut state.since, NEVER);
         let key = Rc::new(state);
         let known = match self.seen.get_mut(&key) {
@@ -210,40 +309,56 @@ impl Explorer {
             return;
         }
         let id = self.found.nodes.len() as NodeId;
-        let idle = key.caller == Caller::Idle;
-        if self.found.tail.is_none() && lost > 0 && idle && key.log.leaves_tail() {
-            self.found.tail = Some(id);
+        if key.caller == Caller::Idle {
+            if self.found.tail.is_none() && taken.syncs > 0 && key.log.leaves_tail() {
+                self.found.tail = Some(id);
+            }
+            if self.found.staged_tail.is_none() && key.log.leaves_staged() {
+                self.found.staged_tail = Some(id);
+            }
         }
-        let shape = shape(&key, since != NEVER);
-        self.found.nodes.push(Node { state: key, since, parent, moved, acknowledged, lost, shape });
+        let shape = shape(&key, since != NEVER, self.thresholds);
+        let whole = if taken.staged_writes > 0 { whole(&key, since) } else { 0 };
+        let state = key;
+        self.found.nodes.push(Node {
+            state,
+            since,
+            parent,
+            moved,
+            acknowledged,
+            taken,
+            shape,
+            whole,
+        });
         if breaks {
             for limit in &mut self.found.limits {
-                if limit.exceeded(lost, acknowledged) {
+                if limit.exceeded(taken, (acknowledged, staged)) {
                     limit.broken.get_or_insert(id);
                 }
             }
         }
+        self.found.staged_writes.reach(taken.staged_writes, id);
+        let more_staged = self.found.staged_syncs.reach(taken.staged_syncs, id);
         // A loss without end exceeds every number before it. The first state with a number need not
         // lie on a path that repeats, but then one does that loses nearly as many.
-        if self.found.worst_lost < lost {
-            (self.found.worst_lost, self.found.worst) = (lost, id);
+        if self.found.syncs.reach(taken.syncs, id) || more_staged {
             self.repeats(id, usize::MAX);
         } else if acknowledged.is_some() {
             self.repeats(id, SHORT);
         }
+        if staged.is_some() && self.writes > 1 {
+            self.repeats_writes(id);
+        }
     }
 
     /// Counts what can be lost. Answers whether a limit is broken for the first time.
-    fn count(&mut self, lost: u64, with_progress: u64, acknowledged: Option<u16>) -> bool {
+    fn count(&mut self, taken: Taken, open: u64, next: (Option<u16>, Option<u16>)) -> bool {
         let found = &mut self.found;
-        found.lost = found.lost.max(Most::Count(lost));
-        found.with_progress = found.with_progress.max(Most::Count(with_progress));
-        if let Some(params) = acknowledged
-            && let Some(most) = found.by_params.get_mut(usize::from(params))
-        {
-            *most = (*most).max(Most::Count(lost));
-        }
-        found.limits.iter().any(|l| l.broken.is_none() && l.exceeded(lost, acknowledged))
+        found.syncs.count(taken.syncs, next.0);
+        found.staged_syncs.count(taken.staged_syncs, next.0);
+        found.staged_writes.count(taken.staged_writes, next.1);
+        found.with_progress = found.with_progress.max(Most::Count(taken.syncs + open));
+        found.limits.iter().any(|l| l.broken.is_none() && l.exceeded(taken, next))
     }
 
     /// Looks for an earlier state on the path that differs only in how much is pending, beyond all
@@ -251,37 +366,81 @@ impl Explorer {
     fn repeats(&mut self, id: NodeId, steps: usize) {
         let Some(node) = self.found.nodes.get(id as usize) else { return };
         let calls = node.state.log.calls();
-        if calls < self.thresholds + 2 || calls >= self.ceiling || node.state.caller != Caller::Idle
-        {
+        let ended = self.found.syncs.most == Most::Unbounded
+            && (self.beyond == 0 || self.found.staged_syncs.most == Most::Unbounded);
+        if calls < self.thresholds + 2 || ended || node.state.caller != Caller::Idle {
             return;
         }
         let mut acknowledged = vec![node.acknowledged];
         let (mut at, mut moved) = (node.parent, node.moved);
+        let mut least = node.taken.staged_syncs;
+        let mut found = None;
         for _ in 0..steps {
             let Some(earlier) = self.found.nodes.get(at as usize).filter(|_| !moved) else {
-                return;
+                break;
             };
             if earlier.state.log.calls() <= self.thresholds {
-                return;
+                break;
             }
-            if earlier.lost < node.lost && earlier.shape == node.shape {
-                return self.has_no_end(id, calls, acknowledged);
+            let grows = earlier.taken.syncs < node.taken.syncs;
+            if grows && earlier.shape == node.shape {
+                // If a passed write took them along in between, they only came back.
+                let (before, now) = (earlier.taken.staged_syncs, node.taken.staged_syncs);
+                let grows_staged = before < now && before <= least;
+                found = Some((acknowledged.clone(), grows_staged));
+                if grows_staged || self.beyond == 0 {
+                    break;
+                }
             }
+            least = least.min(earlier.taken.staged_syncs);
             acknowledged.push(earlier.acknowledged);
             (at, moved) = (earlier.parent, earlier.moved);
+        }
+        if let Some((acknowledged, staged)) = found {
+            self.has_no_end(id, calls, staged, &acknowledged);
         }
     }
 
     /// The loss has no end: what led to a state with so many calls can be repeated, with
     /// acknowledgements under these parameters.
-    fn has_no_end(&mut self, id: NodeId, calls: u64, acknowledged: Vec<Option<u16>>) {
-        self.ceiling = calls;
-        self.found.lost = Most::Unbounded;
+    fn has_no_end(&mut self, id: NodeId, calls: u64, staged: bool, params: &[Option<u16>]) {
+        self.ceiling = self.ceiling.min(calls + self.beyond);
+        self.found.syncs.has_no_end(id, params);
         self.found.with_progress = Most::Unbounded;
-        self.found.worst = id;
-        for params in acknowledged.into_iter().flatten() {
-            if let Some(most) = self.found.by_params.get_mut(usize::from(params)) {
-                *most = Most::Unbounded;
+        if staged {
+            self.found.staged_syncs.has_no_end(id, params);
+        }
+    }
+
+    /// Looks for an earlier state on the path that differs only in how many writes are staged.
+    fn repeats_writes(&mut self, id: NodeId) {
+        let Some(node) = self.found.nodes.get(id as usize) else { return };
+        let (writes, mut at) = (node.taken.staged_writes, node.parent);
+        let mut least = writes;
+        for _ in 0..SHORT {
+            let Some(earlier) = self.found.nodes.get(at as usize) else { return };
+            let before = earlier.taken.staged_writes;
+            // If they were written in between, they only came back.
+            if earlier.whole == node.whole && before < writes && before <= least {
+                return self.writes_have_no_end(id);
+            }
+            least = least.min(before);
+            if at == 0 {
+                return;
+            }
+            at = earlier.parent;
+        }
+    }
+
+    /// The staged writes have no end: from now on only whether there are some makes a difference.
+    fn writes_have_no_end(&mut self, id: NodeId) {
+        self.writes = 1;
+        let all: Vec<_> =
+            (0..self.found.staged_writes.by_params.len()).map(|p| Some(p as u16)).collect();
+        self.found.staged_writes.has_no_end(id, &all);
+        for limit in &mut self.found.limits {
+            if limit.unit == Unit::StagedWrites && limit.most.iter().any(|most| *most < u64::MAX) {
+                limit.broken.get_or_insert(id);
             }
         }
     }
@@ -300,8 +459,16 @@ fn settle(state: &mut State, most: u64) -> u64 {
     moved
 }
 
-/// A digest of an idle state without how much is pending.
-fn shape(state: &State, startable: bool) -> u64 {
+/// A digest of a state without how many writes are staged, if any is.
+fn whole(state: &State, since: u64) -> u64 {
+    use std::hash::{Hash, Hasher};
+    let mut hasher = rustc_hash::FxHasher::default();
+    (state.without_writes(), since).hash(&mut hasher);
+    hasher.finish().max(1)
+}
+
+/// A digest of an idle state without how much is pending, and how much more than a number is staged.
+fn shape(state: &State, startable: bool, thresholds: u64) -> u64 {
     use std::hash::{Hash, Hasher};
     let mut hasher = std::hash::DefaultHasher::new();
     let log = &state.log;
@@ -313,6 +480,8 @@ fn shape(state: &State, startable: bool) -> u64 {
         log.since_request().is_some(),
         log.is_regular(0),
         log.sync_latency(),
+        log.staged(log.calls()).min(thresholds + 2),
+        (log.staged_writes() > 0, log.is_committing()),
     )
         .hash(&mut hasher);
     (state.caller == Caller::Idle, log.is_startable()).hash(&mut hasher);
@@ -320,10 +489,16 @@ fn shape(state: &State, startable: bool) -> u64 {
 }
 
 impl Explored {
-    /// Acknowledged syncs that a power loss takes in a state.
+    /// What a crash takes in a state.
     #[must_use]
-    pub fn lost_at(&self, id: NodeId) -> u64 {
-        self.nodes.get(id as usize).map_or(0, |node| node.lost)
+    pub fn taken_at(&self, id: NodeId) -> Taken {
+        self.nodes.get(id as usize).map_or(Taken::default(), |node| node.taken)
+    }
+
+    /// Whether the worst cases are those that were derived: there is none beyond them.
+    #[must_use]
+    pub fn agrees(&self, derived: &Derived) -> bool {
+        self.syncs.by_params == derived.syncs && self.staged_syncs.by_params == derived.staged_syncs
     }
 
     /// The steps from the first state to a node, each with what was durable before it.
@@ -348,7 +523,8 @@ impl Explored {
             for mut next in stepper.next(&from.state()) {
                 let before = durable;
                 let moved = settle(&mut next.state, self.most);
-                if next.acknowledged == to.acknowledged && next.state == to.state() {
+                let same = next.state.without_writes() == to.state().without_writes();
+                if next.acknowledged == to.acknowledged && same {
                     durable += moved;
                     path.push((before, next.events));
                     break;

@@ -203,6 +203,9 @@ impl<'a> Programs<'a> {
         if reads(Reading::Pending) {
             context.pending = log.pending(open.number);
         }
+        if reads(Reading::Staged) {
+            context.staged = log.staged(open.number - u64::from(!open.hook.is_sync()));
+        }
         if reads(Reading::SyncLatency) {
             context.sync_latency = log.sync_latency();
         }

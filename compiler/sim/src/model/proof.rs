@@ -1,14 +1,14 @@
 //! What is proved of a policy: the exact worst case, and whether each guarantee holds.
 
 use super::cells::{self, Cells};
-use super::explore::{Explored, Limit, Most, NodeId, explore};
+use super::explore::{Derived, Explored, Limit, Most, NodeId, Unit, Worst, explore};
 use super::programs::Programs;
 use super::step::{Faults, Glue, Stepper};
 use super::timeline::{self, Ending};
 use crate::machine::{Backend, Machine, MachineError, bit, reads};
 use durac_bpf::Object;
-use durac_bpf::abi::Reading;
-use durac_compiler::hir::{Bound, Failure, Param, Policy};
+use durac_bpf::abi::{Reading, STAGE_ROOM};
+use durac_compiler::hir::{Bound, Expr, Failure, Guarantee, Param, Policy};
 use durac_compiler::{Loss, bounds};
 use durac_engine::Rules;
 
@@ -46,8 +46,10 @@ pub struct Broken {
     pub guarantee: usize,
     /// What breaks it, drawn; none if it only could not be proved.
     pub timeline: Option<String>,
-    /// Acknowledged syncs lost at the end of the timeline.
+    /// What can be lost at worst, in the unit of the guarantee.
     pub lost: Most,
+    /// That unit.
+    pub unit: Unit,
 }
 
 /// What is proved of a policy.
@@ -71,6 +73,8 @@ pub struct Proof {
     pub with_progress_by_default: Most,
     /// How old what is lost can be.
     pub age: Age,
+    /// What a crash of the process takes.
+    pub process: ProcessCrash,
     /// What must never happen, and does not.
     pub faults: Faults,
     /// Guarantees that do not hold.
@@ -79,6 +83,31 @@ pub struct Proof {
     pub worst: Option<String>,
     /// A tail that stays for ever, drawn.
     pub tail: Option<String>,
+}
+
+/// What a crash of the process takes: what is staged.
+#[derive(Clone, Debug)]
+pub struct ProcessCrash {
+    /// Most acknowledged syncs, whatever the parameters.
+    pub syncs: Most,
+    /// The same with the default parameters.
+    pub syncs_by_default: Most,
+    /// Most writes.
+    pub writes: Most,
+    /// How old what is lost can be.
+    pub age: Age,
+    /// The worst case, drawn; none if nothing is lost.
+    pub worst: Option<String>,
+    /// A write that stays staged for ever, drawn.
+    pub tail: Option<String>,
+}
+
+impl ProcessCrash {
+    /// Whether it takes nothing.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        self.age == Age::Nothing
+    }
 }
 
 /// Why not everything could be explored.
@@ -123,15 +152,16 @@ pub fn prove_with(
     Ok(first)
 }
 
-/// The shortest run of a policy, at its default parameters, that loses more than so many acknowledged
-/// syncs; none if there is none among the states that can be explored.
+/// The shortest run of a policy, at its default parameters, that loses more than so many in this unit;
+/// none if there is none among the states that can be explored.
 ///
 /// # Errors
 /// When rbpf cannot run the object.
 pub fn timeline_beyond(
     policy: &Policy,
     object: &Object,
-    syncs: u64,
+    unit: Unit,
+    most: u64,
 ) -> Result<Option<String>, MachineError> {
     let mut machine = Machine::new(object, Backend::Interpreter)?;
     let vectors = vec![policy.params.iter().map(|p| p.default).collect::<Vec<u64>>()];
@@ -141,20 +171,38 @@ pub fn timeline_beyond(
         return Ok(None);
     };
     let mut stepper = Stepper::new(programs, rules, Glue::RIGHT).watched(!object.kernel.is_empty());
-    let limits = vec![Limit { syncs: vec![syncs], broken: None }];
-    let found = explore(&mut stepper, cells.compared(), limits, &[]);
+    let limits = vec![Limit { unit, most: vec![most], broken: None }];
+    let found = explore(&mut stepper, cells.compared(), limits, &Derived::default());
     let broken = found.limits.first().and_then(|limit| limit.broken);
-    Ok(broken.map(|id| {
-        let ending = Ending::PowerLoss(found.lost_at(id));
-        timeline::draw(&found.path(&mut stepper, id), ending)
-    }))
+    Ok(broken.map(|id| draw(&found, &mut stepper, id, unit, false)))
+}
+
+/// Draws the path to a state, with a crash at its end that takes what is counted in this unit;
+/// `repeats` if it can be walked again and again.
+fn draw(
+    found: &Explored,
+    stepper: &mut Stepper<'_>,
+    id: NodeId,
+    unit: Unit,
+    repeats: bool,
+) -> String {
+    let taken = found.taken_at(id);
+    let ending = match (unit, repeats) {
+        (Unit::Syncs, false) => Ending::PowerLoss(taken.syncs),
+        (Unit::Syncs, true) => Ending::Repeats(taken.syncs),
+        (Unit::StagedSyncs, _) => Ending::ProcessCrash(taken.staged_syncs, repeats),
+        (Unit::StagedWrites, _) => Ending::LostWrites(taken.staged_writes, repeats),
+    };
+    timeline::draw(&found.path(stepper, id), ending)
 }
 
 /// The engine's rules for an object.
-fn rules(object: &Object) -> Rules {
+#[must_use]
+pub fn rules(object: &Object) -> Rules {
     Rules {
         flush_within: object.meta.flush_within,
         keeps_age: reads(object) & bit(Reading::PendingAge) != 0,
+        stages: object.meta.stages(),
     }
 }
 
@@ -229,31 +277,47 @@ fn attempt(
 }
 
 /// What was derived for each vector of parameters.
-fn derived_for(derived: &Loss, vectors: &[Vec<u64>]) -> Vec<Most> {
-    let most = |vector: &Vec<u64>| derived.syncs_for(vector).map_or(Most::Unbounded, Most::Count);
-    vectors.iter().map(most).collect()
+fn derived_for(derived: &Loss, vectors: &[Vec<u64>]) -> Derived {
+    let process = derived.process();
+    let of =
+        |loss: &Loss| -> Vec<Most> { vectors.iter().map(|v| most(loss.syncs_for(v))).collect() };
+    Derived { syncs: of(derived), staged_syncs: of(&process) }
+}
+
+fn most(count: Option<u64>) -> Most {
+    count.map_or(Most::Unbounded, Most::Count)
 }
 
 /// What each guarantee allows, for each vector of parameters.
 fn limits(policy: &Policy, vectors: &[Vec<u64>]) -> Vec<Limit> {
-    let limit = |bound: &Bound, params: &[u64]| match bound {
-        Bound::Syncs(expr) => bounds::evaluate(expr, params).unwrap_or(0),
-        Bound::Nothing | Bound::Writes(_) | Bound::Bytes(_) => 0,
-        Bound::Age(_) => u64::MAX,
-    };
-    let mut limits: Vec<Limit> = (policy.guarantees.iter())
-        .map(|guarantee| Limit {
-            syncs: match guarantee.failure {
-                // The page cache survives, and this runtime keeps no bytes of its own.
-                Failure::ProcessCrash => vec![u64::MAX; vectors.len()],
-                Failure::PowerLoss => vectors.iter().map(|v| limit(&guarantee.bound, v)).collect(),
-            },
-            broken: None,
-        })
-        .collect();
+    let mut limits: Vec<Limit> =
+        policy.guarantees.iter().map(|guarantee| limit(guarantee, vectors)).collect();
     // So that there is always one to say how many vectors there are.
-    limits.push(Limit { syncs: vec![u64::MAX; vectors.len()], broken: None });
+    limits.push(Limit { unit: Unit::Syncs, most: vec![u64::MAX; vectors.len()], broken: None });
     limits
+}
+
+fn limit(guarantee: &Guarantee, vectors: &[Vec<u64>]) -> Limit {
+    let values = |expr: &Expr| -> Vec<u64> {
+        vectors.iter().map(|v| bounds::evaluate(expr, v).unwrap_or(0)).collect()
+    };
+    let all = |most: u64| vec![most; vectors.len()];
+    let (unit, most) = match (guarantee.failure, &guarantee.bound) {
+        (Failure::PowerLoss, Bound::Syncs(expr)) => (Unit::Syncs, values(expr)),
+        (Failure::PowerLoss, Bound::Nothing | Bound::Writes(_) | Bound::Bytes(_)) => {
+            (Unit::Syncs, all(0))
+        }
+        (Failure::ProcessCrash, Bound::Syncs(expr)) => (Unit::StagedSyncs, values(expr)),
+        (Failure::ProcessCrash, Bound::Writes(expr)) => (Unit::StagedWrites, values(expr)),
+        (Failure::ProcessCrash, Bound::Nothing) => (Unit::StagedWrites, all(0)),
+        // No more than the agent has room for.
+        (Failure::ProcessCrash, Bound::Bytes(expr)) => {
+            let room = |bytes: u64| if bytes < STAGE_ROOM { 0 } else { u64::MAX };
+            (Unit::StagedWrites, values(expr).into_iter().map(room).collect())
+        }
+        (_, Bound::Age(_)) => (Unit::Syncs, all(u64::MAX)),
+    };
+    Limit { unit, most, broken: None }
 }
 
 fn conclude(
@@ -264,13 +328,13 @@ fn conclude(
     stepper: &mut Stepper<'_>,
     found: &Explored,
 ) -> Proof {
-    let agrees = found.by_params == derived_for(derived, &samples.vectors);
+    let agrees = found.agrees(&derived_for(derived, &samples.vectors));
     let obstacle = if found.too_large {
         Some(Obstacle::TooManyStates)
     } else if let Some(&span) = cells.inexact.first() {
         Some(Obstacle::NoThresholds(span))
     } else if let Some(&span) = cells.open.first()
-        && (found.lost == Most::Unbounded || found.shortened)
+        && (found.syncs.most == Most::Unbounded || found.shortened)
     {
         // True for as far as was looked; a larger number might have changed that.
         Some(Obstacle::NoThresholds(span))
@@ -294,49 +358,78 @@ fn conclude(
     let mut proof = if method == Method::Derived {
         only_derived(policy, derived, Obstacle::WideRange)
     } else {
-        let lost = found.by_params.first().copied().unwrap_or(found.lost);
-        let open = match (found.with_progress, found.lost) {
+        let lost = by_default(&found.syncs);
+        let open = match (found.with_progress, found.syncs.most) {
             (Most::Count(with), Most::Count(without)) => with - without,
             _ => 0,
         };
         Proof {
-            syncs: found.lost,
+            syncs: found.syncs.most,
             syncs_by_default: lost,
             with_progress: found.with_progress,
             with_progress_by_default: match lost {
                 Most::Count(n) => Most::Count(n + open),
                 Most::Unbounded => Most::Unbounded,
             },
-            age: age(policy, found.lost == Most::Count(0), tail),
+            age: age(policy, found.syncs.most == Most::Count(0), tail),
+            process: process(policy, samples, found),
             ..only_derived(policy, derived, Obstacle::WideRange)
         }
     };
     // What was reached counts, whatever was derived.
-    proof.syncs = proof.syncs.max(found.lost);
+    proof.syncs = proof.syncs.max(found.syncs.most);
     proof.with_progress = proof.with_progress.max(found.with_progress);
+    proof.process.syncs = proof.process.syncs.max(found.staged_syncs.most);
+    proof.process.writes = proof.process.writes.max(found.staged_writes.most);
     proof.method = method;
     proof.obstacle = obstacle;
     proof.states = found.nodes.len();
     proof.steps = found.steps;
     proof.faults = found.faults;
-    proof.worst = (found.worst != 0).then(|| {
-        let ending = match found.lost {
-            Most::Count(lost) => Ending::PowerLoss(lost),
-            Most::Unbounded => Ending::Repeats(found.lost_at(found.worst)),
-        };
-        timeline::draw(&found.path(stepper, found.worst), ending)
-    });
-    proof.tail = found
-        .tail
-        .filter(|_| policy.flush_within.is_none())
-        .map(|id| timeline::draw(&found.path(stepper, id), Ending::Idle(found.lost_at(id))));
+    let mut drawn = |worst: &Worst, unit| {
+        let repeats = worst.most == Most::Unbounded;
+        (worst.at != 0).then(|| draw(found, stepper, worst.at, unit, repeats))
+    };
+    proof.worst = drawn(&found.syncs, Unit::Syncs);
+    proof.process.worst = match found.staged_syncs.at {
+        0 => drawn(&found.staged_writes, Unit::StagedWrites),
+        _ => drawn(&found.staged_syncs, Unit::StagedSyncs),
+    };
+    let mut idle = |tail: Option<NodeId>, ending: Ending| {
+        let tail = tail.filter(|_| policy.flush_within.is_none());
+        tail.map(|id| timeline::draw(&found.path(stepper, id), ending))
+    };
+    let taken = |tail: Option<NodeId>| found.taken_at(tail.unwrap_or(0));
+    proof.tail = idle(found.tail, Ending::Idle(taken(found.tail).syncs));
+    proof.process.tail =
+        idle(found.staged_tail, Ending::IdleStaged(taken(found.staged_tail).staged_writes));
     proof.broken = broken(policy, derived, &proof, stepper, found);
     proof
 }
 
+/// The worst case at the default parameters, which are the first.
+fn by_default(worst: &Worst) -> Most {
+    worst.by_params.first().copied().unwrap_or(worst.most)
+}
+
+/// What a crash of the process takes, as far as it was explored.
+fn process(policy: &Policy, samples: &Samples, found: &Explored) -> ProcessCrash {
+    let writes = found.staged_writes.most;
+    let nothing = writes == Most::Count(0);
+    ProcessCrash {
+        syncs: found.staged_syncs.most,
+        syncs_by_default: by_default(&found.staged_syncs),
+        // Nothing is derived of them, so the values of parameters that were not tried could allow more.
+        writes: if nothing || samples.whole && !found.too_large { writes } else { Most::Unbounded },
+        age: age(policy, nothing, found.staged_tail.is_some()),
+        worst: None,
+        tail: None,
+    }
+}
+
 /// What the derivation alone says.
 fn only_derived(policy: &Policy, derived: &Loss, obstacle: Obstacle) -> Proof {
-    let most = |syncs: Option<u64>| syncs.map_or(Most::Unbounded, Most::Count);
+    let on_process = derived.process();
     let syncs = most(derived.greatest(&policy.params));
     let by_default = most(derived.syncs(&policy.params));
     let and_one = |most: Most| match most {
@@ -353,6 +446,14 @@ fn only_derived(policy: &Policy, derived: &Loss, obstacle: Obstacle) -> Proof {
         with_progress: and_one(syncs),
         with_progress_by_default: and_one(by_default),
         age: age(policy, syncs == Most::Count(0), derived.leaves_tail(&policy.params).is_some()),
+        process: ProcessCrash {
+            syncs: most(on_process.greatest(&policy.params)),
+            syncs_by_default: most(on_process.syncs(&policy.params)),
+            writes: derived.stages.map_or(Most::Count(0), |_| Most::Unbounded),
+            age: age(policy, derived.stages.is_none(), true),
+            worst: None,
+            tail: None,
+        },
         faults: Faults::default(),
         broken: Vec::new(),
         worst: None,
@@ -360,7 +461,8 @@ fn only_derived(policy: &Policy, derived: &Loss, obstacle: Obstacle) -> Proof {
     };
     for (guarantee, promised) in policy.guarantees.iter().enumerate() {
         if !derived.keeps(promised, policy) {
-            proof.broken.push(Broken { guarantee, timeline: None, lost: syncs });
+            let broken = Broken { guarantee, timeline: None, lost: syncs, unit: Unit::Syncs };
+            proof.broken.push(broken);
         }
     }
     proof
@@ -384,31 +486,46 @@ fn broken(
     found: &Explored,
 ) -> Vec<Broken> {
     let mut all = Vec::new();
-    let mut show = |stepper: &mut Stepper<'_>, guarantee: usize, at: Option<NodeId>, idle: bool| {
-        let lost = at.map_or(0, |id| found.lost_at(id));
-        let ending = if idle { Ending::Idle(lost) } else { Ending::PowerLoss(lost) };
-        let timeline = at.map(|id| timeline::draw(&found.path(stepper, id), ending));
-        all.push(Broken { guarantee, timeline, lost: proof.syncs });
-    };
     for (index, guarantee) in policy.guarantees.iter().enumerate() {
-        if guarantee.failure == Failure::ProcessCrash {
-            continue;
-        }
-        let reached = found.limits.get(index).and_then(|l| l.broken);
-        match &guarantee.bound {
+        let limit = found.limits.get(index);
+        let reached = limit.and_then(|l| l.broken);
+        let (worst, tail, age) = match guarantee.failure {
+            Failure::PowerLoss => (&found.syncs, found.tail, proof.age),
+            Failure::ProcessCrash => (&found.staged_writes, found.staged_tail, proof.process.age),
+        };
+        let (at, idle) = match &guarantee.bound {
+            Bound::Age(_) if age == Age::Nothing || derived.keeps(guarantee, policy) => continue,
             Bound::Age(_) => {
-                let keeps = proof.age == Age::Nothing || derived.keeps(guarantee, policy);
-                if !keeps {
-                    let tail = found.tail.filter(|_| policy.flush_within.is_none());
-                    let at = tail.or((found.worst != 0).then_some(found.worst));
-                    show(stepper, index, at, tail.is_some());
-                }
+                let tail = tail.filter(|_| policy.flush_within.is_none());
+                (tail.or((worst.at != 0).then_some(worst.at)), tail.is_some())
             }
-            _ if reached.is_some() => show(stepper, index, reached, false),
+            _ if reached.is_some() => (reached, false),
             // Explored for every value, or proved for every value: it holds.
-            _ if proof.method == Method::Explored || derived.keeps(guarantee, policy) => {}
-            _ => show(stepper, index, None, false),
-        }
+            _ if proof.method == Method::Explored || derived.keeps(guarantee, policy) => continue,
+            _ => (None, false),
+        };
+        let unit = match (guarantee.failure, limit) {
+            (Failure::PowerLoss, _) => Unit::Syncs,
+            (Failure::ProcessCrash, Some(limit)) if limit.unit == Unit::StagedSyncs => limit.unit,
+            (Failure::ProcessCrash, _) => Unit::StagedWrites,
+        };
+        let timeline = at.map(|id| match (idle, unit) {
+            (false, _) => draw(found, stepper, id, unit, false),
+            (true, Unit::Syncs) => {
+                let ending = Ending::Idle(found.taken_at(id).syncs);
+                timeline::draw(&found.path(stepper, id), ending)
+            }
+            (true, _) => {
+                let ending = Ending::IdleStaged(found.taken_at(id).staged_writes);
+                timeline::draw(&found.path(stepper, id), ending)
+            }
+        });
+        let lost = match unit {
+            Unit::Syncs => proof.syncs,
+            Unit::StagedSyncs => proof.process.syncs,
+            Unit::StagedWrites => proof.process.writes,
+        };
+        all.push(Broken { guarantee: index, timeline, lost, unit });
     }
     all
 }

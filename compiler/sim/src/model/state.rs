@@ -30,7 +30,7 @@ impl std::hash::Hash for Input {
         for word in [c.len, c.now, c.pending, c.pending_bytes, c.pending_age, c.sync_latency] {
             word.hash(state);
         }
-        (c.notify_done, c.notify_count, c.child_active, self.params).hash(state);
+        (c.staged, c.notify_done, c.notify_count, c.child_active, self.params).hash(state);
     }
 }
 
@@ -91,6 +91,33 @@ impl State {
         }
         let pending = self.log.calls() - self.log.durable();
         pending.saturating_sub(self.silent.len() as u64)
+    }
+
+    /// What a crash takes now.
+    #[must_use]
+    pub fn taken(&self) -> Taken {
+        Taken {
+            syncs: self.lost(),
+            staged_syncs: self.lost_with_the_process(),
+            staged_writes: self.log.staged_writes(),
+        }
+    }
+
+    /// Acknowledged sync calls that a crash of the process would take now: their writes are staged.
+    fn lost_with_the_process(&self) -> u64 {
+        let Some(after) = self.log.staged_after().filter(|_| !self.log.is_last_covered()) else {
+            return 0;
+        };
+        let silent = self.silent.iter().filter(|number| **number > after).count() as u64;
+        self.log.calls().saturating_sub(after).saturating_sub(silent)
+    }
+
+    /// The same state but for how many writes are staged: as if one were, if any is.
+    #[must_use]
+    pub fn without_writes(&self) -> State {
+        let mut state = self.clone();
+        state.log.cap_stages(1);
+        state
     }
 
     /// Sync calls that are under way and would be taken too.
@@ -162,6 +189,17 @@ impl State {
     }
 }
 
+/// What a crash takes in a state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Acknowledged syncs, when the power fails.
+    pub syncs: u64,
+    /// Acknowledged syncs, when the process dies.
+    pub staged_syncs: u64,
+    /// Writes, when the process dies.
+    pub staged_writes: u64,
+}
+
 /// States that differ only in how many calls are pending, all of them acknowledged but the one that
 /// waits. A landing in any of them that leaves as many calls pending, and lets that one go on, leads
 /// to the same state.
@@ -173,6 +211,9 @@ pub struct Family {
     /// Calls since the last that asked for a background sync; none has.
     requested: Option<u64>,
     latency: u64,
+    /// Whether the calls are staged, how many staged writes there are beside one for each, and
+    /// whether a sync of the last is asked for.
+    staged: (bool, u64, bool),
 }
 
 impl Family {
@@ -190,6 +231,11 @@ impl Family {
             written: (log.notify_done(), log.is_marked()),
             requested: log.since_request(),
             latency: log.sync_latency(),
+            staged: (
+                log.staged_after().is_some(),
+                log.staged_writes().saturating_sub(log.staged(log.calls())),
+                log.is_committing(),
+            ),
         }
     }
 }

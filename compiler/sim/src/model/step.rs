@@ -8,7 +8,7 @@ use super::programs::{self, Effect, Programs};
 use super::state::{Caller, Family, NEVER, Open, State};
 use crate::machine::bit;
 use durac_bpf::abi::{Hook, Reading, Verdict};
-use durac_engine::{Able, Answer, Decision, Entry, Errno, Log, Rules, Time, Wait};
+use durac_engine::{Able, Answer, Decision, Entry, Errno, Log, Put, Rules, Time, Wait, Writing};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 /// The error that a sync fails with: `EIO`.
@@ -19,6 +19,8 @@ pub const EIO: Errno = 5;
 pub enum Event {
     /// A write, or several.
     Wrote,
+    /// A write is copied.
+    Staged,
     /// A sync call begins.
     Calls(Hook, u64),
     /// A sync call, nothing written since the last, or of a hook without a program.
@@ -49,6 +51,8 @@ pub struct Next {
     pub state: State,
     /// With the parameters that the call saw, if a call was acknowledged.
     pub acknowledged: Option<u16>,
+    /// The same, if a write was staged.
+    pub staged: Option<u16>,
 }
 
 impl Next {
@@ -58,7 +62,7 @@ impl Next {
     }
 
     fn new(events: Vec<Event>, state: State) -> Self {
-        Self { events, state, acknowledged: None }
+        Self { events, state, acknowledged: None, staged: None }
     }
 }
 
@@ -130,6 +134,11 @@ impl<'a> Stepper<'a> {
     /// may have started at any moment, whether or not the engine would have started one.
     pub fn watched(self, watched: bool) -> Self {
         Self { watched, ..self }
+    }
+
+    /// Whether the policy stages writes.
+    pub fn stages(&self) -> bool {
+        self.rules.stages
     }
 
     /// The state of a log that was just opened.
@@ -287,7 +296,9 @@ impl<'a> Stepper<'a> {
     fn drop_doubles(&self, from: usize, out: &mut Vec<Next>) {
         let mut index = from;
         while index < out.len() {
-            let same = |a: &Next, b: &Next| a.state == b.state && a.acknowledged == b.acknowledged;
+            let same = |a: &Next, b: &Next| {
+                (&a.state, a.acknowledged, a.staged) == (&b.state, b.acknowledged, b.staged)
+            };
             let seen = match (out.get(from..index), out.get(index)) {
                 (Some(earlier), Some(next)) => earlier.iter().any(|e| same(e, next)),
                 _ => false,
@@ -311,9 +322,12 @@ impl<'a> Stepper<'a> {
         state.vars.clone_from(&effect.vars);
         self.programs.forget_kept(&mut state.vars);
         let is_sync = open.hook.is_sync();
-        if effect.requested && is_sync {
-            state.log.request(open.number, 0);
-            open.requested = true;
+        if effect.requested {
+            match is_sync {
+                true => state.log.request(open.number, 0),
+                false => state.log.commit(0),
+            }
+            open.requested = is_sync;
             events.push(Event::Asked);
             self.startable(&mut state);
         }
@@ -331,20 +345,49 @@ impl<'a> Stepper<'a> {
             programs::End::Verdict(verdict) if is_sync => {
                 self.decide(state, open, verdict, events, out)
             }
-            programs::End::Verdict(verdict) => {
-                state.caller = Caller::Idle;
-                match (state.log.error(), verdict) {
-                    (Some(errno), _) | (None, Verdict::Fail(errno)) => {
-                        events.push(Event::Refused(0, errno));
-                    }
-                    _ => {
-                        state.log.wrote(state.log.written() + 1);
-                        events.push(Event::Wrote);
-                    }
+            programs::End::Verdict(verdict) => self.put(state, open, verdict, events, out),
+        }
+    }
+
+    /// The policy has decided about a write.
+    fn put(
+        &mut self,
+        mut state: State,
+        open: Open,
+        verdict: Verdict,
+        mut events: Vec<Event>,
+        out: &mut Vec<Next>,
+    ) {
+        state.caller = Caller::Idle;
+        let decision = match verdict {
+            Verdict::Fail(errno) => Writing::Fail(errno),
+            Verdict::Stage => Writing::Stage,
+            _ => Writing::Pass,
+        };
+        let held = state.log.staged_writes() > 0;
+        let mut staged = None;
+        // Whether there is room makes no difference but that less is lost.
+        match state.log.decide_write(decision, true, Able::ALL, 0) {
+            Put::Fail(errno) => events.push(Event::Refused(0, errno)),
+            Put::Copy => {
+                state.log.wrote(state.log.written() + 1);
+                events.push(Event::Staged);
+                staged = Some(open.params);
+            }
+            Put::Write => {
+                if held {
+                    // What is staged is written first, and that can fail.
+                    let mut failed = state.clone();
+                    failed.log.fail(EIO);
+                    let events = [events.clone(), vec![Event::Refused(0, EIO)]].concat();
+                    out.push(Next::new(events, failed));
                 }
-                out.push(Next::new(events, state));
+                state.log.wrote(state.log.written() + 1);
+                events.push(Event::Wrote);
             }
         }
+        self.startable(&mut state);
+        out.push(Next { staged, ..Next::new(events, state) });
     }
 
     fn decide(

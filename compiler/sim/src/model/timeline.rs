@@ -14,6 +14,12 @@ pub enum Ending {
     Repeats(u64),
     /// The application makes no further call, and nothing ever syncs these.
     Idle(u64),
+    /// The process dies; so many acknowledged syncs are lost. Whether it can go on without end.
+    ProcessCrash(u64, bool),
+    /// The process dies; so many writes are lost.
+    LostWrites(u64, bool),
+    /// The application makes no further call, and nothing ever writes these.
+    IdleStaged(u64),
 }
 
 /// One line: what the application, the engine and the disk do.
@@ -24,6 +30,12 @@ struct Row {
     begins: Option<u64>,
     /// The same without numbers: rows of the same kind are drawn once.
     kind: String,
+}
+
+impl Row {
+    fn is_write(&self) -> bool {
+        self.kind.starts_with("write")
+    }
 }
 
 const APPLICATION: usize = 0;
@@ -55,7 +67,10 @@ pub fn draw(path: &[(u64, Vec<Event>)], ending: Ending) -> String {
         let [a, b, c] = &row.columns;
         line([a, b, c]);
     }
-    let syncs = |n: u64| if n == 1 { "1 sync".to_owned() } else { format!("{n} syncs") };
+    let count = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let syncs = |n: u64| count(n, "sync");
+    let writes = |n: u64| count(n, "write");
+    let end = |repeats: bool| if repeats { "; this can go on without end" } else { "" };
     let _ = match ending {
         Ending::PowerLoss(n) => writeln!(
             out,
@@ -73,6 +88,24 @@ pub fn draw(path: &[(u64, Vec<Event>)], ending: Ending) -> String {
             syncs(n),
             if n == 1 { "it" } else { "them" }
         ),
+        Ending::ProcessCrash(n, repeats) => writeln!(
+            out,
+            "process crash: {} acknowledged, whose writes are not in the file{}",
+            syncs(n),
+            end(repeats)
+        ),
+        Ending::LostWrites(n, repeats) => writeln!(
+            out,
+            "process crash: {} acknowledged and not in the file{}",
+            writes(n),
+            end(repeats)
+        ),
+        Ending::IdleStaged(n) => writeln!(
+            out,
+            "the application is idle: {} acknowledged, and nothing will ever write {}",
+            writes(n),
+            if n == 1 { "it" } else { "them" }
+        ),
     };
     out
 }
@@ -84,6 +117,7 @@ fn rows(path: &[(u64, Vec<Event>)]) -> Vec<Row> {
             let number = |n: u64| n + durable;
             let (column, text, begins) = match event {
                 Event::Wrote => (APPLICATION, "write".to_owned(), None),
+                Event::Staged => (APPLICATION, "write, kept".to_owned(), None),
                 Event::Calls(hook, n) => {
                     (APPLICATION, format!("{hook} #{}", number(*n)), Some(number(*n)))
                 }
@@ -107,10 +141,7 @@ fn rows(path: &[(u64, Vec<Event>)]) -> Vec<Row> {
                     let mut at = at.unwrap_or(rows.len());
                     // The write before a call belongs to it.
                     if at < rows.len()
-                        && at
-                            .checked_sub(1)
-                            .and_then(|i| rows.get(i))
-                            .is_some_and(|r| r.kind == "write")
+                        && at.checked_sub(1).and_then(|i| rows.get(i)).is_some_and(Row::is_write)
                     {
                         at -= 1;
                     }
@@ -155,9 +186,8 @@ fn fold(rows: &mut Vec<Row>) {
     // A block is a call with the write before it and what happens until the next.
     let mut starts: Vec<usize> = Vec::new();
     for (index, row) in rows.iter().enumerate() {
-        let writes = row.kind == "write";
-        let after_write =
-            index.checked_sub(1).and_then(|i| rows.get(i)).is_some_and(|r| r.kind == "write");
+        let writes = row.is_write();
+        let after_write = index.checked_sub(1).and_then(|i| rows.get(i)).is_some_and(Row::is_write);
         if writes || (row.begins.is_some() && !after_write) {
             starts.push(index);
         }

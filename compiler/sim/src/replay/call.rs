@@ -3,11 +3,11 @@
 
 use super::drive::Simulation;
 use super::observe::{Returned, What};
-use super::program::{Asking, Fixed, Inputs, decision};
+use super::program::{Asking, Fixed, Inputs, decision, writing};
 use super::syncer::Stage;
 use crate::machine::Ended;
-use durac_bpf::abi::{Hook, Verdict};
-use durac_engine::{Able, Answer, Decision, Entry, Flight, Time, Wait};
+use durac_bpf::abi::{Hook, STAGE_ROOM};
+use durac_engine::{Able, Answer, Decision, Entry, Flight, Put, Time, Wait, Writing};
 
 /// What a hooked call costs beside the call: the `hook` bench of the agent says 0.1 to 0.2 µs.
 const HOOK: u64 = 150;
@@ -112,7 +112,33 @@ impl Simulation<'_> {
         }
     }
 
-    /// The policy lets the write go on.
+    /// The policy has decided about a write.
+    fn put(&mut self, caller: usize, decision: Writing) {
+        let now = self.cpu.now();
+        let (state, place) = self.parts(caller);
+        let fits = state.bytes > 0 && place.staged + state.bytes <= STAGE_ROOM;
+        match place.log.decide_write(decision, fits, Able::ALL, now) {
+            Put::Fail(_) => {
+                state.bytes = 0;
+                self.written(caller);
+            }
+            Put::Copy => {
+                let (bytes, index) = (state.bytes, state.log);
+                place.staged += bytes;
+                place.written += bytes;
+                place.log.wrote(place.written);
+                self.seen.wrote(now, bytes);
+                self.poke_from(caller, index);
+                self.sync(caller);
+            }
+            Put::Write => {
+                place.staged = 0;
+                self.written(caller);
+            }
+        }
+    }
+
+    /// The write goes on as the application made it.
     fn written(&mut self, caller: usize) {
         let (now, delay) = (self.cpu.now(), self.app.wake_delay);
         let (state, place) = self.parts(caller);
@@ -182,10 +208,7 @@ impl Simulation<'_> {
                 self.wait(caller, target, Then::Resume(hook));
             }
             Ok(Ended::Verdict(verdict)) if hook == Hook::Write => {
-                if let Verdict::Fail(_) = verdict {
-                    self.parts(caller).0.bytes = 0;
-                }
-                self.written(caller);
+                self.put(caller, writing(verdict));
             }
             Ok(Ended::Verdict(verdict)) => self.decide(caller, decision(verdict)),
         }
@@ -260,6 +283,7 @@ impl Simulation<'_> {
         let (state, place) = self.parts(caller);
         place.log.wrote(place.written);
         let flight = place.log.start(false, full, now);
+        place.staged = 0;
         state.slept = true;
         let index = state.log;
         let stage = self.begin_sync(caller, index);

@@ -11,10 +11,10 @@ use super::observe::Observer;
 use super::processor::{Processors, ThreadId};
 use super::random::Random;
 use super::syncer::Syncer;
-use crate::machine::{Backend, Machine, MachineError, bit, reads};
+use crate::machine::{Backend, Machine, MachineError, reads};
+use crate::model::proof::rules;
 use durac_bpf::Object;
-use durac_bpf::abi::Reading;
-use durac_engine::{Log, Rules, Time};
+use durac_engine::{Log, Time};
 
 /// A processor that became idle less than that ago polls before it halts (`guest_halt_poll_ns`, and
 /// its host does the same), and a thread on it is woken quickly. In recorded traces a server that
@@ -44,8 +44,10 @@ pub struct Place {
     pub thread: ThreadId,
     /// Threads that sleep until a sync has ended.
     pub waiters: Vec<usize>,
-    /// Bytes written.
+    /// Bytes written, those that are staged included.
     pub written: u64,
+    /// Bytes that are staged.
+    pub staged: u64,
     /// Blocks of the file that have a place on the device.
     pub blocks: u64,
     /// State variables of the policy.
@@ -127,8 +129,7 @@ impl<'a> Simulation<'a> {
     ) -> Result<Self, SimulateError> {
         let machine = Machine::new(object, Backend::Jit)?;
         let reads = reads(object);
-        let keeps_age = reads & bit(Reading::PendingAge) != 0;
-        let rules = Rules { flush_within: object.meta.flush_within, keeps_age };
+        let rules = rules(object);
         let (callers, logs) = (app.callers(), app.logs());
         let state = machine.memory().copy_state();
         let place = |index| Place {
@@ -137,6 +138,7 @@ impl<'a> Simulation<'a> {
             thread: callers + index,
             waiters: Vec::new(),
             written: 0,
+            staged: 0,
             blocks: 0,
             state: state.clone(),
             journal: Journal::default(),

@@ -61,7 +61,7 @@ impl Fixed {
             pending: log.pending(number),
             pending_bytes: log.pending_bytes(),
             pending_age: log.pending_age(now),
-            staged: 0,
+            staged: log.staged(number - u64::from(self.len > 0)),
             sync_latency: log.sync_latency(),
             notify_done: log.notify_done().into(),
             notify_count: log.counters().syncs,
@@ -127,8 +127,11 @@ struct Run<'a> {
 
 impl World for Run<'_> {
     fn request(&mut self) {
-        if self.hook != Hook::Write && !self.inputs.requested {
-            self.log.request(self.number, self.fixed.now);
+        if !self.inputs.requested {
+            match self.hook {
+                Hook::Write => self.log.commit(self.fixed.now),
+                _ => self.log.request(self.number, self.fixed.now),
+            }
             self.inputs.requested = true;
         }
     }
@@ -160,6 +163,17 @@ impl World for Run<'_> {
         self.inputs.states.extend_from_slice(self.state);
         self.at += 1;
         true
+    }
+}
+
+/// What the engine is told of a verdict on a write.
+#[must_use]
+pub fn writing(verdict: Verdict) -> durac_engine::Writing {
+    match verdict {
+        Verdict::Fail(errno) => durac_engine::Writing::Fail(errno),
+        Verdict::Stage => durac_engine::Writing::Stage,
+        // Also what no runtime has for a write.
+        _ => durac_engine::Writing::Pass,
     }
 }
 

@@ -116,6 +116,7 @@ impl Simulation<'_> {
             Step::Start => {
                 place.log.wrote(place.written);
                 let flight = place.log.start(true, false, now);
+                place.staged = 0;
                 let stage = self.begin_sync(thread, index);
                 self.syncer_does(index, Doing::Syncs(flight, stage));
                 return;

@@ -21,6 +21,20 @@ pub fn policy(random: &mut Random, kind: Kind) -> String {
     if kind.hooks && random.below(4) == 0 {
         let wait = random.pick(&["await previous", "await pending < 2", "if a { await previous }"]);
         text.push_str(&format!("on write {{ {wait} }}\n"));
+    } else if kind.hooks && random.below(2) == 0 {
+        let first = random.pick(&[
+            "",
+            "",
+            "",
+            "if a { pass }",
+            "if staged >= 2 { pass }",
+            "every 2 calls { pass }",
+            "every 2 calls { commit }",
+            "if child.active { pass }",
+            "await previous",
+            "if staged > 2 { fail EAGAIN }",
+        ]);
+        text.push_str(&format!("on write {{\n{first}\nstage }}\n"));
     }
     if kind.hooks && random.below(4) == 0 {
         hook(random, kind, "fsync", &mut text);
@@ -55,6 +69,7 @@ fn statement(random: &mut Random, kind: Kind, out: &mut String, depth: u64) {
                 random.pick(if kind.wide { &["n", "n + 1", "4"] } else { &["2", "3", "4"] });
             out.push_str(&format!("await pending < {limit}\n"));
         }
+        3 if kind.hooks && random.below(4) == 0 => out.push_str("commit\n"),
         3 => out.push_str(random.pick(&["k = (k + 1) % 3\n", "k = 0\n", "k = 2\n"])),
         4 | 5 => {
             let value = condition(random, kind, 1);
@@ -91,6 +106,9 @@ fn statement(random: &mut Random, kind: Kind, out: &mut String, depth: u64) {
 fn condition(random: &mut Random, kind: Kind, depth: u64) -> String {
     if depth == 0 || random.below(2) == 0 {
         let cmp = random.pick(&["<", "<=", ">", ">=", "==", "!="]);
+        if kind.hooks && random.below(6) == 0 {
+            return format!("staged {cmp} {}", random.below(3) + 1);
+        }
         return match random.below(if kind.wide { 9 } else { 7 }) {
             0 => "a".to_owned(),
             1 => "notify.done".to_owned(),

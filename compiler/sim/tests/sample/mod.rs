@@ -88,8 +88,8 @@ pub fn report() -> Report {
         crashes: CrashChoice::EveryEvent,
         policies: POLICIES.map(|sample| policy(&sample, &device)).to_vec(),
         left_out: vec![LeftOut {
-            name: "batch".to_owned(),
-            why: "`stage` is not compiled by this version".to_owned(),
+            name: "external_synchrony".to_owned(),
+            why: "`hold` is not compiled by this version".to_owned(),
         }],
         notes: Vec::new(),
     }

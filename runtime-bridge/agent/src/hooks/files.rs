@@ -144,6 +144,7 @@ fn copied_log(old: c_int, new: c_int) {
 /// As the real function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn dup(old: c_int) -> c_int {
+    super::seen_by(old);
     // SAFETY: the caller's argument.
     let new = unsafe { real::DUP.get()(old) };
     copied(old, new)
@@ -169,6 +170,7 @@ fn copy_over(old: c_int, new: c_int, real: impl FnOnce() -> c_int) -> c_int {
     if unsafe { real::FCNTL.get()(old, libc::F_GETFD, 0) } < 0 {
         return -1;
     }
+    super::settle(old);
     let failed = closing(new);
     if failed != 0 {
         errno::set(failed);
@@ -201,6 +203,19 @@ pub unsafe extern "C-unwind" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_
     copy_over(old, new, || unsafe { real::DUP3.get()(old, new, flags) })
 }
 
+/// A command that lets somebody else see the file (a lock) or writes it otherwise (a flag).
+#[inline]
+fn controls(fd: c_int, command: c_int, argument: usize) {
+    let harmless = matches!(command, libc::F_GETFD | libc::F_SETFD | libc::F_GETFL);
+    if harmless || table::is_other(fd) {
+        return;
+    }
+    super::settle(fd);
+    if command == libc::F_SETFL && argument as c_int & libc::O_DIRECT != 0 {
+        super::keeps_nothing(fd);
+    }
+}
+
 #[inline]
 fn controlled(fd: c_int, command: c_int, result: c_int) -> c_int {
     if matches!(command, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) {
@@ -215,6 +230,7 @@ fn controlled(fd: c_int, command: c_int, result: c_int) -> c_int {
 /// As the real function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
+    controls(fd, command, argument);
     // SAFETY: the caller's arguments, which it vouches for.
     let result = unsafe { real::FCNTL.get()(fd, command, argument) };
     controlled(fd, command, result)
@@ -226,6 +242,7 @@ pub unsafe extern "C-unwind" fn fcntl(fd: c_int, command: c_int, argument: usize
 /// As the real function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int {
+    controls(fd, command, argument);
     // SAFETY: the caller's arguments, which it vouches for.
     let result = unsafe { real::FCNTL64.get()(fd, command, argument) };
     controlled(fd, command, result)

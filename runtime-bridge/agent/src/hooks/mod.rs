@@ -8,6 +8,7 @@ mod files;
 mod open;
 mod paths;
 mod process;
+mod see;
 mod sync;
 mod write;
 
@@ -37,6 +38,54 @@ fn log_of(fd: c_int) -> Option<OnLog> {
     let Entry::Log(index) = table::get(fd) else { return None };
     let registry = table::registry()?;
     Some(OnLog { registry, policy: policy::get()?, slot: registry.slot(index)?, index })
+}
+
+/// A call may show somebody any file, or what is in it: writes what is staged before. One load if
+/// nothing is.
+#[inline]
+fn seen() {
+    if table::any_staged() {
+        settle_all();
+    }
+}
+
+#[cold]
+fn settle_all() {
+    let kept = crate::errno::Kept::now();
+    guard::run(crate::order::write_out_all);
+    drop(kept);
+}
+
+/// A call may show somebody what is in the file of `fd`: writes what is staged of it before. One load if
+/// it is no log.
+#[inline]
+fn seen_by(fd: c_int) {
+    if !table::is_other(fd) {
+        settle(fd);
+    }
+}
+
+#[inline(never)]
+fn settle(fd: c_int) {
+    if let Some(log) = log_of(fd).filter(|log| log.slot.has_staged() && log.registry.is_ours()) {
+        let kept = crate::errno::Kept::now();
+        // Its next call returns the error.
+        guard::run(|| log.slot.settle().is_ok());
+        drop(kept);
+    }
+}
+
+/// Nothing of the file of `fd` is staged from now on.
+#[cold]
+fn keeps_nothing(fd: c_int) {
+    if let Some(log) = log_of(fd).filter(|log| log.registry.is_ours()) {
+        let kept = crate::errno::Kept::now();
+        guard::run(|| {
+            log.slot.lock().stage.turn_off();
+            log.slot.settle().is_ok()
+        });
+        drop(kept);
+    }
 }
 
 /// A descriptor came from the system, so it was free: if the table knows it, it was closed where

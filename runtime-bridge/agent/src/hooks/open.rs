@@ -1,6 +1,6 @@
 //! Calls that open files: where a log begins.
 
-use super::forget_stale;
+use super::{forget_stale, seen};
 use crate::errno::Kept;
 use crate::guard;
 use crate::policy;
@@ -37,7 +37,7 @@ fn opened_for_writing(fd: c_int, dir: c_int, path: *const c_char, flags: c_int) 
         // SAFETY: the system has just read it as a path.
         let path = unsafe { CStr::from_ptr(path) };
         let path = absolute(dir, Path::new(OsStr::from_bytes(path.to_bytes())));
-        registry::opened(policy, fd, id, &path, flags & libc::O_TRUNC != 0);
+        registry::opened(policy, fd, id, &path, flags);
         Some(())
     });
     drop(kept);
@@ -77,6 +77,7 @@ macro_rules! opens {
             /// As the real function.
             #[unsafe(no_mangle)]
             pub unsafe extern "C-unwind" fn $name($($arg: $ty),*) -> c_int {
+                seen();
                 // SAFETY: the caller's arguments, which it vouches for.
                 let fd = unsafe { real::$real.get()($($arg),*) };
                 opened(fd, $dir, $path, $flags)

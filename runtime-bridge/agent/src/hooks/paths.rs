@@ -45,6 +45,25 @@ paths! {
     unlink / UNLINK(path: *const c_char);
     unlinkat / UNLINKAT(dir: c_int, path: *const c_char, flags: c_int);
     remove / REMOVE(path: *const c_char);
+    link / LINK(from: *const c_char, to: *const c_char);
+    linkat / LINKAT(
+        dir: c_int, from: *const c_char, to_dir: c_int, to: *const c_char, flags: c_int
+    );
+    syncfs / SYNCFS(fd: c_int);
+}
+
+/// Hook of `sync`, which cannot fail: an error stays in its log.
+///
+/// # Safety
+/// As the real function.
+#[unsafe(no_mangle)]
+pub unsafe extern "C-unwind" fn sync() {
+    // SAFETY: no preconditions.
+    let real = || unsafe { real::SYNC.get()() };
+    if drained(|| 0) != 0 {
+        return real();
+    }
+    real();
 }
 
 fn resize(path: *const c_char, real: impl FnOnce() -> c_int) -> c_int {
@@ -53,7 +72,7 @@ fn resize(path: *const c_char, real: impl FnOnce() -> c_int) -> c_int {
         let kept = Kept::now();
         guard::run(|| {
             if let Some(slot) = registry::slot_at(path) {
-                call::after_write(slot, 1);
+                call::after_change(slot);
             }
         });
         drop(kept);

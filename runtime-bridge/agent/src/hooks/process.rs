@@ -10,12 +10,14 @@ use crate::table;
 use libc::{c_int, id_t, idtype_t, pid_t, rusage, siginfo_t};
 use std::arch::naked_asm;
 
-/// Hook of `fork`. The child sees an empty table, and passes everything through.
+/// Hook of `fork`. The child sees an empty table, and passes everything through. It finds in the files
+/// what was acknowledged before.
 ///
 /// # Safety
 /// As the real function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn fork() -> pid_t {
+    super::seen();
     let begun = record::begin();
     // SAFETY: the caller's decision.
     let pid = unsafe { real::FORK.get()() };
@@ -140,10 +142,10 @@ fn exit_now(status: c_int) -> ! {
     }
 }
 
-/// Hooks that drain and then jump to the real function with every argument as it came: some take
+/// Hooks that prepare and then jump to the real function with every argument as it came: some take
 /// any number of them.
-macro_rules! drain_then {
-    ($($name:ident / $real:ident;)*) => {
+macro_rules! jumps {
+    ($first:path: $($name:ident / $real:ident;)*) => {
         $(
             #[doc = concat!("Hook of `", stringify!($name), "`.")]
             ///
@@ -153,7 +155,7 @@ macro_rules! drain_then {
             #[unsafe(naked)]
             pub unsafe extern "C-unwind" fn $name() -> c_int {
                 extern "C" fn prepare() -> usize {
-                    drain();
+                    $first();
                     real::$real.get() as usize
                 }
                 // Seven pushes and the return address keep the stack aligned for the call.
@@ -172,7 +174,16 @@ macro_rules! drain_then {
     };
 }
 
-drain_then! {
+// Another process is about to look at the files.
+jumps! { super::seen:
+    vfork / VFORK;
+    posix_spawn / POSIX_SPAWN;
+    posix_spawnp / POSIX_SPAWNP;
+    system / SYSTEM;
+    popen / POPEN;
+}
+
+jumps! { drain:
     execve / EXECVE;
     execv / EXECV;
     execvp / EXECVP;

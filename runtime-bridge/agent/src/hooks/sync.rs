@@ -34,6 +34,8 @@ fn sync_log(fd: c_int, hook: Hook, real: impl FnOnce() -> c_int) -> c_int {
     match result {
         Some(Ok(())) => 0,
         Some(Err(errno)) => kept.fail(errno),
+        // A signal's handler, inside a call of its thread: the real sync would not cover what is staged.
+        None if log.slot.has_staged() => kept.fail(libc::EINTR),
         None => {
             drop(kept);
             real()
@@ -73,6 +75,7 @@ pub unsafe extern "C-unwind" fn sync_file_range(
     n: loff_t,
     flags: c_uint,
 ) -> c_int {
+    super::seen_by(fd);
     // SAFETY: the caller's arguments.
     let result = unsafe { real::SYNC_FILE_RANGE.get()(fd, at, n, flags) };
     if result != 0 && !table::is_other(fd) {

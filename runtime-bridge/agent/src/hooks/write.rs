@@ -1,28 +1,41 @@
 //! Calls that put bytes into a file.
 
 use super::{OnLog, count, log_of};
-use crate::call;
+use crate::call::{self, Put, Written};
 use crate::errno;
 use crate::guard;
 use crate::real;
 use crate::record::{self, Done};
+use crate::stage::Pieces;
 use crate::table;
 use durac_bpf::abi::Hook;
 use libc::{c_int, c_uint, c_void, iovec, loff_t, off_t, size_t, ssize_t};
 use std::sync::atomic::Ordering;
 
-/// A write of `len` bytes to `fd`, which `real` carries out.
+/// A write of `len` bytes to `fd`, which `real` carries out. The pieces are none if it does not write
+/// where the descriptor stands.
 #[inline(always)]
-fn write_to(fd: c_int, len: impl FnOnce() -> u64, real: impl FnOnce() -> ssize_t) -> ssize_t {
-    if table::is_other(fd) { real() } else { write_to_log(fd, len, real) }
+fn write_to(
+    fd: c_int,
+    len: impl FnOnce() -> u64,
+    pieces: Option<Pieces>,
+    real: impl FnOnce() -> ssize_t,
+) -> ssize_t {
+    if table::is_other(fd) { real() } else { write_to_log(fd, len, pieces, real) }
 }
 
 #[inline(never)]
-fn write_to_log(fd: c_int, len: impl FnOnce() -> u64, real: impl FnOnce() -> ssize_t) -> ssize_t {
+fn write_to_log(
+    fd: c_int,
+    len: impl FnOnce() -> u64,
+    pieces: Option<Pieces>,
+    real: impl FnOnce() -> ssize_t,
+) -> ssize_t {
     let Some(log) = log_of(fd) else { return real() };
     let begun = record::begin();
-    let result = match check(log, len) {
-        Ok(()) => count(Some(log), real()),
+    let result = match check(log, len, pieces) {
+        Ok(Written::Not) => count(Some(log), real()),
+        Ok(Written::Kept(len)) => len as ssize_t,
         Err(errno) => {
             errno::set(errno);
             -1
@@ -34,8 +47,8 @@ fn write_to_log(fd: c_int, len: impl FnOnce() -> u64, real: impl FnOnce() -> ssi
     result
 }
 
-/// The error that a write has to return instead of writing.
-pub(super) fn check(log: OnLog, len: impl FnOnce() -> u64) -> Result<(), c_int> {
+/// What a write does, or the error that it has to return.
+fn check(log: OnLog, len: impl FnOnce() -> u64, pieces: Option<Pieces>) -> Result<Written, c_int> {
     match log.slot.error.load(Ordering::Acquire) {
         0 => {}
         errno => {
@@ -43,12 +56,14 @@ pub(super) fn check(log: OnLog, len: impl FnOnce() -> u64) -> Result<(), c_int> 
             return Err(errno);
         }
     }
-    let Some(program) = log.policy.program(Hook::Write) else { return Ok(()) };
+    let Some(program) = log.policy.program(Hook::Write) else { return Ok(Written::Not) };
     let _kept = errno::Kept::now();
-    let len = len();
-    let result =
-        guard::run(|| call::before_write(log.registry, log.policy, log.slot, program, len));
-    result.unwrap_or(Ok(()))
+    let put = Put { program, len: len(), pieces };
+    let result = guard::run(|| call::before_write(log.registry, log.policy, log.slot, &put));
+    // A signal's handler, inside a call of its thread: what is staged cannot be written now, and comes
+    // first.
+    let inside = if log.slot.has_staged() { Err(libc::EINTR) } else { Ok(Written::Not) };
+    result.unwrap_or(inside)
 }
 
 /// Sum of the lengths of `count` pieces.
@@ -66,8 +81,14 @@ unsafe fn sum(pieces: *const iovec, count: c_int) -> u64 {
     pieces.iter().map(|p| p.iov_len as u64).sum()
 }
 
+/// The pieces of a vector; none of one that the system refuses.
+fn many(pieces: *const iovec, count: c_int) -> Option<Pieces> {
+    let count = usize::try_from(count).ok().filter(|count| (1..=1024).contains(count))?;
+    (!pieces.is_null()).then_some(Pieces::Many(pieces, count))
+}
+
 macro_rules! writes {
-    ($($name:ident / $real:ident($fd:ident: c_int $(, $arg:ident: $ty:ty)*) len $len:expr;)*) => {
+    ($($name:ident / $real:ident($fd:ident: c_int $(, $arg:ident: $ty:ty)*) len $len:expr $(, at $at:expr)?;)*) => {
         $(
             #[doc = concat!("Hook of `", stringify!($name), "`.")]
             ///
@@ -76,31 +97,62 @@ macro_rules! writes {
             #[unsafe(no_mangle)]
             pub unsafe extern "C-unwind" fn $name($fd: c_int $(, $arg: $ty)*) -> ssize_t {
                 // SAFETY: the caller's arguments, which it vouches for to the real function too.
-                write_to($fd, move || unsafe { $len }, move || unsafe { real::$real.get()($fd $(, $arg)*) })
+                write_to($fd, move || unsafe { $len }, writes!(@at $($at)?), move || unsafe {
+                    real::$real.get()($fd $(, $arg)*)
+                })
             }
         )*
     };
+    (@at) => { None };
+    (@at $at:expr) => { $at };
 }
 
 // The length is an unsafe expression only for vectors.
 #[expect(unused_unsafe, reason = "one macro serves the plain and the vector calls")]
 pub(super) mod plain {
-    use super::{c_int, c_void, iovec, off_t, real, size_t, ssize_t, sum, write_to};
+    use super::{Pieces, c_int, c_void, iovec, many, off_t, real, size_t, ssize_t, sum, write_to};
 
     writes! {
-        write / WRITE(fd: c_int, data: *const c_void, n: size_t) len n as u64;
+        write / WRITE(fd: c_int, data: *const c_void, n: size_t) len n as u64, at Some(Pieces::One(data, n));
         pwrite / PWRITE(fd: c_int, data: *const c_void, n: size_t, at: off_t) len n as u64;
         pwrite64 / PWRITE64(fd: c_int, data: *const c_void, n: size_t, at: off_t) len n as u64;
-        writev / WRITEV(fd: c_int, v: *const iovec, n: c_int) len sum(v, n);
+        writev / WRITEV(fd: c_int, v: *const iovec, n: c_int) len sum(v, n), at many(v, n);
         pwritev / PWRITEV(fd: c_int, v: *const iovec, n: c_int, at: off_t) len sum(v, n);
         pwritev64 / PWRITEV64(fd: c_int, v: *const iovec, n: c_int, at: off_t) len sum(v, n);
         pwritev2 / PWRITEV2(fd: c_int, v: *const iovec, n: c_int, at: off_t, flags: c_int)
             len sum(v, n);
         pwritev64v2 / PWRITEV64V2(fd: c_int, v: *const iovec, n: c_int, at: off_t, flags: c_int)
             len sum(v, n);
-        sendfile / SENDFILE(to: c_int, from: c_int, at: *mut off_t, n: size_t) len n as u64;
-        sendfile64 / SENDFILE64(to: c_int, from: c_int, at: *mut off_t, n: size_t) len n as u64;
     }
+}
+
+macro_rules! sends {
+    ($($name:ident / $real:ident;)*) => {
+        $(
+            #[doc = concat!("Hook of `", stringify!($name), "`.")]
+            ///
+            /// # Safety
+            /// As the real function.
+            #[unsafe(no_mangle)]
+            pub unsafe extern "C-unwind" fn $name(
+                to: c_int,
+                from: c_int,
+                at: *mut off_t,
+                n: size_t,
+            ) -> ssize_t {
+                super::seen_by(from);
+                write_to(to, move || n as u64, None, move || {
+                    // SAFETY: the caller's arguments, which it vouches for.
+                    unsafe { real::$real.get()(to, from, at, n) }
+                })
+            }
+        )*
+    };
+}
+
+sends! {
+    sendfile / SENDFILE;
+    sendfile64 / SENDFILE64;
 }
 
 macro_rules! copies {
@@ -119,7 +171,8 @@ macro_rules! copies {
                 n: size_t,
                 flags: c_uint,
             ) -> ssize_t {
-                write_to(to, move || n as u64, move || {
+                super::seen_by(from);
+                write_to(to, move || n as u64, None, move || {
                     // SAFETY: the caller's arguments, which it vouches for.
                     unsafe { real::$real.get()(from, at_from, to, at_to, n, flags) }
                 })
@@ -143,6 +196,7 @@ fn resize(fd: c_int, real: impl FnOnce() -> c_int) -> c_int {
 fn resize_log(fd: c_int, real: impl FnOnce() -> c_int) -> c_int {
     let Some(log) = log_of(fd) else { return super::paths::drained(real) };
     let begun = record::begin();
+    super::settle(fd);
     let errno = log.slot.error.load(Ordering::Acquire);
     let result = if errno == 0 {
         real()
@@ -152,7 +206,7 @@ fn resize_log(fd: c_int, real: impl FnOnce() -> c_int) -> c_int {
         -1
     };
     if result == 0 {
-        call::after_write(log.slot, 1);
+        guard::run(|| call::after_change(log.slot));
     }
     if let Some(begun) = begun {
         begun.write_ended(log.index, result as ssize_t);

@@ -5,6 +5,10 @@
 //   write N BYTES | writev N BYTES | pwrite N BYTES | sync N | fsync N | ftruncate N LENGTH
 //   range N (sync_file_range) | close N | fclose N | dup N M | dup2 N M | fcntl N M | rawclose N
 //   closerange N (from it to 800) | rename A B | unlink A | truncate A LENGTH | mkdirsync PATH
+//   put N TEXT | big N BYTES COUNT   writes the text, or so many bytes so often and prints how many in all
+//   stat PATH | fstat N | seek N | pread N | cat PATH (fopen) | mmap N | lock N   what is seen of a file
+//   rawstat PATH        its size by a system call of its own: what another process sees
+//   setfl N FLAGS       fcntl with F_SETFL
 //   hold | release      the shim holds up every sync, or lets go
 //   syncs COUNT         waits until the shim has seen so many syncs end
 //   fails N             writes until a write fails, and prints what that one returned
@@ -15,7 +19,7 @@
 //   keepfork ... end    the parent does not wait; wait
 //   vfork N             a child that shares memory closes the descriptor, and exits
 //   spawn ... end       a thread does them | join | cancel
-//   exit CODE | _exit CODE | exec ARG... (the rest) | kill SIGNAL | nofile COUNT | echo TEXT
+//   exit CODE | _exit CODE | exec ARG... (the rest) | kill SIGNAL | nofile COUNT | limit BYTES (of a file) | echo TEXT
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -25,6 +29,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -58,6 +64,7 @@ static int flags_of(const char *text) {
         case 't': flags |= O_TRUNC; break;
         case 'a': flags |= O_APPEND; break;
         case 's': flags |= O_DSYNC; break;
+        case 'd': flags |= O_DIRECT; break;
         case 'x': flags |= O_CLOEXEC; break;
         }
     return flags;
@@ -124,6 +131,28 @@ static char **run(char **a) {
         else if (IS("rename")) DO(2, rename(a[0], a[1]))
         else if (IS("unlink")) DO(1, unlink(a[0]))
         else if (IS("truncate")) DO(2, truncate(a[0], atoi(a[1])))
+        else if (IS("put")) DO(2, write(FD(0), a[1], strlen(a[1])))
+        else if (IS("big")) {
+            long sum = 0;
+            for (int i = atoi(a[2]); i > 0; i--) sum += write(FD(0), bytes, atoi(a[1]));
+            errno = 77;
+            say(op, a[0], sum);
+            a += 3;
+        } else if (IS("stat")) { struct stat s; DO(1, stat(a[0], &s) ? -1 : s.st_size) }
+        else if (IS("fstat")) { struct stat s; DO(1, fstat(FD(0), &s) ? -1 : s.st_size) }
+        else if (IS("rawstat")) {
+            struct stat s;
+            DO(1, syscall(SYS_stat, a[0], &s) ? -1 : s.st_size)
+        } else if (IS("seek")) DO(1, lseek(FD(0), 0, SEEK_END))
+        else if (IS("pread")) DO(1, pread(FD(0), bytes, sizeof bytes, 0))
+        else if (IS("cat")) {
+            FILE *file = fopen(a[0], "r");
+            long n = fread(bytes, 1, sizeof bytes, file);
+            fclose(file);
+            DO(1, n)
+        } else if (IS("mmap")) DO(1, mmap(NULL, 4096, PROT_READ, MAP_SHARED, FD(0), 0) == MAP_FAILED)
+        else if (IS("lock")) DO(1, flock(FD(0), LOCK_EX))
+        else if (IS("setfl")) DO(2, fcntl(FD(0), F_SETFL, flags_of(a[1])))
         else if (IS("hold")) shim("shim_hold", 1);
         else if (IS("release")) shim("shim_hold", 0);
         else if (IS("syncs")) { while (shim("shim_syncs", 0) < atoi(a[0])) pause_briefly(); a++; }
@@ -176,7 +205,12 @@ static char **run(char **a) {
         else if (IS("_exit")) _exit(atoi(a[0]));
         else if (IS("exec")) { execlp(a[0], a[0], a[1], a[2], NULL); _exit(97); }
         else if (IS("kill")) { raise(atoi(a[0])); a++; }
-        else if (IS("nofile")) {
+        else if (IS("limit")) {
+            struct rlimit limit = {atoi(a[0]), atoi(a[0])};
+            signal(SIGXFSZ, SIG_IGN);
+            setrlimit(RLIMIT_FSIZE, &limit);
+            a++;
+        } else if (IS("nofile")) {
             struct rlimit limit = {atoi(a[0]), atoi(a[0])};
             setrlimit(RLIMIT_NOFILE, &limit);
             a++;

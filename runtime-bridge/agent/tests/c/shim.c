@@ -4,6 +4,9 @@
 //   SHIM_LOG=path        a line for the start and the end of each call
 //   SHIM_FAIL=n:errno    syncs after the first n fail with that number
 //   SHIM_FAIL_ONCE=n     the sync after the first n fails with EIO, no other
+//   SHIM_WRITES=1        a line for each write to a log
+//   SHIM_FAIL_WRITE=n:errno  writes to a log after the first n fail with that number
+//   SHIM_SHORT=n         a write to a log takes at most n bytes; every second one says EAGAIN or EINTR
 //   SHIM_NO_THREADS=1    no thread can be started
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -88,6 +91,31 @@ static int do_sync(int fd, const char *what, long number) {
 
 int fdatasync(int fd) { return do_sync(fd, "fdatasync", SYS_fdatasync); }
 int fsync(int fd) { return do_sync(fd, "fsync", SYS_fsync); }
+
+ssize_t write(int fd, const void *data, size_t n) {
+    const char *fail = getenv("SHIM_FAIL_WRITE"), *few = getenv("SHIM_SHORT");
+    if (!fail && !few && !getenv("SHIM_WRITES")) return syscall(SYS_write, fd, data, n);
+    char buffer[500];
+    const char *name = name_of(fd, buffer, sizeof buffer), *dot = strrchr(name, '.');
+    if (!dot || strcmp(dot, ".log")) return syscall(SYS_write, fd, data, n);
+    static atomic_long writes;
+    long nth = atomic_fetch_add(&writes, 1);
+    if (fail && nth >= atol(fail)) {
+        errno = atoi(strchr(fail, ':') + 1);
+        note("write %s %s -1\n", name, who());
+        return -1;
+    }
+    if (few && nth % 2) {
+        errno = nth % 4 == 1 ? EAGAIN : EINTR;
+        return -1;
+    }
+    if (few && n > (size_t)atol(few)) n = atol(few);
+    ssize_t result = syscall(SYS_write, fd, data, n);
+    int e = errno;
+    note("write %s %s %zd\n", name, who(), result);
+    errno = e;
+    return result;
+}
 
 int rename(const char *from, const char *to) {
     note("rename %s %s\n", from, to);

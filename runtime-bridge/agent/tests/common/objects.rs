@@ -27,6 +27,7 @@ pub fn object(name: &str, program: impl FnOnce(&mut Asm)) -> Object {
             state: Vec::new(),
             flush_within: None,
             on_error: OnError::Fail,
+            engine: None,
             loss: Vec::new(),
         },
         source: Source { name: format!("{name}.dur"), text: format!("policy {name}\n") },
@@ -100,6 +101,34 @@ pub fn skip(flush_within: Option<u64>) -> Object {
 /// `on fdatasync: defer`
 pub fn defer() -> Object {
     object("defer", |asm| verdict(asm, Verdict::Defer))
+}
+
+/// `on write: stage; on fdatasync: skip`
+pub fn stage(flush_within: Option<u64>) -> Object {
+    let mut object = skip(flush_within);
+    object.meta.capabilities = vec!["skip".into(), "stage".into()];
+    object.programs.insert(0, assemble(Hook::Write, |asm| verdict(asm, Verdict::Stage)));
+    object
+}
+
+/// `on write: stage; on fdatasync { if staged >= size { commit; await all }; skip }`
+pub fn batch(size: i32, flush_within: Option<u64>) -> Object {
+    let mut object = stage(flush_within);
+    object.meta.reads = vec![durac_bpf::abi::Reading::Staged];
+    object.programs.pop();
+    let program = assemble(Hook::Fdatasync, |asm| {
+        let skip = asm.label();
+        let staged = durac_bpf::abi::Reading::Staged.offset();
+        asm.push(Insn::ldx(Size::Dw, Reg::R2, Reg::R1, staged));
+        asm.jump_if_imm(Cond::Lt, Reg::R2, size, skip);
+        asm.push(Insn::call(Helper::Request));
+        asm.push(Insn::mov_imm(Reg::R1, 0));
+        asm.push(Insn::call(Helper::Await));
+        asm.bind(skip);
+        verdict(asm, Verdict::Skip);
+    });
+    object.programs.push(program);
+    object
 }
 
 /// The object as a file's content.

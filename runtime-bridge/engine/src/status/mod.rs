@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 /// First word of a status page: `duracst` and a 1.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"duracst\x01");
 /// Version of the layout.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
 /// Logs that have a place in the page; a log beyond runs without.
 pub const MAX_LOGS: usize = 64;
 /// Parameters that have a place in the page; an object with more is refused.
@@ -26,7 +26,7 @@ const NAME: usize = 8;
 /// Words of a path: its last 128 bytes.
 const PATH: usize = 16;
 /// Words of [`LogNumbers`].
-const NUMBERS: usize = 16;
+const NUMBERS: usize = 18;
 /// How often a reader tries to get numbers of one instant: more fails only if the writer died
 /// between two stores.
 const TRIES: usize = 100_000;
@@ -66,6 +66,10 @@ pub struct LogNumbers {
     pub descriptors: u64,
     /// Times this place of the page was given to a file.
     pub generation: u64,
+    /// Sync calls that are acknowledged, not durable, and staged.
+    pub staged: u64,
+    /// Bytes that are acknowledged and not yet in the file.
+    pub staged_bytes: u64,
 }
 
 impl LogNumbers {
@@ -86,6 +90,7 @@ impl LogNumbers {
             pending_bytes: log.pending_bytes(),
             latency_ns: log.pace().latency(),
             window: log.pace().window().unwrap_or(0),
+            staged: log.staged(log.acknowledged()),
             ..Self::default()
         }
     }
@@ -114,6 +119,8 @@ impl LogNumbers {
             self.window,
             self.descriptors,
             self.generation,
+            self.staged,
+            self.staged_bytes,
         ]
     }
 
@@ -135,6 +142,8 @@ impl LogNumbers {
             window,
             descriptors,
             generation,
+            staged,
+            staged_bytes,
         ] = words;
         Self {
             calls,
@@ -153,6 +162,8 @@ impl LogNumbers {
             window,
             descriptors,
             generation,
+            staged,
+            staged_bytes,
         }
     }
 }
