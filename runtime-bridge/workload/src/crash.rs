@@ -64,6 +64,8 @@ pub struct Config {
     pub policy: Option<Policy>,
     /// Redis' own `appendfsync`.
     pub appendfsync: String,
+    /// Words between the policy and redis-server.
+    pub words: Vec<OsString>,
     /// Clients.
     pub clients: u32,
     /// How long a sync takes.
@@ -156,12 +158,13 @@ impl Config {
     }
 
     fn server(&self, disk: &Mounted) -> RedisConfig {
-        let prefix = self.policy.as_ref().map_or_else(Vec::new, |policy| {
+        let mut prefix = self.policy.as_ref().map_or_else(Vec::new, |policy| {
             let mut words: Vec<OsString> = vec![self.durac.clone().into(), "run".into()];
             words.extend(policy.words());
             words.push("--".into());
             words
         });
+        prefix.extend(self.words.iter().cloned());
         RedisConfig {
             prefix,
             data: Some(disk.join(DATA)),
@@ -295,12 +298,14 @@ fn holes(missing: &[String], acknowledged: &Acknowledged) -> Option<String> {
 /// Writes of the log that hold a lost command. What never came to the disk at all was in writes of at
 /// most one command of each client.
 fn lost_syncs(missing: &[String], unsynced: &[(String, Unsynced)], clients: u32) -> u64 {
-    let mut left: BTreeSet<Vec<u8>> =
-        missing.iter().map(|key| format!("${}\r\n{key}\r\n", key.len()).into_bytes()).collect();
+    let mut left: BTreeSet<&str> = missing.iter().map(String::as_str).collect();
     let mut syncs = 0;
     for (_, write) in unsynced.iter().filter(|(path, _)| path.contains("appendonly")) {
         let before = left.len();
-        left.retain(|key| !write.bytes.windows(key.len()).any(|part| part == key.as_slice()));
+        // Words of the protocol stand between line ends; no value is a key.
+        for word in String::from_utf8_lossy(&write.bytes).split("\r\n") {
+            left.remove(word);
+        }
         syncs += u64::from(left.len() < before);
     }
     syncs + (left.len() as u64).div_ceil(u64::from(clients.max(1)))

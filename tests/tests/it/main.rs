@@ -6,6 +6,7 @@
 mod bench;
 mod bpftime;
 mod compare;
+mod crash;
 mod faults;
 mod input;
 mod lifecycle;

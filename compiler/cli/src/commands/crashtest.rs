@@ -40,13 +40,13 @@ struct Tested {
 
 /// Tests every policy, prints the table, and answers `Wrong` if one has lost too much.
 pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
-    durac_disk::private_mounts().context("cannot mount a disk: crashtest needs root")?;
-    sys::catch_interrupts();
     let mut configs = Vec::new();
     for named in &args.files {
         let Some(config) = config(named, args, global)? else { return Ok(Outcome::Wrong) };
         configs.push(config);
     }
+    durac_disk::private_mounts().context("cannot mount a disk: crashtest needs root")?;
+    sys::catch_interrupts();
     let mut report = Report {
         version: VERSION,
         seed: args.seed,
@@ -115,6 +115,7 @@ fn config(named: &str, args: &Crashtest, global: &Global) -> Result<Option<(Stri
             engine: args.engine.map(|engine| engine.name().to_owned()),
         }),
         appendfsync: "always".to_owned(),
+        words: Vec::new(),
         clients: args.clients,
         latency: Duration::from_micros(args.latency),
         crashes: args.crash.iter().map(|kind| crash(*kind)).collect(),

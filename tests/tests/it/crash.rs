@@ -1,0 +1,101 @@
+//! Power cuts of a real Redis on a disk that forgets. These tests need root and FUSE.
+
+use anyhow::{Context, Result, ensure};
+use durac_tests::{agent, cc, durac, heavy, run, show, tool};
+use durac_workload::Policy;
+use durac_workload::crash::{At, Config, Crash, Trial};
+use std::ffi::OsString;
+use std::time::Duration;
+
+fn config(policy: &str, sets: &[(&str, &str)], power_loss: u64) -> Result<Config> {
+    agent()?;
+    let sets = sets.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Ok(Config {
+        durac: tool()?,
+        policy: Some(Policy { file: policy.into(), sets, engine: None }),
+        appendfsync: "always".to_owned(),
+        words: Vec::new(),
+        clients: 5,
+        latency: Duration::from_millis(1),
+        crashes: vec![Crash::Clean],
+        at: vec![At::Random, At::MidSync],
+        trials: 0,
+        seed: 11,
+        power_loss: Some(power_loss),
+        process_crash: None,
+    })
+}
+
+fn trials(config: &Config, count: u32) -> Result<Vec<Trial>> {
+    let _turn = heavy()?;
+    let trial = |number| config.trial(number).with_context(|| format!("crash {number}"));
+    (0..count).map(trial).collect()
+}
+
+/// What is proved holds, at every moment and for every kind of crash.
+#[test]
+fn nothing_beyond_the_bound() -> Result<()> {
+    let _turn = heavy()?;
+    let dir = tempfile::tempdir()?;
+    let json = dir.path().join("report.json");
+    let policies = ["always", "delayed_fsync", "window:n=4", "batch:size=12"];
+    let mut command = durac(["crashtest", "--trials", "12", "--json"])?;
+    command.arg(&json).args(policies);
+    let ended = run(command)?;
+    ensure!(ended.status.success(), "{}", show(&ended));
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json)?)?;
+    for (at, bound) in [Some(0), Some(1), Some(4), Some(11)].into_iter().enumerate() {
+        let tested = &report["policies"][at];
+        ensure!(tested["power_loss"].as_u64() == bound, "{tested}");
+        let trials = tested["trials"].as_array().context("trials")?;
+        ensure!(trials.len() == 12, "{tested}");
+        for trial in trials {
+            ensure!(
+                trial["violation"].is_null() && trial["acknowledged"].as_u64() > Some(40),
+                "{trial}"
+            );
+            ensure!(trial["lost_syncs"].as_u64() <= bound, "{trial}");
+        }
+        let lost = trials.iter().filter_map(|trial| trial["lost_syncs"].as_u64()).max();
+        ensure!((lost > Some(0)) == (bound > Some(0)), "the test sees no loss at all: {tested}");
+    }
+    Ok(())
+}
+
+/// A bound that is one too low is found out.
+#[test]
+fn a_bound_that_is_too_low() -> Result<()> {
+    let trials = trials(&config("window", &[("n", "4")], 3)?, 12)?;
+    let broken = trials.iter().filter_map(|trial| trial.violation.as_deref());
+    ensure!(broken.clone().any(|why| why.contains("4 acknowledged syncs are lost")), "{trials:?}");
+    Ok(())
+}
+
+/// A disk that lies below the agent is found out.
+#[test]
+fn a_disk_that_lies() -> Result<()> {
+    let lie = cc("lie.c", "liblie.so", &["-shared", "-fPIC"])?;
+    let script = "export LD_PRELOAD=\"${LD_PRELOAD:+$LD_PRELOAD:}$1\"; shift; exec \"$@\"";
+    let mut config = config("always", &[], 0)?;
+    config.words = ["sh", "-c", script, "sh"].map(OsString::from).to_vec();
+    config.words.push(lie.into());
+    for trial in trials(&config, 2)? {
+        ensure!(trial.lost_syncs > 10 && trial.violation.is_some(), "{trial:?}");
+    }
+    Ok(())
+}
+
+/// Bad input ends with 1 and a reason.
+#[test]
+fn what_cannot_be_tested() -> Result<()> {
+    for (args, says) in [
+        (vec!["crashtest"], "required"),
+        (vec!["crashtest", "no_such_policy"], "cannot read `no_such_policy`"),
+        (vec!["crashtest", "always", "--clients", "0"], "0 is not in 1..=1000"),
+        (vec!["crashtest", "always", "--crash", "fire"], "invalid value 'fire'"),
+    ] {
+        let ended = run(durac(args)?)?;
+        ensure!(ended.status.code() == Some(1) && ended.stderr.contains(says), "{}", show(&ended));
+    }
+    Ok(())
+}
