@@ -74,8 +74,6 @@ pub struct Config {
     pub crashes: Vec<Crash>,
     /// Moments, in turn.
     pub at: Vec<At>,
-    /// Crashes.
-    pub trials: u32,
     /// Where chance begins.
     pub seed: u64,
     /// Acknowledged syncs that a power loss may take; `None` is any number.
@@ -188,7 +186,7 @@ impl Config {
                 if sys::interrupted() {
                     return Err(Error::Interrupted);
                 }
-                if Instant::now() > deadline || writers.are_done() {
+                if Instant::now() > deadline || writers.are_done() && !done() {
                     let what = "acknowledgements before the crash".to_owned();
                     return Err(Error::Late { what, within: WITHIN });
                 }
@@ -207,10 +205,8 @@ impl Config {
                 disk.cut_in_sync(random.random_range(0..8));
                 // A policy that syncs rarely may not sync again soon.
                 let soon = Instant::now() + Duration::from_secs(2);
-                until(&|| {
-                    disk.power() == Power::Off || Instant::now() > soon || writers.are_done()
-                })
-                .or(Ok::<(), Error>(()))?;
+                let done = || disk.power() == Power::Off || Instant::now() > soon;
+                until(&|| done() || writers.are_done())?;
             }
             At::Rewrite => {
                 redis.client()?.command(&["BGREWRITEAOF"])?;

@@ -19,7 +19,6 @@ fn config(policy: &str, sets: &[(&str, &str)], power_loss: u64) -> Result<Config
         latency: Duration::from_millis(1),
         crashes: vec![Crash::Clean],
         at: vec![At::Random, At::MidSync],
-        trials: 0,
         seed: 11,
         power_loss: Some(power_loss),
         process_crash: None,

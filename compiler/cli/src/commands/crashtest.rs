@@ -120,7 +120,6 @@ fn config(named: &str, args: &Crashtest, global: &Global) -> Result<Option<(Stri
         latency: Duration::from_micros(args.latency),
         crashes: args.crash.iter().map(|kind| crash(*kind)).collect(),
         at: args.at.iter().map(|at| moment(*at)).collect(),
-        trials: args.trials,
         seed: args.seed,
         power_loss: of("power_loss").and_then(|loss| loss.syncs),
         process_crash: of("process_crash").and_then(|loss| loss.syncs),
@@ -206,8 +205,7 @@ fn table(report: &Report) -> String {
             let _ = writeln!(
                 out,
                 "note: {}: after {repaired} of the crashes Redis took the log only when \
-                 `redis-check-aof --fix` had cut it off at a hole; no acknowledged write beyond the \
-                 bound was lost with it",
+                 `redis-check-aof --fix` had cut it off at a hole; what is gone with that is counted",
                 tested.policy
             );
         }
