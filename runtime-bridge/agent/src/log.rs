@@ -13,7 +13,7 @@ use crate::ring::{Batch, Ring};
 use crate::stage::{Stage, write_all};
 use crate::table;
 use durac_engine::status::{LogNumbers, StatusPage};
-use durac_engine::{Able, Drain, Errno, Flight, Log, Rules, Step, Time, Wait};
+use durac_engine::{Able, Drain, Errno, Flight, Log, Rules, SLOW, Slow, Step, Time, Wait};
 use libc::c_int;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
@@ -80,6 +80,7 @@ pub struct Core {
     waits: u64,
     wait_ns: u64,
     generation: u64,
+    slow: Slow,
 }
 
 /// The lock, held.
@@ -143,6 +144,7 @@ impl Slot {
                 waits: 0,
                 wait_ns: 0,
                 generation: 0,
+                slow: Slow::default(),
             }),
             work: Condvar::new(),
             done: Condvar::new(),
@@ -165,6 +167,7 @@ impl Slot {
         core.waits = 0;
         core.wait_ns = 0;
         core.generation += 1;
+        core.slow = Slow::default();
         self.written.store(0, Ordering::Relaxed);
         self.set_watch(core, None);
         self.error.store(0, Ordering::Relaxed);
@@ -194,6 +197,7 @@ impl Slot {
                 descriptors: core.fds.into(),
                 generation: core.generation,
                 staged_bytes: core.stage.held(),
+                slow: core.slow.count,
                 ..LogNumbers::of(&core.engine)
             },
         );
@@ -346,12 +350,35 @@ impl Slot {
         core
     }
 
-    /// Sleeps until something has changed.
-    fn sleep<'a>(&self, mut core: Held<'a>) -> Held<'a> {
+    /// Sleeps until something has changed, or for a while.
+    fn sleep<'a>(&'a self, mut core: Held<'a>) -> Held<'a> {
         core.waiters += 1;
-        let mut core = self.done.wait(core).unwrap_or_else(PoisonError::into_inner);
+        let (mut core, time) =
+            self.done.wait_timeout(core, SLOW).unwrap_or_else(PoisonError::into_inner);
         core.waiters -= 1;
-        core
+        match core.engine.out() {
+            Some(flight) if time.timed_out() => self.look_for_slow(core, &flight, clock::now()),
+            _ => core,
+        }
+    }
+
+    /// Counts a sync that is out or has ended, if it is slow, and tells of it.
+    fn look_for_slow<'a>(&'a self, mut core: Held<'a>, flight: &Flight, now: Time) -> Held<'a> {
+        let before = core.slow.count;
+        let told = core.slow.look(flight, now);
+        if core.slow.count != before {
+            self.publish(&mut core);
+        }
+        let Some(took) = told else { return core };
+        let (count, pending) = (core.slow.count, core.engine.unsynced());
+        drop(core);
+        note::aside(&format!(
+            "{}: a sync takes long: {:.1} s until now; {pending} acknowledged and not durable, {count} \
+             slow so far",
+            self.status.path(self.index),
+            took.as_secs_f64(),
+        ));
+        self.lock()
     }
 
     /// Syncs in the calling thread, and answers what the system call said.
@@ -424,7 +451,8 @@ impl Slot {
         self.report_failure(&core);
         self.publish(&mut core);
         core.release_own_fd();
-        (self.wake_waiters(core), Ok(Flown { flight, end, result }))
+        let core = self.look_for_slow(self.wake_waiters(core), &flight, end);
+        (core, Ok(Flown { flight, end, result }))
     }
 
     /// Writes a batch, and syncs. The sync's own descriptor may be one of the application.
@@ -457,7 +485,7 @@ impl Slot {
     }
 
     /// Waits until nobody is writing staged bytes.
-    fn wait_for_writer<'a>(&self, mut core: Held<'a>) -> Held<'a> {
+    fn wait_for_writer<'a>(&'a self, mut core: Held<'a>) -> Held<'a> {
         while core.stage.is_writing() {
             core = self.sleep(core);
         }

@@ -17,3 +17,14 @@ pub fn error(text: &str) {
     // do not mix; there is nobody to tell if it fails.
     unsafe { real::WRITE.get()(libc::STDERR_FILENO, line.as_ptr().cast(), line.len()) };
 }
+
+/// Prints a line as [`info`] does, unless whoever reads stderr has not kept up: a full pipe would hold
+/// up the thread.
+pub fn aside(text: &str) {
+    let mut stderr = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: `stderr` is one entry.
+    let ready = unsafe { libc::poll(&raw mut stderr, 1, 0) };
+    if ready == 1 && stderr.revents & libc::POLLOUT != 0 {
+        info(text);
+    }
+}

@@ -61,14 +61,17 @@ pub fn remember_status_path() {
 /// processes that one command starts, only the one with logs has something to show.
 fn make(policy: &'static Policy) -> Option<&'static Registry> {
     let path = STATUS_PATH.get().cloned().flatten();
-    let created = status::create(path.as_deref()).or_else(|error| {
+    let created = status::create(path.as_deref(), own_fd_from()).or_else(|error| {
         let path = path.as_deref().unwrap_or(Path::new(""));
         if !belongs_to_parent(path) {
             note::error(&format!("no status file {}: {error}", path.display()));
         }
-        status::create(None)
+        status::create(None, own_fd_from())
     });
     let created = created.ok()?;
+    if let Some(fd) = created.fd {
+        table::set(fd, Entry::Own);
+    }
     // SAFETY: no preconditions.
     let pid = unsafe { libc::getpid() };
     let registry: &Registry = Box::leak(Box::new(Registry {
@@ -326,17 +329,21 @@ pub fn slot_at(path: *const libc::c_char) -> Option<&'static Slot> {
     registry.slot(index)
 }
 
-/// A descriptor of the same open file, for the syncer.
-fn duplicate(fd: RawFd) -> Option<RawFd> {
+/// The number from which the agent's own descriptors start.
+fn own_fd_from() -> c_int {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` has room for the answer.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
-    let from = (limit.rlim_cur / 4 * 3).min(OWN_FD_FROM) as usize;
+    (limit.rlim_cur / 4 * 3).min(OWN_FD_FROM) as c_int
+}
+
+/// A descriptor of the same open file, for the syncer.
+fn duplicate(fd: RawFd) -> Option<RawFd> {
     let copy = |from: usize| {
         // SAFETY: any descriptor and number may be passed.
         unsafe { real::FCNTL.get()(fd, libc::F_DUPFD_CLOEXEC, from) }
     };
-    let own = match copy(from) {
+    let own = match copy(own_fd_from() as usize) {
         -1 => copy(3),
         own => own,
     };

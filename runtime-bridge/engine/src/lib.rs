@@ -11,8 +11,10 @@ mod log;
 pub mod model;
 mod pace;
 mod protocol;
+mod slow;
 pub mod status;
 
 pub use log::{Call, Counters, Errno, Flight, Log, Rules, Step, Time};
 pub use pace::Pace;
 pub use protocol::{Able, Answer, Decision, Drain, Entry, Put, Wait, Writing};
+pub use slow::{SLOW, Slow};

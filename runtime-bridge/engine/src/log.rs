@@ -453,6 +453,12 @@ impl Log {
         self.flights.iter().any(|a| a.home.is_none())
     }
 
+    /// The sync that has been out for longest.
+    #[must_use]
+    pub fn out(&self) -> Option<Flight> {
+        self.flights.iter().find(|a| a.home.is_none()).map(|a| a.flight)
+    }
+
     /// The background sync that is out.
     #[must_use]
     pub fn background(&self) -> Option<Flight> {

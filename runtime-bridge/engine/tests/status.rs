@@ -18,7 +18,7 @@ const HEAD: Head<'static> = Head { pid: 1, since: 7, policy: "window", target: "
 fn a_reader_sees_what_the_agent_wrote() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("status");
-    let made = create(Some(&path)).unwrap().page;
+    let made = create(Some(&path), 100).unwrap().page;
     assert!(Status::open(&path).is_err(), "no head yet");
     let param = ParamStatus { name: "n".into(), unit: "syncs".into(), value: 64, min: 1, max: 99 };
     made.publish_param(0, &param);
@@ -47,22 +47,50 @@ fn a_reader_sees_what_the_agent_wrote() {
 fn a_file_of_a_running_process_is_not_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("status");
-    create(Some(&path)).unwrap().page.publish_head(&HEAD);
-    let error = create(Some(&path)).unwrap_err();
+    create(Some(&path), 100).unwrap().page.publish_head(&HEAD);
+    let error = create(Some(&path), 100).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists);
 }
 
 #[test]
-fn a_file_left_behind_is_replaced() {
+fn what_was_left_behind_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("status");
     let mut child = std::process::Command::new("true").spawn().unwrap();
-    let pid = child.id();
+    let dead = child.id();
     child.wait().unwrap();
-    let old = create(Some(&path)).unwrap();
-    old.page.publish_head(&Head { pid, ..HEAD });
-    let new = create(Some(&path)).unwrap();
-    assert_ne!(old.id, new.id);
+    let me = std::process::id();
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let other = std::os::fd::AsRawFd::as_raw_fd(&file);
+    // Its process is gone, its descriptor is closed, its number is another file's.
+    for target in [
+        format!("/proc/{dead}/fd/7"),
+        format!("/proc/{me}/fd/999"),
+        format!("/proc/{me}/fd/{other}"),
+    ] {
+        std::os::unix::fs::symlink(target, &path).unwrap();
+        assert!(Status::open(&path).is_err());
+        let made = create(Some(&path), 100).unwrap();
+        assert!(made.fd.unwrap() >= 100);
+        made.page.publish_head(&HEAD);
+        assert_eq!(Status::open(&path).unwrap().snapshot().pid, 1);
+        std::fs::remove_file(&path).unwrap();
+    }
+}
+
+/// A page that somebody cuts off would end its process.
+#[test]
+fn nobody_changes_its_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("status");
+    let made = create(Some(&path), 100).unwrap();
+    made.page.publish_head(&HEAD);
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    assert!(file.set_len(0).is_err() && file.set_len(1 << 30).is_err());
+    assert!(std::fs::OpenOptions::new().write(true).truncate(true).open(&path).is_err());
+    std::fs::remove_file(&path).unwrap();
+    made.page.publish_log(0, LogNumbers { acknowledged: 9, ..LogNumbers::default() });
+    assert_eq!(made.page.log(0).unwrap().acknowledged, 9);
 }
 
 #[test]
@@ -72,19 +100,19 @@ fn other_files_are_neither_read_nor_replaced() {
     for content in [vec![], vec![0; 100], vec![0; 1 << 20]] {
         std::fs::write(&path, &content).unwrap();
         assert!(Status::open(&path).is_err());
-        assert!(create(Some(&path)).is_err());
+        assert!(create(Some(&path), 100).is_err());
         assert_eq!(std::fs::read(&path).unwrap(), content);
     }
     let link = dir.path().join("link");
     std::os::unix::fs::symlink(dir.path().join("elsewhere"), &link).unwrap();
-    assert!(create(Some(&link)).is_err());
+    assert!(create(Some(&link), 100).is_err());
     assert!(!dir.path().join("elsewhere").exists());
     assert!(Status::open(dir.path()).is_err());
 }
 
 #[test]
 fn numbers_are_of_one_instant() {
-    let page = create(None).unwrap().page;
+    let page = create(None, 100).unwrap().page;
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {

@@ -1,58 +1,102 @@
-//! The status page as a file: made by the agent, mapped by readers.
+//! The status page as shared memory with a name: made by the agent, mapped by readers.
+//!
+//! The memory is a memfd whose size is sealed: a file could be truncated while the process writes to
+//! its mapping, or have no space on a full disk, and either ends in SIGBUS. Its name is a symbolic link
+//! to `/proc/PID/fd/N`. Where that leads nowhere (no `/proc`) it is a file after all.
 
 use super::{Snapshot, StatusPage};
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 
 const SIZE: usize = size_of::<StatusPage>();
+/// Nobody changes the size, and nobody can take that back.
+const SEALS: libc::c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
 
 /// A page this process made.
 #[derive(Debug)]
 pub struct Created {
     /// The page; mapped for the rest of the process' life.
     pub page: &'static StatusPage,
-    /// The file's device and inode: remove it only while it is still this one.
+    /// Device and inode of what is at the path: remove it only while it is still this one.
     pub id: (u64, u64),
+    /// The descriptor that readers come by; it must stay open.
+    pub fd: Option<libc::c_int>,
 }
 
-/// Makes the status file at `path`, or memory of the same layout without one.
+/// Makes a status page that readers find at `path`, or memory of the same layout without one. The
+/// descriptor that it keeps has the number `number` or a higher one, if the limit allows.
 ///
-/// A file that a process left behind which no longer runs, or an earlier program of this process,
-/// is replaced; anything else at `path` is an error.
+/// What a process left behind at `path` which no longer runs, or an earlier program of this process,
+/// is replaced; anything else there is an error.
 ///
 /// # Errors
-/// What the system said; `AlreadyExists` if the file belongs to a running process.
-pub fn create(path: Option<&Path>) -> io::Result<Created> {
+/// What the system said; `AlreadyExists` if the page belongs to a running process.
+pub fn create(path: Option<&Path>, number: libc::c_int) -> io::Result<Created> {
     let Some(path) = path else {
-        return Ok(Created { page: map(-1, true)?, id: (0, 0) });
+        return Ok(Created { page: map(-1, true)?, id: (0, 0), fd: None });
     };
+    if is_stale(path) {
+        std::fs::remove_file(path)?;
+    }
+    match create_sealed(path, number) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => create_file(path),
+        other => other,
+    }
+}
+
+fn create_sealed(path: &Path, number: libc::c_int) -> io::Result<Created> {
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    // SAFETY: the name is a C string.
+    let memory = Fd::check(unsafe { libc::memfd_create(c"durac-status".as_ptr(), flags) })?;
+    check(|| {
+        // SAFETY: the descriptor is ours.
+        unsafe { libc::ftruncate(memory.0, SIZE as libc::off_t) }
+    })?;
+    // SAFETY: as above.
+    check(|| unsafe { libc::fchmod(memory.0, 0o600) })?;
+    // SAFETY: as above.
+    check(|| unsafe { libc::fcntl(memory.0, libc::F_ADD_SEALS, SEALS) })?;
+    let page = map(memory.0, true)?;
+    // SAFETY: as above.
+    let high = Fd::check(unsafe { libc::fcntl(memory.0, libc::F_DUPFD_CLOEXEC, number) });
+    let kept = high.unwrap_or(memory);
+    let target = format!("/proc/{}/fd/{}", std::process::id(), kept.0);
+    std::os::unix::fs::symlink(target, path)?;
+    let link = std::fs::symlink_metadata(path)?;
+    let stat = kept.stat()?;
+    if !std::fs::metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == (stat.st_dev, stat.st_ino)) {
+        std::fs::remove_file(path)?;
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    Ok(Created { page, id: (link.dev(), link.ino()), fd: Some(kept.keep()) })
+}
+
+fn create_file(path: &Path) -> io::Result<Created> {
     let name = c_path(path)?;
-    let fd = match open_new(&name) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && is_stale(path) => {
-            // SAFETY: `name` is a valid C string.
-            if unsafe { libc::unlink(name.as_ptr()) } != 0 {
-                return Err(io::Error::last_os_error());
-            }
-            open_new(&name)?
-        }
-        other => other?,
-    };
+    let fd = open_new(&name)?;
     let result = (|| {
+        // Space now, not a signal when it is written to.
         // SAFETY: `fd` is open and ours.
-        if unsafe { libc::ftruncate(fd.0, SIZE as libc::off_t) } != 0 {
-            return Err(io::Error::last_os_error());
+        let errno = unsafe { libc::posix_fallocate(fd.0, 0, SIZE as libc::off_t) };
+        if errno != 0 {
+            return Err(io::Error::from_raw_os_error(errno));
         }
         let stat = fd.stat()?;
-        Ok(Created { page: map(fd.0, true)?, id: (stat.st_dev, stat.st_ino) })
+        Ok(Created { page: map(fd.0, true)?, id: (stat.st_dev, stat.st_ino), fd: None })
     })();
     if result.is_err() {
         // SAFETY: `name` is a valid C string, and the file was made above.
         unsafe { libc::unlink(name.as_ptr()) };
     }
     result
+}
+
+fn check(call: impl FnOnce() -> libc::c_int) -> io::Result<()> {
+    if call() == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// A page of another process.
@@ -85,15 +129,7 @@ impl Status {
     }
 
     fn map(path: &Path, writable: bool) -> io::Result<Self> {
-        let name = c_path(path)?;
-        let access = if writable { libc::O_RDWR } else { libc::O_RDONLY };
-        let flags = access | libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK;
-        // SAFETY: `name` is a valid C string.
-        let fd = Fd::check(unsafe { libc::open(name.as_ptr(), flags) })?;
-        let stat = fd.stat()?;
-        if stat.st_mode & libc::S_IFMT != libc::S_IFREG || stat.st_size < SIZE as libc::off_t {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "not a status file"));
-        }
+        let fd = open(path, writable)?;
         let page = map(fd.0, writable)?;
         let status = Self { page: NonNull::from(page), writable };
         if !status.page().is_ready() {
@@ -145,6 +181,13 @@ impl Fd {
         if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(Self(fd)) }
     }
 
+    /// Leaves it open.
+    fn keep(self) -> libc::c_int {
+        let fd = self.0;
+        std::mem::forget(self);
+        fd
+    }
+
     fn stat(&self) -> io::Result<libc::stat> {
         let mut stat = std::mem::MaybeUninit::uninit();
         // SAFETY: `stat` has room for the answer.
@@ -173,16 +216,55 @@ fn open_new(name: &CString) -> io::Result<Fd> {
     Fd::check(unsafe { libc::open(name.as_ptr(), flags, 0o600 as libc::c_uint) })
 }
 
-/// Whether the file at `path` is a status page that nobody updates any more, and ours to remove.
+/// Opens what is at `path`, if a page can be mapped of it.
+fn open(path: &Path, writable: bool) -> io::Result<Fd> {
+    let access = if writable { libc::O_RDWR } else { libc::O_RDONLY };
+    let flags = access | libc::O_CLOEXEC | libc::O_NONBLOCK;
+    let owner = linked(path);
+    let (name, flags) = match &owner {
+        Some((_, target)) => (c_path(target)?, flags),
+        None => (c_path(path)?, flags | libc::O_NOFOLLOW),
+    };
+    // SAFETY: `name` is a valid C string.
+    let fd = Fd::check(unsafe { libc::open(name.as_ptr(), flags) })?;
+    let stat = fd.stat()?;
+    // SAFETY: the descriptor is ours.
+    let seals = unsafe { libc::fcntl(fd.0, libc::F_GET_SEALS) };
+    let sealed = owner.is_none() || seals >= 0 && seals & SEALS == SEALS;
+    let regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
+    if sealed && regular && stat.st_size >= SIZE as libc::off_t {
+        return Ok(fd);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "not a status file"))
+}
+
+/// The process whose page a link at `path` leads to, and where it leads.
+fn linked(path: &Path) -> Option<(libc::pid_t, PathBuf)> {
+    let target = std::fs::read_link(path).ok()?;
+    let (pid, fd) = target.to_str()?.strip_prefix("/proc/")?.split_once("/fd/")?;
+    fd.parse::<u32>().ok()?;
+    Some((pid.parse().ok()?, target))
+}
+
+/// Whether a status page at `path` is updated by nobody any more, and ours to remove.
 fn is_stale(path: &Path) -> bool {
+    if let Some((pid, _)) = linked(path) {
+        // A link survives its process, and the number may be another's by now.
+        let kind = open(path, false).err().map(|error| error.kind());
+        let gone = [io::ErrorKind::NotFound, io::ErrorKind::InvalidData];
+        return !runs(pid) || kind.is_some_and(|kind| gone.contains(&kind));
+    }
     let Ok(status) = Status::open(path) else { return false };
     let pid = status.page().pid() as libc::pid_t;
-    // SAFETY: these calls have no preconditions; signal 0 is never delivered.
-    unsafe {
-        pid == libc::getpid()
-            || (libc::kill(pid, 0) != 0
-                && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH))
-    }
+    // A file survives `exec`.
+    // SAFETY: no preconditions.
+    pid == unsafe { libc::getpid() } || !runs(pid)
+}
+
+fn runs(pid: libc::pid_t) -> bool {
+    // SAFETY: no preconditions; signal 0 is never delivered.
+    let result = unsafe { libc::kill(pid, 0) };
+    result == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
 
 /// Maps a page of `fd`, or anonymous memory for -1.

@@ -1,7 +1,7 @@
 //! The status page: what a running agent shows to other processes, and the parameters they may
 //! change.
 //!
-//! One page layout of 64-bit numbers in shared memory. The agent makes the file ([`create`]); a
+//! One page layout of 64-bit numbers in shared memory. The agent makes it ([`create`]); a
 //! reader maps it ([`Status::open`]). The numbers of one log are written under a sequence lock, so
 //! a reader sees acknowledged and durable of the same instant.
 
@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 /// First word of a status page: `duracst` and a 1.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"duracst\x01");
 /// Version of the layout.
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 3;
 /// Logs that have a place in the page; a log beyond runs without.
 pub const MAX_LOGS: usize = 64;
 /// Parameters that have a place in the page; an object with more is refused.
@@ -26,7 +26,7 @@ const NAME: usize = 8;
 /// Words of a path: its last 128 bytes.
 const PATH: usize = 16;
 /// Words of [`LogNumbers`].
-const NUMBERS: usize = 18;
+const NUMBERS: usize = 19;
 /// How often a reader tries to get numbers of one instant: more fails only if the writer died
 /// between two stores.
 const TRIES: usize = 100_000;
@@ -70,6 +70,8 @@ pub struct LogNumbers {
     pub staged: u64,
     /// Bytes that are acknowledged and not yet in the file.
     pub staged_bytes: u64,
+    /// Syncs that took a second or longer, those under way included.
+    pub slow: u64,
 }
 
 impl LogNumbers {
@@ -121,6 +123,7 @@ impl LogNumbers {
             self.generation,
             self.staged,
             self.staged_bytes,
+            self.slow,
         ]
     }
 
@@ -144,6 +147,7 @@ impl LogNumbers {
             generation,
             staged,
             staged_bytes,
+            slow,
         ] = words;
         Self {
             calls,
@@ -164,6 +168,7 @@ impl LogNumbers {
             generation,
             staged,
             staged_bytes,
+            slow,
         }
     }
 }
@@ -310,6 +315,12 @@ impl StatusPage {
         if let Some(place) = self.logs.get(index) {
             store_text(&place.path, path);
         }
+    }
+
+    /// The end of the path of the file of the log at `index`.
+    #[must_use]
+    pub fn path(&self, index: usize) -> String {
+        self.logs.get(index).map_or_else(String::new, |place| load_text(&place.path))
     }
 
     /// Writes the numbers of the log at `index`. The caller keeps other writers of it away.
