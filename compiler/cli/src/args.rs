@@ -74,6 +74,10 @@ pub enum Command {
     List(List),
     /// Compare policies on a real database
     Bench(Bench),
+    /// Show what runs under policies: what is at risk, how fast, how long calls wait
+    Top(Top),
+    /// Set parameters of a policy while it runs
+    Set(Set),
     /// Cut the power of a real Redis again and again, and compare what is lost with what was proved
     Crashtest(Crashtest),
 }
@@ -414,6 +418,31 @@ pub enum Workload {
     Mix,
     /// A process that appends to a log; needs no database.
     AppendLog,
+}
+
+/// Arguments of `durac top`.
+#[derive(Debug, ClapArgs)]
+pub struct Top {
+    /// Processes. Default: all that run under a policy
+    #[arg(value_name = "PID")]
+    pub pids: Vec<u32>,
+    /// Time over which rates are taken
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    pub interval: std::time::Duration,
+    /// Stop after so many tables. Default: on a terminal none, else one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+}
+
+/// Arguments of `durac set`.
+#[derive(Debug, ClapArgs)]
+pub struct Set {
+    /// What to set, with units as in a policy's text: `n=16`, `wait=50ms`
+    #[arg(required = true, value_name = "NAME=VALUE")]
+    pub assignments: Vec<String>,
+    /// The process. Default: the only one that runs under a policy
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
 }
 
 /// Arguments of `durac crashtest`.

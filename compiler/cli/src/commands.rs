@@ -11,4 +11,6 @@ pub mod list;
 pub mod load;
 pub mod record;
 pub mod run;
+pub mod set;
 pub mod simulate;
+pub mod top;

@@ -47,6 +47,8 @@ fn main() -> ExitCode {
         Command::Fmt(command) => commands::fmt::run(command, &args.global),
         Command::Explain(command) => commands::explain::run(command),
         Command::List(command) => commands::list::run(command, &args.global),
+        Command::Top(command) => commands::top::run(command, &args.global),
+        Command::Set(command) => commands::set::run(command),
         Command::Crashtest(command) => commands::crashtest::run(command, &args.global),
         Command::Bench(command) => commands::bench::run(command, &args.global),
     };

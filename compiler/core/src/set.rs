@@ -39,15 +39,22 @@ pub fn set_object(object: &mut Object, assignment: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A parameter.
-struct Known {
-    name: String,
-    unit: Unit,
-    range: (u64, u64),
+/// A parameter that can be assigned to.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Its name.
+    pub name: String,
+    /// Its unit.
+    pub unit: Unit,
+    /// Least and greatest value.
+    pub range: (u64, u64),
 }
 
-/// Which parameter is assigned, and what.
-fn find(policy: &str, params: Vec<Known>, assignment: &str) -> Result<(usize, u64), String> {
+/// Which of a policy's parameters is assigned to, and what.
+///
+/// # Errors
+/// As [`set`].
+pub fn find(policy: &str, params: Vec<Known>, assignment: &str) -> Result<(usize, u64), String> {
     let Some((name, text)) = assignment.split_once('=') else {
         return Err(format!("`{assignment}` is not of the form `name=value`"));
     };

@@ -130,3 +130,20 @@ fn numbers_are_of_one_instant() {
         }
     });
 }
+
+#[test]
+fn a_page_without_a_path_is_found_by_its_process() {
+    let pid = std::process::id();
+    let made = create(None, 100).unwrap();
+    assert!(made.fd.unwrap() >= 100);
+    assert!(Status::of_process(pid, false).is_err(), "no head yet");
+    made.page.publish_head(&Head { pid, policy: "of_process", ..HEAD });
+    let found = Status::of_process(pid, true).unwrap();
+    assert_eq!(found.snapshot().policy, "of_process");
+    let running = durac_engine::status::running();
+    assert!(running.iter().any(|r| r.pid == pid && r.status.snapshot().policy == "of_process"));
+    assert_eq!(
+        Status::of_process(u32::MAX, false).unwrap_err().kind(),
+        std::io::ErrorKind::NotFound
+    );
+}

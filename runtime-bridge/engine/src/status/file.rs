@@ -5,7 +5,7 @@
 //! to `/proc/PID/fd/N`. Where that leads nowhere (no `/proc`) it is a file after all.
 
 use super::{Snapshot, StatusPage};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 
 const SIZE: usize = size_of::<StatusPage>();
+/// The name of the memory: `/proc/PID/fd` shows it.
+pub(super) const NAME: &CStr = c"durac-status";
 /// Nobody changes the size, and nobody can take that back.
 const SEALS: libc::c_int = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
 
@@ -27,8 +29,9 @@ pub struct Created {
     pub fd: Option<libc::c_int>,
 }
 
-/// Makes a status page that readers find at `path`, or memory of the same layout without one. The
-/// descriptor that it keeps has the number `number` or a higher one, if the limit allows.
+/// Makes a status page that readers find at `path` too; without a path they find it by the process
+/// ([`Status::of_process`]). The descriptor that it keeps has the number `number` or a higher one, if
+/// the limit allows. Without a path and memory that can be shared, the page is the process' own.
 ///
 /// What a process left behind at `path` which no longer runs, or an earlier program of this process,
 /// is replaced; anything else there is an error.
@@ -37,21 +40,26 @@ pub struct Created {
 /// What the system said; `AlreadyExists` if the page belongs to a running process.
 pub fn create(path: Option<&Path>, number: libc::c_int) -> io::Result<Created> {
     let Some(path) = path else {
-        return Ok(Created { page: map(-1, true)?, id: (0, 0), fd: None });
+        let own = || Ok(Created { page: map(-1, true)?, id: (0, 0), fd: None });
+        let sealed = create_sealed(number);
+        return sealed.map_or_else(
+            |_| own(),
+            |(page, fd)| Ok(Created { page, id: (0, 0), fd: Some(fd.keep()) }),
+        );
     };
     if is_stale(path) {
         std::fs::remove_file(path)?;
     }
-    match create_sealed(path, number) {
+    match create_linked(path, number) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => create_file(path),
         other => other,
     }
 }
 
-fn create_sealed(path: &Path, number: libc::c_int) -> io::Result<Created> {
+fn create_sealed(number: libc::c_int) -> io::Result<(&'static StatusPage, Fd)> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: the name is a C string.
-    let memory = Fd::check(unsafe { libc::memfd_create(c"durac-status".as_ptr(), flags) })?;
+    let memory = Fd::check(unsafe { libc::memfd_create(NAME.as_ptr(), flags) })?;
     check(|| {
         // SAFETY: the descriptor is ours.
         unsafe { libc::ftruncate(memory.0, SIZE as libc::off_t) }
@@ -63,7 +71,11 @@ fn create_sealed(path: &Path, number: libc::c_int) -> io::Result<Created> {
     let page = map(memory.0, true)?;
     // SAFETY: as above.
     let high = Fd::check(unsafe { libc::fcntl(memory.0, libc::F_DUPFD_CLOEXEC, number) });
-    let kept = high.unwrap_or(memory);
+    Ok((page, high.unwrap_or(memory)))
+}
+
+fn create_linked(path: &Path, number: libc::c_int) -> io::Result<Created> {
+    let (page, kept) = create_sealed(number)?;
     let target = format!("/proc/{}/fd/{}", std::process::id(), kept.0);
     std::os::unix::fs::symlink(target, path)?;
     let link = std::fs::symlink_metadata(path)?;
@@ -129,7 +141,19 @@ impl Status {
     }
 
     fn map(path: &Path, writable: bool) -> io::Result<Self> {
-        let fd = open(path, writable)?;
+        Self::map_fd(&open(path, writable)?, writable)
+    }
+
+    /// Maps the sealed memory that `path` under `/proc` leads to.
+    pub(super) fn open_sealed(path: &Path, writable: bool) -> io::Result<Self> {
+        let access = if writable { libc::O_RDWR } else { libc::O_RDONLY };
+        Self::map_fd(
+            &open_named(path, access | libc::O_CLOEXEC | libc::O_NONBLOCK, true)?,
+            writable,
+        )
+    }
+
+    fn map_fd(fd: &Fd, writable: bool) -> io::Result<Self> {
         let page = map(fd.0, writable)?;
         let status = Self { page: NonNull::from(page), writable };
         if !status.page().is_ready() {
@@ -220,17 +244,21 @@ fn open_new(name: &CString) -> io::Result<Fd> {
 fn open(path: &Path, writable: bool) -> io::Result<Fd> {
     let access = if writable { libc::O_RDWR } else { libc::O_RDONLY };
     let flags = access | libc::O_CLOEXEC | libc::O_NONBLOCK;
-    let owner = linked(path);
-    let (name, flags) = match &owner {
-        Some((_, target)) => (c_path(target)?, flags),
-        None => (c_path(path)?, flags | libc::O_NOFOLLOW),
-    };
+    match linked(path) {
+        Some((_, target)) => open_named(&target, flags, true),
+        None => open_named(path, flags | libc::O_NOFOLLOW, false),
+    }
+}
+
+/// Opens `path` if a page can be mapped of it, one that is sealed if it has to be.
+fn open_named(path: &Path, flags: libc::c_int, must_be_sealed: bool) -> io::Result<Fd> {
+    let name = c_path(path)?;
     // SAFETY: `name` is a valid C string.
     let fd = Fd::check(unsafe { libc::open(name.as_ptr(), flags) })?;
     let stat = fd.stat()?;
     // SAFETY: the descriptor is ours.
     let seals = unsafe { libc::fcntl(fd.0, libc::F_GET_SEALS) };
-    let sealed = owner.is_none() || seals >= 0 && seals & SEALS == SEALS;
+    let sealed = !must_be_sealed || seals >= 0 && seals & SEALS == SEALS;
     let regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
     if sealed && regular && stat.st_size >= SIZE as libc::off_t {
         return Ok(fd);

@@ -6,8 +6,10 @@
 //! a reader sees acknowledged and durable of the same instant.
 
 mod file;
+mod find;
 
 pub use file::{Created, Status, create};
+pub use find::{Running, running};
 
 use crate::log::{Errno, Log, Time};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
