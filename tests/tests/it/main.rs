@@ -7,6 +7,7 @@ mod bench;
 mod bpftime;
 mod compare;
 mod crash;
+mod disk_faults;
 mod faults;
 mod input;
 mod lifecycle;
