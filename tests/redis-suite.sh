@@ -76,6 +76,9 @@ fi
 agent=$(dirname "$durac")/libdurac_agent.so
 [ -e "$agent" ] || fail "no agent beside $durac"
 
+# Another suite may run beside this one. Servers use these numbers, and those 10000 above.
+base=$((11111 + RANDOM % 9 * 1000))
+
 work=$(mktemp -d "${TMPDIR:-/tmp}/durac-suite-XXXXXX")
 clean() {
     if [ -n "$keep" ]; then say "kept: $work"; else rm -rf "$work"; fi
@@ -112,7 +115,7 @@ suite() {
         cd "$tree"
         # It ends with 1 if a test fails: what failed is compared below.
         TERM=dumb ./runtest --clients "$clients" --durable --dont-clean \
-            --config appendfsync "$appendfsync" "${arguments[@]}" </dev/null >log 2>&1 || true
+            --baseport "$base" --portcount 900 --config appendfsync "$appendfsync" "${arguments[@]}" </dev/null >log 2>&1 || true
     )
     # `[ok]: name (12 ms)`, `[err]: name in tests/unit/x.tcl`, `[skip]: name`, `[ignore]: name: why`.
     sed -n -E \

@@ -19,4 +19,5 @@ mod power;
 mod record;
 mod rewrite;
 mod simulate;
+mod soak;
 mod tampered;
