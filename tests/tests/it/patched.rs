@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use durac_tests::server::{Server, Under, until, until_written};
-use durac_tests::{cc, heavy, patched_redis};
+use durac_tests::{agent, cc, heavy, patched_redis, tool};
 use durac_workload::{Stop, child};
 use std::fs;
 use std::path::PathBuf;
@@ -47,22 +47,25 @@ fn nothing_attached_loses_nothing() -> Result<()> {
     Ok(())
 }
 
-/// Redis' own tests of its log, on the build that nothing is attached to.
+/// Redis' own tests of its log, on the build that nothing is attached to, and under a policy.
 #[test]
 fn its_own_tests_of_the_log() -> Result<()> {
     let _turn = heavy()?;
+    agent()?;
     let folder = patched_redis()?;
     let folder = folder.ancestors().nth(3).context("no folder")?;
     let mut command = child::command(&[], &child::which("bash")?);
-    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../runtime-bridge/redis/test.sh"));
-    command.args(["redis", "--aof"]).arg(folder);
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/redis-suite.sh")).arg("window:n=64");
+    command.args(["--", "unit/aofrw", "integration/aof", "integration/aof-multi-part"]);
+    command.env("DURAC", tool()?).env("DURAC_REDIS", folder);
     let ended = child::run(command, Duration::from_secs(600))?;
     ensure!(ended.status.success(), "{}", durac_tests::show(&ended));
-    ensure!(
-        ended.stdout.contains("All tests passed without errors"),
-        "{}",
-        durac_tests::show(&ended)
-    );
+    for row in ["without durac", "window:n=64"] {
+        let row = ended.stdout.lines().find_map(|line| line.strip_prefix(row)).context("no row")?;
+        let numbers: Vec<u64> = row.split_whitespace().map_while(|n| n.parse().ok()).collect();
+        // Passed, failed.
+        ensure!(numbers.first() > Some(&80) && numbers.get(1) == Some(&0), "{}", ended.stdout);
+    }
     Ok(())
 }
 
