@@ -19,3 +19,4 @@ mod record;
 mod rewrite;
 mod simulate;
 mod tampered;
+mod trust;
