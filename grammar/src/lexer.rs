@@ -90,6 +90,9 @@ pub(crate) fn tokens(sources: &Sources, file: FileId) -> Lexed {
     let body = text.get(skip..).unwrap_or_default();
     for (token, range) in Token::lexer(body).spanned() {
         let span = Span::new(file, (range.start + skip) as u32, (range.end + skip) as u32);
+        if matches!(token, Ok(Token::Comment(_) | Token::Str(_))) {
+            lexed.diagnostics.extend(zero(sources.slice(span), span));
+        }
         match token {
             Ok(Token::Comment(text)) => lexed.comments.push(Comment { text, span }),
             other => raw.push((other, span)),
@@ -147,6 +150,15 @@ pub(crate) fn tokens(sources: &Sources, file: FileId) -> Lexed {
         lexed.diagnostics.push(diagnostic);
     }
     lexed
+}
+
+/// The object holds the text as C strings do, up to a zero.
+fn zero(text: &str, span: Span) -> Option<Diagnostic> {
+    let at = span.start + text.find('\0')? as u32;
+    let place = Span { start: at, end: at + 1, ..span };
+    let found = "a character with the number 0 cannot stand in a policy";
+    let diagnostic = Diagnostic::new(Code::BadCharacter, found, place, "invisible, and no text");
+    Some(diagnostic.help("remove it"))
 }
 
 /// Whether a token could be the beginning of a word that goes on outside ASCII.

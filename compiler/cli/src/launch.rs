@@ -227,14 +227,23 @@ fn store(object: &Object) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// `XDG_RUNTIME_DIR`, if it is this user's or root's: after `su` it can still be another's, who could
+/// exchange what is in it.
+fn session_folder(user: u32) -> Option<PathBuf> {
+    let folder = std::env::var_os("XDG_RUNTIME_DIR").filter(|f| !f.is_empty())?;
+    let kind = fs::metadata(&folder).ok()?;
+    let private = [0, user].contains(&kind.uid()) && kind.mode() & 0o022 == 0;
+    (kind.is_dir() && private).then(|| folder.into())
+}
+
 /// A folder that only this user can write: `/run/durac` for root, else under `XDG_RUNTIME_DIR`, else in `/tmp`.
 pub fn runtime_folder() -> Result<PathBuf> {
     // SAFETY: geteuid has no preconditions and cannot fail.
     let user = unsafe { libc::geteuid() };
     let folder = if user == 0 {
         PathBuf::from("/run/durac")
-    } else if let Some(folder) = std::env::var_os("XDG_RUNTIME_DIR").filter(|f| !f.is_empty()) {
-        PathBuf::from(folder).join("durac")
+    } else if let Some(folder) = session_folder(user) {
+        folder.join("durac")
     } else {
         std::env::temp_dir().join(format!("durac-{user}"))
     };

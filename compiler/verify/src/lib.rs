@@ -13,12 +13,14 @@
 //! Architecture invariant: usable inside a foreign process. No threads, no environment, no I/O, no
 //! panic, and a time that the size of the object bounds.
 
+mod admit;
 mod analysis;
 mod flow;
 mod platform;
 mod reason;
 mod shape;
 
+pub use admit::{Refused, admit};
 use durac_bpf::Object;
 use durac_bpf::abi::Hook;
 use durac_bpf::object::{Line, Program};

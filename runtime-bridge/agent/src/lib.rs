@@ -55,8 +55,19 @@ extern "C" fn fini() {
     hooks::leave();
 }
 
+/// Whether this program has rights that whoever started it may not have: setuid, setgid, or with
+/// capabilities of its file. The environment is then a stranger's. The dynamic linker does not preload
+/// what the environment names either; `/etc/ld.so.preload` it does.
+fn is_privileged() -> bool {
+    // SAFETY: the call has no preconditions.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 fn start() {
     real::find_all();
+    if is_privileged() {
+        return;
+    }
     let Some(path) = std::env::var_os(ENV_OBJECT).filter(|p| !p.is_empty()) else { return };
     // A panic is caught where it could do harm; its text would only confuse.
     std::panic::set_hook(Box::new(|_| ()));

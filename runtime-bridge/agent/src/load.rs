@@ -5,7 +5,7 @@
 use crate::helpers;
 use crate::maps::MapArea;
 use crate::policy::{Policy, Program};
-use durac_bpf::abi::{self, Hook, PARAMS_MAP, Runtime, STATE_MAP};
+use durac_bpf::abi::{Hook, PARAMS_MAP, Runtime, STATE_MAP};
 use durac_bpf::{Object, elf};
 use durac_engine::status;
 use std::io::Read;
@@ -20,16 +20,8 @@ const MAX_SIZE: u64 = elf::MAX_SIZE as u64;
 /// Why the object is refused, in words.
 pub fn load(path: &Path) -> Result<Policy, String> {
     let bytes = read(path)?;
-    let object = elf::read(&bytes).map_err(|e| format!("{}: {e}", path.display()))?;
-    if object.meta.abi != abi::ABI {
-        let theirs = object.meta.abi;
-        return Err(format!("{}: made for ABI {theirs}, this is {}", path.display(), abi::ABI));
-    }
-    if object.meta.runtime != Runtime::Agent {
-        let theirs = object.meta.runtime.text();
-        return Err(format!("{}: made for {theirs}, not for the agent", path.display()));
-    }
-    verify(&object)?;
+    let object = durac_verify::admit(&bytes, Runtime::Agent)
+        .map_err(|why| format!("{}: {why}", path.display()))?;
     prepare(&object).map_err(|e| format!("{}: {e}", path.display()))
 }
 
@@ -61,34 +53,23 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// An object is never trusted because durac once made it.
-fn verify(object: &Object) -> Result<(), String> {
-    let Err(rejections) = durac_verify::verify(object) else { return Ok(()) };
-    let name = &object.source.name;
-    let lines: Vec<String> = rejections.iter().map(|r| format!("{name}: {r}")).collect();
-    Err(format!("the verifier refuses the policy: {}", lines.join("; ")))
-}
-
 /// Lays out the maps and compiles the programs.
 fn prepare(object: &Object) -> Result<Policy, String> {
     let meta = &object.meta;
     if meta.params.len() > status::MAX_PARAMS {
         return Err(format!("{} parameters are too many", meta.params.len()));
     }
-    if let Some(bad) = meta.params.iter().find(|p| p.min > p.max) {
-        return Err(format!("parameter `{}`: its least value is above its greatest", bad.name));
-    }
     let maps = object.maps.iter().map(|map| match map.name.as_str() {
-        PARAMS_MAP if map.max_entries == 1 && map.fields.len() == meta.params.len() => {
+        PARAMS_MAP => {
             let values: Vec<u64> = meta.params.iter().map(|p| p.default).collect();
             let ranges = meta.params.iter().map(|p| (p.min, p.max)).collect();
             Ok(MapArea::leak(&values, 1, ranges))
         }
-        STATE_MAP if map.max_entries <= abi::MAX_LOGS && map.fields.len() == meta.state.len() => {
+        STATE_MAP => {
             let values: Vec<u64> = meta.state.iter().map(|s| s.init).collect();
             Ok(MapArea::leak(&values, map.max_entries, Vec::new()))
         }
-        name => Err(format!("map `{name}` is none of ours, or has the wrong size")),
+        name => Err(format!("map `{name}` is none of ours")),
     });
     let maps: Vec<&'static MapArea> = maps.collect::<Result<_, _>>()?;
     let mut policy = Policy::new(meta.clone());

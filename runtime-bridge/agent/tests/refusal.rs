@@ -155,3 +155,33 @@ fn code_runs_where_memory_must_not_become_executable() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.starts_with("durac: policy `window`") && said.lines().count() == 1, "{said}");
 }
+
+/// A program with rights that its caller may not have takes no policy from the caller's environment.
+/// Needs root: the agent comes by `/etc/ld.so.preload`, in a name space of the test's own.
+#[test]
+fn a_setgid_program_ignores_its_environment() {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let script = "set -e; mount -t tmpfs none mnt; mkdir mnt/upper mnt/work
+        mount -t overlay -o lowerdir=/etc,upperdir=mnt/upper,workdir=mnt/work none /etc
+        cp /bin/cat plain; cp /bin/cat setgid; chgrp 65534 setgid; chmod 2755 setgid
+        echo \"$AGENT\" > /etc/ld.so.preload
+        DURAC_OBJECT=/nonexistent/x.o ./plain /proc/self/maps > plain.out 2> plain.err
+        DURAC_OBJECT=/nonexistent/x.o ./setgid /proc/self/maps > setgid.out 2> setgid.err";
+    std::fs::create_dir(dir.path().join("mnt")).unwrap();
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script]).env("AGENT", common::agent());
+    let ended = command.current_dir(dir.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    // SAFETY: no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("not root: no file can be put over /etc/ld.so.preload");
+        return;
+    }
+    assert!(ended.status.success(), "{said}");
+    let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
+    for maps in ["plain.out", "setgid.out"] {
+        assert!(read(maps).contains("libdurac_agent.so"), "{maps}: {}", read(maps));
+    }
+    assert!(read("plain.err").contains("runs without a policy"), "{}", read("plain.err"));
+    assert_eq!(read("setgid.err"), "");
+}

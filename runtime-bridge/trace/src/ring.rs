@@ -90,16 +90,22 @@ impl Ring {
     /// Maps a ring that was made, for the rest of the process' life.
     ///
     /// # Errors
-    /// If there is none, or its layout is another.
+    /// If there is none, or its layout is another, or somebody else could shorten it: touching what is
+    /// gone would kill the application.
     pub fn open(path: &Path) -> io::Result<Ring> {
-        let file = open(path, libc::O_RDWR)?;
+        let file = open(path, libc::O_RDWR | libc::O_NONBLOCK)?;
         let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
         // SAFETY: the descriptor is ours, and `stat` has room for the answer.
         if unsafe { libc::fstat(file.0, stat.as_mut_ptr()) } != 0 {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: fstat succeeded and filled it.
-        let length = unsafe { stat.assume_init() }.st_size as usize;
+        let stat = unsafe { stat.assume_init() };
+        if !is_private(&stat) {
+            let why = "others could change it, or it is no regular file";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+        let length = stat.st_size as usize;
         let places = (length.saturating_sub(size_of::<Head>()) / size_of::<Place>()) as u64;
         let other = || io::Error::new(io::ErrorKind::InvalidData, "no ring of this version");
         let size = size(places).filter(|&s| s == length).ok_or_else(other)?;
@@ -340,6 +346,15 @@ impl Drain {
 fn size(places: u64) -> Option<usize> {
     let fits = places.is_power_of_two() && places <= MAX_PLACES;
     fits.then(|| size_of::<Head>() + places as usize * size_of::<Place>())
+}
+
+/// Whether it is a file that nobody but root and this user can write to.
+fn is_private(stat: &libc::stat) -> bool {
+    // SAFETY: geteuid has no preconditions.
+    let user = unsafe { libc::geteuid() };
+    stat.st_mode & libc::S_IFMT == libc::S_IFREG
+        && stat.st_mode & 0o022 == 0
+        && (stat.st_uid == 0 || stat.st_uid == user)
 }
 
 /// A descriptor of ours.

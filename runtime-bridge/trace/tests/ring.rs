@@ -152,3 +152,28 @@ fn what_is_held_back_comes_out_sorted() {
     sorter.add(Event { t: 5, op: Op::Fork, ..Event::default() });
     assert_eq!((sorter.next(u64::MAX).unwrap().t, sorter.late()), (40, 1));
 }
+
+/// Who can write to the file could shorten it under the application.
+#[test]
+fn a_ring_that_others_could_change_is_refused() {
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ring");
+    let _ring = Ring::create(&path, 8, BEGAN).unwrap();
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&path), 0o600);
+    let refused = || Ring::open(&path).unwrap_err().kind() == std::io::ErrorKind::PermissionDenied;
+    for mode in [0o620, 0o602, 0o666] {
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        assert!(refused(), "{mode:o}");
+    }
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+    let link = dir.path().join("link");
+    symlink(&path, &link).unwrap();
+    assert!(Ring::open(&link).is_err());
+    assert!(Ring::open(&path).is_ok());
+    // Only root can give a file away.
+    if chown(&path, Some(12345), None).is_ok() {
+        assert!(refused());
+    }
+}

@@ -22,3 +22,4 @@ mod simulate;
 mod soak;
 mod tampered;
 mod top;
+mod trust;

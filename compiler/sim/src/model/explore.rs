@@ -254,7 +254,7 @@ pub fn explore(
         let (states, runs) = (explorer.found.nodes.len(), stepper.programs.runs);
         let long = states > ENOUGH_STATES || runs > ENOUGH_RUNS;
         let enough = long && explorer.found.agrees(derived);
-        if enough || states > MAX_STATES || runs > MAX_RUNS {
+        if enough || states > stepper.most_states || runs > MAX_RUNS {
             explorer.found.too_large = true;
             break;
         }

@@ -1,7 +1,7 @@
 //! What is proved of a policy: the exact worst case, and whether each guarantee holds.
 
 use super::cells::{self, Cells};
-use super::explore::{Derived, Explored, Limit, Most, NodeId, Unit, Worst, explore};
+use super::explore::{Derived, Explored, Limit, MAX_STATES, Most, NodeId, Unit, Worst, explore};
 use super::programs::Programs;
 use super::step::{Faults, Glue, Stepper};
 use super::timeline::{self, Ending};
@@ -141,13 +141,37 @@ pub fn prove_with(
     derived: &Loss,
     glue: Glue,
 ) -> Result<Proof, MachineError> {
+    prove_by(policy, object, derived, glue, MAX_STATES)
+}
+
+/// [`prove`], with another limit for the states that are explored than [`MAX_STATES`].
+///
+/// # Errors
+/// When rbpf cannot run the object.
+pub fn prove_within(
+    policy: &Policy,
+    object: &Object,
+    derived: &Loss,
+    states: usize,
+) -> Result<Proof, MachineError> {
+    prove_by(policy, object, derived, Glue::RIGHT, states)
+}
+
+fn prove_by(
+    policy: &Policy,
+    object: &Object,
+    derived: &Loss,
+    glue: Glue,
+    states: usize,
+) -> Result<Proof, MachineError> {
     let mut machine = Machine::new(object, Backend::Interpreter)?;
-    let few = samples(&policy.params, false);
-    let first = attempt(policy, object, derived, &mut machine, few, glue)?;
+    let mut attempt =
+        |samples| attempt(policy, object, derived, &mut machine, samples, glue, states);
+    let first = attempt(samples(&policy.params, false))?;
     // What was derived holds for every value; where it does not agree, every value is tried.
     let all = samples(&policy.params, true);
     if first.method == Method::Derived && first.obstacle == Some(Obstacle::WideRange) && all.whole {
-        return attempt(policy, object, derived, &mut machine, all, glue);
+        return attempt(all);
     }
     Ok(first)
 }
@@ -260,6 +284,7 @@ fn attempt(
     machine: &mut Machine,
     samples: Samples,
     glue: Glue,
+    states: usize,
 ) -> Result<Proof, MachineError> {
     let cells = cells::cells(policy, &samples.vectors);
     let (reads, rules) = (reads(object), rules(object));
@@ -268,6 +293,7 @@ fn attempt(
         return Ok(only_derived(policy, derived, Obstacle::TooManyChoices));
     };
     let mut stepper = Stepper::new(programs, rules, glue).watched(!object.kernel.is_empty());
+    stepper.most_states = states;
     let most = derived_for(derived, vectors);
     let found = explore(&mut stepper, cells.compared(), limits(policy, vectors), &most);
     if let Some(error) = stepper.programs.broken.take() {

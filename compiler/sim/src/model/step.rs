@@ -4,6 +4,7 @@
 //! is followed by all that can come of it. A background sync is not followed while it flies: when it
 //! ends, it may have started at any moment since one could (`State::since`).
 
+use super::explore::MAX_STATES;
 use super::programs::{self, Effect, Programs};
 use super::state::{Caller, Family, NEVER, Open, State};
 use crate::machine::bit;
@@ -97,6 +98,8 @@ pub struct Stepper<'a> {
     rules: Rules,
     /// Whether syncs that the engine did not start are seen too (`use kernel notify`).
     watched: bool,
+    /// States beyond which a policy is too large.
+    pub most_states: usize,
     glue: Glue,
     /// For a family of regular states, which numbers of calls left by a landing are done.
     landed: FxHashMap<Family, Vec<bool>>,
@@ -121,6 +124,7 @@ impl<'a> Stepper<'a> {
             programs,
             rules,
             watched: false,
+            most_states: MAX_STATES,
             glue,
             landed: FxHashMap::default(),
             directs: FxHashSet::default(),

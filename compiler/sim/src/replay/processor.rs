@@ -57,7 +57,8 @@ impl Processors {
         Self {
             now: 0,
             threads: vec![thread; threads],
-            cores: vec![None; cores.max(1) as usize],
+            // A trace may say any number; more than there are threads make no difference.
+            cores: vec![None; (cores as usize).clamp(1, threads.max(1))],
             queue: VecDeque::new(),
             victim: 0,
         }

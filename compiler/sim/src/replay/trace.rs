@@ -47,7 +47,8 @@ pub struct Turn {
 #[derive(Debug)]
 pub struct Collector {
     header: Header,
-    threads: Vec<Thread>,
+    /// By number, which may be any.
+    threads: BTreeMap<u32, Thread>,
     turns: Vec<Turn>,
     turn_stride: usize,
     turn_count: usize,
@@ -125,7 +126,7 @@ impl Collector {
     pub fn new(header: Header) -> Self {
         Self {
             header,
-            threads: Vec::new(),
+            threads: BTreeMap::new(),
             turns: Vec::new(),
             turn_stride: 1,
             turn_count: 0,
@@ -179,11 +180,7 @@ impl Collector {
     }
 
     fn call(&mut self, event: &Event) {
-        let at = event.thread as usize;
-        if at >= self.threads.len() {
-            self.threads.resize(at + 1, Thread::default());
-        }
-        let Some(thread) = self.threads.get_mut(at) else { return };
+        let thread = self.threads.entry(event.thread).or_default();
         thread.cpu = thread.cpu.saturating_add(event.cpu);
         if event.op == Op::Write {
             let bytes = event.bytes.min(BYTES_MOST);
@@ -268,7 +265,7 @@ impl Collector {
         if self.syncs.is_empty() {
             return Err(TraceUseless::NoSyncs);
         }
-        let threads = self.threads.iter().filter(|t| t.calls > 0);
+        let threads = self.threads.values().filter(|t| t.calls > 0);
         let time = self.last - self.first.unwrap_or(self.last);
         Ok(Trace {
             time,
