@@ -206,6 +206,9 @@ fn sync_held(
                 if timed || asks {
                     slot.poke(&mut core, now);
                 }
+                if core.is_left_alone(now) {
+                    return slot.sync(core, fd, kind);
+                }
             }
             (core, result)
         }
@@ -296,6 +299,10 @@ fn put_held(
             record::done(Done::Stage);
             slot.publish(&mut core);
             slot.poke(&mut core, now);
+            if core.is_left_alone(now) {
+                // An error is the next call's: this one has its success.
+                core = slot.write_out(core).0;
+            }
             (core, Ok(Written::Kept(put.len)))
         }
         (Answered::Write | Answered::Copy, _) => {
