@@ -360,7 +360,7 @@ impl Slot {
         loop {
             let (awake, able) = (core.syncer == Syncer::Awake, core.able());
             match (core.engine.wait(target, awake, able), core.own_fd) {
-                (Wait::Sync, Some(fd)) => core = self.sync(core, fd, Kind::Data).0,
+                (Wait::Sync, Some(_)) => core = self.sync(core, None, Kind::Data).0,
                 (Wait::Ready | Wait::Sync, _) => break,
                 (Wait::Sleep, _) => {
                     self.poke(&mut core, since);
@@ -383,14 +383,15 @@ impl Slot {
         core
     }
 
-    /// Syncs in the calling thread, and answers what the system call said.
+    /// Syncs in the calling thread, through `fd` or else the log's own descriptor, and answers what the
+    /// system call said.
     ///
     /// When it returns with success, the success is believed: no other sync that was out at the
     /// same time can still turn out to have met the error that this one missed.
     pub fn sync<'a>(
         &'static self,
         mut core: Held<'a>,
-        fd: RawFd,
+        fd: Option<RawFd>,
         kind: Kind,
     ) -> (Held<'a>, Result<(), Errno>) {
         let flown;
@@ -417,11 +418,11 @@ impl Slot {
     /// Starts a sync, carries it out, and lets it land. What is staged is written first.
     ///
     /// # Errors
-    /// The error that had stopped the log.
+    /// The error that had stopped the log; `EBADF` if it is closed and has no descriptor any more.
     pub fn fly<'a>(
         &'static self,
         mut core: Held<'a>,
-        fd: RawFd,
+        fd: Option<RawFd>,
         how: Flying<'_>,
     ) -> (Held<'a>, Result<Flown, Errno>) {
         let (background, full, ring) = match how {
@@ -432,6 +433,8 @@ impl Slot {
         if let Some(errno) = core.engine.error() {
             return (core, Err(errno));
         }
+        // Only now: while it waited the log may have been closed, and its number be another file's.
+        let Some(fd) = fd.or(core.own_fd) else { return (core, Err(libc::EBADF)) };
         let start = clock::now();
         self.count_written(&mut core);
         let flight = core.engine.start(background, full, start);
@@ -546,12 +549,16 @@ impl Slot {
                 continue;
             }
             // Directly, not by the syncer: that would cost two wake-ups.
-            let Some(fd) = core.own_fd else { return (core, Err(libc::EIO)) };
+            if core.own_fd.is_none() {
+                return (core, Err(libc::EIO));
+            }
             let result;
-            (core, result) = self.sync(core, fd, Kind::Data);
+            (core, result) = self.sync(core, None, Kind::Data);
             match result {
                 // A signal came between: nothing was synced, nothing is lost.
                 Ok(()) | Err(libc::EINTR) => {}
+                // Another thread has closed it, and drained it for that.
+                Err(_) if core.retired => {}
                 Err(errno) => return (core, Err(errno)),
             }
         }

@@ -14,14 +14,11 @@ use crate::clock;
 use crate::log::Slot;
 use crate::note;
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{self, Condvar, Mutex, MutexGuard, PoisonError};
+use crate::sync::{self, Condvar, Mutex, MutexGuard, PoisonError, WORKERS};
 use crate::syncer::Worker;
 use durac_engine::Time;
 use std::collections::VecDeque;
 use std::time::Duration;
-
-/// Workers of a device. More syncs at once only wait in its journal.
-pub const WORKERS: usize = 16;
 
 /// How long a worker without work stays.
 const SPARE: Duration = Duration::from_secs(5);

@@ -5,6 +5,10 @@
 //! `std::sync` themselves: `tests/explore` compiles the same texts with an explorer's primitives.
 
 pub use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+pub use std::thread_local;
+
+/// Syncer threads of a device. More syncs at once only wait in its journal.
+pub const WORKERS: usize = 16;
 
 /// Atomic numbers.
 pub mod atomic {

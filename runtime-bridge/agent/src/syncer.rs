@@ -8,10 +8,10 @@ use crate::note;
 use crate::policy;
 use crate::pool::Pool;
 use crate::ring::Ring;
-use crate::sync::atomic::{AtomicBool, Ordering};
 use durac_bpf::abi::Engine;
 use durac_engine::{Step, Time};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How long a log is looked at again by itself after it had work. A request that may wait that long
 /// need not wake a thread, and a wake-up costs the application 10 µs.
@@ -56,13 +56,11 @@ impl Worker {
     fn serve<'a>(&mut self, slot: &'static Slot, mut core: Held<'a>) -> Held<'a> {
         let mut last_work = None;
         core.syncer = Syncer::Awake;
-        while !core.retired
-            && let Some(fd) = core.own_fd
-        {
+        while !core.retired && core.own_fd.is_some() {
             let now = clock::now();
             let until = match core.engine.next(now) {
                 Step::Start => {
-                    core = slot.fly(core, fd, Flying::Background(self.ring.as_mut())).0;
+                    core = slot.fly(core, None, Flying::Background(self.ring.as_mut())).0;
                     last_work = Some(clock::now());
                     continue;
                 }
