@@ -8,6 +8,7 @@ use crate::policy::{Policy, Program};
 use crate::record::{self, Done};
 use crate::registry::Registry;
 use crate::stage::Pieces;
+use crate::sync;
 use durac_bpf::abi::{Context, Hook, Reading, Verdict};
 use durac_engine::{Answer, Decision, Entry, Errno, Put as Answered, Time, Writing};
 use libc::c_int;
@@ -31,7 +32,7 @@ pub struct Current {
     context: *mut Context,
 }
 
-thread_local! {
+sync::thread_local! {
     static CURRENT: Cell<*mut Current> = const { Cell::new(null_mut()) };
 }
 
@@ -39,7 +40,7 @@ thread_local! {
 pub fn with_current(body: impl FnOnce(&mut Current)) -> u64 {
     // SAFETY: only `run_program` sets it, to a call that outlives the program, and takes it away
     // afterwards. Helpers do not nest, so there is no second reference.
-    if let Some(current) = unsafe { CURRENT.get().as_mut() } {
+    if let Some(current) = unsafe { CURRENT.with(Cell::get).as_mut() } {
         body(current);
     }
     0
@@ -123,10 +124,10 @@ fn run_program(
         Current { policy, slot, core: None, number, is_sync, requested, len, context };
     current.fill(&mut core, true);
     current.core = Some(core);
-    let before = CURRENT.replace(&raw mut current);
+    let before = CURRENT.with(|place| place.replace(&raw mut current));
     // SAFETY: the context lives until the end of this function, and the current call is set.
     let verdict = unsafe { program.run(context) };
-    CURRENT.set(before);
+    CURRENT.with(|place| place.set(before));
     match current.core.take() {
         Some(core) => (core, verdict, current.requested),
         None => (slot.lock(), Verdict::Pass, false),
@@ -171,7 +172,7 @@ fn sync_held(
         (Entry::Ask(call), Some(program)) => (call, program),
         (Entry::Direct(call) | Entry::Ask(call), _) => {
             record::done(if call.barrier { Done::Barrier } else { Done::Pass });
-            return slot.sync(core, fd, kind);
+            return slot.sync(core, Some(fd), kind);
         }
     };
     let timed = policy.rules.needs_time();
@@ -206,10 +207,13 @@ fn sync_held(
                 if timed || asks {
                     slot.poke(&mut core, now);
                 }
+                if core.is_left_alone(now) {
+                    return slot.sync(core, Some(fd), kind);
+                }
             }
             (core, result)
         }
-        Answer::Sync => slot.sync(core, fd, kind),
+        Answer::Sync => slot.sync(core, Some(fd), kind),
     }
 }
 
@@ -296,6 +300,10 @@ fn put_held(
             record::done(Done::Stage);
             slot.publish(&mut core);
             slot.poke(&mut core, now);
+            if core.is_left_alone(now) {
+                // An error is the next call's: this one has its success.
+                core = slot.write_out(core).0;
+            }
             (core, Ok(Written::Kept(put.len)))
         }
         (Answered::Write | Answered::Copy, _) => {

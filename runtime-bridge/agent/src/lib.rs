@@ -3,7 +3,7 @@
 //!
 //! It stands between the application and the C library ([`hooks`]), knows which descriptors are
 //! logs ([`table`]), runs the policy's machine code when one is synced or written ([`call`]), and
-//! syncs in the background ([`syncer`]) as the rules of `durac-engine` say ([`log`]). If asked to, it
+//! syncs in the background ([`pool`], [`syncer`]) as the rules of `durac-engine` say ([`log`]). If asked to, it
 //! records all of it ([`record`]).
 //!
 //! Architecture invariants: it links no compiler. Whatever goes wrong in it, the application is as
@@ -26,11 +26,13 @@ mod note;
 mod notify;
 mod order;
 mod policy;
+mod pool;
 mod real;
 mod record;
 mod registry;
 mod ring;
 mod stage;
+mod sync;
 mod syncer;
 mod table;
 

@@ -7,17 +7,19 @@ use crate::clock;
 use crate::errno;
 use crate::note;
 use crate::notify::{self, Claimed, Watch};
+use crate::pool::{Pool, Submitted};
 use crate::real;
 use crate::record;
+use crate::registry::{self, FileId};
 use crate::ring::{Batch, Ring};
 use crate::stage::{Stage, write_all};
+use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::table;
 use durac_engine::status::{LogNumbers, StatusPage};
 use durac_engine::{Able, Drain, Errno, Flight, Log, Rules, SLOW, Slow, Step, Time, Wait};
 use libc::c_int;
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A place for a log. It lives for ever and serves one file after the other, so that a thread
 /// that comes late with a stale descriptor still finds memory.
@@ -38,22 +40,20 @@ pub struct Slot {
     staged: AtomicBool,
     status: &'static StatusPage,
     core: Mutex<Core>,
-    /// The syncer waits here.
-    work: Condvar,
     /// Calls of the application wait here.
     done: Condvar,
 }
 
-/// What the syncer thread does.
+/// Who looks after the log in the background.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Syncer {
-    /// There is none: nothing has needed it.
-    None,
-    /// It runs, or will soon.
+    /// A syncer thread is there, or on its way.
     Awake,
-    /// It waits for work until this time.
+    /// One comes at this time, if nobody asks for it before.
     Parked(Time),
-    /// It could not be started or has died: every sync is direct.
+    /// Every one is busy, or none can be started. Until one comes, every sync is direct.
+    Queued,
+    /// There is no descriptor for it, or it has died over this log: every sync is direct.
     Failed,
 }
 
@@ -61,17 +61,21 @@ pub enum Syncer {
 pub struct Core {
     /// The rules.
     pub engine: Log,
-    /// The syncer.
+    /// Who looks after it in the background.
     pub syncer: Syncer,
+    /// The syncer threads of its device; none before the first file.
+    pub pool: Option<&'static Pool>,
     /// Bytes that are acknowledged and not in the file.
     pub stage: Stage,
+    /// The file; that of the last log while there is none.
+    pub file: FileId,
     /// The agent's own descriptor of the file, safe from the application's `close`.
     pub own_fd: Option<RawFd>,
     /// What the kernel has seen of it.
     pub watch: Option<Watch>,
     /// Descriptors of the application.
     pub fds: u32,
-    /// Calls that are inside, and the syncer: the place cannot serve another file meanwhile.
+    /// Calls that are inside, and a syncer thread: the place cannot serve another file meanwhile.
     pub users: u32,
     /// The last descriptor was closed: the syncer ends.
     pub retired: bool,
@@ -95,8 +99,13 @@ impl Core {
 
     /// What there is to work with.
     pub fn able(&self) -> Able {
-        let background = self.syncer != Syncer::Failed;
+        let background = matches!(self.syncer, Syncer::Awake | Syncer::Parked(_));
         Able { descriptor: self.own_fd.is_some(), background }
+    }
+
+    /// Whether nobody is going to sync in the background what the engine wants to be synced some time.
+    pub fn is_left_alone(&self, now: Time) -> bool {
+        !self.able().background && self.engine.next(now) != Step::Idle
     }
 
     /// Takes what is staged, and where it goes; none if nothing is.
@@ -114,7 +123,7 @@ impl Core {
             && !self.stage.is_writing()
             && let Some(fd) = self.own_fd.take()
         {
-            crate::registry::close_own(fd);
+            registry::close_own(fd);
         }
     }
 }
@@ -133,8 +142,10 @@ impl Slot {
             status,
             core: Mutex::new(Core {
                 engine: Log::default(),
-                syncer: Syncer::None,
+                syncer: Syncer::Failed,
+                pool: None,
                 stage: Stage::default(),
+                file: (0, 0),
                 own_fd: None,
                 watch: None,
                 fds: 0,
@@ -146,7 +157,6 @@ impl Slot {
                 generation: 0,
                 slow: Slow::default(),
             }),
-            work: Condvar::new(),
             done: Condvar::new(),
         }
     }
@@ -157,9 +167,12 @@ impl Slot {
     }
 
     /// Makes the place a log that was just opened.
-    pub fn reuse(&self, core: &mut Core, rules: Rules, own_fd: Option<RawFd>, path: &str) {
+    pub fn reuse(&self, core: &mut Core, rules: Rules, opened: Opened<'_>) {
+        let Opened { file, own_fd, pool, path } = opened;
+        core.file = file;
         core.engine = Log::new(rules);
-        core.syncer = if own_fd.is_some() { Syncer::None } else { Syncer::Failed };
+        core.syncer = if own_fd.is_some() { Syncer::Parked(Time::MAX) } else { Syncer::Failed };
+        core.pool = Some(pool);
         core.stage.reset();
         core.own_fd = own_fd;
         core.fds = 0;
@@ -173,6 +186,32 @@ impl Slot {
         self.error.store(0, Ordering::Relaxed);
         self.status.publish_path(self.index, path);
         self.publish(core);
+    }
+
+    /// A descriptor of the application is closed. With the last one, everything acknowledged is made
+    /// durable. Answers whether it was the last.
+    pub fn let_go(&'static self) -> (bool, Result<(), Errno>) {
+        let mut result = self.settle();
+        let mut core = self.lock();
+        core.fds = core.fds.saturating_sub(1);
+        if core.fds == 0 {
+            core.users += 1;
+            (core, result) = self.drain(core);
+            core.users -= 1;
+        }
+        self.publish(&mut core);
+        (core.fds == 0, result)
+    }
+
+    /// Nobody has the file open: the place is free for another as soon as nobody is inside.
+    pub fn retire(&self, core: &mut Core) {
+        core.retired = true;
+        self.set_watch(core, None);
+        self.publish(core);
+        core.release_own_fd();
+        if let Some(pool) = core.pool {
+            pool.dismiss(self);
+        }
     }
 
     /// The engine's state has changed: tells the status page, the writers and the other files.
@@ -276,39 +315,29 @@ impl Slot {
         result
     }
 
-    /// Wakes the syncer, or starts it, if the engine has work that it does not know of.
+    /// Has a syncer thread come, if the engine has work that none knows of.
     pub fn poke(&'static self, core: &mut Core, now: Time) {
         let wake_at = match core.engine.next(now) {
             Step::Start => now,
             Step::At(time) => time,
             Step::Idle => return,
         };
-        match core.syncer {
-            Syncer::None => crate::syncer::start(self, core),
-            Syncer::Parked(until) if wake_at < until => {
-                core.syncer = Syncer::Awake;
-                self.work.notify_one();
-            }
-            Syncer::Parked(_) | Syncer::Awake | Syncer::Failed => {}
-        }
-    }
-
-    /// The syncer sleeps until `until` or until somebody pokes it.
-    pub fn park<'a>(&self, mut core: Held<'a>, now: Time, until: Time) -> Held<'a> {
-        core.syncer = Syncer::Parked(until);
-        let mut core = if until == Time::MAX {
-            self.work.wait(core).unwrap_or_else(PoisonError::into_inner)
-        } else {
-            let time = std::time::Duration::from_nanos(until.saturating_sub(now));
-            self.work.wait_timeout(core, time).unwrap_or_else(PoisonError::into_inner).0
+        let asks = match core.syncer {
+            Syncer::Parked(until) => wake_at < until,
+            Syncer::Queued => true,
+            Syncer::Awake | Syncer::Failed => false,
         };
-        core.syncer = Syncer::Awake;
-        core
+        let Some(pool) = core.pool.filter(|_| asks) else { return };
+        core.syncer = match pool.submit(self) {
+            Submitted::Soon => Syncer::Awake,
+            Submitted::Waits => Syncer::Queued,
+        };
     }
 
-    /// Lets the syncer see that it is to end.
-    pub fn dismiss(&self) {
-        self.work.notify_all();
+    /// Whether the place can serve another file: nobody is inside.
+    pub fn is_vacant(&self) -> bool {
+        let core = self.lock();
+        core.retired && core.users == 0 && !core.pool.is_some_and(|pool| pool.has(self))
     }
 
     /// Wakes the calls that wait, if there are some. The lock is let go for it: whoever wakes up
@@ -335,7 +364,7 @@ impl Slot {
         loop {
             let (awake, able) = (core.syncer == Syncer::Awake, core.able());
             match (core.engine.wait(target, awake, able), core.own_fd) {
-                (Wait::Sync, Some(fd)) => core = self.sync(core, fd, Kind::Data).0,
+                (Wait::Sync, Some(_)) => core = self.sync(core, None, Kind::Data).0,
                 (Wait::Ready | Wait::Sync, _) => break,
                 (Wait::Sleep, _) => {
                     self.poke(&mut core, since);
@@ -381,14 +410,15 @@ impl Slot {
         self.lock()
     }
 
-    /// Syncs in the calling thread, and answers what the system call said.
+    /// Syncs in the calling thread, through `fd` or else the log's own descriptor, and answers what the
+    /// system call said.
     ///
     /// When it returns with success, the success is believed: no other sync that was out at the
     /// same time can still turn out to have met the error that this one missed.
     pub fn sync<'a>(
         &'static self,
         mut core: Held<'a>,
-        fd: RawFd,
+        fd: Option<RawFd>,
         kind: Kind,
     ) -> (Held<'a>, Result<(), Errno>) {
         let flown;
@@ -415,11 +445,11 @@ impl Slot {
     /// Starts a sync, carries it out, and lets it land. What is staged is written first.
     ///
     /// # Errors
-    /// The error that had stopped the log.
+    /// The error that had stopped the log; `EBADF` if it is closed and has no descriptor any more.
     pub fn fly<'a>(
         &'static self,
         mut core: Held<'a>,
-        fd: RawFd,
+        fd: Option<RawFd>,
         how: Flying<'_>,
     ) -> (Held<'a>, Result<Flown, Errno>) {
         let (background, full, ring) = match how {
@@ -430,6 +460,8 @@ impl Slot {
         if let Some(errno) = core.engine.error() {
             return (core, Err(errno));
         }
+        // Only now: while it waited the log may have been closed, and its number be another file's.
+        let Some(fd) = fd.or(core.own_fd) else { return (core, Err(libc::EBADF)) };
         let start = clock::now();
         self.count_written(&mut core);
         let flight = core.engine.start(background, full, start);
@@ -545,12 +577,16 @@ impl Slot {
                 continue;
             }
             // Directly, not by the syncer: that would cost two wake-ups.
-            let Some(fd) = core.own_fd else { return (core, Err(libc::EIO)) };
+            if core.own_fd.is_none() {
+                return (core, Err(libc::EIO));
+            }
             let result;
-            (core, result) = self.sync(core, fd, Kind::Data);
+            (core, result) = self.sync(core, None, Kind::Data);
             match result {
                 // A signal came between: nothing was synced, nothing is lost.
                 Ok(()) | Err(libc::EINTR) => {}
+                // Another thread has closed it, and drained it for that.
+                Err(_) if core.retired => {}
                 Err(errno) => return (core, Err(errno)),
             }
         }
@@ -580,6 +616,18 @@ pub struct Flown {
     pub end: Time,
     /// What the system said.
     pub result: Result<(), Errno>,
+}
+
+/// What a log starts with.
+pub struct Opened<'a> {
+    /// Its file.
+    pub file: FileId,
+    /// The agent's own descriptor of the file.
+    pub own_fd: Option<RawFd>,
+    /// The syncer threads of its device.
+    pub pool: &'static Pool,
+    /// Its path.
+    pub path: &'a str,
 }
 
 /// How much a sync call asks for.

@@ -23,7 +23,7 @@ fn drain_dirty(except: Option<&Slot>) -> Result<(), Errno> {
     let Some(registry) = table::registry() else { return Ok(()) };
     let mut result = Ok(());
     for slot in registry.slots() {
-        if except.is_some_and(|e| std::ptr::eq(e, slot)) {
+        if !slot.is_dirty() || except.is_some_and(|e| std::ptr::eq(e, slot)) {
             continue;
         }
         let mut core = slot.lock();

@@ -3,10 +3,11 @@
 use crate::children::Children;
 use crate::clock;
 use crate::errno;
-use crate::log::Slot;
+use crate::log::{Opened, Slot};
 use crate::note;
 use crate::notify;
 use crate::policy::Policy;
+use crate::pool::Pool;
 use crate::real;
 use crate::record;
 use crate::table::{self, Entry};
@@ -14,6 +15,7 @@ use durac_bpf::abi::{ENV_STATUS, MAX_LOGS};
 use durac_engine::Errno;
 use durac_engine::status::{self, Head, ParamStatus, Status, StatusPage};
 use libc::{c_int, pid_t};
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
@@ -36,13 +38,41 @@ pub struct Registry {
     pub children: Children,
     slots: [AtomicPtr<Slot>; MAX_LOGS as usize],
     /// The open logs.
-    files: Mutex<Vec<(FileId, usize)>>,
+    files: Mutex<Files>,
     /// The error that stopped every log, or 0.
     stopped: AtomicI32,
     stops_all: bool,
     /// The process ends: nothing is deferred any more.
     closing: AtomicBool,
     status_file: Option<(PathBuf, FileId)>,
+}
+
+/// Devices that have syncer threads of their own; more share them.
+const POOLS: u64 = 16;
+
+/// The open logs.
+#[derive(Default)]
+struct Files {
+    /// Which place a file has.
+    open: BTreeMap<FileId, usize>,
+    /// Places that were used and have no file.
+    free: BTreeSet<usize>,
+    /// How many places were ever used.
+    used: usize,
+    /// The syncer threads, by device.
+    pools: BTreeMap<u64, &'static Pool>,
+}
+
+impl Files {
+    /// The syncer threads of a device.
+    fn pool(&mut self, device: u64) -> &'static Pool {
+        let full = self.pools.len() as u64 >= POOLS;
+        let key = match full && !self.pools.contains_key(&device) {
+            true => self.pools.keys().nth((device % POOLS) as usize).copied().unwrap_or(device),
+            false => device,
+        };
+        self.pools.entry(key).or_insert_with(|| Box::leak(Box::new(Pool::new())))
+    }
 }
 
 static STATUS_PATH: OnceLock<Option<PathBuf>> = OnceLock::new();
@@ -79,7 +109,7 @@ fn make(policy: &'static Policy) -> Option<&'static Registry> {
         page: created.page,
         children: Children::default(),
         slots: [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_LOGS as usize],
-        files: Mutex::new(Vec::new()),
+        files: Mutex::new(Files::default()),
         stopped: AtomicI32::new(0),
         stops_all: policy.stops_all(),
         closing: AtomicBool::new(false),
@@ -116,35 +146,22 @@ fn belongs_to_parent(path: &Path) -> bool {
 
 /// A descriptor was opened for writing: makes it a log if its name or its file says so.
 pub fn opened(policy: &'static Policy, fd: c_int, id: FileId, path: &Path, flags: c_int) {
-    let known = table::registry().is_some_and(|r| r.files().iter().any(|f| f.0 == id));
-    if !known && !policy.covers(path) || !table::fits(fd) {
+    let known = table::registry().is_some_and(|r| r.files().open.contains_key(&id));
+    if !known && !policy.covers(path) {
         return;
     }
     let made = table::registry().or_else(|| table::registry_or(|| make(policy)));
     let Some(registry) = made else { return };
     let mut files = registry.files();
-    let index = match files.iter().find(|f| f.0 == id) {
-        Some(&(_, index)) => index,
-        None => {
-            let Some(index) = registry.free_slot() else {
-                note::error(&format!("{}: too many logs, this one has no policy", path.display()));
-                return;
-            };
-            if let Some(state) = policy.state {
-                state.reset(index);
-            }
-            if let Some(slot) = registry.slot(index) {
-                let own_fd = duplicate(fd);
-                let path = path.to_string_lossy();
-                let mut core = slot.lock();
-                slot.reuse(&mut core, policy.rules, own_fd, &path);
-                slot.set_watch(&mut core, notify::watch(id));
-                drop(core);
-                record::opened(index, &path);
-            }
-            files.push((id, index));
-            index
-        }
+    let index = match files.open.get(&id) {
+        _ if !table::fits(fd) => None,
+        Some(&index) => Some(index),
+        None => registry.new_log(policy, &mut files, fd, id, path),
+    };
+    let Some(index) = index else {
+        drop(files);
+        registry.has_no_room(path);
+        return;
     };
     let Some(slot) = registry.slot(index) else { return };
     let mut core = slot.lock();
@@ -161,7 +178,7 @@ pub fn opened(policy: &'static Policy, fd: c_int, id: FileId, path: &Path, flags
 }
 
 impl Registry {
-    fn files(&self) -> MutexGuard<'_, Vec<(FileId, usize)>> {
+    fn files(&self) -> MutexGuard<'_, Files> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -175,7 +192,7 @@ impl Registry {
     #[inline]
     pub fn slot(&self, index: usize) -> Option<&'static Slot> {
         let slot = self.slots.get(index)?.load(Ordering::Acquire);
-        // SAFETY: only `free_slot` stores it, from a reference that lives for ever.
+        // SAFETY: only `free_slot` stores it, from a box that is never freed.
         unsafe { slot.as_ref() }
     }
 
@@ -184,24 +201,54 @@ impl Registry {
         (0..self.slots.len()).map_while(|index| self.slot(index))
     }
 
-    /// A place that serves no file. The caller holds the lock of the files.
-    fn free_slot(&self) -> Option<usize> {
-        for (index, place) in self.slots.iter().enumerate() {
-            match self.slot(index) {
-                Some(slot) => {
-                    let core = slot.lock();
-                    if core.retired && core.users == 0 {
-                        return Some(index);
-                    }
-                }
-                None => {
-                    let slot = Box::leak(Box::new(Slot::new(index, self.page)));
-                    place.store(slot, Ordering::Release);
-                    return Some(index);
-                }
-            }
+    /// Gives a file a place; none if all are taken.
+    fn new_log(
+        &self,
+        policy: &'static Policy,
+        files: &mut Files,
+        fd: c_int,
+        id: FileId,
+        path: &Path,
+    ) -> Option<usize> {
+        let slot = self.free_slot(files)?;
+        let index = slot.index;
+        if let Some(state) = policy.state {
+            state.reset(index);
         }
-        None
+        let path = path.to_string_lossy();
+        let pool = files.pool(id.0);
+        let opened = Opened { file: id, own_fd: duplicate(fd), pool, path: &path };
+        let mut core = slot.lock();
+        slot.reuse(&mut core, policy.rules, opened);
+        slot.set_watch(&mut core, notify::watch(id));
+        drop(core);
+        record::opened(index, &path);
+        files.free.remove(&index);
+        files.open.insert(id, index);
+        Some(index)
+    }
+
+    /// The first place that serves no file.
+    fn free_slot(&self, files: &mut Files) -> Option<&'static Slot> {
+        let mut free = files.free.iter().filter_map(|&index| self.slot(index));
+        if let Some(slot) = free.find(|slot| slot.is_vacant()) {
+            return Some(slot);
+        }
+        let place = self.slots.get(files.used)?;
+        let slot: &'static Slot = Box::leak(Box::new(Slot::new(files.used, self.page)));
+        place.store(std::ptr::from_ref(slot).cast_mut(), Ordering::Release);
+        files.used += 1;
+        Some(slot)
+    }
+
+    /// A file of the policy's is opened that cannot be a log. It is as durable as without us.
+    fn has_no_room(&self, path: &Path) {
+        if self.page.count_unplaced() == 0 {
+            note::error(&format!(
+                "{}: there are {MAX_LOGS} logs; this one, and others that come now, have no policy",
+                path.display()
+            ));
+        }
     }
 
     /// `new` is a copy of the log's descriptor.
@@ -223,20 +270,10 @@ impl Registry {
     /// The error of that sync, or the one that had stopped the log with something unsynced.
     pub fn closed(&self, index: usize) -> Result<(), Errno> {
         let Some(slot) = self.slot(index) else { return Ok(()) };
-        let mut result = slot.settle();
-        let mut core = slot.lock();
-        core.fds = core.fds.saturating_sub(1);
-        if core.fds == 0 {
-            core.users += 1;
-            (core, result) = slot.drain(core);
-            core.users -= 1;
+        let (last, result) = slot.let_go();
+        if last {
+            self.retire(slot);
         }
-        slot.publish(&mut core);
-        if core.fds > 0 {
-            return result;
-        }
-        drop(core);
-        self.retire(slot);
         result
     }
 
@@ -247,13 +284,10 @@ impl Registry {
         if core.fds > 0 || core.retired {
             return;
         }
-        files.retain(|f| f.1 != slot.index);
+        files.open.remove(&core.file);
+        files.free.insert(slot.index);
         record::closed(slot.index);
-        core.retired = true;
-        slot.set_watch(&mut core, None);
-        slot.publish(&mut core);
-        core.release_own_fd();
-        slot.dismiss();
+        slot.retire(&mut core);
     }
 
     /// The application got number `fd` from the system though it was the agent's own: somebody
@@ -309,7 +343,7 @@ impl Registry {
 /// Writes what is staged of this file; answers whether anything was.
 pub fn settle_file(id: FileId) -> bool {
     let Some(registry) = table::registry().filter(|r| r.is_ours()) else { return false };
-    let index = registry.files().iter().find(|f| f.0 == id).map(|f| f.1);
+    let index = registry.files().open.get(&id).copied();
     let slot = index.and_then(|index| registry.slot(index)).filter(|slot| slot.has_staged());
     slot.is_some_and(|slot| slot.settle().is_ok())
 }
@@ -325,11 +359,12 @@ pub fn slot_at(path: *const libc::c_char) -> Option<&'static Slot> {
     // SAFETY: stat succeeded and filled it.
     let stat = unsafe { stat.assume_init() };
     let files = registry.files();
-    let &(_, index) = files.iter().find(|f| f.0 == (stat.st_dev, stat.st_ino))?;
+    let index = files.open.get(&(stat.st_dev, stat.st_ino)).copied()?;
     registry.slot(index)
 }
 
-/// The number from which the agent's own descriptors start.
+/// The number from which the agent's own descriptors start: of the numbers that the application is
+/// allowed it leaves the lower three quarters.
 fn own_fd_from() -> c_int {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` has room for the answer.
@@ -339,14 +374,8 @@ fn own_fd_from() -> c_int {
 
 /// A descriptor of the same open file, for the syncer.
 fn duplicate(fd: RawFd) -> Option<RawFd> {
-    let copy = |from: usize| {
-        // SAFETY: any descriptor and number may be passed.
-        unsafe { real::FCNTL.get()(fd, libc::F_DUPFD_CLOEXEC, from) }
-    };
-    let own = match copy(own_fd_from() as usize) {
-        -1 => copy(3),
-        own => own,
-    };
+    // SAFETY: any descriptor and number may be passed.
+    let own = unsafe { real::FCNTL.get()(fd, libc::F_DUPFD_CLOEXEC, own_fd_from() as usize) };
     if own < 0 {
         let error = std::io::Error::from_raw_os_error(errno::get());
         note::error(&format!("no descriptor for background syncs: {error}"));

@@ -10,6 +10,7 @@
 //   rawstat PATH        its size by a system call of its own: what another process sees
 //   setfl N FLAGS       fcntl with F_SETFL
 //   hold | release      the shim holds up every sync, or lets go
+//   stick NAME | unstick  syncs of files whose name starts so hang, but in the first thread
 //   syncs COUNT         waits until the shim has seen so many syncs end
 //   fails N             writes until a write fails, and prints what that one returned
 //   file PATH           waits until the file exists
@@ -155,6 +156,8 @@ static char **run(char **a) {
         else if (IS("setfl")) DO(2, fcntl(FD(0), F_SETFL, flags_of(a[1])))
         else if (IS("hold")) shim("shim_hold", 1);
         else if (IS("release")) shim("shim_hold", 0);
+        else if (IS("stick")) { shim("shim_stick", (long)a[0]); a++; }
+        else if (IS("unstick")) shim("shim_stick", 0);
         else if (IS("syncs")) { while (shim("shim_syncs", 0) < atoi(a[0])) pause_briefly(); a++; }
         else if (IS("fails")) {
             while (errno = 77, write(FD(0), bytes, 1) == 1) pause_briefly();

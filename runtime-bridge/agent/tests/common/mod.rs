@@ -47,6 +47,18 @@ pub fn app() -> &'static Path {
     APP.get_or_init(|| compile("app.c", "app", &["-ldl"]))
 }
 
+/// A program of a test of its own: `name`.c.
+pub fn program(name: &str) -> PathBuf {
+    compile(&format!("{name}.c"), name, &["-ldl"])
+}
+
+/// The library of the workspace's tests that sees a call of the application (`-DOUTER`), or what becomes
+/// of it.
+pub fn witness(name: &str, options: &[&str]) -> PathBuf {
+    let options = [&["-shared", "-fPIC", "-ldl"], options].concat();
+    compile("../../../../tests/shims/shim.c", name, &options)
+}
+
 /// The library that looks at what the agent calls.
 pub fn shim() -> &'static Path {
     static SHIM: OnceLock<PathBuf> = OnceLock::new();
@@ -98,9 +110,18 @@ impl Place {
         Self::with_bytes(&objects::bytes(object))
     }
 
+    /// The same in a directory of another file system.
+    pub fn new_in(parent: &Path, object: &Object) -> Self {
+        Self::make(parent, &objects::bytes(object))
+    }
+
     /// Runs with an object file of these bytes.
     pub fn with_bytes(bytes: &[u8]) -> Self {
-        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        Self::make(Path::new(env!("CARGO_TARGET_TMPDIR")), bytes)
+    }
+
+    fn make(parent: &Path, bytes: &[u8]) -> Self {
+        let dir = tempfile::tempdir_in(parent).unwrap();
         let object = dir.path().join("policy.o");
         std::fs::write(&object, bytes).unwrap();
         std::fs::set_permissions(&object, PermissionsExt::from_mode(0o600)).unwrap();
@@ -141,9 +162,14 @@ impl Place {
 
     /// Starts the program with these operations.
     pub fn start(&self, operations: &str) -> Running {
+        self.start_program(app(), operations)
+    }
+
+    /// Starts any program with these arguments.
+    pub fn start_program(&self, program: &Path, arguments: &str) -> Running {
         let child = self
-            .command(app())
-            .args(operations.split_whitespace())
+            .command(program)
+            .args(arguments.split_whitespace())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -157,9 +183,14 @@ impl Place {
     }
 
     /// Waits for a program that was started.
-    pub fn finish(&self, mut running: Running) -> Done {
+    pub fn finish(&self, running: Running) -> Done {
+        self.finish_within(running, Duration::from_secs(60))
+    }
+
+    /// Waits so long for a program that was started; then it hangs.
+    pub fn finish_within(&self, mut running: Running, time: Duration) -> Done {
         let mut child = running.0.take().unwrap();
-        let end = Instant::now() + Duration::from_secs(60);
+        let end = Instant::now() + time;
         while child.try_wait().unwrap().is_none() {
             if Instant::now() > end {
                 child.kill().unwrap();

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"duracst\x01");
 /// Version of the layout.
 pub const VERSION: u64 = 3;
-/// Logs that have a place in the page; a log beyond runs without.
+/// Logs that have a place in the page; those beyond run under the policy and are not shown.
 pub const MAX_LOGS: usize = 64;
 /// Parameters that have a place in the page; an object with more is refused.
 pub const MAX_PARAMS: usize = 64;
@@ -212,6 +212,8 @@ pub struct Snapshot {
     pub target: String,
     /// Forked children that run.
     pub children: u64,
+    /// How often a file of the policy's was opened that found no room, and runs without it.
+    pub unplaced: u64,
     /// The parameters.
     pub params: Vec<ParamStatus>,
     /// The logs that are or were open, in the order of their places.
@@ -248,6 +250,7 @@ pub struct StatusPage {
     pid: AtomicU64,
     since: AtomicU64,
     children: AtomicU64,
+    unplaced: AtomicU64,
     policy: [AtomicU64; NAME],
     target: [AtomicU64; NAME],
     params: [ParamPlace; MAX_PARAMS],
@@ -294,6 +297,17 @@ impl StatusPage {
     /// Sets the number of forked children that run.
     pub fn publish_children(&self, children: u64) {
         self.children.store(children, Ordering::Relaxed);
+    }
+
+    /// Counts a file that found no room. Answers how many did before.
+    pub fn count_unplaced(&self) -> u64 {
+        self.unplaced.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// How often a file of the policy's was opened that found no room.
+    #[must_use]
+    pub fn unplaced(&self) -> u64 {
+        self.unplaced.load(Ordering::Relaxed)
     }
 
     /// Describes parameter `index`. Nothing happens beyond [`MAX_PARAMS`].
@@ -385,6 +399,7 @@ impl StatusPage {
             policy: load_text(&self.policy),
             target: load_text(&self.target),
             children: self.children.load(Ordering::Relaxed),
+            unplaced: self.unplaced(),
             params: params.collect(),
             logs: logs.collect(),
         }

@@ -1,0 +1,43 @@
+//! The agent's threads under an explorer: loom runs every interleaving of their locks, conditions and
+//! syncs, up to a number of preemptions.
+//!
+//! The modules below are the agent's own texts, compiled with [`sync`] on loom's primitives; what
+//! stands around them (system calls, clock, policy, registry) is in [`world`], small and
+//! deterministic. A thread that waits for ever is a deadlock to loom, and fails the test.
+//!
+//! Each property is also tried where it does not hold (a condition that wakes nobody, a disk that
+//! lies): there the explorer has to find that.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::undocumented_unsafe_blocks,
+    missing_docs,
+    reason = "a test that fails says so, and uses a part of the agent"
+)]
+
+#[path = "../../src/call.rs"]
+mod call;
+#[path = "../../src/errno.rs"]
+mod errno;
+#[path = "../../src/log.rs"]
+mod log;
+#[path = "../../src/notify.rs"]
+mod notify;
+#[path = "../../src/order.rs"]
+mod order;
+#[path = "../../src/pool.rs"]
+mod pool;
+#[path = "../../src/ring.rs"]
+mod ring;
+#[path = "../../src/stage.rs"]
+mod stage;
+mod sync;
+#[path = "../../src/syncer.rs"]
+mod syncer;
+mod tests;
+mod world;
+
+use world::{children, clock, guard, note, policy, real, record, registry, table};

@@ -1,0 +1,119 @@
+//! What `src/sync.rs` is in the agent, of loom's.
+
+use crate::world;
+use std::cell::Cell;
+use std::io;
+use std::ops::{Deref, DerefMut};
+use std::sync::LockResult;
+pub use std::sync::PoisonError;
+use std::time::Duration;
+
+/// One, so that a busy pool can be met with few threads.
+pub const WORKERS: usize = 1;
+
+/// The log's atomic numbers change under its lock, or are hints beside it. Exploring them as loom's
+/// own would multiply the states, and their orders are the business of `durac-trace`'s exploration.
+pub mod atomic {
+    pub use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+}
+
+#[macro_export]
+macro_rules! explored_local {
+    (static $name:ident: $type:ty = const { $init:expr };) => {
+        loom::thread_local! { static $name: $type = $init; }
+    };
+}
+pub use crate::explored_local as thread_local;
+
+std::thread_local! {
+    /// Conditions wake nobody: a bug that the explorer has to find.
+    pub static DEAF: Cell<bool> = const { Cell::new(false) };
+}
+
+pub fn spawn(body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    if world::NO_THREADS.get() {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    loom::thread::spawn(body);
+    Ok(())
+}
+
+pub struct Mutex<T>(loom::sync::Mutex<T>);
+
+pub struct MutexGuard<'a, T> {
+    held: Option<loom::sync::MutexGuard<'a, T>>,
+    mutex: &'a Mutex<T>,
+}
+
+impl<T> Mutex<T> {
+    pub fn new(value: T) -> Self {
+        Self(loom::sync::Mutex::new(value))
+    }
+
+    pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(MutexGuard { held: Some(held), mutex: self })
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.held.as_ref().unwrap()
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.held.as_mut().unwrap()
+    }
+}
+
+pub struct Condvar(loom::sync::Condvar);
+
+pub struct Timeout;
+
+impl Timeout {
+    pub fn timed_out(&self) -> bool {
+        true
+    }
+}
+
+impl Condvar {
+    pub fn new() -> Self {
+        Self(loom::sync::Condvar::new())
+    }
+
+    pub fn wait<'a, T>(&self, mut guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
+        let held = self.0.wait(guard.held.take().unwrap());
+        guard.held = Some(held.unwrap_or_else(PoisonError::into_inner));
+        Ok(guard)
+    }
+
+    /// Time passes as soon as the others have had a chance to do something.
+    pub fn wait_timeout<'a, T>(
+        &self,
+        mut guard: MutexGuard<'a, T>,
+        time: Duration,
+    ) -> LockResult<(MutexGuard<'a, T>, Timeout)> {
+        guard.held = None;
+        loom::thread::yield_now();
+        world::pass(time);
+        let held = guard.mutex.0.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.held = Some(held);
+        Ok((guard, Timeout))
+    }
+
+    pub fn notify_one(&self) {
+        if !DEAF.get() {
+            self.0.notify_one();
+        }
+    }
+
+    pub fn notify_all(&self) {
+        if !DEAF.get() {
+            self.0.notify_all();
+        }
+    }
+}
