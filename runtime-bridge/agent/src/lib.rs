@@ -33,6 +33,7 @@ mod ring;
 mod stage;
 mod syncer;
 mod table;
+mod wrong;
 
 use durac_bpf::abi::{ENV_OBJECT, ENV_RECORD};
 use std::path::Path;
@@ -74,6 +75,7 @@ fn start() {
     }
     match loaded {
         Ok(policy) => {
+            wrong::say();
             if policy.watches {
                 notify::start();
             }

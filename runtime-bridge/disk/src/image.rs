@@ -42,7 +42,8 @@ pub struct Unsynced {
     pub ino: Ino,
     /// Its bytes.
     pub bytes: Vec<u8>,
-    number: u64,
+    /// How many writes there were with it.
+    pub number: u64,
     /// A sync of it has failed: no later one will write it.
     lost: bool,
 }
@@ -221,8 +222,8 @@ impl Image {
         self.link(to.0, to.1, ino)
     }
 
-    /// Writes to a file.
-    pub fn write(&mut self, ino: Ino, at: u64, bytes: &[u8]) -> Option<()> {
+    /// Writes to a file, and answers how many writes there were with it.
+    pub fn write(&mut self, ino: Ino, at: u64, bytes: &[u8]) -> Option<u64> {
         self.content(ino)?.write(at, bytes);
         self.writes += 1;
         self.unsynced.push(Unsynced {
@@ -231,7 +232,7 @@ impl Image {
             number: self.writes,
             lost: false,
         });
-        Some(())
+        Some(self.writes)
     }
 
     /// Cuts a file off, or makes it longer.

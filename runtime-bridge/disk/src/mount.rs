@@ -1,6 +1,7 @@
 //! The file system at work.
 
 use crate::image::{Cut, Image, Syncing, Unsynced};
+use crate::noted::{Noted, Notes, What};
 use crate::plan::{Counted, Plan};
 use crate::session::Session;
 use fuser::{BackgroundSession, Config, MountOption, SessionACL};
@@ -40,6 +41,7 @@ pub(crate) struct State {
     cut_in_sync: Option<u64>,
     /// The process that dies with the power.
     victim: Option<i32>,
+    pub(crate) notes: Notes,
 }
 
 impl State {
@@ -49,6 +51,9 @@ impl State {
             // SAFETY: takes no pointers. The process is somebody's child until that has waited for
             // it, so the number is its own.
             unsafe { libc::kill(victim, libc::SIGKILL) };
+        }
+        if self.power == Power::On {
+            self.notes.add("", || What::Cut);
         }
         self.power = Power::Off;
     }
@@ -114,6 +119,7 @@ impl Mounted {
             writes: 0,
             cut_in_sync: None,
             victim: None,
+            notes: Notes::default(),
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let mut config = Config::default();
@@ -187,6 +193,17 @@ impl Mounted {
             at = at.and_then(|dir| state.image.lookup(dir, part.as_ref()));
         }
         at.is_some()
+    }
+
+    /// From now on what is done to files whose path contains `path` is noted: the last few hundred.
+    pub fn note(&self, path: &str) {
+        self.shared.lock().notes = Notes::of(path);
+    }
+
+    /// What was noted, in order.
+    #[must_use]
+    pub fn noted(&self) -> Vec<Noted> {
+        self.shared.lock().notes.all()
     }
 
     /// Changes what goes wrong from now on.

@@ -5,6 +5,10 @@
 //! survives in parts. The server is killed in the same instant, so nothing is acknowledged after it.
 //! Then Redis starts alone on what is left, and everything acknowledged is read back.
 
+mod timeline;
+
+pub use timeline::Line;
+
 use crate::bench::Policy;
 use crate::child;
 use crate::error::{Error, Result, Trying};
@@ -24,6 +28,8 @@ use std::time::{Duration, Instant};
 
 /// Where the database's data is on the disk.
 const DATA: &str = "data";
+/// What is in the paths of the log's files.
+const LOG: &str = "appendonly";
 /// A server that acknowledges nothing for so long has hung.
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -64,6 +70,8 @@ pub struct Config {
     pub policy: Option<Policy>,
     /// Redis' own `appendfsync`.
     pub appendfsync: String,
+    /// Environment variables of the server.
+    pub env: Vec<(OsString, OsString)>,
     /// Words between the policy and redis-server.
     pub words: Vec<OsString>,
     /// Clients.
@@ -101,6 +109,9 @@ pub struct Trial {
     pub repaired: bool,
     /// What should not be.
     pub violation: Option<String>,
+    /// How it came to that. Not in the JSON of every crash.
+    #[serde(skip)]
+    pub timeline: Vec<Line>,
 }
 
 impl Config {
@@ -120,6 +131,7 @@ impl Config {
         let disk = mount(Image::new(), self.latency)?;
         let mut redis = Redis::start(self.server(&disk))?;
         disk.kills(redis.pid());
+        disk.note(LOG);
         let load = Load { clients: self.clients, pipeline: 1, requests: u64::MAX };
         let writers = Writers::start(redis.port(), load, 0);
         self.wait_for(at, &mut random, &disk, &redis, &writers)?;
@@ -127,8 +139,10 @@ impl Config {
             Crash::Kill => redis.kill(libc::SIGKILL)?,
             _ => disk.cut(),
         }
+        let crashed = Instant::now();
         redis.wait(WITHIN)?;
         let acknowledged = writers.join();
+        let noted = disk.noted();
         let cut = match crash {
             Crash::Torn => Cut::Torn,
             Crash::Reordered => Cut::Reordered,
@@ -142,7 +156,7 @@ impl Config {
             }
             _ => disk.after_cut(cut, random.random_range(0..u64::MAX)).trying(unmounted)?,
         };
-        let trial = Trial {
+        let mut trial = Trial {
             number,
             crash,
             at,
@@ -151,8 +165,13 @@ impl Config {
             lost_syncs: 0,
             repaired: false,
             violation: None,
+            timeline: Vec::new(),
         };
-        self.read_back(redis, after, &acknowledged, trial)
+        let missing = self.read_back(redis, after, &acknowledged, &mut trial)?;
+        let (noted, missing) = (noted.as_slice(), missing.as_slice());
+        let seen = timeline::Seen { noted, acknowledged: &acknowledged, missing, crashed };
+        trial.timeline = timeline::lines(&seen, &trial);
+        Ok(trial)
     }
 
     fn server(&self, disk: &Mounted) -> RedisConfig {
@@ -165,6 +184,7 @@ impl Config {
         prefix.extend(self.words.iter().cloned());
         RedisConfig {
             prefix,
+            env: self.env.clone(),
             data: Some(disk.join(DATA)),
             lines: vec![("auto-aof-rewrite-percentage".into(), "0".into())],
             ..RedisConfig::new(&self.appendfsync)
@@ -216,28 +236,28 @@ impl Config {
         Ok(())
     }
 
-    /// Starts Redis alone on what is left, and looks what is gone.
+    /// Starts Redis alone on what is left, and looks what is gone: answers the keys.
     fn read_back(
         &self,
         mut redis: Redis,
         after: After,
         acknowledged: &Acknowledged,
-        mut trial: Trial,
-    ) -> Result<Trial> {
+        trial: &mut Trial,
+    ) -> Result<Vec<String>> {
         let disk = mount(after.image, Duration::ZERO)?;
-        redis.config = RedisConfig { prefix: Vec::new(), ..self.server(&disk) };
+        redis.config = RedisConfig { prefix: Vec::new(), env: Vec::new(), ..self.server(&disk) };
         if let Err(error) = redis.launch() {
             let refused = format!("Redis does not start on what is left: {error}");
             if trial.crash != Crash::Reordered {
                 trial.violation = Some(refused);
-                return Ok(trial);
+                return Ok(Vec::new());
             }
             // Blocks that were reordered leave holes, which Redis does not take for a torn end.
             trial.repaired = true;
             repair(&disk)?;
             if let Err(error) = redis.launch() {
                 trial.violation = Some(format!("{refused}; after redis-check-aof: {error}"));
-                return Ok(trial);
+                return Ok(Vec::new());
             }
         }
         let missing = acknowledged.missing(&mut redis.client()?)?;
@@ -253,7 +273,7 @@ impl Config {
                 format!("{} acknowledged syncs are lost, proved is {bound}", trial.lost_syncs)
             })
         });
-        Ok(trial)
+        Ok(missing)
     }
 }
 
@@ -296,7 +316,7 @@ fn holes(missing: &[String], acknowledged: &Acknowledged) -> Option<String> {
 fn lost_syncs(missing: &[String], unsynced: &[(String, Unsynced)], clients: u32) -> u64 {
     let mut left: BTreeSet<&str> = missing.iter().map(String::as_str).collect();
     let mut syncs = 0;
-    for (_, write) in unsynced.iter().filter(|(path, _)| path.contains("appendonly")) {
+    for (_, write) in unsynced.iter().filter(|(path, _)| path.contains(LOG)) {
         let before = left.len();
         // Words of the protocol stand between line ends; no value is a key.
         for word in String::from_utf8_lossy(&write.bytes).split("\r\n") {
@@ -317,7 +337,8 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_the_end() {
-        let acknowledged = Acknowledged { from: 0, counts: vec![3, 2], errors: Vec::new() };
+        let acknowledged =
+            Acknowledged { from: 0, counts: vec![3, 2], errors: Vec::new(), last: Vec::new() };
         assert_eq!(holes(&[], &acknowledged), None);
         assert_eq!(holes(&keys(&["0:1", "0:2", "1:1"]), &acknowledged), None);
         assert!(holes(&keys(&["0:1", "1:1"]), &acknowledged).unwrap().contains("0:1 is gone"));

@@ -1,7 +1,7 @@
 //! Power cuts of a real Redis on a disk that forgets. These tests need root and FUSE.
 
 use anyhow::{Context, Result, ensure};
-use durac_tests::{agent, cc, durac, heavy, run, show, tool};
+use durac_tests::{agent, cc, durac, heavy, run, show, tool, wrong_agent};
 use durac_workload::Policy;
 use durac_workload::crash::{At, Config, Crash, Trial};
 use std::ffi::OsString;
@@ -14,6 +14,7 @@ fn config(policy: &str, sets: &[(&str, &str)], power_loss: u64) -> Result<Config
         durac: tool()?,
         policy: Some(Policy { file: policy.into(), sets, engine: None }),
         appendfsync: "always".to_owned(),
+        env: Vec::new(),
         words: Vec::new(),
         clients: 5,
         latency: Duration::from_millis(1),
@@ -56,8 +57,25 @@ fn nothing_beyond_the_bound() -> Result<()> {
             ensure!(trial["lost_syncs"].as_u64() <= bound, "{trial}");
         }
         let lost = trials.iter().filter_map(|trial| trial["lost_syncs"].as_u64()).max();
+        timeline(tested, lost)?;
         ensure!((lost > Some(0)) == (bound > Some(0)), "the test sees no loss at all: {tested}");
     }
+    Ok(())
+}
+
+/// The worst case is told, and the crash in it can be repeated.
+fn timeline(tested: &serde_json::Value, lost: Option<u64>) -> Result<()> {
+    let worst = &tested["worst"];
+    let lines = worst["timeline"].as_array().context("a timeline")?;
+    let what = |line: &serde_json::Value| line["what"].as_str().unwrap_or_default().to_owned();
+    let all: Vec<String> = lines.iter().map(what).collect();
+    ensure!((3..=15).contains(&all.len()), "{worst}");
+    ensure!(all.iter().any(|line| line.starts_with("acknowledged: ")), "{worst}");
+    ensure!(lines.iter().any(|line| line["ms"].as_f64() == Some(0.0)), "{worst}");
+    let gone = format!("in {} syncs", lost.unwrap_or(0));
+    ensure!(all.last().is_some_and(|line| line.ends_with(&gone)), "{worst}");
+    let again = format!("--first {} --trials 1 --seed 1", worst["number"]);
+    ensure!(worst["again"].as_str().is_some_and(|line| line.contains(&again)), "{worst}");
     Ok(())
 }
 
@@ -80,6 +98,28 @@ fn a_disk_that_lies() -> Result<()> {
     config.words.push(lie.into());
     for trial in trials(&config, 2)? {
         ensure!(trial.lost_syncs > 10 && trial.violation.is_some(), "{trial:?}");
+    }
+    Ok(())
+}
+
+/// An engine that is wrong is found out: one that believes a sync before it was made, and one that
+/// keeps no copy of what it staged. The same build without a mistake is not.
+#[test]
+fn an_engine_that_is_wrong() -> Result<()> {
+    for (mistake, policy, set, bound) in [
+        ("early", "window", ("n", "4"), 4),
+        ("copy", "batch", ("size", "12"), 11),
+        ("none", "window", ("n", "4"), 4),
+    ] {
+        let mut config = config(policy, &[set], bound)?;
+        config.at = vec![At::MidSync];
+        config.env = vec![
+            ("DURAC_AGENT".into(), wrong_agent()?.into()),
+            ("DURAC_WRONG".into(), mistake.into()),
+        ];
+        let trials = trials(&config, 6)?;
+        let found = trials.iter().filter(|trial| trial.violation.is_some()).count();
+        ensure!((found > 0) == (mistake != "none"), "{mistake}: {trials:?}");
     }
     Ok(())
 }

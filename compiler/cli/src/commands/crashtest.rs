@@ -4,9 +4,11 @@
 use crate::args::{CrashAt, CrashKind, Crashtest, Format, Global};
 use crate::{Outcome, input, output};
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use durac_bpf::object::Loss;
 use durac_workload::bench::Policy;
-use durac_workload::crash::{At, Config, Crash, Trial};
+use durac_workload::crash::{At, Config, Crash, Line, Trial};
+use durac_workload::machine::Machine;
 use durac_workload::{Error, sys};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -20,6 +22,7 @@ const VERSION: u32 = 1;
 #[derive(Serialize)]
 struct Report {
     version: u32,
+    machine: Machine,
     seed: u64,
     clients: u32,
     latency_us: u64,
@@ -36,6 +39,17 @@ struct Tested {
     power_loss: Option<u64>,
     process_crash: Option<u64>,
     trials: Vec<Trial>,
+    /// The crash that took the most, those that took too much first.
+    worst: Option<Worst>,
+}
+
+/// How it came to the worst.
+#[derive(Serialize)]
+struct Worst {
+    number: u32,
+    /// The command that makes the same choices again.
+    again: String,
+    timeline: Vec<Line>,
 }
 
 /// Tests every policy, prints the table, and answers `Wrong` if one has lost too much.
@@ -43,12 +57,13 @@ pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
     let mut configs = Vec::new();
     for named in &args.files {
         let Some(config) = config(named, args, global)? else { return Ok(Outcome::Wrong) };
-        configs.push(config);
+        configs.push((named, config));
     }
     durac_disk::private_mounts().context("cannot mount a disk: crashtest needs root")?;
     sys::catch_interrupts();
     let mut report = Report {
         version: VERSION,
+        machine: Machine::look(&std::env::temp_dir())?,
         seed: args.seed,
         clients: args.clients,
         latency_us: args.latency,
@@ -56,12 +71,13 @@ pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
         policies: Vec::new(),
     };
     let bar = bar(u64::from(args.trials) * configs.len() as u64);
-    for (name, config) in configs {
+    for (named, (name, config)) in configs {
         let mut tested = Tested {
             policy: name,
             power_loss: config.power_loss,
             process_crash: config.process_crash,
             trials: Vec::new(),
+            worst: None,
         };
         for number in args.first..args.first.saturating_add(args.trials) {
             bar.set_message(format!("{}, crash {number}", tested.policy));
@@ -75,6 +91,7 @@ pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
             }
             bar.inc(1);
         }
+        tested.worst = worst(&tested.trials, |trial| again(named, trial, args));
         report.policies.push(tested);
         if report.stopped.is_some() {
             break;
@@ -115,6 +132,7 @@ fn config(named: &str, args: &Crashtest, global: &Global) -> Result<Option<(Stri
             engine: args.engine.map(|engine| engine.name().to_owned()),
         }),
         appendfsync: "always".to_owned(),
+        env: Vec::new(),
         words: Vec::new(),
         clients: args.clients,
         latency: Duration::from_micros(args.latency),
@@ -125,6 +143,41 @@ fn config(named: &str, args: &Crashtest, global: &Global) -> Result<Option<(Stri
         process_crash: of("process_crash").and_then(|loss| loss.syncs),
     };
     Ok(Some((name, config)))
+}
+
+fn worst(trials: &[Trial], again: impl Fn(&Trial) -> String) -> Option<Worst> {
+    let order = |t: &&Trial| (t.violation.is_some(), t.lost_syncs, t.lost_commands);
+    let trial = trials.iter().max_by_key(order)?;
+    Some(Worst { number: trial.number, again: again(trial), timeline: trial.timeline.clone() })
+}
+
+/// The command line that repeats one crash.
+fn again(named: &str, trial: &Trial, args: &Crashtest) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,".contains(c);
+    let named = match named.chars().all(plain) {
+        true => named.to_owned(),
+        false => format!("'{}'", named.replace('\'', "'\\''")),
+    };
+    let mut text = format!(
+        "durac crashtest {named} --first {} --trials 1 --seed {} --crash {} --at {} --clients {} \
+         --latency {}",
+        trial.number,
+        args.seed,
+        names(&args.crash),
+        names(&args.at),
+        args.clients,
+        args.latency
+    );
+    if let Some(engine) = args.engine {
+        text.push_str(&format!(" --engine {}", engine.name()));
+    }
+    text
+}
+
+/// As they are written on the command line.
+fn names<T: ValueEnum>(values: &[T]) -> String {
+    let name = |value: &T| value.to_possible_value().map(|v| v.get_name().to_owned());
+    values.iter().filter_map(name).collect::<Vec<_>>().join(",")
 }
 
 fn crash(kind: CrashKind) -> Crash {
@@ -194,9 +247,8 @@ fn table(report: &Report) -> String {
             if let Some(why) = &trial.violation {
                 let _ = writeln!(
                     out,
-                    "\n{}: crash {} breaks what was proved: {why}\n    again: durac crashtest \
-                     --first {} --trials 1 --seed {} … {}",
-                    tested.policy, trial.number, trial.number, report.seed, tested.policy
+                    "\n{}: crash {} breaks what was proved: {why}",
+                    tested.policy, trial.number
                 );
             }
         }
@@ -210,6 +262,25 @@ fn table(report: &Report) -> String {
             );
         }
     }
+    for tested in &report.policies {
+        if let Some(worst) = &tested.worst {
+            out.push_str(&timeline(&tested.policy, worst));
+        }
+    }
+    out
+}
+
+/// How it came to the worst, in lines.
+fn timeline(policy: &str, worst: &Worst) -> String {
+    let mut out = format!("\n{policy}: the worst is crash {}\n", worst.number);
+    for line in &worst.timeline {
+        // Writing to a string cannot fail.
+        let _ = match line.ms {
+            Some(ms) => writeln!(out, "{ms:>12.3} ms  {}", line.what),
+            None => writeln!(out, "{:>15}  {}", "", line.what),
+        };
+    }
+    let _ = writeln!(out, "    again: {}", worst.again);
     out
 }
 
