@@ -44,6 +44,8 @@ pub struct Unsynced {
     pub bytes: Vec<u8>,
     /// How many writes there were with it.
     pub number: u64,
+    /// It is not all that the program asked for: what follows is the rest.
+    pub short: bool,
     /// A sync of it has failed: no later one will write it.
     lost: bool,
 }
@@ -230,9 +232,17 @@ impl Image {
             ino,
             bytes: bytes.to_owned(),
             number: self.writes,
+            short: false,
             lost: false,
         });
         Some(self.writes)
+    }
+
+    /// The last write was not all that the program asked for.
+    pub fn was_short(&mut self) {
+        if let Some(last) = self.unsynced.last_mut() {
+            last.short = true;
+        }
     }
 
     /// Cuts a file off, or makes it longer.

@@ -148,6 +148,7 @@ fn attr(state: &State, ino: Ino) -> Answer<FileAttr> {
 
 fn write(state: &mut State, ino: Ino, offset: u64, data: &[u8]) -> Answer<u32> {
     let path = state.image.path(ino);
+    let asked = data.len();
     state.writes += 1;
     let data = match state.faults.next(Op::Write, &path) {
         Some(Effect::Fail(errno)) => {
@@ -177,6 +178,9 @@ fn write(state: &mut State, ino: Ino, offset: u64, data: &[u8]) -> Answer<u32> {
     };
     let number = state.image.write(ino, offset, data).ok_or(Errno::EISDIR)?;
     state.notes.add(&path, || What::wrote(number, data));
+    if data.len() < asked {
+        state.image.was_short();
+    }
     if let Some(node) = state.image.node_mut(ino) {
         node.changed = now();
     }

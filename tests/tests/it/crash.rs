@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use durac_tests::{agent, cc, durac, heavy, run, show, tool, wrong_agent};
 use durac_workload::Policy;
-use durac_workload::crash::{At, Config, Crash, Trial};
+use durac_workload::crash::{App, At, Config, Crash, Trial};
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ fn config(policy: &str, sets: &[(&str, &str)], power_loss: u64) -> Result<Config
     let sets = sets.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     Ok(Config {
         durac: tool()?,
+        app: App::Redis,
         policy: Some(Policy { file: policy.into(), sets, engine: None }),
         appendfsync: "always".to_owned(),
         env: Vec::new(),
@@ -19,6 +20,7 @@ fn config(policy: &str, sets: &[(&str, &str)], power_loss: u64) -> Result<Config
         clients: 5,
         latency: Duration::from_millis(1),
         crashes: vec![Crash::Clean],
+        faults: Vec::new(),
         at: vec![At::Random, At::MidSync],
         seed: 11,
         power_loss: Some(power_loss),
@@ -28,6 +30,8 @@ fn config(policy: &str, sets: &[(&str, &str)], power_loss: u64) -> Result<Config
 
 fn trials(config: &Config, count: u32) -> Result<Vec<Trial>> {
     let _turn = heavy()?;
+    // The disks go away with this thread, however the process ends.
+    durac_disk::private_mounts()?;
     let trial = |number| config.trial(number).with_context(|| format!("crash {number}"));
     (0..count).map(trial).collect()
 }
@@ -76,6 +80,59 @@ fn timeline(tested: &serde_json::Value, lost: Option<u64>) -> Result<()> {
     ensure!(all.last().is_some_and(|line| line.ends_with(&gone)), "{worst}");
     let again = format!("--first {} --trials 1 --seed 1", worst["number"]);
     ensure!(worst["again"].as_str().is_some_and(|line| line.contains(&again)), "{worst}");
+    Ok(())
+}
+
+/// The built-in application, which needs no Redis, and a command of the user's.
+#[test]
+fn other_applications() -> Result<()> {
+    let _turn = heavy()?;
+    let command = ["crashtest", "delayed_fsync", "window:n=4", "batch:size=12", "--trials", "4"];
+    let kinds = ["--crash", "clean,torn,reordered,kill", "--format", "json"];
+    let server = ["redis-server", "--port", "{port}", "--dir", "{dir}", "--appendonly", "yes"];
+    let mut own = vec!["--crash", "clean,torn", "--format", "json", "--"];
+    own.extend(server);
+    own.extend(["--appendfsync", "always"]);
+    for app in [[&["--app", "builtin"], &kinds[..]].concat(), own] {
+        let ended = run(durac(command.iter().chain(&app))?)?;
+        ensure!(ended.status.success(), "{}", show(&ended));
+        let report: serde_json::Value = serde_json::from_str(&ended.stdout)?;
+        for tested in report["policies"].as_array().context("policies")? {
+            let lost = tested["trials"].as_array().context("trials")?.iter();
+            let lost = lost.filter_map(|trial| trial["lost_syncs"].as_u64()).max();
+            ensure!(lost > Some(0), "{tested}");
+        }
+    }
+    Ok(())
+}
+
+/// After a fault nothing is acknowledged that should not be, and what was is lost within the bound.
+#[test]
+fn faults_before_the_crash() -> Result<()> {
+    let _turn = heavy()?;
+    // What goes wrong, and whether the application has to end of it.
+    for (fault, ends) in [
+        ("sync:eio@15", true),
+        ("sync:eio@15,times=1", true),
+        ("sync:enospc@15", true),
+        ("write:enospc@15", true),
+        ("write:short@15", false),
+        ("sync:slow=20ms@15,times=3", false),
+        ("sync:stuck@15", false),
+    ] {
+        let mut command = durac(["crashtest", "always", "window:n=4", "batch:size=12"])?;
+        command.args(["--app", "builtin", "--trials", "2", "--crash", "clean,torn"]);
+        command.args(["--at", "random", "--format", "json", "--fault", fault]);
+        let ended = run(command)?;
+        ensure!(ended.status.success(), "{fault}: {}", show(&ended));
+        let report: serde_json::Value = serde_json::from_str(&ended.stdout)?;
+        for tested in report["policies"].as_array().context("policies")? {
+            for trial in tested["trials"].as_array().context("trials")? {
+                ensure!(trial["faults"].as_u64() > Some(0), "{fault}: {trial}");
+                ensure!(trial["ended"].as_bool() == Some(ends), "{fault}: {trial}");
+            }
+        }
+    }
     Ok(())
 }
 
@@ -132,6 +189,21 @@ fn what_cannot_be_tested() -> Result<()> {
         (vec!["crashtest", "no_such_policy"], "cannot read `no_such_policy`"),
         (vec!["crashtest", "always", "--clients", "0"], "0 is not in 1..=1000"),
         (vec!["crashtest", "always", "--crash", "fire"], "invalid value 'fire'"),
+        (vec!["crashtest", "always", "--fault", "sync:fire"], "none of sync:eio"),
+        (vec!["crashtest", "always", "--", "redis-server"], "does not say `{port}`"),
+        (
+            vec!["crashtest", "always", "--", "no-such", "{port}", "{dir}"],
+            "`no-such` is not on PATH",
+        ),
+        (vec!["crashtest", "always", "--", "./no", "{port}", "{dir}"], "`./no` is no file"),
+        (
+            vec!["crashtest", "always", "--app", "builtin", "--", "x", "{port}", "{dir}"],
+            "cannot be used with",
+        ),
+        (
+            vec!["crashtest", "always", "--app", "builtin", "--at", "rewrite"],
+            "the built-in application rewrites no log",
+        ),
     ] {
         let ended = run(durac(args)?)?;
         ensure!(ended.status.code() == Some(1) && ended.stderr.contains(says), "{}", show(&ended));

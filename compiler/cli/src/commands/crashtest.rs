@@ -1,15 +1,15 @@
 //! `durac crashtest`: cuts the power of a real database again and again, and compares what is lost
 //! with what was proved.
 
-use crate::args::{CrashAt, CrashKind, Crashtest, Format, Global};
+use crate::args::{CrashApp, CrashAt, CrashKind, Crashtest, Format, Global};
 use crate::{Outcome, input, output};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use durac_bpf::object::Loss;
 use durac_workload::bench::Policy;
-use durac_workload::crash::{At, Config, Crash, Line, Trial};
+use durac_workload::crash::{App, At, Config, Crash, Line, Trial, fault};
 use durac_workload::machine::Machine;
-use durac_workload::{Error, sys};
+use durac_workload::{Error, child, sys};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -54,9 +54,10 @@ struct Worst {
 
 /// Tests every policy, prints the table, and answers `Wrong` if one has lost too much.
 pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
+    let app = app(args)?;
     let mut configs = Vec::new();
     for named in &args.files {
-        let Some(config) = config(named, args, global)? else { return Ok(Outcome::Wrong) };
+        let Some(config) = config(named, &app, args, global)? else { return Ok(Outcome::Wrong) };
         configs.push((named, config));
     }
     durac_disk::private_mounts().context("cannot mount a disk: crashtest needs root")?;
@@ -113,8 +114,52 @@ pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
     Ok(if fine { Outcome::Fine } else { Outcome::Wrong })
 }
 
+/// What is to be crashed.
+fn app(args: &Crashtest) -> Result<App> {
+    let wrong = |why: String| Err(output::exit(1, why));
+    let Some((program, rest)) = args.command.split_first() else {
+        return match args.app {
+            CrashApp::Builtin if args.at.contains(&CrashAt::Rewrite) => wrong(
+                "the built-in application rewrites no log: leave `rewrite` out of `--at`".into(),
+            ),
+            CrashApp::Builtin => Ok(App::Builtin),
+            CrashApp::Redis => match child::which("redis-server") {
+                Ok(_) => Ok(App::Redis),
+                Err(error) => wrong(format!("{error}: install it, or use `--app builtin`")),
+            },
+        };
+    };
+    let says = |what: &str| args.command.iter().any(|word| word.to_string_lossy().contains(what));
+    for placeholder in ["{port}", "{dir}"] {
+        if !says(placeholder) {
+            return wrong(format!(
+                "the command after `--` does not say `{placeholder}`: durac chooses the port and the \
+                 folder, for example `-- redis-server --port {{port}} --dir {{dir}} --appendonly yes \
+                 --appendfsync always`"
+            ));
+        }
+    }
+    let shown = program.to_string_lossy().into_owned();
+    let path = match shown.contains('/') {
+        true if !std::path::Path::new(program).is_file() => {
+            return wrong(format!("`{shown}` is no file"));
+        }
+        true => std::path::absolute(program).context("no working folder")?,
+        false => match child::which(&shown) {
+            Ok(path) => path,
+            Err(error) => return wrong(error.to_string()),
+        },
+    };
+    Ok(App::Command([path.into()].into_iter().chain(rest.iter().cloned()).collect()))
+}
+
 /// The test of `FILE` or `FILE:name=value`; `None`, reported, if the policy is wrong.
-fn config(named: &str, args: &Crashtest, global: &Global) -> Result<Option<(String, Config)>> {
+fn config(
+    named: &str,
+    app: &App,
+    args: &Crashtest,
+    global: &Global,
+) -> Result<Option<(String, Config)>> {
     let (file, sets) = input::named(named);
     let Some(ready) = input::ready(&file, &sets, global)? else { return Ok(None) };
     let of = |failure: &str| -> Option<&Loss> {
@@ -126,6 +171,7 @@ fn config(named: &str, args: &Crashtest, global: &Global) -> Result<Option<(Stri
     let sets = sets.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let config = Config {
         durac: std::env::current_exe().context("cannot find durac itself")?,
+        app: app.clone(),
         policy: Some(Policy {
             file,
             sets,
@@ -137,7 +183,8 @@ fn config(named: &str, args: &Crashtest, global: &Global) -> Result<Option<(Stri
         clients: args.clients,
         latency: Duration::from_micros(args.latency),
         crashes: args.crash.iter().map(|kind| crash(*kind)).collect(),
-        at: args.at.iter().map(|at| moment(*at)).collect(),
+        at: args.moments().into_iter().map(moment).collect(),
+        faults: args.fault.iter().map(|text| fault(text)).collect::<Result<_, _>>()?,
         seed: args.seed,
         power_loss: of("power_loss").and_then(|loss| loss.syncs),
         process_crash: of("process_crash").and_then(|loss| loss.syncs),
@@ -154,22 +201,33 @@ fn worst(trials: &[Trial], again: impl Fn(&Trial) -> String) -> Option<Worst> {
 /// The command line that repeats one crash.
 fn again(named: &str, trial: &Trial, args: &Crashtest) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,".contains(c);
-    let named = match named.chars().all(plain) {
-        true => named.to_owned(),
-        false => format!("'{}'", named.replace('\'', "'\\''")),
+    let quoted = |word: &str| match word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
     };
+    let named = quoted(named);
     let mut text = format!(
         "durac crashtest {named} --first {} --trials 1 --seed {} --crash {} --at {} --clients {} \
          --latency {}",
         trial.number,
         args.seed,
         names(&args.crash),
-        names(&args.at),
+        names(&args.moments()),
         args.clients,
         args.latency
     );
     if let Some(engine) = args.engine {
         text.push_str(&format!(" --engine {}", engine.name()));
+    }
+    args.fault.iter().for_each(|fault| text.push_str(&format!(" --fault {}", quoted(fault))));
+    if args.app != CrashApp::Redis {
+        text.push_str(&format!(" --app {}", names(&[args.app])));
+    }
+    if !args.command.is_empty() {
+        text.push_str(" --");
+        args.command
+            .iter()
+            .for_each(|word| text.push_str(&format!(" {}", quoted(&word.to_string_lossy()))));
     }
     text
 }
@@ -251,6 +309,16 @@ fn table(report: &Report) -> String {
                     tested.policy, trial.number
                 );
             }
+        }
+        let met = tested.trials.iter().filter(|trial| trial.faults > 0).count();
+        if met > 0 {
+            let ended = tested.trials.iter().filter(|trial| trial.ended).count();
+            let _ = writeln!(
+                out,
+                "note: {}: a fault came before {met} of the crashes; in {ended} the application had \
+                 ended by itself",
+                tested.policy
+            );
         }
         let repaired = tested.trials.iter().filter(|trial| trial.repaired).count();
         if repaired > 0 {

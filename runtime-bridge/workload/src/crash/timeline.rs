@@ -235,6 +235,8 @@ mod tests {
             lost_commands: 1,
             lost_syncs: 1,
             repaired: false,
+            faults: 0,
+            ended: false,
             violation: None,
             timeline: Vec::new(),
         }
