@@ -79,6 +79,14 @@ pub fn agent() -> Result<PathBuf> {
     built("libdurac_agent.so")
 }
 
+/// The agent that can be wrong on purpose.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn wrong_agent() -> Result<PathBuf> {
+    built("libdurac_wrong_agent.so")
+}
+
 /// The program `durac-append-log`.
 ///
 /// # Errors

@@ -461,13 +461,17 @@ pub struct Crashtest {
     #[arg(long, value_enum, value_delimiter = ',', default_value = "clean,torn,kill")]
     pub crash: Vec<CrashKind>,
     /// When they come, in turn
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        default_value = "random,mid-sync,after-ack,rewrite"
-    )]
+    ///
+    /// Default: random,mid-sync,after-ack and, if the application can, rewrite
+    #[arg(long, value_enum, value_delimiter = ',')]
     pub at: Vec<CrashAt>,
+    /// What is crashed
+    #[arg(long, value_enum, default_value_t = CrashApp::Redis)]
+    pub app: CrashApp,
+    /// What goes wrong before, for example `sync:eio@200` or `write:enospc@50,times=1`: eio, enospc, short
+    /// (writes), slow=2s, stuck (syncs), from the operation after so many on
+    #[arg(long, value_name = "OP:WHAT[@N]", value_parser = fault)]
+    pub fault: Vec<String>,
     /// Clients that write
     #[arg(short, long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub clients: u32,
@@ -483,6 +487,36 @@ pub struct Crashtest {
     /// Where the JSON goes
     #[arg(long, value_name = "PATH")]
     pub json: Option<PathBuf>,
+    /// A server of the Redis protocol to crash instead: `{port}` and `{dir}` in its words become the port
+    /// and the folder of its data
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "app")]
+    pub command: Vec<OsString>,
+}
+
+/// A fault that can be read; its text, so that it can be said again.
+fn fault(text: &str) -> Result<String, durac_workload::Error> {
+    durac_workload::crash::fault(text).map(|_| text.to_owned())
+}
+
+impl Crashtest {
+    /// When the crashes come.
+    pub fn moments(&self) -> Vec<CrashAt> {
+        use CrashAt::{AfterAck, MidSync, Random, Rewrite};
+        match (self.at.is_empty(), self.app) {
+            (false, _) => self.at.clone(),
+            (true, CrashApp::Builtin) => vec![Random, MidSync, AfterAck],
+            (true, CrashApp::Redis) => vec![Random, MidSync, AfterAck, Rewrite],
+        }
+    }
+}
+
+/// What `durac crashtest` crashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CrashApp {
+    /// A redis-server.
+    Redis,
+    /// A small server of durac's own, which needs no Redis.
+    Builtin,
 }
 
 /// A kind of crash.

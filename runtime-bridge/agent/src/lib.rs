@@ -35,6 +35,7 @@ mod stage;
 mod sync;
 mod syncer;
 mod table;
+mod wrong;
 
 use durac_bpf::abi::{ENV_OBJECT, ENV_RECORD};
 use std::path::Path;
@@ -87,6 +88,7 @@ fn start() {
     }
     match loaded {
         Ok(policy) => {
+            wrong::say();
             if policy.watches {
                 notify::start();
             }

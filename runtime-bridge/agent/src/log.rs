@@ -16,6 +16,7 @@ use crate::stage::{Stage, write_all};
 use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::table;
+use crate::wrong::{self, Mistake};
 use durac_engine::status::{LogNumbers, StatusPage};
 use durac_engine::{Able, Drain, Errno, Flight, Log, Rules, SLOW, Slow, Step, Time, Wait};
 use libc::c_int;
@@ -468,6 +469,12 @@ impl Slot {
         let bytes = core.engine.pending_bytes();
         let taken = core.take_staged();
         let lasting = core.own_fd == Some(fd);
+        let early = background && wrong::makes(Mistake::Early);
+        if early {
+            core.engine.finish(flight.id, start, Ok(()));
+            self.publish(&mut core);
+            core = self.wake_waiters(core);
+        }
         drop(core);
         let result = match (taken, ring) {
             (None, _) => self.sync_file(fd, flight.full),
@@ -477,6 +484,7 @@ impl Slot {
         record::synced(self.index, &flight, bytes, end, result);
         let mut core = self.lock();
         match background {
+            true if early => {}
             true => core.engine.finish(flight.id, end, result),
             false => core.engine.land(flight.id, end, result, lasting),
         }

@@ -42,7 +42,10 @@ pub struct Unsynced {
     pub ino: Ino,
     /// Its bytes.
     pub bytes: Vec<u8>,
-    number: u64,
+    /// How many writes there were with it.
+    pub number: u64,
+    /// It is not all that the program asked for: what follows is the rest.
+    pub short: bool,
     /// A sync of it has failed: no later one will write it.
     lost: bool,
 }
@@ -221,17 +224,25 @@ impl Image {
         self.link(to.0, to.1, ino)
     }
 
-    /// Writes to a file.
-    pub fn write(&mut self, ino: Ino, at: u64, bytes: &[u8]) -> Option<()> {
+    /// Writes to a file, and answers how many writes there were with it.
+    pub fn write(&mut self, ino: Ino, at: u64, bytes: &[u8]) -> Option<u64> {
         self.content(ino)?.write(at, bytes);
         self.writes += 1;
         self.unsynced.push(Unsynced {
             ino,
             bytes: bytes.to_owned(),
             number: self.writes,
+            short: false,
             lost: false,
         });
-        Some(())
+        Some(self.writes)
+    }
+
+    /// The last write was not all that the program asked for.
+    pub fn was_short(&mut self) {
+        if let Some(last) = self.unsynced.last_mut() {
+            last.short = true;
+        }
     }
 
     /// Cuts a file off, or makes it longer.

@@ -5,6 +5,7 @@
 //!   no threads and no clock.
 //! - [`plan`]: latencies and faults.
 //! - [`mount`]: the file system at work, through FUSE.
+//! - [`noted`]: what was done to some files, and when.
 //!
 //! The rules are those of ext4 with ordered data: a write is durable when a sync that began after it
 //! has ended with success; a sync that fails leaves its pages clean, so that they are lost without a
@@ -13,6 +14,7 @@
 pub mod image;
 pub mod mount;
 mod node;
+pub mod noted;
 pub mod plan;
 mod session;
 

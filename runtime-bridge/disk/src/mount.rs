@@ -1,9 +1,11 @@
 //! The file system at work.
 
 use crate::image::{Cut, Image, Syncing, Unsynced};
+use crate::noted::{Noted, Notes, What};
 use crate::plan::{Counted, Plan};
 use crate::session::Session;
 use fuser::{BackgroundSession, Config, MountOption, SessionACL};
+use std::cell::Cell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -40,6 +42,7 @@ pub(crate) struct State {
     cut_in_sync: Option<u64>,
     /// The process that dies with the power.
     victim: Option<i32>,
+    pub(crate) notes: Notes,
 }
 
 impl State {
@@ -49,6 +52,9 @@ impl State {
             // SAFETY: takes no pointers. The process is somebody's child until that has waited for
             // it, so the number is its own.
             unsafe { libc::kill(victim, libc::SIGKILL) };
+        }
+        if self.power == Power::On {
+            self.notes.add("", || What::Cut);
         }
         self.power = Power::Off;
     }
@@ -114,6 +120,7 @@ impl Mounted {
             writes: 0,
             cut_in_sync: None,
             victim: None,
+            notes: Notes::default(),
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let mut config = Config::default();
@@ -189,6 +196,23 @@ impl Mounted {
         at.is_some()
     }
 
+    /// From now on what is done to files whose path contains `path` is noted: the last few hundred.
+    pub fn note(&self, path: &str) {
+        self.shared.lock().notes = Notes::of(path);
+    }
+
+    /// What was noted, in order.
+    #[must_use]
+    pub fn noted(&self) -> Vec<Noted> {
+        self.shared.lock().notes.all()
+    }
+
+    /// Operations that a fault has met.
+    #[must_use]
+    pub fn faults(&self) -> u64 {
+        self.shared.lock().faults.met
+    }
+
     /// Changes what goes wrong from now on.
     pub fn plan(&self, plan: Plan) {
         self.shared.lock().faults = Counted::new(plan);
@@ -237,17 +261,27 @@ impl Drop for Mounted {
     }
 }
 
-/// From now on this process and its children see mounts that nobody else sees, and that go away with
-/// the last of them. To be called before threads are started.
+/// From now on this thread, and the threads and processes that it starts, see mounts that nobody else
+/// sees, and that go away with the last of them. Called again in the same thread it does nothing.
 ///
 /// # Errors
 /// If the process may not do that.
 pub fn private_mounts() -> io::Result<()> {
+    thread_local! {
+        static PRIVATE: Cell<bool> = const { Cell::new(false) };
+    }
+    if PRIVATE.get() {
+        return Ok(());
+    }
     let check = |result: i32| if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
     // SAFETY: takes no pointers.
     check(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
     let root = c"/".as_ptr();
     let flags = libc::MS_REC | libc::MS_PRIVATE;
     // SAFETY: the target is a C string; the other pointers are not looked at for these flags.
-    check(unsafe { libc::mount(std::ptr::null(), root, std::ptr::null(), flags, std::ptr::null()) })
+    check(unsafe {
+        libc::mount(std::ptr::null(), root, std::ptr::null(), flags, std::ptr::null())
+    })?;
+    PRIVATE.set(true);
+    Ok(())
 }

@@ -53,12 +53,14 @@ pub struct Plan {
 pub(crate) struct Counted {
     plan: Plan,
     seen: Vec<u64>,
+    /// Operations that a fault has met.
+    pub(crate) met: u64,
 }
 
 impl Counted {
     pub(crate) fn new(plan: Plan) -> Self {
         let seen = vec![0; plan.faults.len()];
-        Self { plan, seen }
+        Self { plan, seen, met: 0 }
     }
 
     pub(crate) fn plan(&self) -> &Plan {
@@ -79,6 +81,7 @@ impl Counted {
                 effect = effect.or(Some(fault.effect));
             }
         }
+        self.met += u64::from(effect.is_some());
         effect
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::mount::{Power, Shared, State};
 use crate::node::{Content, Entries, Ino, Kind, Node};
+use crate::noted::What;
 use crate::plan::{Effect, Op};
 use fuser::{
     BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
@@ -68,13 +69,14 @@ impl Session {
             state.syncs += 1;
             let number = state.syncs;
             state.under_way.push((number, syncing));
+            state.notes.add(&path, || What::Began { sync: number });
             let slow = match effect {
                 Some(Effect::Slow(more)) => more,
                 _ => Duration::ZERO,
             };
-            Ok((number, effect, state.faults.plan().latency + slow))
+            Ok((number, path, effect, state.faults.plan().latency + slow))
         });
-        let (number, effect, time) = match begun {
+        let (number, path, effect, time) = match begun {
             Ok(begun) => begun,
             Err(errno) => return reply.error(errno),
         };
@@ -92,12 +94,17 @@ impl Session {
             let Some((_, syncing)) = at.map(|at| state.under_way.remove(at)) else {
                 return reply.error(Errno::EIO);
             };
-            match effect {
-                Some(Effect::Fail(errno)) => {
+            let errno = match effect {
+                Some(Effect::Fail(errno)) => Some(errno),
+                _ => None,
+            };
+            state.notes.add(&path, || What::Ended { sync: number, errno });
+            match errno {
+                Some(errno) => {
                     state.image.fail_sync(&syncing);
                     reply.error(Errno::from_i32(errno));
                 }
-                _ => {
+                None => {
                     state.image.end_sync(&syncing);
                     reply.ok();
                 }
@@ -141,9 +148,13 @@ fn attr(state: &State, ino: Ino) -> Answer<FileAttr> {
 
 fn write(state: &mut State, ino: Ino, offset: u64, data: &[u8]) -> Answer<u32> {
     let path = state.image.path(ino);
+    let asked = data.len();
     state.writes += 1;
     let data = match state.faults.next(Op::Write, &path) {
-        Some(Effect::Fail(errno)) => return Err(Errno::from_i32(errno)),
+        Some(Effect::Fail(errno)) => {
+            state.notes.add(&path, || What::Refused { errno });
+            return Err(Errno::from_i32(errno));
+        }
         Some(Effect::Short) if data.len() > 1 => data.get(..data.len() / 2).unwrap_or(data),
         _ => data,
     };
@@ -155,14 +166,21 @@ fn write(state: &mut State, ino: Ino, offset: u64, data: &[u8]) -> Answer<u32> {
     };
     let room = state.faults.plan().room.map(|room| room.saturating_sub(state.image.used()));
     let data = match room {
-        Some(0) if grows > 0 => return Err(Errno::ENOSPC),
+        Some(0) if grows > 0 => {
+            state.notes.add(&path, || What::Refused { errno: libc::ENOSPC });
+            return Err(Errno::ENOSPC);
+        }
         Some(room) if grows > room => {
             let fits = data.len().saturating_sub((grows - room) as usize);
             data.get(..fits).unwrap_or_default()
         }
         _ => data,
     };
-    state.image.write(ino, offset, data).ok_or(Errno::EISDIR)?;
+    let number = state.image.write(ino, offset, data).ok_or(Errno::EISDIR)?;
+    state.notes.add(&path, || What::wrote(number, data));
+    if data.len() < asked {
+        state.image.was_short();
+    }
     if let Some(node) = state.image.node_mut(ino) {
         node.changed = now();
     }

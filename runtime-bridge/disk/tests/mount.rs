@@ -4,13 +4,15 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use durac_disk::plan::{Effect, Fault};
-use durac_disk::{Cut, Image, Mounted, Op, Plan, Power};
+use durac_disk::{Cut, Image, Mounted, Op, Plan, Power, private_mounts};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// In a namespace of the test's thread: a mount goes away with it, however the process ends.
 fn mounted(plan: Plan) -> Mounted {
+    private_mounts().expect("a mount namespace: these tests need root");
     Mounted::new(Image::new(), plan).expect("FUSE: these tests need root and /dev/fuse")
 }
 
@@ -137,4 +139,42 @@ fn a_full_disk() {
     assert_eq!(log.write(b"abcd").unwrap(), 2);
     assert_eq!(log.write(b"cd").unwrap_err().raw_os_error(), Some(libc::ENOSPC));
     assert_eq!(read(disk.join("log")), "12345678ab");
+}
+
+/// A process that is killed leaves no mount. Run again by itself, this test is that process.
+#[test]
+fn a_killed_process_leaves_no_mount() {
+    const HOLDS: &str = "DURAC_TEST_HOLDS";
+    if let Some(out) = std::env::var_os(HOLDS) {
+        let disk = mounted(Plan::default());
+        fs::write(disk.join("held"), "x").unwrap();
+        let out = PathBuf::from(out);
+        fs::write(out.with_extension("new"), disk.path().to_str().unwrap()).unwrap();
+        fs::rename(out.with_extension("new"), &out).unwrap();
+        // Until it is killed, or has been forgotten.
+        std::thread::sleep(Duration::from_secs(120));
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("path");
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_killed_process_leaves_no_mount"])
+        .env(HOLDS, &out)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while !out.exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it had mounted anything");
+        std::thread::yield_now();
+    }
+    let path = PathBuf::from(fs::read_to_string(&out).unwrap());
+    let is_mounted = || {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        mounts.contains(path.to_str().unwrap())
+    };
+    assert!(!is_mounted() && !path.join("held").exists(), "others see the mount");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!is_mounted() && fs::read_dir(&path).unwrap().next().is_none());
+    fs::remove_dir(&path).unwrap();
 }

@@ -5,6 +5,13 @@
 //! survives in parts. The server is killed in the same instant, so nothing is acknowledged after it.
 //! Then Redis starts alone on what is left, and everything acknowledged is read back.
 
+mod fault;
+mod timeline;
+
+pub use fault::fault;
+pub use timeline::Line;
+
+use crate::append_log;
 use crate::bench::Policy;
 use crate::child;
 use crate::error::{Error, Result, Trying};
@@ -13,19 +20,26 @@ use crate::sys;
 use crate::writers::{Acknowledged, Load, Writers};
 use durac_disk::image::Unsynced;
 use durac_disk::mount::After;
-use durac_disk::{Cut, Image, Mounted, Plan, Power};
+use durac_disk::{Cut, Fault, Image, Mounted, Plan, Power};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Where the database's data is on the disk.
 const DATA: &str = "data";
+/// What is in the paths of the log's files.
+const LOG: &str = "appendonly";
 /// A server that acknowledges nothing for so long has hung.
 const WITHIN: Duration = Duration::from_secs(60);
+
+/// The same while things go wrong; and how long nothing may be acknowledged then.
+const FAULTED: Duration = Duration::from_secs(10);
+const STUCK: Duration = Duration::from_secs(1);
 
 /// When a crash comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,15 +69,31 @@ pub enum Crash {
     Kill,
 }
 
+/// What is crashed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum App {
+    /// A redis-server.
+    #[default]
+    Redis,
+    /// Our own server, see [`crate::append_server`].
+    Builtin,
+    /// A server of the same protocol: its command line, see [`RedisConfig::command`].
+    Command(Vec<OsString>),
+}
+
 /// A crash test.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The executable `durac`, with the agent beside it.
     pub durac: PathBuf,
+    /// What is crashed.
+    pub app: App,
     /// The policy; `None` is Redis alone.
     pub policy: Option<Policy>,
     /// Redis' own `appendfsync`.
     pub appendfsync: String,
+    /// Environment variables of the server.
+    pub env: Vec<(OsString, OsString)>,
     /// Words between the policy and redis-server.
     pub words: Vec<OsString>,
     /// Clients.
@@ -72,6 +102,8 @@ pub struct Config {
     pub latency: Duration,
     /// Kinds of crashes, in turn.
     pub crashes: Vec<Crash>,
+    /// What goes wrong before the crash.
+    pub faults: Vec<Fault>,
     /// Moments, in turn.
     pub at: Vec<At>,
     /// Where chance begins.
@@ -99,8 +131,15 @@ pub struct Trial {
     pub lost_syncs: u64,
     /// Redis refused the log until `redis-check-aof` had cut off its end.
     pub repaired: bool,
+    /// Operations that a fault met.
+    pub faults: u64,
+    /// The application ended by itself before the crash.
+    pub ended: bool,
     /// What should not be.
     pub violation: Option<String>,
+    /// How it came to that. Not in the JSON of every crash.
+    #[serde(skip)]
+    pub timeline: Vec<Line>,
 }
 
 impl Config {
@@ -117,18 +156,23 @@ impl Config {
         let (Some(crash), Some(at)) = (crash, at) else {
             return Err(Error::Config("there is nothing to crash".into()));
         };
-        let disk = mount(Image::new(), self.latency)?;
-        let mut redis = Redis::start(self.server(&disk))?;
+        let disk = mount(Image::new(), self.latency, &self.faults)?;
+        let mut redis = Redis::start(self.server(&disk)?)?;
         disk.kills(redis.pid());
+        disk.note(LOG);
         let load = Load { clients: self.clients, pipeline: 1, requests: u64::MAX };
         let writers = Writers::start(redis.port(), load, 0);
         self.wait_for(at, &mut random, &disk, &redis, &writers)?;
+        let ended = self.has_ended(&redis, &writers);
         match crash {
+            _ if ended => disk.cut(),
             Crash::Kill => redis.kill(libc::SIGKILL)?,
             _ => disk.cut(),
         }
+        let crashed = Instant::now();
         redis.wait(WITHIN)?;
         let acknowledged = writers.join();
+        let (noted, met) = (disk.noted(), disk.faults());
         let cut = match crash {
             Crash::Torn => Cut::Torn,
             Crash::Reordered => Cut::Reordered,
@@ -142,7 +186,7 @@ impl Config {
             }
             _ => disk.after_cut(cut, random.random_range(0..u64::MAX)).trying(unmounted)?,
         };
-        let trial = Trial {
+        let mut trial = Trial {
             number,
             crash,
             at,
@@ -150,12 +194,39 @@ impl Config {
             lost_commands: 0,
             lost_syncs: 0,
             repaired: false,
+            faults: met,
+            ended,
             violation: None,
+            timeline: Vec::new(),
         };
-        self.read_back(redis, after, &acknowledged, trial)
+        let missing = self.read_back(redis, after, &acknowledged, &mut trial)?;
+        let bound = self.bound(crash);
+        let late = || fault::late(&noted, &acknowledged, bound.unwrap_or(u64::MAX));
+        trial.violation = trial.violation.or_else(late);
+        let (noted, missing) = (noted.as_slice(), missing.as_slice());
+        let seen = timeline::Seen { noted, acknowledged: &acknowledged, missing, crashed };
+        trial.timeline = timeline::lines(&seen, &trial);
+        Ok(trial)
     }
 
-    fn server(&self, disk: &Mounted) -> RedisConfig {
+    /// Whether the application has ended by itself. Its clients may see that a little before.
+    fn has_ended(&self, redis: &Redis, writers: &Writers) -> bool {
+        let until = Instant::now() + STUCK;
+        while writers.are_done() && redis.is_running() && Instant::now() < until {
+            std::thread::yield_now();
+        }
+        !redis.is_running()
+    }
+
+    /// Acknowledged syncs that a crash may take.
+    fn bound(&self, crash: Crash) -> Option<u64> {
+        match crash {
+            Crash::Kill => self.process_crash,
+            _ => self.power_loss,
+        }
+    }
+
+    fn server(&self, disk: &Mounted) -> Result<RedisConfig> {
         let mut prefix = self.policy.as_ref().map_or_else(Vec::new, |policy| {
             let mut words: Vec<OsString> = vec![self.durac.clone().into(), "run".into()];
             words.extend(policy.words());
@@ -163,12 +234,22 @@ impl Config {
             words
         });
         prefix.extend(self.words.iter().cloned());
-        RedisConfig {
+        let command = match &self.app {
+            App::Redis => None,
+            App::Builtin => {
+                let words = ["serve", "{dir}", "{port}"].map(OsString::from);
+                Some([append_log::program()?.into()].into_iter().chain(words).collect())
+            }
+            App::Command(words) => Some(words.clone()),
+        };
+        Ok(RedisConfig {
+            command,
             prefix,
+            env: self.env.clone(),
             data: Some(disk.join(DATA)),
             lines: vec![("auto-aof-rewrite-percentage".into(), "0".into())],
             ..RedisConfig::new(&self.appendfsync)
-        }
+        })
     }
 
     /// Waits until the crash is to come; in the middle of a sync it has come then.
@@ -180,13 +261,25 @@ impl Config {
         redis: &Redis,
         writers: &Writers,
     ) -> Result<()> {
-        let deadline = Instant::now() + WITHIN;
+        let within = if self.faults.is_empty() { WITHIN } else { FAULTED };
+        let deadline = Instant::now() + within;
+        let last = Cell::new((0, Instant::now()));
         let until = |done: &dyn Fn() -> bool| -> Result<()> {
             while !done() {
                 if sys::interrupted() {
                     return Err(Error::Interrupted);
                 }
-                if Instant::now() > deadline || writers.are_done() && !done() {
+                if writers.so_far() > last.get().0 {
+                    last.set((writers.so_far(), Instant::now()));
+                }
+                let over = Instant::now() > deadline || writers.are_done() && !done();
+                if !self.faults.is_empty()
+                    && (over || disk.faults() > 0 && last.get().1.elapsed() > STUCK)
+                {
+                    // What goes wrong has stopped the application, or its disk.
+                    return Ok(());
+                }
+                if over {
                     let what = "acknowledgements before the crash".to_owned();
                     return Err(Error::Late { what, within: WITHIN });
                 }
@@ -195,7 +288,8 @@ impl Config {
             Ok(())
         };
         let commands = random.random_range(50..1500);
-        until(&|| writers.so_far() >= commands)?;
+        let met = || self.faults.is_empty() || disk.faults() > 0;
+        until(&|| writers.so_far() >= commands && met())?;
         match at {
             At::AfterAck => {}
             At::Random => {
@@ -209,56 +303,56 @@ impl Config {
                 until(&|| done() || writers.are_done())?;
             }
             At::Rewrite => {
-                redis.client()?.command(&["BGREWRITEAOF"])?;
+                let asked = redis.client().and_then(|mut c| c.command(&["BGREWRITEAOF"]));
+                if self.faults.is_empty() {
+                    asked?;
+                }
                 std::thread::sleep(Duration::from_micros(random.random_range(0..60_000)));
             }
         }
         Ok(())
     }
 
-    /// Starts Redis alone on what is left, and looks what is gone.
+    /// Starts Redis alone on what is left, and looks what is gone: answers the keys.
     fn read_back(
         &self,
         mut redis: Redis,
         after: After,
         acknowledged: &Acknowledged,
-        mut trial: Trial,
-    ) -> Result<Trial> {
-        let disk = mount(after.image, Duration::ZERO)?;
-        redis.config = RedisConfig { prefix: Vec::new(), ..self.server(&disk) };
+        trial: &mut Trial,
+    ) -> Result<Vec<String>> {
+        let disk = mount(after.image, Duration::ZERO, &[])?;
+        redis.config = RedisConfig { prefix: Vec::new(), env: Vec::new(), ..self.server(&disk)? };
         if let Err(error) = redis.launch() {
-            let refused = format!("Redis does not start on what is left: {error}");
-            if trial.crash != Crash::Reordered {
+            let refused = format!("the application does not start on what is left: {error}");
+            if trial.crash != Crash::Reordered || self.app != App::Redis {
                 trial.violation = Some(refused);
-                return Ok(trial);
+                return Ok(Vec::new());
             }
             // Blocks that were reordered leave holes, which Redis does not take for a torn end.
             trial.repaired = true;
             repair(&disk)?;
             if let Err(error) = redis.launch() {
                 trial.violation = Some(format!("{refused}; after redis-check-aof: {error}"));
-                return Ok(trial);
+                return Ok(Vec::new());
             }
         }
         let missing = acknowledged.missing(&mut redis.client()?)?;
         redis.stop(Stop::Kill)?;
         trial.lost_commands = missing.len() as u64;
         trial.lost_syncs = lost_syncs(&missing, &after.unsynced, self.clients);
-        let bound = match trial.crash {
-            Crash::Kill => self.process_crash,
-            _ => self.power_loss,
-        };
+        let bound = self.bound(trial.crash);
         trial.violation = holes(&missing, acknowledged).or_else(|| {
             bound.filter(|bound| trial.lost_syncs > *bound).map(|bound| {
                 format!("{} acknowledged syncs are lost, proved is {bound}", trial.lost_syncs)
             })
         });
-        Ok(trial)
+        Ok(missing)
     }
 }
 
-fn mount(image: Image, latency: Duration) -> Result<Mounted> {
-    let plan = Plan { latency, ..Plan::default() };
+fn mount(image: Image, latency: Duration, faults: &[Fault]) -> Result<Mounted> {
+    let plan = Plan { latency, faults: faults.to_vec(), ..Plan::default() };
     Mounted::new(image, plan).trying(|| "mount a disk through FUSE (this needs root)".into())
 }
 
@@ -291,20 +385,35 @@ fn holes(missing: &[String], acknowledged: &Acknowledged) -> Option<String> {
     None
 }
 
-/// Writes of the log that hold a lost command. What never came to the disk at all was in writes of at
-/// most one command of each client.
+/// The fewest turns of the server that the lost commands were in. A turn takes at most one command of
+/// each client, and is in one write of the log, or in one batch that was staged; what never came to the
+/// disk was in batches of its own.
 fn lost_syncs(missing: &[String], unsynced: &[(String, Unsynced)], clients: u32) -> u64 {
     let mut left: BTreeSet<&str> = missing.iter().map(String::as_str).collect();
     let mut syncs = 0;
-    for (_, write) in unsynced.iter().filter(|(path, _)| path.contains("appendonly")) {
-        let before = left.len();
-        // Words of the protocol stand between line ends; no value is a key.
-        for word in String::from_utf8_lossy(&write.bytes).split("\r\n") {
-            left.remove(word);
+    let mut bytes = Vec::new();
+    for (_, write) in unsynced.iter().filter(|(path, _)| path.contains(LOG)) {
+        bytes.extend_from_slice(&write.bytes);
+        if write.short {
+            continue;
         }
-        syncs += u64::from(left.len() < before);
+        let keys = timeline::words(&bytes);
+        let lost: Vec<&str> =
+            keys.iter().map(String::as_str).filter(|key| left.remove(*key)).collect();
+        syncs += turns(lost);
+        bytes.clear();
     }
-    syncs + (left.len() as u64).div_ceil(u64::from(clients.max(1)))
+    let fewest = (left.len() as u64).div_ceil(u64::from(clients.max(1)));
+    syncs + turns(left).max(fewest)
+}
+
+/// The most commands of one client.
+fn turns<'a>(keys: impl IntoIterator<Item = &'a str>) -> u64 {
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for key in keys {
+        *counts.entry(key.split(':').next().unwrap_or_default()).or_default() += 1;
+    }
+    counts.into_values().max().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -317,7 +426,8 @@ mod tests {
 
     #[test]
     fn what_is_gone_is_the_end() {
-        let acknowledged = Acknowledged { from: 0, counts: vec![3, 2], errors: Vec::new() };
+        let acknowledged =
+            Acknowledged { from: 0, counts: vec![3, 2], errors: Vec::new(), last: Vec::new() };
         assert_eq!(holes(&[], &acknowledged), None);
         assert_eq!(holes(&keys(&["0:1", "0:2", "1:1"]), &acknowledged), None);
         assert!(holes(&keys(&["0:1", "1:1"]), &acknowledged).unwrap().contains("0:1 is gone"));
@@ -327,5 +437,6 @@ mod tests {
     fn what_never_came_to_the_disk() {
         assert_eq!(lost_syncs(&keys(&["0:1", "1:1", "2:1"]), &[], 2), 2);
         assert_eq!(lost_syncs(&[], &[], 2), 0);
+        assert_eq!(lost_syncs(&keys(&["0:1", "0:2", "0:3", "1:1"]), &[], 2), 3);
     }
 }

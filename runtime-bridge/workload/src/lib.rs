@@ -16,6 +16,7 @@
 //! removed: neither a failed test nor an interrupted bench leaves anything behind.
 
 pub mod append_log;
+pub mod append_server;
 pub mod bench;
 pub mod child;
 pub mod crash;

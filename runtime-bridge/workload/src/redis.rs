@@ -28,6 +28,9 @@ pub struct RedisConfig {
     pub appendfsync: Option<String>,
     /// The server's program; `redis-server` on `PATH` if `None`.
     pub program: Option<PathBuf>,
+    /// A whole command line instead of the program and its `redis.conf`: a server that speaks the same
+    /// protocol. `{port}` and `{dir}` in its words become the port and the directory of its data.
+    pub command: Option<Vec<OsString>>,
     /// The words before `redis-server`, such as `durac run window --`.
     pub prefix: Vec<OsString>,
     /// Environment variables on top of ours.
@@ -280,14 +283,15 @@ impl Redis {
             // The server too must not outlive whoever started it.
             prefix.extend(["setpriv", "--pdeathsig", "KILL"].map(OsString::from));
         }
-        let program = match &self.config.program {
-            Some(program) => program.clone(),
-            None => child::which("redis-server")?,
-        };
-        let mut command = child::command(&prefix, &program);
+        let words = self.words(conf)?;
+        let (program, rest) =
+            words.split_first().ok_or_else(|| Error::Config("no command".into()))?;
+        let mut command = child::command(&prefix, Path::new(program));
+        if self.config.command.is_none() {
+            command.current_dir(self.dir());
+        }
         command
-            .arg(&conf)
-            .current_dir(self.dir())
+            .args(rest)
             .envs(self.config.env.iter().map(|(name, value)| (name, value)))
             .stdout(File::create(self.dir().join("stdout")).trying(what)?)
             .stderr(File::create(self.dir().join("stderr")).trying(what)?);
@@ -307,6 +311,32 @@ impl Redis {
             self.stop_anyhow();
         }
         started
+    }
+
+    /// The command line.
+    fn words(&self, conf: PathBuf) -> Result<Vec<OsString>> {
+        let Some(words) = &self.config.command else {
+            let program = match &self.config.program {
+                Some(program) => program.clone(),
+                None => child::which("redis-server")?,
+            };
+            return Ok(vec![program.into(), conf.into()]);
+        };
+        let (port, data) = (self.port.to_string(), self.data());
+        let filled = |word: &OsString| match word.to_str() {
+            Some(text) => {
+                text.replace("{port}", &port).replace("{dir}", &data.to_string_lossy()).into()
+            }
+            None => word.clone(),
+        };
+        Ok(words.iter().map(filled).collect())
+    }
+
+    /// The program's name, for messages.
+    fn name(&self) -> String {
+        let program = self.config.command.as_ref().and_then(|words| words.first());
+        let name = program.and_then(|program| Path::new(program).file_name());
+        name.map_or("redis-server".into(), |name| name.to_string_lossy().into_owned())
     }
 
     /// Takes over the daemon after the process that was started has ended.
@@ -363,7 +393,7 @@ impl Redis {
             {
                 return Ok(());
             }
-            self.pause(deadline, "an answer of redis-server")?;
+            self.pause(deadline, &format!("an answer of {}", self.name()))?;
         }
     }
 
@@ -379,7 +409,7 @@ impl Redis {
     }
 
     fn ended(&self, status: ExitStatus) -> Error {
-        Error::Ended { program: "redis-server".into(), status, output: self.last_words() }
+        Error::Ended { program: self.name(), status, output: self.last_words() }
     }
 
     fn last_words(&self) -> String {

@@ -5,12 +5,16 @@
 
 use crate::error::{Error, Result};
 use crate::resp::{Client, Reply};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 /// Keys asked for in one command when the data is read back.
 const BATCH: u64 = 500;
+/// A writer remembers when it read so many answers, the last ones.
+const ANSWERS: usize = 256;
 
 /// How much is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +32,20 @@ pub struct Load {
 pub struct Writers {
     stop: Arc<AtomicBool>,
     acknowledged: Vec<Arc<AtomicU64>>,
-    threads: Vec<JoinHandle<Option<Error>>>,
+    threads: Vec<JoinHandle<Ended>>,
     from: u32,
+}
+
+/// What a writer leaves: its last answers, with their numbers, and why it ended early.
+type Ended = (VecDeque<(Instant, u64)>, Option<Error>);
+
+/// When a writer read an answer that acknowledged a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// When.
+    pub at: Instant,
+    /// The key.
+    pub key: String,
 }
 
 /// What was acknowledged.
@@ -41,6 +57,8 @@ pub struct Acknowledged {
     pub counts: Vec<u64>,
     /// Why writers ended early, if any did: the server was gone, or refused.
     pub errors: Vec<Error>,
+    /// The last answers of each writer.
+    pub last: Vec<Answer>,
 }
 
 impl Writers {
@@ -53,7 +71,11 @@ impl Writers {
             .zip(&acknowledged)
             .map(|(writer, count)| {
                 let (stop, count) = (Arc::clone(&stop), Arc::clone(count));
-                std::thread::spawn(move || write(port, load, writer, &stop, &count).err())
+                std::thread::spawn(move || {
+                    let mut last = VecDeque::new();
+                    let error = write(port, load, writer, &stop, &count, &mut last).err();
+                    (last, error)
+                })
             })
             .collect();
         Self { stop, acknowledged, threads, from }
@@ -75,10 +97,15 @@ impl Writers {
     #[must_use]
     pub fn join(self) -> Acknowledged {
         let lost = || Error::Config("a writer panicked".into());
-        let end = |thread: JoinHandle<_>| thread.join().unwrap_or_else(|_| Some(lost()));
-        let errors = self.threads.into_iter().filter_map(end).collect();
+        let (mut errors, mut last) = (Vec::new(), Vec::new());
+        for (writer, thread) in (self.from..).zip(self.threads) {
+            let (answers, error) =
+                thread.join().unwrap_or_else(|_| (VecDeque::new(), Some(lost())));
+            errors.extend(error);
+            last.extend(answers.into_iter().map(|(at, n)| Answer { at, key: key(writer, n) }));
+        }
         let counts = self.acknowledged.iter().map(|count| count.load(Ordering::Relaxed)).collect();
-        Acknowledged { from: self.from, counts, errors }
+        Acknowledged { from: self.from, counts, errors, last }
     }
 
     /// Tells the writers to end after the answers they wait for, and waits for that.
@@ -126,7 +153,14 @@ fn key(writer: u32, number: u64) -> String {
     format!("{writer}:{number}")
 }
 
-fn write(port: u16, load: Load, writer: u32, stop: &AtomicBool, count: &AtomicU64) -> Result<()> {
+fn write(
+    port: u16,
+    load: Load,
+    writer: u32,
+    stop: &AtomicBool,
+    count: &AtomicU64,
+    last: &mut VecDeque<(Instant, u64)>,
+) -> Result<()> {
     let mut client = Client::connect(port)?;
     let mut next = 0;
     while next < load.requests && !stop.load(Ordering::Relaxed) {
@@ -145,6 +179,10 @@ fn write(port: u16, load: Load, writer: u32, stop: &AtomicBool, count: &AtomicU6
                 Reply::Status(ok) if ok == "OK" && !loading => {
                     next = number + 1;
                     count.store(next, Ordering::Relaxed);
+                    if last.len() >= ANSWERS {
+                        last.pop_front();
+                    }
+                    last.push_back((Instant::now(), number));
                 }
                 Reply::Status(_) if loading => {}
                 Reply::Error(text) => return Err(Error::Refused(text)),

@@ -1,9 +1,9 @@
 //! Power cuts of a real Redis on a disk that forgets. These tests need root and FUSE.
 
 use anyhow::{Context, Result, ensure};
-use durac_tests::{agent, cc, durac, heavy, run, show, tool};
+use durac_tests::{agent, cc, durac, heavy, run, show, tool, wrong_agent};
 use durac_workload::Policy;
-use durac_workload::crash::{At, Config, Crash, Trial};
+use durac_workload::crash::{App, At, Config, Crash, Trial};
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -12,12 +12,15 @@ fn config(policy: &str, sets: &[(&str, &str)], power_loss: u64) -> Result<Config
     let sets = sets.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     Ok(Config {
         durac: tool()?,
+        app: App::Redis,
         policy: Some(Policy { file: policy.into(), sets, engine: None }),
         appendfsync: "always".to_owned(),
+        env: Vec::new(),
         words: Vec::new(),
         clients: 5,
         latency: Duration::from_millis(1),
         crashes: vec![Crash::Clean],
+        faults: Vec::new(),
         at: vec![At::Random, At::MidSync],
         seed: 11,
         power_loss: Some(power_loss),
@@ -27,6 +30,8 @@ fn config(policy: &str, sets: &[(&str, &str)], power_loss: u64) -> Result<Config
 
 fn trials(config: &Config, count: u32) -> Result<Vec<Trial>> {
     let _turn = heavy()?;
+    // The disks go away with this thread, however the process ends.
+    durac_disk::private_mounts()?;
     let trial = |number| config.trial(number).with_context(|| format!("crash {number}"));
     (0..count).map(trial).collect()
 }
@@ -56,7 +61,77 @@ fn nothing_beyond_the_bound() -> Result<()> {
             ensure!(trial["lost_syncs"].as_u64() <= bound, "{trial}");
         }
         let lost = trials.iter().filter_map(|trial| trial["lost_syncs"].as_u64()).max();
+        timeline(tested, lost)?;
         ensure!((lost > Some(0)) == (bound > Some(0)), "the test sees no loss at all: {tested}");
+    }
+    Ok(())
+}
+
+/// The worst case is told, and the crash in it can be repeated.
+fn timeline(tested: &serde_json::Value, lost: Option<u64>) -> Result<()> {
+    let worst = &tested["worst"];
+    let lines = worst["timeline"].as_array().context("a timeline")?;
+    let what = |line: &serde_json::Value| line["what"].as_str().unwrap_or_default().to_owned();
+    let all: Vec<String> = lines.iter().map(what).collect();
+    ensure!((3..=15).contains(&all.len()), "{worst}");
+    ensure!(all.iter().any(|line| line.starts_with("acknowledged: ")), "{worst}");
+    ensure!(lines.iter().any(|line| line["ms"].as_f64() == Some(0.0)), "{worst}");
+    let gone = format!("in {} syncs", lost.unwrap_or(0));
+    ensure!(all.last().is_some_and(|line| line.ends_with(&gone)), "{worst}");
+    let again = format!("--first {} --trials 1 --seed 1", worst["number"]);
+    ensure!(worst["again"].as_str().is_some_and(|line| line.contains(&again)), "{worst}");
+    Ok(())
+}
+
+/// The built-in application, which needs no Redis, and a command of the user's.
+#[test]
+fn other_applications() -> Result<()> {
+    let _turn = heavy()?;
+    let command = ["crashtest", "delayed_fsync", "window:n=4", "batch:size=12", "--trials", "4"];
+    let kinds = ["--crash", "clean,torn,reordered,kill", "--format", "json"];
+    let server = ["redis-server", "--port", "{port}", "--dir", "{dir}", "--appendonly", "yes"];
+    let mut own = vec!["--crash", "clean,torn", "--format", "json", "--"];
+    own.extend(server);
+    own.extend(["--appendfsync", "always"]);
+    for app in [[&["--app", "builtin"], &kinds[..]].concat(), own] {
+        let ended = run(durac(command.iter().chain(&app))?)?;
+        ensure!(ended.status.success(), "{}", show(&ended));
+        let report: serde_json::Value = serde_json::from_str(&ended.stdout)?;
+        for tested in report["policies"].as_array().context("policies")? {
+            let lost = tested["trials"].as_array().context("trials")?.iter();
+            let lost = lost.filter_map(|trial| trial["lost_syncs"].as_u64()).max();
+            ensure!(lost > Some(0), "{tested}");
+        }
+    }
+    Ok(())
+}
+
+/// After a fault nothing is acknowledged that should not be, and what was is lost within the bound.
+#[test]
+fn faults_before_the_crash() -> Result<()> {
+    let _turn = heavy()?;
+    // What goes wrong, and whether the application has to end of it.
+    for (fault, ends) in [
+        ("sync:eio@15", true),
+        ("sync:eio@15,times=1", true),
+        ("sync:enospc@15", true),
+        ("write:enospc@15", true),
+        ("write:short@15", false),
+        ("sync:slow=20ms@15,times=3", false),
+        ("sync:stuck@15", false),
+    ] {
+        let mut command = durac(["crashtest", "always", "window:n=4", "batch:size=12"])?;
+        command.args(["--app", "builtin", "--trials", "2", "--crash", "clean,torn"]);
+        command.args(["--at", "random", "--format", "json", "--fault", fault]);
+        let ended = run(command)?;
+        ensure!(ended.status.success(), "{fault}: {}", show(&ended));
+        let report: serde_json::Value = serde_json::from_str(&ended.stdout)?;
+        for tested in report["policies"].as_array().context("policies")? {
+            for trial in tested["trials"].as_array().context("trials")? {
+                ensure!(trial["faults"].as_u64() > Some(0), "{fault}: {trial}");
+                ensure!(trial["ended"].as_bool() == Some(ends), "{fault}: {trial}");
+            }
+        }
     }
     Ok(())
 }
@@ -84,6 +159,28 @@ fn a_disk_that_lies() -> Result<()> {
     Ok(())
 }
 
+/// An engine that is wrong is found out: one that believes a sync before it was made, and one that
+/// keeps no copy of what it staged. The same build without a mistake is not.
+#[test]
+fn an_engine_that_is_wrong() -> Result<()> {
+    for (mistake, policy, set, bound) in [
+        ("early", "window", ("n", "4"), 4),
+        ("copy", "batch", ("size", "12"), 11),
+        ("none", "window", ("n", "4"), 4),
+    ] {
+        let mut config = config(policy, &[set], bound)?;
+        config.at = vec![At::MidSync];
+        config.env = vec![
+            ("DURAC_AGENT".into(), wrong_agent()?.into()),
+            ("DURAC_WRONG".into(), mistake.into()),
+        ];
+        let trials = trials(&config, 6)?;
+        let found = trials.iter().filter(|trial| trial.violation.is_some()).count();
+        ensure!((found > 0) == (mistake != "none"), "{mistake}: {trials:?}");
+    }
+    Ok(())
+}
+
 /// Bad input ends with 1 and a reason.
 #[test]
 fn what_cannot_be_tested() -> Result<()> {
@@ -92,6 +189,21 @@ fn what_cannot_be_tested() -> Result<()> {
         (vec!["crashtest", "no_such_policy"], "cannot read `no_such_policy`"),
         (vec!["crashtest", "always", "--clients", "0"], "0 is not in 1..=1000"),
         (vec!["crashtest", "always", "--crash", "fire"], "invalid value 'fire'"),
+        (vec!["crashtest", "always", "--fault", "sync:fire"], "none of sync:eio"),
+        (vec!["crashtest", "always", "--", "redis-server"], "does not say `{port}`"),
+        (
+            vec!["crashtest", "always", "--", "no-such", "{port}", "{dir}"],
+            "`no-such` is not on PATH",
+        ),
+        (vec!["crashtest", "always", "--", "./no", "{port}", "{dir}"], "`./no` is no file"),
+        (
+            vec!["crashtest", "always", "--app", "builtin", "--", "x", "{port}", "{dir}"],
+            "cannot be used with",
+        ),
+        (
+            vec!["crashtest", "always", "--app", "builtin", "--at", "rewrite"],
+            "the built-in application rewrites no log",
+        ),
     ] {
         let ended = run(durac(args)?)?;
         ensure!(ended.status.code() == Some(1) && ended.stderr.contains(says), "{}", show(&ended));

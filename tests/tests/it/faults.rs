@@ -90,13 +90,15 @@ fn a_failed_sync_is_the_next_calls_error() -> Result<()> {
     Ok(())
 }
 
-/// A file system of a few megabytes in memory. Unmounted on every path.
+/// A file system of a few megabytes in memory, which nobody else sees.
 struct Small {
     dir: TempDir,
 }
 
 impl Small {
     fn mount() -> Result<Self> {
+        // It goes away with this thread, however the process ends.
+        durac_disk::private_mounts()?;
         let small = Self { dir: TempDir::with_prefix("durac-small-")? };
         let mut command = child::command(&[], &child::which("mount")?);
         command.args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(small.path());

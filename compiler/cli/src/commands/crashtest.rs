@@ -1,13 +1,15 @@
 //! `durac crashtest`: cuts the power of a real database again and again, and compares what is lost
 //! with what was proved.
 
-use crate::args::{CrashAt, CrashKind, Crashtest, Format, Global};
+use crate::args::{CrashApp, CrashAt, CrashKind, Crashtest, Format, Global};
 use crate::{Outcome, input, output};
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use durac_bpf::object::Loss;
 use durac_workload::bench::Policy;
-use durac_workload::crash::{At, Config, Crash, Trial};
-use durac_workload::{Error, sys};
+use durac_workload::crash::{App, At, Config, Crash, Line, Trial, fault};
+use durac_workload::machine::Machine;
+use durac_workload::{Error, child, sys};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::fmt::Write as _;
@@ -20,6 +22,7 @@ const VERSION: u32 = 1;
 #[derive(Serialize)]
 struct Report {
     version: u32,
+    machine: Machine,
     seed: u64,
     clients: u32,
     latency_us: u64,
@@ -36,19 +39,32 @@ struct Tested {
     power_loss: Option<u64>,
     process_crash: Option<u64>,
     trials: Vec<Trial>,
+    /// The crash that took the most, those that took too much first.
+    worst: Option<Worst>,
+}
+
+/// How it came to the worst.
+#[derive(Serialize)]
+struct Worst {
+    number: u32,
+    /// The command that makes the same choices again.
+    again: String,
+    timeline: Vec<Line>,
 }
 
 /// Tests every policy, prints the table, and answers `Wrong` if one has lost too much.
 pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
+    let app = app(args)?;
     let mut configs = Vec::new();
     for named in &args.files {
-        let Some(config) = config(named, args, global)? else { return Ok(Outcome::Wrong) };
-        configs.push(config);
+        let Some(config) = config(named, &app, args, global)? else { return Ok(Outcome::Wrong) };
+        configs.push((named, config));
     }
     durac_disk::private_mounts().context("cannot mount a disk: crashtest needs root")?;
     sys::catch_interrupts();
     let mut report = Report {
         version: VERSION,
+        machine: Machine::look(&std::env::temp_dir())?,
         seed: args.seed,
         clients: args.clients,
         latency_us: args.latency,
@@ -56,12 +72,13 @@ pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
         policies: Vec::new(),
     };
     let bar = bar(u64::from(args.trials) * configs.len() as u64);
-    for (name, config) in configs {
+    for (named, (name, config)) in configs {
         let mut tested = Tested {
             policy: name,
             power_loss: config.power_loss,
             process_crash: config.process_crash,
             trials: Vec::new(),
+            worst: None,
         };
         for number in args.first..args.first.saturating_add(args.trials) {
             bar.set_message(format!("{}, crash {number}", tested.policy));
@@ -75,6 +92,7 @@ pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
             }
             bar.inc(1);
         }
+        tested.worst = worst(&tested.trials, |trial| again(named, trial, args));
         report.policies.push(tested);
         if report.stopped.is_some() {
             break;
@@ -96,8 +114,52 @@ pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
     Ok(if fine { Outcome::Fine } else { Outcome::Wrong })
 }
 
+/// What is to be crashed.
+fn app(args: &Crashtest) -> Result<App> {
+    let wrong = |why: String| Err(output::exit(1, why));
+    let Some((program, rest)) = args.command.split_first() else {
+        return match args.app {
+            CrashApp::Builtin if args.at.contains(&CrashAt::Rewrite) => wrong(
+                "the built-in application rewrites no log: leave `rewrite` out of `--at`".into(),
+            ),
+            CrashApp::Builtin => Ok(App::Builtin),
+            CrashApp::Redis => match child::which("redis-server") {
+                Ok(_) => Ok(App::Redis),
+                Err(error) => wrong(format!("{error}: install it, or use `--app builtin`")),
+            },
+        };
+    };
+    let says = |what: &str| args.command.iter().any(|word| word.to_string_lossy().contains(what));
+    for placeholder in ["{port}", "{dir}"] {
+        if !says(placeholder) {
+            return wrong(format!(
+                "the command after `--` does not say `{placeholder}`: durac chooses the port and the \
+                 folder, for example `-- redis-server --port {{port}} --dir {{dir}} --appendonly yes \
+                 --appendfsync always`"
+            ));
+        }
+    }
+    let shown = program.to_string_lossy().into_owned();
+    let path = match shown.contains('/') {
+        true if !std::path::Path::new(program).is_file() => {
+            return wrong(format!("`{shown}` is no file"));
+        }
+        true => std::path::absolute(program).context("no working folder")?,
+        false => match child::which(&shown) {
+            Ok(path) => path,
+            Err(error) => return wrong(error.to_string()),
+        },
+    };
+    Ok(App::Command([path.into()].into_iter().chain(rest.iter().cloned()).collect()))
+}
+
 /// The test of `FILE` or `FILE:name=value`; `None`, reported, if the policy is wrong.
-fn config(named: &str, args: &Crashtest, global: &Global) -> Result<Option<(String, Config)>> {
+fn config(
+    named: &str,
+    app: &App,
+    args: &Crashtest,
+    global: &Global,
+) -> Result<Option<(String, Config)>> {
     let (file, sets) = input::named(named);
     let Some(ready) = input::ready(&file, &sets, global)? else { return Ok(None) };
     let of = |failure: &str| -> Option<&Loss> {
@@ -109,22 +171,71 @@ fn config(named: &str, args: &Crashtest, global: &Global) -> Result<Option<(Stri
     let sets = sets.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let config = Config {
         durac: std::env::current_exe().context("cannot find durac itself")?,
+        app: app.clone(),
         policy: Some(Policy {
             file,
             sets,
             engine: args.engine.map(|engine| engine.name().to_owned()),
         }),
         appendfsync: "always".to_owned(),
+        env: Vec::new(),
         words: Vec::new(),
         clients: args.clients,
         latency: Duration::from_micros(args.latency),
         crashes: args.crash.iter().map(|kind| crash(*kind)).collect(),
-        at: args.at.iter().map(|at| moment(*at)).collect(),
+        at: args.moments().into_iter().map(moment).collect(),
+        faults: args.fault.iter().map(|text| fault(text)).collect::<Result<_, _>>()?,
         seed: args.seed,
         power_loss: of("power_loss").and_then(|loss| loss.syncs),
         process_crash: of("process_crash").and_then(|loss| loss.syncs),
     };
     Ok(Some((name, config)))
+}
+
+fn worst(trials: &[Trial], again: impl Fn(&Trial) -> String) -> Option<Worst> {
+    let order = |t: &&Trial| (t.violation.is_some(), t.lost_syncs, t.lost_commands);
+    let trial = trials.iter().max_by_key(order)?;
+    Some(Worst { number: trial.number, again: again(trial), timeline: trial.timeline.clone() })
+}
+
+/// The command line that repeats one crash.
+fn again(named: &str, trial: &Trial, args: &Crashtest) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,".contains(c);
+    let quoted = |word: &str| match word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    };
+    let named = quoted(named);
+    let mut text = format!(
+        "durac crashtest {named} --first {} --trials 1 --seed {} --crash {} --at {} --clients {} \
+         --latency {}",
+        trial.number,
+        args.seed,
+        names(&args.crash),
+        names(&args.moments()),
+        args.clients,
+        args.latency
+    );
+    if let Some(engine) = args.engine {
+        text.push_str(&format!(" --engine {}", engine.name()));
+    }
+    args.fault.iter().for_each(|fault| text.push_str(&format!(" --fault {}", quoted(fault))));
+    if args.app != CrashApp::Redis {
+        text.push_str(&format!(" --app {}", names(&[args.app])));
+    }
+    if !args.command.is_empty() {
+        text.push_str(" --");
+        args.command
+            .iter()
+            .for_each(|word| text.push_str(&format!(" {}", quoted(&word.to_string_lossy()))));
+    }
+    text
+}
+
+/// As they are written on the command line.
+fn names<T: ValueEnum>(values: &[T]) -> String {
+    let name = |value: &T| value.to_possible_value().map(|v| v.get_name().to_owned());
+    values.iter().filter_map(name).collect::<Vec<_>>().join(",")
 }
 
 fn crash(kind: CrashKind) -> Crash {
@@ -194,11 +305,20 @@ fn table(report: &Report) -> String {
             if let Some(why) = &trial.violation {
                 let _ = writeln!(
                     out,
-                    "\n{}: crash {} breaks what was proved: {why}\n    again: durac crashtest \
-                     --first {} --trials 1 --seed {} … {}",
-                    tested.policy, trial.number, trial.number, report.seed, tested.policy
+                    "\n{}: crash {} breaks what was proved: {why}",
+                    tested.policy, trial.number
                 );
             }
+        }
+        let met = tested.trials.iter().filter(|trial| trial.faults > 0).count();
+        if met > 0 {
+            let ended = tested.trials.iter().filter(|trial| trial.ended).count();
+            let _ = writeln!(
+                out,
+                "note: {}: a fault came before {met} of the crashes; in {ended} the application had \
+                 ended by itself",
+                tested.policy
+            );
         }
         let repaired = tested.trials.iter().filter(|trial| trial.repaired).count();
         if repaired > 0 {
@@ -210,6 +330,25 @@ fn table(report: &Report) -> String {
             );
         }
     }
+    for tested in &report.policies {
+        if let Some(worst) = &tested.worst {
+            out.push_str(&timeline(&tested.policy, worst));
+        }
+    }
+    out
+}
+
+/// How it came to the worst, in lines.
+fn timeline(policy: &str, worst: &Worst) -> String {
+    let mut out = format!("\n{policy}: the worst is crash {}\n", worst.number);
+    for line in &worst.timeline {
+        // Writing to a string cannot fail.
+        let _ = match line.ms {
+            Some(ms) => writeln!(out, "{ms:>12.3} ms  {}", line.what),
+            None => writeln!(out, "{:>15}  {}", "", line.what),
+        };
+    }
+    let _ = writeln!(out, "    again: {}", worst.again);
     out
 }
 
