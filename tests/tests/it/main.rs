@@ -7,6 +7,7 @@ mod bench;
 mod bpftime;
 mod compare;
 mod crash;
+mod examples;
 mod faults;
 mod input;
 mod lifecycle;
