@@ -17,6 +17,7 @@ mod patched;
 mod policies;
 mod power;
 mod record;
+mod replication;
 mod rewrite;
 mod simulate;
 mod tampered;
