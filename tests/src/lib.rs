@@ -17,6 +17,19 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+/// The ready policies that compile, from the safest to the fastest.
+pub const POLICIES: [&str; 9] = [
+    "always",
+    "delayed_fsync",
+    "fast_notify",
+    "window",
+    "adaptive",
+    "batch",
+    "batch_process",
+    "everysec",
+    "no",
+];
+
 /// A command that takes longer has hung.
 const WITHIN: Duration = Duration::from_secs(120);
 

@@ -1,7 +1,7 @@
 //! `durac compare`: which policy is more durable, and the run that shows it.
 
 use anyhow::{Result, ensure};
-use durac_tests::{run_durac, show};
+use durac_tests::{POLICIES, run_durac, show};
 
 /// Runs `durac compare` and answers its exit code and what it printed.
 fn compare(policies: &[&str]) -> Result<(Option<i32>, String)> {
@@ -15,18 +15,7 @@ fn redis_modes_and_the_others_stand_in_their_order() -> Result<()> {
     ensure!(ended.status.success(), "{}", show(&ended));
     let names: Vec<&str> =
         ended.stdout.lines().skip(1).filter_map(|l| l.split_whitespace().next()).collect();
-    let expected = [
-        "always",
-        "delayed_fsync",
-        "fast_notify",
-        "window",
-        "adaptive",
-        "batch",
-        "batch_process",
-        "everysec",
-        "no",
-    ];
-    ensure!(names == expected, "{}", show(&ended));
+    ensure!(names == POLICIES, "{}", show(&ended));
     // Each is at least as durable as all after it, but for a window and a larger one with a
     // tighter time.
     ensure!(ended.stdout.contains("delayed_fsync, fast_notify, window, adaptive, batch, "));

@@ -1,22 +1,10 @@
 //! The object file in the eyes of other tools.
 
 use anyhow::{Result, ensure};
-use durac_tests::{durac, run, run_durac, show};
+use durac_tests::{POLICIES, durac, run, run_durac, show};
 use durac_workload::child;
 use std::fs;
 use tempfile::TempDir;
-
-const POLICIES: [&str; 9] = [
-    "always",
-    "delayed_fsync",
-    "fast_notify",
-    "window",
-    "adaptive",
-    "batch",
-    "batch_process",
-    "everysec",
-    "no",
-];
 
 #[test]
 fn check_compile_and_list_know_every_policy() -> Result<()> {
