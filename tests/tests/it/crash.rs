@@ -170,6 +170,8 @@ fn an_engine_that_is_wrong() -> Result<()> {
     ] {
         let mut config = config(policy, &[set], bound)?;
         config.at = vec![At::MidSync];
+        // Long enough for turns to pass while a sync is under way.
+        config.latency = Duration::from_millis(20);
         config.env = vec![
             ("DURAC_AGENT".into(), wrong_agent()?.into()),
             ("DURAC_WRONG".into(), mistake.into()),
