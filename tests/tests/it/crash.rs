@@ -116,7 +116,7 @@ fn faults_before_the_crash() -> Result<()> {
         ("sync:eio@15,times=1", true),
         ("sync:enospc@15", true),
         ("write:enospc@15", true),
-        ("write:short@15", false),
+        ("write:short@15,times=3", false),
         ("sync:slow=20ms@15,times=3", false),
         ("sync:stuck@15", false),
     ] {
