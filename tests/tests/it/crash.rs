@@ -169,6 +169,7 @@ fn an_engine_that_is_wrong() -> Result<()> {
         ("none", "window", ("n", "4"), 4),
     ] {
         let mut config = config(policy, &[set], bound)?;
+        config.app = App::Builtin;
         config.at = vec![At::MidSync];
         // Long enough for turns to pass while a sync is under way.
         config.latency = Duration::from_millis(20);
@@ -176,7 +177,7 @@ fn an_engine_that_is_wrong() -> Result<()> {
             ("DURAC_AGENT".into(), wrong_agent()?.into()),
             ("DURAC_WRONG".into(), mistake.into()),
         ];
-        let trials = trials(&config, 6)?;
+        let trials = trials(&config, 4)?;
         let found = trials.iter().filter(|trial| trial.violation.is_some()).count();
         ensure!((found > 0) == (mistake != "none"), "{mistake}: {trials:?}");
     }
