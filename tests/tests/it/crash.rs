@@ -116,7 +116,7 @@ fn faults_before_the_crash() -> Result<()> {
         ("sync:eio@15,times=1", true),
         ("sync:enospc@15", true),
         ("write:enospc@15", true),
-        ("write:short@15", false),
+        ("write:short@15,times=3", false),
         ("sync:slow=20ms@15,times=3", false),
         ("sync:stuck@15", false),
     ] {
@@ -169,12 +169,15 @@ fn an_engine_that_is_wrong() -> Result<()> {
         ("none", "window", ("n", "4"), 4),
     ] {
         let mut config = config(policy, &[set], bound)?;
+        config.app = App::Builtin;
         config.at = vec![At::MidSync];
+        // Long enough for turns to pass while a sync is under way.
+        config.latency = Duration::from_millis(20);
         config.env = vec![
             ("DURAC_AGENT".into(), wrong_agent()?.into()),
             ("DURAC_WRONG".into(), mistake.into()),
         ];
-        let trials = trials(&config, 6)?;
+        let trials = trials(&config, 4)?;
         let found = trials.iter().filter(|trial| trial.violation.is_some()).count();
         ensure!((found > 0) == (mistake != "none"), "{mistake}: {trials:?}");
     }

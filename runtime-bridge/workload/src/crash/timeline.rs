@@ -70,7 +70,7 @@ pub(super) fn lines(seen: &Seen<'_>, trial: &Trial) -> Vec<Line> {
     };
     let mut out = Vec::new();
     let middle = shown.len().saturating_sub(LAST);
-    if middle > FIRST {
+    if middle > FIRST + 1 {
         out.extend(shown.iter().take(FIRST).map(of));
         out.push(left_out(shown.get(FIRST..middle).unwrap_or_default()));
         out.extend(shown.iter().skip(middle).map(of));
