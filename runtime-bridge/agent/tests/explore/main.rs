@@ -39,5 +39,7 @@ mod sync;
 mod syncer;
 mod tests;
 mod world;
+#[path = "../../src/wrong.rs"]
+mod wrong;
 
 use world::{children, clock, guard, note, policy, real, record, registry, table};
