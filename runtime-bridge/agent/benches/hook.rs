@@ -84,7 +84,46 @@ fn hooks(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, hooks);
+fn name_of(number: usize) -> String {
+    format!("/dev/shm/durac-bench-{}-{number}.log", std::process::id())
+}
+
+/// The same call with more and more other logs open.
+fn open_files(criterion: &mut Criterion) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` has room for the answer, and then holds it.
+    unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+    }
+    let fd = open(c"/dev/shm/durac-bench.log");
+    let mut group = criterion.benchmark_group("open");
+    let mut fds: Vec<i32> = Vec::new();
+    for count in [1, 100, 10_000] {
+        while fds.len() + 1 < count {
+            fds.push(open(&std::ffi::CString::new(name_of(fds.len())).unwrap()));
+        }
+        group.bench_function(count.to_string(), |b| {
+            b.iter(|| {
+                // SAFETY: as above.
+                unsafe {
+                    libc::write(fd, b"x".as_ptr().cast(), 1);
+                    libc::lseek(fd, 0, libc::SEEK_SET);
+                    libc::fdatasync(fd)
+                }
+            });
+        });
+    }
+    group.finish();
+    for (number, fd) in fds.into_iter().enumerate() {
+        // SAFETY: the descriptor is ours.
+        unsafe { libc::close(fd) };
+        std::fs::remove_file(name_of(number)).unwrap();
+    }
+}
+
+criterion_group!(benches, hooks, open_files);
 
 fn main() {
     if std::env::var_os("LD_PRELOAD").is_none() {

@@ -10,7 +10,7 @@ pub fn get() -> c_int {
 
 /// Sets it.
 pub fn set(errno: c_int) {
-    // SAFETY: as in `get`.
+    // SAFETY: the address that the C library gives is this thread's own, so no other writes there.
     unsafe { *libc::__errno_location() = errno }
 }
 

@@ -76,7 +76,9 @@ impl Stage {
         }
         let mut add = |data: *const c_void, len: usize| {
             if len > 0 && !data.is_null() {
-                // SAFETY: as promised by the caller.
+                // SAFETY: not null and not empty, and the caller promises that it can be read, as the
+                // write call would. A thread that writes there meanwhile breaks the application's own
+                // call too.
                 let piece = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) };
                 self.bytes.extend_from_slice(piece);
             }
@@ -84,7 +86,7 @@ impl Stage {
         match pieces {
             Pieces::One(data, len) => add(data, len),
             Pieces::Many(pieces, count) => {
-                // SAFETY: as promised by the caller.
+                // SAFETY: the caller promises `count` pieces that can be read, as `writev` would.
                 let pieces = unsafe { std::slice::from_raw_parts(pieces, count) };
                 pieces.iter().for_each(|piece| add(piece.iov_base, piece.iov_len));
             }

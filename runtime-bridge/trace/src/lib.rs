@@ -12,6 +12,7 @@ mod read;
 pub mod ring;
 mod sort;
 pub mod strace;
+mod sync;
 mod write;
 
 pub use error::{Problem, TraceError};

@@ -6,11 +6,11 @@
 //! may be many threads of several processes, and any of them may die between two instructions.
 
 use crate::event::{Event, Op, Verdict};
+use crate::sync::{AtomicU64, Ordering};
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// First word of a ring: `duracrg` and the version of the layout.
 const MAGIC: u64 = u64::from_le_bytes(*b"duracrg\x01");
@@ -55,8 +55,8 @@ struct Place {
     words: [AtomicU64; WORDS],
 }
 
-/// A ring, mapped. Made and drained by one process, filled by others.
-#[derive(Debug)]
+/// A ring, mapped. Made and drained by one process, filled by others. A clone is the same ring.
+#[derive(Clone, Copy, Debug)]
 pub struct Ring {
     head: &'static Head,
     places: &'static [Place],
@@ -85,6 +85,31 @@ impl Ring {
         ring.head.began.store(began, Ordering::Relaxed);
         ring.head.magic.store(MAGIC, Ordering::Release);
         Ok(ring)
+    }
+
+    /// A ring in this process' own memory, for its threads. It stays for ever.
+    ///
+    /// None if `places` is no power of two, or too great.
+    #[must_use]
+    pub fn in_memory(places: u64, began: u64) -> Option<Ring> {
+        size(places)?;
+        let number = AtomicU64::new;
+        let head = Box::leak(Box::new(Head {
+            magic: number(MAGIC),
+            places: number(places),
+            began: number(began),
+            stopped: number(0),
+            logs: number(0),
+            threads: number(0),
+            head: Alone(number(0)),
+            dropped: Alone(number(0)),
+        }));
+        let place = |sequence| Place {
+            sequence: number(sequence),
+            words: std::array::from_fn(|_| number(0)),
+        };
+        let places = Vec::leak((0..places).map(place).collect());
+        Some(Ring { head, places })
     }
 
     /// Maps a ring that was made, for the rest of the process' life.

@@ -299,7 +299,7 @@ pub unsafe extern "C-unwind" fn accept4(
 /// `fds` points to two numbers if `result` is 0.
 unsafe fn piped(result: c_int, fds: *const c_int) -> c_int {
     if result == 0 {
-        // SAFETY: as promised by the caller.
+        // SAFETY: `result` is 0, so the caller promises two numbers there; an array of two is laid out as they are.
         let [first, second] = unsafe { fds.cast::<[c_int; 2]>().read() };
         forget_stale(first);
         forget_stale(second);

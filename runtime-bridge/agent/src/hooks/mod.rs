@@ -3,6 +3,9 @@
 //! Each first does the one load that tells whether the call concerns a log, and else goes on to
 //! the real function at once. They unwind like C functions do: a thread that is cancelled in the
 //! real function leaves through them.
+//!
+//! Each is as unsafe as the function it stands in front of: it demands of its caller what that demands,
+//! and passes the arguments on unchanged. That is what "the caller's arguments" means below.
 
 mod files;
 mod open;

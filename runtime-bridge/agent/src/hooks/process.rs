@@ -19,7 +19,7 @@ use std::arch::naked_asm;
 pub unsafe extern "C-unwind" fn fork() -> pid_t {
     super::seen();
     let begun = record::begin();
-    // SAFETY: the caller's decision.
+    // SAFETY: it takes no pointer; what the child may do after it, the caller has to know as without us.
     let pid = unsafe { real::FORK.get()() };
     if pid > 0 {
         children::born(pid);
@@ -38,7 +38,7 @@ pub unsafe extern "C-unwind" fn fork() -> pid_t {
 /// `status` is null or points to a number that the system has filled if `pid` is positive.
 unsafe fn waited(pid: pid_t, status: *const c_int) -> pid_t {
     if pid > 0 {
-        // SAFETY: as promised by the caller.
+        // SAFETY: it is not null, and the system has filled it: the caller promises that for a positive `pid`.
         let status = if status.is_null() { 0 } else { unsafe { status.read() } };
         if libc::WIFEXITED(status) || libc::WIFSIGNALED(status) {
             children::gone(pid);
