@@ -19,6 +19,7 @@
 //! as they are here, or none ([`crate::elf`] refuses any other), so that whoever loads them as root
 //! knows what they do.
 
+mod emit;
 mod fields;
 mod programs;
 

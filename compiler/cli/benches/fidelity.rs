@@ -144,6 +144,7 @@ fn run(policy: &str, clients: u32, requests: u64) -> Result<f64> {
     let report = bench::run(&Config {
         workload: Workload::Redis,
         durac: env!("CARGO_BIN_EXE_durac").into(),
+        server: None,
         modes: vec![mode(policy)],
         loads: vec![Load { clients, pipeline: 1 }],
         rounds: 1,

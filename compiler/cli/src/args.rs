@@ -404,6 +404,10 @@ pub struct Bench {
     /// What to drive
     #[arg(long, value_enum, default_value_t = Workload::Redis)]
     pub workload: Workload,
+    /// The server to measure: Redis, Valkey or a patched one; its own benchmark is taken if it stands
+    /// beside it. Default: `redis-server`
+    #[arg(long, value_name = "PATH")]
+    pub server: Option<PathBuf>,
     /// Folder for the database's files; its file system is what is measured
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,

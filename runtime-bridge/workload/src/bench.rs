@@ -25,6 +25,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Requests before each measurement, as a share of the measured ones: connections, page cache and
 /// allocator are warm then.
 const WARM_UP_SHARE: u64 = 20;
+/// The policy that counts and changes nothing.
+const PASSES: &str = "always";
 /// Between two looks for the status page of a process that has just started.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -191,6 +193,8 @@ pub struct Config {
     pub workload: Workload,
     /// The executable `durac`, with the agent beside it.
     pub durac: PathBuf,
+    /// The server's program; `redis-server` on `PATH` if `None`. Its benchmark is the one beside it.
+    pub server: Option<PathBuf>,
     /// What is compared. With one called `always` in it, ratios are shown.
     pub modes: Vec<Mode>,
     /// The loads, each with a table of its own.
@@ -213,6 +217,7 @@ impl Default for Config {
         Self {
             workload: Workload::Redis,
             durac: "durac".into(),
+            server: None,
             modes: vec![Mode::always(), Mode::everysec()],
             loads: vec![
                 Load { clients: 5, pipeline: 1 },
@@ -241,7 +246,8 @@ pub fn run(config: &Config) -> Result<Report> {
     let dir = config.dir.clone().unwrap_or_else(default_dir);
     let started = SystemTime::now();
     let clock = Instant::now();
-    let machine = Machine::look(&dir)?;
+    let server = config.server.clone().unwrap_or_else(|| "redis-server".into());
+    let machine = Machine::look(&dir, &server)?;
     let mut samples = Vec::new();
     let mut stopped = None;
     let mut progress = Progress::new(config.modes.len() * config.loads.len(), config.rounds);
@@ -272,6 +278,12 @@ pub fn run(config: &Config) -> Result<Report> {
         let samples = &samples;
         config.modes.iter().filter_map(move |mode| Row::new(samples, load, mode))
     });
+    let mut rows: Vec<Row> = rows.collect();
+    if stopped.is_none()
+        && let Err(error) = config.count_syncs(&mut rows, &dir)
+    {
+        stopped = Some(error.to_string());
+    }
     Ok(Report {
         version: VERSION,
         workload: config.workload,
@@ -283,7 +295,7 @@ pub fn run(config: &Config) -> Result<Report> {
         keyspace: config.keyspace,
         reads: (config.workload == Workload::Mix).then_some(config.reads),
         stopped,
-        rows: rows.collect(),
+        rows,
         samples,
     })
 }
@@ -335,6 +347,25 @@ impl Config {
         })
     }
 
+    /// Counts the syncs of the modes without a policy, each in a run of its own under a policy that
+    /// passes every call: it is not measured, since the counting costs a little. Where it cannot be
+    /// counted, it stays unknown.
+    fn count_syncs(&self, rows: &mut [Row], dir: &Path) -> Result<()> {
+        let policy = Policy { file: PASSES.into(), sets: Vec::new(), engine: None };
+        for row in rows {
+            let own = |mode: &&Mode| mode.name == row.mode && mode.policy.is_none();
+            let mode = self.modes.iter().find(own).filter(|mode| mode.appendfsync.is_some());
+            let Some(mode) = mode else { continue };
+            let counted = Mode { policy: Some(policy.clone()), ..mode.clone() };
+            match self.measure(row.load, &counted, dir) {
+                Ok((_, seen)) => row.count_syncs(seen.map(|seen| seen.syncs_per_second)),
+                Err(Error::Interrupted) => return Err(Error::Interrupted),
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
     fn measure(&self, load: Load, mode: &Mode, dir: &Path) -> Result<(Measured, Option<Seen>)> {
         let dir = tempfile::Builder::new()
             .prefix("durac-bench-")
@@ -372,6 +403,7 @@ impl Config {
     ) -> Result<(Measured, Option<Seen>)> {
         let config = RedisConfig {
             appendfsync: mode.appendfsync.clone(),
+            program: self.server.clone(),
             prefix,
             env,
             has_parent: mode.recorded,

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result, Trying};
 use crate::sys;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{Read, Seek};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,24 @@ pub fn which(name: &str) -> Result<PathBuf> {
             file.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
         })
         .ok_or_else(|| Error::NotFound(name.to_owned()))
+}
+
+/// The executable that a user named: by its path, or by a name on `PATH`. Links are not followed: a
+/// program may ask what it was called by.
+///
+/// # Errors
+/// If there is none.
+pub fn program(named: &Path) -> Result<PathBuf> {
+    if let (Some(name), 1) = (named.to_str(), named.components().count())
+        && !named.exists()
+    {
+        return which(name);
+    }
+    let is_program = |m: &Metadata| m.is_file() && m.permissions().mode() & 0o111 != 0;
+    match std::path::absolute(named) {
+        Ok(path) if path.metadata().is_ok_and(|m| is_program(&m)) => Ok(path),
+        _ => Err(Error::Config(format!("`{}` is no program", named.display()))),
+    }
 }
 
 /// `prefix… program`, with no input, in our process group, and dead when we are.
@@ -192,6 +210,18 @@ mod tests {
     #[test]
     fn what_is_not_there_is_not_found() {
         assert!(matches!(which("no-such-program"), Err(Error::NotFound(_))));
+    }
+
+    #[test]
+    fn a_named_program() {
+        let shell = which("sh").unwrap();
+        assert_eq!(program(Path::new("sh")).unwrap(), shell);
+        assert_eq!(program(&shell).unwrap(), shell);
+        for wrong in ["/dev/null", "/", "/etc/passwd", "/no/such/program"] {
+            let error = program(Path::new(wrong)).unwrap_err().to_string();
+            assert_eq!(error, format!("`{wrong}` is no program"));
+        }
+        assert!(program(Path::new("no-such-program")).is_err());
     }
 
     #[test]

@@ -31,18 +31,19 @@ pub struct Machine {
     /// Median time of appending 100 bytes and fdatasync, measured before the first round,
     /// microseconds.
     pub fdatasync_us: f64,
-    /// What `redis-server --version` says; `None` if there is none.
+    /// What the server's `--version` says: `7.0.15` of Redis, `Valkey 9.1.0` of another; `None` if
+    /// there is none.
     pub redis: Option<String>,
     /// The load average of the last minute, before the first round.
     pub load: f64,
 }
 
 impl Machine {
-    /// The facts of this machine, for logs in the directory `dir`.
+    /// The facts of this machine, for logs in the directory `dir`, and of the server that is measured.
     ///
     /// # Errors
     /// If nothing can be written and synced there.
-    pub fn look(dir: &Path) -> Result<Self> {
+    pub fn look(dir: &Path, server: &Path) -> Result<Self> {
         let (file_system, device) = file_system(dir);
         Ok(Self {
             cpu: cpu(&read("/proc/cpuinfo")),
@@ -51,9 +52,17 @@ impl Machine {
             file_system,
             device,
             fdatasync_us: fdatasync_us(dir)?,
-            redis: redis_version(),
+            redis: version(server),
             load: first_number(&read("/proc/loadavg")),
         })
+    }
+
+    /// Name and version of the database.
+    #[must_use]
+    pub fn database(&self) -> Option<String> {
+        let version = self.redis.as_deref()?;
+        let is_number = version.starts_with(|c: char| c.is_ascii_digit());
+        Some(if is_number { format!("Redis {version}") } else { version.to_owned() })
     }
 
     /// Whether a sync reaches something that survives a power loss.
@@ -118,10 +127,17 @@ fn fdatasync_us(dir: &Path) -> Result<f64> {
     Ok(percentile(&nanos, 0.5) as f64 / 1e3)
 }
 
-fn redis_version() -> Option<String> {
-    let output = Command::new("redis-server").arg("--version").output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    text.split_whitespace().find_map(|word| word.strip_prefix("v=")).map(str::to_owned)
+fn version(server: &Path) -> Option<String> {
+    let output = Command::new(server).arg("--version").output().ok()?;
+    parse_version(&String::from_utf8(output.stdout).ok()?)
+}
+
+/// Reads `Redis server v=7.0.15 sha=…`.
+fn parse_version(text: &str) -> Option<String> {
+    let mut words = text.split_whitespace();
+    let name = words.next()?;
+    let version = words.find_map(|word| word.strip_prefix("v="))?;
+    Some(if name == "Redis" { version.to_owned() } else { format!("{name} {version}") })
 }
 
 #[cfg(test)]
@@ -130,9 +146,17 @@ mod tests {
 
     #[test]
     fn looks_at_this_machine() {
-        let machine = Machine::look(&std::env::temp_dir()).unwrap();
+        let machine = Machine::look(&std::env::temp_dir(), Path::new("redis-server")).unwrap();
         assert!(machine.cores > 0 && machine.fdatasync_us > 0.0, "{machine:?}");
         assert!(!machine.kernel.is_empty() && machine.file_system != "unknown", "{machine:?}");
+    }
+
+    #[test]
+    fn the_servers_version() {
+        let version = |text| parse_version(text);
+        assert_eq!(version("Redis server v=7.0.15 sha=0:0 bits=64\n"), Some("7.0.15".into()));
+        assert_eq!(version("Valkey server v=9.1.0 sha=0:0 bits=64\n"), Some("Valkey 9.1.0".into()));
+        assert_eq!(version("something else\n"), None);
     }
 
     #[test]

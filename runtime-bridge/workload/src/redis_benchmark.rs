@@ -5,7 +5,13 @@ use crate::child;
 use crate::error::{Error, Result};
 use crate::redis::Redis;
 use crate::report::Measured;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+const REDIS: &str = "redis-benchmark";
+const VALKEY: &str = "valkey-benchmark";
+/// Redis' benchmark, and the one of its fork; both print the same.
+const BENCHMARKS: [&str; 2] = [REDIS, VALKEY];
 
 /// A run that takes longer has hung: this is for at most a few million requests.
 const WITHIN: Duration = Duration::from_secs(600);
@@ -14,7 +20,7 @@ const WITHIN: Duration = Duration::from_secs(600);
 /// (`redis-benchmark -t set`).
 ///
 /// # Errors
-/// If redis-benchmark is not there, fails, or prints something else than version 7 does; if the
+/// If no benchmark is there, or it fails, or prints something else than version 7 does; if the
 /// server ends.
 pub fn redis_benchmark(
     redis: &Redis,
@@ -22,7 +28,7 @@ pub fn redis_benchmark(
     requests: u64,
     keyspace: u64,
 ) -> Result<Measured> {
-    let mut command = child::command(&[], &child::which("redis-benchmark")?);
+    let mut command = child::command(&[], &program(redis.config.program.as_deref())?);
     for (option, value) in [
         ("-p", u64::from(redis.port())),
         ("-c", u64::from(load.clients)),
@@ -36,6 +42,17 @@ pub fn redis_benchmark(
     // Without a server it would try to connect for ever.
     let output = child::output_while(command, WITHIN, || redis.is_running())?;
     parse(&output).ok_or_else(|| Error::Protocol(format!("redis-benchmark printed {output:?}")))
+}
+
+/// The benchmark that comes with the server: the one beside it, whatever it is called there, else
+/// the one on `PATH`.
+fn program(server: Option<&Path>) -> Result<PathBuf> {
+    let beside = |name: &&str| server?.parent().map(|folder| folder.join(name));
+    let is_there = |path: &PathBuf| child::program(path).is_ok();
+    match BENCHMARKS.iter().filter_map(beside).find(is_there) {
+        Some(path) => Ok(path),
+        None => child::which(REDIS).or_else(|error| child::which(VALKEY).map_err(|_| error)),
+    }
 }
 
 /// Reads the CSV of redis-benchmark 7: a line of titles, then one line per test.
@@ -80,6 +97,17 @@ mod tests {
         assert_eq!(parse(""), None);
         assert_eq!(parse("\"test\",\"rps\"\n\"SET\",\"1\"\n"), None);
         assert_eq!(parse(&CSV.replace("40404.04", "fast")), None);
+    }
+
+    #[test]
+    fn the_benchmark_beside_the_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = dir.path().join("valkey-server");
+        assert_eq!(program(Some(&server)).unwrap(), child::which(REDIS).unwrap());
+        assert_eq!(program(None).unwrap(), child::which(REDIS).unwrap());
+        let own = dir.path().join(VALKEY);
+        std::os::unix::fs::symlink(child::which(REDIS).unwrap(), &own).unwrap();
+        assert_eq!(program(Some(&server)).unwrap(), own);
     }
 
     #[test]

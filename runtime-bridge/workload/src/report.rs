@@ -85,7 +85,8 @@ pub struct Row {
     pub p99_ms: f64,
     /// Greatest latency seen, milliseconds.
     pub max_ms: f64,
-    /// Syncs of the log per second; `null` without a policy.
+    /// Syncs of the log per second; without a policy those of a run of its own, in which a policy that
+    /// passes every call counts them; `null` if they were not counted.
     pub syncs_per_second: Option<Spread>,
     /// Most syncs ever acknowledged and not durable; `null` without a policy.
     pub max_pending: Option<u64>,
@@ -140,6 +141,13 @@ impl Row {
             syncs_per_second: Spread::of(mine.iter().filter_map(|s| s.syncs_per_second)),
             max_pending: mine.iter().filter_map(|s| s.max_pending).max(),
         })
+    }
+}
+
+impl Row {
+    /// Sets the syncs of a mode that no policy counts.
+    pub(crate) fn count_syncs(&mut self, per_second: Option<f64>) {
+        self.syncs_per_second = Spread::of(per_second);
     }
 }
 

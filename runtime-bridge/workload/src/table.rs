@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 
 /// What stands where nothing was measured.
 const NONE: &str = "–";
+const COUNTED: &str =
+    "syncs/s of the modes without a policy: of another run, under a policy that only counts";
 const AT_RISK: &str = "at risk: most syncs ever seen acknowledged and not yet durable; bound: the most that a power loss\n\
     can take, as proved of a policy";
 
@@ -18,8 +20,8 @@ pub(crate) fn render(report: &Report) -> String {
     let _ = writeln!(out, "{}, {} cores, Linux {}", machine.cpu, machine.cores, machine.kernel);
     let _ = write!(out, "{} on {}, ", machine.file_system, machine.device);
     let _ = write!(out, "fdatasync {:.0} µs, load {:.2}", machine.fdatasync_us, machine.load);
-    let _ = match (&machine.redis, report.workload) {
-        (Some(version), Workload::Redis | Workload::Mix) => writeln!(out, ", Redis {version}"),
+    let _ = match (machine.database(), report.workload) {
+        (Some(database), Workload::Redis | Workload::Mix) => writeln!(out, ", {database}"),
         _ => writeln!(out, ", built-in append-log workload (no Redis)"),
     };
     if !machine.keeps_data() {
@@ -27,6 +29,9 @@ pub(crate) fn render(report: &Report) -> String {
     }
     if report.rows.iter().any(|row| row.max_pending.is_some()) {
         let _ = writeln!(out, "{AT_RISK}");
+    }
+    if report.rows.iter().any(|row| row.syncs_per_second.is_some() && row.max_pending.is_none()) {
+        let _ = writeln!(out, "{COUNTED}");
     }
     let mut rows = report.rows.as_slice();
     while let Some(first) = rows.first() {

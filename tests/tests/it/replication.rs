@@ -3,9 +3,11 @@
 //! begins a new log when it has the snapshot.
 
 use anyhow::{Result, ensure};
-use durac_tests::heavy;
 use durac_tests::server::{Server, Under, until, until_written};
+use durac_tests::{durac, heavy, run, show};
 use durac_workload::Stop;
+use std::path::Path;
+use tempfile::TempDir;
 
 const CLIENTS: u32 = 5;
 
@@ -18,10 +20,10 @@ fn info(server: &Server, field: &str) -> Result<Option<String>> {
     Ok(server.redis.client()?.info(field)?)
 }
 
-fn replicates(policy: &str, diskless: &str) -> Result<()> {
+fn replicates(object: &Path, set: &str, diskless: &str) -> Result<()> {
     let start = || {
-        Under::policy(policy)
-            .set(if policy == "window" { "n=16" } else { "size=12" })
+        Under::policy(object)
+            .set(set)
             .line("repl-diskless-sync", diskless)
             .line("repl-diskless-sync-delay", "0")
             .start()
@@ -62,9 +64,16 @@ fn replicates(policy: &str, diskless: &str) -> Result<()> {
 #[test]
 fn a_replica_attaches_under_load() -> Result<()> {
     let _turn = heavy()?;
-    for policy in ["batch", "window"] {
+    let dir = TempDir::new()?;
+    for (policy, set) in [("batch", "size=12"), ("window", "n=16")] {
+        // Compiled once for all its starts.
+        let object = dir.path().join(policy);
+        let mut command = durac(["compile", policy, "-o"])?;
+        command.arg(&object);
+        let ended = run(command)?;
+        ensure!(ended.status.success(), "{}", show(&ended));
         for diskless in ["yes", "no"] {
-            replicates(policy, diskless)
+            replicates(&object, set, diskless)
                 .map_err(|error| error.context(format!("{policy}, diskless: {diskless}")))?;
         }
     }

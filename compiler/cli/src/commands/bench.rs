@@ -8,6 +8,7 @@ use crate::args::{Bench, Global, Workload};
 use crate::{input, output};
 use anyhow::{Context, Result};
 use durac_workload::bench::{self, Config, Load, Mode};
+use durac_workload::child;
 
 /// Measures, prints the table, and writes the JSON if asked.
 pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
@@ -34,6 +35,7 @@ pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
             Workload::Mix => bench::Workload::Mix,
             Workload::AppendLog => bench::Workload::AppendLog,
         },
+        server: args.server.as_deref().map(child::program).transpose()?,
         durac: std::env::current_exe().context("cannot find durac itself")?,
         modes,
         loads: Load::cross(&args.clients, &args.pipeline),

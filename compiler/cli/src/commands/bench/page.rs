@@ -44,8 +44,9 @@ fn facts(report: &Report) -> String {
             Workload::AppendLog => "records of 100 bytes appended to a log, each synced".to_owned(),
         },
     );
-    if let (Some(version), Workload::Redis | Workload::Mix) = (&machine.redis, report.workload) {
-        item("Database", format!("Redis {version}"));
+    if let (Some(database), Workload::Redis | Workload::Mix) = (machine.database(), report.workload)
+    {
+        item("Database", database);
     }
     item(
         "Measured",
