@@ -159,7 +159,8 @@ fn around_a_failed_sync(under: Under) -> Result<Around> {
         Ok(tries == 1000 || enough.is_some_and(|syncs| on.disk.syncs() >= syncs))
     })?;
     let after_refusal = count - refused_at.context("no refusal")?;
-    let acknowledged = Acknowledged { from: 0, counts: vec![count], errors: Vec::new(), last: Vec::new() };
+    let acknowledged =
+        Acknowledged { from: 0, counts: vec![count], errors: Vec::new(), last: Vec::new() };
     Ok(Around { on, acknowledged, after_refusal })
 }
 

@@ -13,6 +13,7 @@ use durac_workload::{Error, child, sys};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 /// Version of the JSON.
@@ -64,7 +65,7 @@ pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
     sys::catch_interrupts();
     let mut report = Report {
         version: VERSION,
-        machine: Machine::look(&std::env::temp_dir())?,
+        machine: Machine::look(&std::env::temp_dir(), Path::new("redis-server"))?,
         seed: args.seed,
         clients: args.clients,
         latency_us: args.latency,
