@@ -28,10 +28,7 @@ fn bench(workload: &str) -> Result<()> {
         // Redis' own modes are counted too, but for the one without a log. The append log can end before
         // its counters are found.
         let syncs = row.syncs_per_second.map(|spread| spread.median);
-        ensure!(
-            workload == "append-log" || syncs.is_some() == (row.mode != "no log"),
-            "{row:?}"
-        );
+        ensure!(workload == "append-log" || syncs.is_some() == (row.mode != "no log"), "{row:?}");
         ensure!(syncs > Some(0.0) || row.mode != "always", "{row:?}");
         ensure!(ended.stdout.contains(&row.mode), "{}", show(&ended));
         ensure!(row.to_always.is_some() && !row.stated_loss.is_empty(), "{row:?}");
