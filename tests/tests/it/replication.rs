@@ -20,10 +20,9 @@ fn info(server: &Server, field: &str) -> Result<Option<String>> {
     Ok(server.redis.client()?.info(field)?)
 }
 
-fn replicates(object: &Path, set: &str, diskless: &str) -> Result<()> {
+fn replicates(object: &Path, diskless: &str) -> Result<()> {
     let start = || {
         Under::policy(object)
-            .set(set)
             .line("repl-diskless-sync", diskless)
             .line("repl-diskless-sync-delay", "0")
             .start()
@@ -65,7 +64,7 @@ fn replicates(object: &Path, set: &str, diskless: &str) -> Result<()> {
 fn a_replica_attaches_under_load() -> Result<()> {
     let _turn = heavy()?;
     let dir = TempDir::new()?;
-    for (policy, set) in [("batch", "size=12"), ("window", "n=16")] {
+    for policy in ["batch", "window"] {
         // Compiled once for all its starts.
         let object = dir.path().join(policy);
         let mut command = durac(["compile", policy, "-o"])?;
@@ -73,7 +72,7 @@ fn a_replica_attaches_under_load() -> Result<()> {
         let ended = run(command)?;
         ensure!(ended.status.success(), "{}", show(&ended));
         for diskless in ["yes", "no"] {
-            replicates(&object, set, diskless)
+            replicates(&object, diskless)
                 .map_err(|error| error.context(format!("{policy}, diskless: {diskless}")))?;
         }
     }
