@@ -19,4 +19,3 @@ mod record;
 mod rewrite;
 mod simulate;
 mod tampered;
-mod trust;
