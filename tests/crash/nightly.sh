@@ -4,8 +4,8 @@
 #   tests/crash/nightly.sh [CRASHES]      of each policy; 500 if not said
 #
 # Stopped, it goes on where it was when it is started again. POLICIES, SEED, FOLDER (the JSONs of
-# the parts; target/crash), REPORT, and DURAC
-# (one that is built; else a release is built) may be set. Exit code 1: a policy has lost too much.
+# the parts; target/crash), REPORT, and DURAC (one that is built; else a release is built) may be set.
+# Exit code 1: a policy has lost too much.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -18,7 +18,7 @@ folder=${FOLDER:-target/crash}
 report=${REPORT:-docs/crash-report.md}
 read -ra policies <<<"${POLICIES:-always everysec delayed_fsync fast_notify batch window:n=4 window:n=64}"
 # Crashes in one part: what is lost of the work when the script is stopped.
-part=20
+part=50
 
 need_cargo
 install_missing redis-server:redis-server jq:jq

@@ -1,12 +1,14 @@
 //! A redis-server under a policy, with the witness around the agent.
 
 use crate::witness::Witness;
-use crate::{agent, tool};
+use crate::{agent, durac, run, show, tool};
 use anyhow::{Context, Result, ensure};
 use durac_workload::writers::{Acknowledged, Load, Writers};
 use durac_workload::{Redis, RedisConfig, Stop};
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -109,9 +111,11 @@ impl Under {
                 }
                 None => prefix.push("run".into()),
             }
-            prefix.push(policy.clone());
-            for set in &self.sets {
-                prefix.extend(["--set".into(), set.into()]);
+            if Path::new(policy).is_file() {
+                prefix.push(policy.clone());
+                prefix.extend(self.sets.iter().flat_map(|set| ["--set".into(), set.into()]));
+            } else {
+                prefix.push(object(policy, &self.sets)?.into());
             }
             prefix.push("--".into());
         }
@@ -138,6 +142,29 @@ impl Under {
         );
         Ok(server)
     }
+}
+
+/// The object of a ready policy, compiled at most once in this process: a proof before each of some
+/// hundred starts would be most of what the tests do.
+fn object(policy: &OsStr, sets: &[String]) -> Result<PathBuf> {
+    type Objects = (TempDir, HashMap<(OsString, Vec<String>), PathBuf>);
+    static OBJECTS: Mutex<Option<Objects>> = Mutex::new(None);
+    let mut objects = OBJECTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let (folder, known) = match objects.as_mut() {
+        Some(objects) => objects,
+        None => objects.insert((TempDir::with_prefix("durac-objects-")?, HashMap::new())),
+    };
+    let key = (policy.to_owned(), sets.to_owned());
+    if let Some(object) = known.get(&key) {
+        return Ok(object.clone());
+    }
+    let object = folder.path().join(format!("{}.o", known.len()));
+    let mut command = durac(["compile"])?;
+    command.arg(policy).args(sets.iter().flat_map(|set| ["--set", set])).arg("-o").arg(&object);
+    let ended = run(command)?;
+    ensure!(ended.status.success(), "{}", show(&ended));
+    known.insert(key, object.clone());
+    Ok(object)
 }
 
 impl Server {

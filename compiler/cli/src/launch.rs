@@ -207,7 +207,7 @@ fn is_static(bytes: &[u8]) -> bool {
 
 /// Stores the object where only this user can write, under a name made of its content: the same
 /// policy run again, or by many servers, is one file.
-fn store(object: &Object) -> Result<PathBuf> {
+pub fn store(object: &Object) -> Result<PathBuf> {
     let bytes = elf::write(object).context("cannot write the object")?;
     let folder = runtime_folder()?;
     let digest = object.meta.source_sha256.get(..16).unwrap_or("");

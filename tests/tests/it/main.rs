@@ -25,3 +25,4 @@ mod soak;
 mod tampered;
 mod top;
 mod trust;
+mod trust;

@@ -5,7 +5,7 @@ mod page;
 
 use crate::Outcome;
 use crate::args::{Bench, Global, Workload};
-use crate::{input, output};
+use crate::{input, launch, output};
 use anyhow::{Context, Result};
 use durac_workload::bench::{self, Config, Load, Mode};
 use durac_workload::child;
@@ -78,10 +78,7 @@ fn mode(named: &str, others: &[Mode], global: &Global) -> Result<Option<Mode>> {
         // Redis' own mode of that name, or the same policy named twice.
         name.insert_str(0, "durac ");
     }
-    let sets = sets
-        .iter()
-        .filter_map(|a| a.split_once('='))
-        .map(|(n, v)| (n.to_owned(), v.to_owned()))
-        .collect();
-    Ok(Some(Mode::policy(&name, file, sets, loss, bound)))
+    // Proved once, and not at each start.
+    let object = launch::store(&ready.proved.object)?;
+    Ok(Some(Mode::policy(&name, object, Vec::new(), loss, bound)))
 }

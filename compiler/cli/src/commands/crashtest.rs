@@ -2,7 +2,7 @@
 //! with what was proved.
 
 use crate::args::{CrashApp, CrashAt, CrashKind, Crashtest, Format, Global};
-use crate::{Outcome, input, output};
+use crate::{Outcome, input, launch, output};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use durac_bpf::object::Loss;
@@ -168,14 +168,13 @@ fn config(
     };
     let mut name = ready.policy.name.clone();
     sets.iter().for_each(|set| name.push_str(&format!(" {set}")));
-    let sets = sets.iter().filter_map(|set| set.split_once('='));
-    let sets = sets.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let config = Config {
         durac: std::env::current_exe().context("cannot find durac itself")?,
         app: app.clone(),
         policy: Some(Policy {
-            file,
-            sets,
+            // Proved once, and not before every crash.
+            file: launch::store(&ready.proved.object)?,
+            sets: Vec::new(),
             engine: args.engine.map(|engine| engine.name().to_owned()),
         }),
         appendfsync: "always".to_owned(),

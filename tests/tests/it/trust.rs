@@ -1,0 +1,80 @@
+//! Folders that somebody else prepared: what durac keeps between `durac run` and the agent goes only
+//! where no other user can write. These tests need root, to be two users.
+
+use anyhow::{Result, ensure};
+use durac_tests::{agent, run, show, tool};
+use durac_workload::child::{self, Ended};
+use durac_workload::sys;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::Path;
+use tempfile::TempDir;
+
+const NOBODY: u32 = 65534;
+
+/// As the user nobody, with copies of durac and the agent in `dir`.
+fn nobody(dir: &Path, env: &[(&str, &Path)]) -> Result<Ended> {
+    let mut command = child::command(&[], &child::which("setpriv")?);
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(dir.join("durac"));
+    command.args(["run", "window", "--", "true"]);
+    command.env_remove("LD_PRELOAD").env_remove("XDG_RUNTIME_DIR").envs(env.iter().copied());
+    run(command)
+}
+
+fn mode(path: &Path, mode: u32) -> Result<()> {
+    Ok(fs::set_permissions(path, fs::Permissions::from_mode(mode))?)
+}
+
+#[test]
+fn a_folder_that_others_can_write_is_refused() -> Result<()> {
+    if !sys::is_root() {
+        eprintln!("not root: there is no other user");
+        return Ok(());
+    }
+    let dir = TempDir::new()?;
+    mode(dir.path(), 0o755)?;
+    fs::copy(tool()?, dir.path().join("durac"))?;
+    fs::copy(agent()?, dir.path().join("libdurac_agent.so"))?;
+    let temp = dir.path().join("temp");
+    fs::create_dir(&temp)?;
+    mode(&temp, 0o1777)?;
+    let folder = temp.join("durac-65534");
+    let env = [("TMPDIR", temp.as_path())];
+    let refused = |what: &str| -> Result<()> {
+        let ended = nobody(dir.path(), &env)?;
+        let code = ended.status.code();
+        ensure!(code == Some(2), "{what}: {}", show(&ended));
+        ensure!(ended.stderr.contains("only user 65534 can write"), "{what}: {}", show(&ended));
+        Ok(())
+    };
+
+    fs::create_dir(&folder)?;
+    mode(&folder, 0o777)?;
+    refused("another user's folder")?;
+    chown(&folder, Some(NOBODY), None)?;
+    refused("a folder that all can write")?;
+    fs::remove_dir(&folder)?;
+    let elsewhere = dir.path().join("elsewhere");
+    fs::create_dir(&elsewhere)?;
+    chown(&elsewhere, Some(NOBODY), None)?;
+    symlink(&elsewhere, &folder)?;
+    refused("a link")?;
+    ensure!(fs::read_dir(&elsewhere)?.count() == 0, "something was written through the link");
+    fs::remove_file(&folder)?;
+
+    // The folder of the session belongs to somebody else: it is not used.
+    let session = dir.path().join("session");
+    fs::create_dir(&session)?;
+    mode(&session, 0o777)?;
+    let env = [("TMPDIR", temp.as_path()), ("XDG_RUNTIME_DIR", session.as_path())];
+    let ended = nobody(dir.path(), &env)?;
+    ensure!(ended.status.success(), "{}", show(&ended));
+    ensure!(fs::read_dir(&session)?.count() == 0, "the session's folder was used");
+    let made = fs::symlink_metadata(&folder)?;
+    ensure!(made.uid() == NOBODY && made.mode() & 0o777 == 0o700, "{:o}", made.mode());
+    for entry in fs::read_dir(&folder)? {
+        let kind = entry?.metadata()?;
+        ensure!(kind.uid() == NOBODY && kind.mode() & 0o777 == 0o644, "{:o}", kind.mode());
+    }
+    Ok(())
+}
