@@ -25,4 +25,3 @@ mod soak;
 mod tampered;
 mod top;
 mod trust;
-mod trust;

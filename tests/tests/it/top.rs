@@ -11,7 +11,7 @@ fn top(pid: &str) -> Result<Value> {
     ensure!(ended.status.success(), "{}", show(&ended));
     let logs: Value = serde_json::from_str(ended.stdout.lines().next().context("no line")?)?;
     ensure!(logs.as_array().is_some_and(|logs| logs.len() == 1), "{logs}");
-    Ok(logs[0].clone())
+    logs.get(0).cloned().context("no log")
 }
 
 /// A parameter that is set holds for the next call, and what is shown is what happens.
