@@ -146,7 +146,10 @@ impl Under {
 
 /// The object of a ready policy, compiled at most once in this process: a proof before each of some
 /// hundred starts would be most of what the tests do.
-fn object(policy: &OsStr, sets: &[String]) -> Result<PathBuf> {
+///
+/// # Errors
+/// If it cannot be compiled.
+pub fn object(policy: &OsStr, sets: &[String]) -> Result<PathBuf> {
     type Objects = (TempDir, HashMap<(OsString, Vec<String>), PathBuf>);
     static OBJECTS: Mutex<Option<Objects>> = Mutex::new(None);
     let mut objects = OBJECTS.lock().unwrap_or_else(PoisonError::into_inner);
