@@ -16,8 +16,9 @@ install_missing \
     /usr/include/jemalloc/jemalloc.h:libjemalloc-dev \
     setpriv:util-linux mount:mount mkfs.ext4:e2fsprogs strace:strace chromium:chromium
 
+# With the tests: without, their dependencies' features would have much of it built twice.
 say "building"
-cargo build --workspace --locked
+cargo build --workspace --lib --bins --tests --locked
 
 say "testing"
 # The build above is what the tests run, so they need not look whether it is current.

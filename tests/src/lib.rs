@@ -67,7 +67,9 @@ fn build() -> Result<()> {
     let dir = bin_dir()?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--workspace"]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+        .args(["build", "--workspace", "--lib", "--bins", "--tests"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
     if dir.file_name() == Some(OsStr::new("release")) {
         command.arg("--release");
     }
