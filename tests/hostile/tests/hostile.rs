@@ -7,6 +7,7 @@
 use durac_hostile::mutate::{Random, mutated};
 use durac_hostile::{MOST, Target, seeds, target};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{env, fs};
 
@@ -18,7 +19,7 @@ fn number(name: &str, default: u64) -> u64 {
 #[track_caller]
 fn give(target: Target, input: &[u8], what: &str) {
     if catch_unwind(AssertUnwindSafe(|| (target.run)(input))).is_err() {
-        let path = env::temp_dir().join(format!("durac-hostile-{}", target.name));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("hostile-{}", target.name));
         fs::write(&path, input).unwrap();
         panic!("{what} of `{}` fails; the input is in {}", target.name, path.display());
     }
