@@ -160,6 +160,11 @@ fn code_runs_where_memory_must_not_become_executable() {
 /// Needs root: the agent comes by `/etc/ld.so.preload`, in a name space of the test's own.
 #[test]
 fn a_setgid_program_ignores_its_environment() {
+    // SAFETY: no preconditions.
+    if unsafe { libc::geteuid() } != 0 {
+        eprintln!("not root: no file can be put over /etc/ld.so.preload");
+        return;
+    }
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let script = "set -e; mount -t tmpfs none mnt; mkdir mnt/upper mnt/work
         mount -t overlay -o lowerdir=/etc,upperdir=mnt/upper,workdir=mnt/work none /etc
@@ -172,11 +177,6 @@ fn a_setgid_program_ignores_its_environment() {
     command.args(["--mount", "sh", "-c", script]).env("AGENT", common::agent());
     let ended = command.current_dir(dir.path()).output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr);
-    // SAFETY: no preconditions.
-    if unsafe { libc::geteuid() } != 0 {
-        eprintln!("not root: no file can be put over /etc/ld.so.preload");
-        return;
-    }
     assert!(ended.status.success(), "{said}");
     let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).unwrap();
     for maps in ["plain.out", "setgid.out"] {

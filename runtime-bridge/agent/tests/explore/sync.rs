@@ -72,11 +72,11 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 
 pub struct Condvar(loom::sync::Condvar);
 
-pub struct Timeout;
+pub struct Timeout(bool);
 
 impl Timeout {
     pub fn timed_out(&self) -> bool {
-        true
+        self.0
     }
 }
 
@@ -91,18 +91,23 @@ impl Condvar {
         Ok(guard)
     }
 
-    /// Time passes as soon as the others have had a chance to do something.
+    /// Time passes as soon as the others have had a chance to do something. Only who looks for slow syncs
+    /// now and then has none to wait for here, and is to be woken: else no lost wake-up would be found.
     pub fn wait_timeout<'a, T>(
         &self,
         mut guard: MutexGuard<'a, T>,
         time: Duration,
     ) -> LockResult<(MutexGuard<'a, T>, Timeout)> {
+        if time == durac_engine::SLOW {
+            let guard = self.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            return Ok((guard, Timeout(false)));
+        }
         guard.held = None;
         loom::thread::yield_now();
         world::pass(time);
         let held = guard.mutex.0.lock().unwrap_or_else(PoisonError::into_inner);
         guard.held = Some(held);
-        Ok((guard, Timeout))
+        Ok((guard, Timeout(true)))
     }
 
     pub fn notify_one(&self) {
