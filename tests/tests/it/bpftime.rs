@@ -262,7 +262,7 @@ fn the_agent_runs_the_application_without_it() -> Result<()> {
     command.env("LD_PRELOAD", durac_tests::agent()?).env("DURAC_OBJECT", &compiled);
     let ended = run(command)?;
     ensure!(ended.status.success(), "{}", show(&ended));
-    ensure!(ended.stderr.contains("made for bpftime, not for the agent"), "{}", show(&ended));
+    ensure!(ended.stderr.contains("made for bpftime, not for agent"), "{}", show(&ended));
     Ok(())
 }
 
