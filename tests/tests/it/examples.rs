@@ -201,9 +201,11 @@ fn each_runs_on_redis() -> Result<()> {
             under = under.program(patched_redis()?);
         }
         let mut server = under.start().with_context(|| path.clone())?;
-        let acknowledged = server.write(4, 4, 100, 0).join();
+        let acknowledged = server.write(4, 1, 100, 0).join();
         ensure!(acknowledged.errors.is_empty(), "{path}: {:?}", acknowledged.errors);
-        ensure!(server.witness.logs()?.acknowledged > 0, "{path}: no call was seen");
+        // What a patched server's entries answer is no call of libc's; what is synced then is.
+        let seen = server.witness.logs()?;
+        ensure!(seen.acknowledged > 0 || seen.syncs > 0, "{path}: no call was seen");
         server.reads_back(Stop::Shutdown, &[&acknowledged]).with_context(|| path.clone())?;
     }
     Ok(())
