@@ -6,7 +6,9 @@ use crate::plan::{Counted, Plan};
 use crate::session::Session;
 use fuser::{BackgroundSession, Config, MountOption, SessionACL};
 use std::cell::Cell;
+use std::ffi::CString;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -94,6 +96,9 @@ pub struct Mounted {
     session: Option<BackgroundSession>,
     dir: TempDir,
 }
+
+/// A child of a killed server may have something open for so long.
+const BUSY: Duration = Duration::from_secs(20);
 
 /// What is left after a cut.
 #[derive(Clone, Debug)]
@@ -246,10 +251,12 @@ impl Mounted {
     }
 
     fn unmount(&mut self) -> io::Result<()> {
-        match self.session.take() {
-            Some(session) => session.umount_and_join(),
-            None => Ok(()),
+        let Some(session) = self.session.take() else { return Ok(()) };
+        let until = Instant::now() + BUSY;
+        while is_busy(self.dir.path()) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(2));
         }
+        session.umount_and_join()
     }
 }
 
@@ -259,6 +266,15 @@ impl Drop for Mounted {
         // Nobody is left to tell.
         let _ = self.unmount();
     }
+}
+
+/// Whether a process has something open there.
+fn is_busy(dir: &Path) -> bool {
+    let Ok(path) = CString::new(dir.as_os_str().as_bytes()) else { return false };
+    // The first of these calls unmounts nothing: it answers EAGAIN, or EBUSY (umount2(2)).
+    // SAFETY: the path is a C string.
+    let result = unsafe { libc::umount2(path.as_ptr(), libc::MNT_EXPIRE) };
+    result != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EBUSY)
 }
 
 /// From now on this thread, and the threads and processes that it starts, see mounts that nobody else

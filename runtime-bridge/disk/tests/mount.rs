@@ -178,3 +178,16 @@ fn a_killed_process_leaves_no_mount() {
     assert!(!is_mounted() && fs::read_dir(&path).unwrap().next().is_none());
     fs::remove_dir(&path).unwrap();
 }
+
+/// A child that a killed server has left behind still has a file open.
+#[test]
+fn unmounting_waits_for_who_is_still_there() {
+    let disk = mounted(Plan::default());
+    let file = File::create(disk.join("held")).unwrap();
+    let held = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(200));
+        drop(file);
+    });
+    disk.into_image().unwrap();
+    held.join().unwrap();
+}
