@@ -114,7 +114,8 @@ fn forks_in_a_row() -> Result<()> {
             "{policy}: {forks} forks and {wrote} writes in {took} s: {first:?}, then {last:?}"
         );
         ensure!(wrote > forks, "{policy}: {wrote} writes");
-        ensure!(last.threads <= first.threads + 1, "{policy}: {first:?}, then {last:?}");
+        // The agent may have its 16 syncer threads by then, and no more after any number of forks.
+        ensure!(last.threads <= first.threads + 16, "{policy}: {first:?}, then {last:?}");
         server.reads_back(Stop::Shutdown, &[])?;
         let keys = server.redis.client()?.command(&["DBSIZE"])?;
         ensure!(keys == Reply::Integer(wrote.min(1000) as i64), "{policy}: {keys:?}");
