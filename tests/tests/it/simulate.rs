@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use durac_sim::replay::report::Report;
 use durac_tests::server::Under;
-use durac_tests::{append_log, durac, heavy, run, run_durac, show};
+use durac_tests::{POLICIES, append_log, durac, heavy, run, run_durac, show};
 use durac_workload::{Load, Stop, redis_benchmark};
 use std::path::Path;
 use tempfile::TempDir;
@@ -31,18 +31,7 @@ fn a_recorded_redis() -> Result<()> {
     ensure!(all.application.clients == 5, "{:?}", all.application);
     ensure!(all.trace.policy == "always" && all.trace.file == "trace.json", "{:?}", all.trace);
     let names: Vec<&str> = all.policies.iter().map(|p| p.name.as_str()).collect();
-    let ready = [
-        "always",
-        "delayed_fsync",
-        "fast_notify",
-        "window",
-        "adaptive",
-        "batch",
-        "batch_process",
-        "everysec",
-        "no",
-    ];
-    ensure!(names == ready, "{names:?}");
+    ensure!(names == POLICIES, "{names:?}");
     let left_out: Vec<&str> = all.left_out.iter().map(|p| p.name.as_str()).collect();
     ensure!(left_out == ["external_synchrony"], "{left_out:?}");
     for (policy, bound) in all.policies.iter().zip([0.0, 1.0, 1.0, 64.0, 1024.0, 47.0, 48.0]) {
