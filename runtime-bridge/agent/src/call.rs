@@ -285,7 +285,8 @@ fn put_held(
     let now = if policy.rules.needs_time() && policy.rules.stages { clock::now() } else { 0 };
     let mut able = core.able();
     able.background &= !registry.is_closing();
-    let pieces = put.pieces.filter(|_| core.stage.has_room(put.len));
+    let fits = decision == Writing::Stage && core.stage.has_room(put.len);
+    let pieces = put.pieces.filter(|pieces| fits && pieces.are_readable());
     match (core.engine.decide_write(decision, pieces.is_some(), able, now), pieces) {
         (Answered::Fail(errno), _) => {
             let refused = core.engine.error().is_some();
@@ -293,9 +294,9 @@ fn put_held(
             (core, Err(errno))
         }
         (Answered::Copy, Some(pieces)) => {
-            // SAFETY: the application vouches for its bytes as it does to the real function.
-            unsafe { core.stage.copy(pieces) };
-            slot.add_written(put.len);
+            // SAFETY: the pieces were found readable above.
+            let kept = unsafe { core.stage.copy(pieces, put.len) };
+            slot.add_written(kept);
             slot.count_written(&mut core);
             record::done(Done::Stage);
             slot.publish(&mut core);
@@ -304,7 +305,7 @@ fn put_held(
                 // An error is the next call's: this one has its success.
                 core = slot.write_out(core).0;
             }
-            (core, Ok(Written::Kept(put.len)))
+            (core, Ok(Written::Kept(kept)))
         }
         (Answered::Write | Answered::Copy, _) => {
             let (core, result) = match core.stage.is_empty() {

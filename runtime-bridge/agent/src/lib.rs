@@ -27,6 +27,7 @@ mod notify;
 mod order;
 mod policy;
 mod pool;
+mod readable;
 mod real;
 mod record;
 mod registry;

@@ -109,6 +109,13 @@ impl Policy {
         self.reads & bit(reading) != 0
     }
 
+    /// Whether somebody wants to know how many bytes a write has.
+    #[inline]
+    #[must_use]
+    pub fn asks_length(&self) -> bool {
+        self.rules.stages || self.reads(Reading::CallLen)
+    }
+
     /// Whether a file that is opened for writing by this name is a log.
     #[must_use]
     pub fn covers(&self, path: &Path) -> bool {

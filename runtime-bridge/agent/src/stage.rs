@@ -7,6 +7,7 @@
 //! written behind a hole.
 
 use crate::errno;
+use crate::readable;
 use crate::real;
 use crate::wrong::{self, Mistake};
 use durac_bpf::abi::STAGE_ROOM;
@@ -24,6 +25,18 @@ pub enum Pieces {
     One(*const c_void, usize),
     /// In several pieces.
     Many(*const iovec, usize),
+}
+
+impl Pieces {
+    /// Whether all of them can be read. If not, the call is the kernel's: it writes what comes before the
+    /// first that cannot, or says `EFAULT`.
+    pub fn are_readable(self) -> bool {
+        match self {
+            Self::One(data, len) => readable::all(data, len),
+            Self::Many(pieces, count) => readable::array(pieces, count)
+                .is_some_and(|mut all| all.all(|p| readable::all(p.iov_base, p.iov_len))),
+        }
+    }
 }
 
 /// What is staged of a log.
@@ -66,31 +79,34 @@ impl Stage {
         self.off = true;
     }
 
-    /// Keeps the bytes of a write.
+    /// Keeps the bytes of a write, at most `len`. Answers how many.
     ///
     /// # Safety
-    /// The pieces can be read, as the application promised to its write call.
-    pub unsafe fn copy(&mut self, pieces: Pieces) {
+    /// [`Pieces::are_readable`] has just said yes.
+    pub unsafe fn copy(&mut self, pieces: Pieces, len: u64) -> u64 {
         if wrong::makes(Mistake::Copy) {
-            return;
+            return len;
         }
+        let before = self.bytes.len();
+        let room = usize::try_from(len).unwrap_or(usize::MAX);
         let mut add = |data: *const c_void, len: usize| {
-            if len > 0 && !data.is_null() {
-                // SAFETY: not null and not empty, and the caller promises that it can be read, as the
-                // write call would. A thread that writes there meanwhile breaks the application's own
-                // call too.
+            let len = len.min(room.saturating_sub(self.bytes.len() - before));
+            if len > 0 {
+                // SAFETY: not empty, and the kernel has read there a moment ago, so not null. A thread that
+                // writes there meanwhile, or takes it away, breaks the application's own call too.
                 let piece = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) };
                 self.bytes.extend_from_slice(piece);
             }
         };
         match pieces {
             Pieces::One(data, len) => add(data, len),
-            Pieces::Many(pieces, count) => {
-                // SAFETY: the caller promises `count` pieces that can be read, as `writev` would.
-                let pieces = unsafe { std::slice::from_raw_parts(pieces, count) };
-                pieces.iter().for_each(|piece| add(piece.iov_base, piece.iov_len));
-            }
+            // A thread that changes the array meanwhile gets no more than was promised for it.
+            Pieces::Many(pieces, count) => readable::array(pieces, count)
+                .into_iter()
+                .flatten()
+                .for_each(|piece| add(piece.iov_base, piece.iov_len)),
         }
+        (self.bytes.len() - before) as u64
     }
 
     /// Takes everything, to write it; none if nothing is there. Nobody may be writing.

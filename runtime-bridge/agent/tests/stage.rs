@@ -207,6 +207,65 @@ fn a_failed_write_stops_the_log() {
     }
 }
 
+/// A bad pointer is answered as the system answers it, and changes nothing of what is staged.
+#[test]
+fn a_bad_pointer_is_the_calls_error_and_no_signal() {
+    let kinds = [
+        "null",
+        "low",
+        "kernel",
+        "hole",
+        "around",
+        "gone",
+        "none",
+        "cut",
+        "partly",
+        "second",
+        "nullpiece",
+        "emptypiece",
+        "emptykernel",
+        "huge",
+        "nullarray",
+        "gonearray",
+        "partarray",
+        "oddarray",
+        "negative",
+        "many",
+        "empty",
+        "at",
+        "arrayat",
+    ];
+    let each = |kind| format!("put a before; sync a bad a {kind} put a after; sync a ");
+    let operations = format!("open a wct x.log {} exit 0", kinds.map(each).concat());
+    let unhooked = place(&objects::pass()).env("LD_PRELOAD", "");
+    let plain = unhooked.run(&operations);
+    let bytes = std::fs::read(unhooked.path("x.log")).unwrap();
+    for errno in ["null a = -1 EFAULT", "nullarray a = -1 EFAULT", "huge a = -1 EINVAL"] {
+        assert!(plain.out.contains(&errno.into()), "{plain:?}");
+    }
+    assert!(plain.out.contains(&"partly a = 10".into()), "{plain:?}");
+    for object in [objects::pass(), objects::stage(None), objects::batch(3, None)] {
+        for engine in ["thread", "io_uring"] {
+            let place = place(&object).env("DURAC_ENGINE", engine);
+            let done = place.run(&operations);
+            assert_eq!((done.code, &done.out), (0, &plain.out), "{}", object.meta.policy);
+            assert_eq!(
+                std::fs::read(place.path("x.log")).unwrap(),
+                bytes,
+                "{}",
+                object.meta.policy
+            );
+        }
+    }
+    // One that asks for the length and keeps nothing.
+    let done = place(&objects::length()).run(&operations);
+    let answers = |done: &Done| -> Vec<String> {
+        let long = |line: &&String| !line.starts_with("around") && !line.starts_with("huge");
+        done.out.iter().filter(long).cloned().collect()
+    };
+    assert_eq!((done.code, answers(&done)), (0, answers(&plain)));
+}
+
 /// In the background, with a passed write or a reader in between: it is the next call's error.
 #[test]
 fn the_next_call_learns_of_it() {

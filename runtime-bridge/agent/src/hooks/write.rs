@@ -4,6 +4,7 @@ use super::{OnLog, count, log_of};
 use crate::call::{self, Put, Written};
 use crate::errno;
 use crate::guard;
+use crate::readable;
 use crate::real;
 use crate::record::{self, Done};
 use crate::stage::Pieces;
@@ -17,7 +18,7 @@ use std::sync::atomic::Ordering;
 #[inline(always)]
 fn write_to(
     fd: c_int,
-    len: impl FnOnce() -> u64,
+    len: impl FnOnce() -> Option<u64>,
     pieces: Option<Pieces>,
     real: impl FnOnce() -> ssize_t,
 ) -> ssize_t {
@@ -27,7 +28,7 @@ fn write_to(
 #[inline(never)]
 fn write_to_log(
     fd: c_int,
-    len: impl FnOnce() -> u64,
+    len: impl FnOnce() -> Option<u64>,
     pieces: Option<Pieces>,
     real: impl FnOnce() -> ssize_t,
 ) -> ssize_t {
@@ -48,7 +49,11 @@ fn write_to_log(
 }
 
 /// What a write does, or the error that it has to return.
-fn check(log: OnLog, len: impl FnOnce() -> u64, pieces: Option<Pieces>) -> Result<Written, c_int> {
+fn check(
+    log: OnLog,
+    len: impl FnOnce() -> Option<u64>,
+    pieces: Option<Pieces>,
+) -> Result<Written, c_int> {
     match log.slot.error.load(Ordering::Acquire) {
         0 => {}
         errno => {
@@ -58,7 +63,10 @@ fn check(log: OnLog, len: impl FnOnce() -> u64, pieces: Option<Pieces>) -> Resul
     }
     let Some(program) = log.policy.program(Hook::Write) else { return Ok(Written::Not) };
     let _kept = errno::Kept::now();
-    let put = Put { program, len: len(), pieces };
+    // Of a vector that cannot be read nothing is known. The system says what is wrong with it, once what is
+    // staged is written.
+    let length = if log.policy.asks_length() { len() } else { None };
+    let put = Put { program, len: length.unwrap_or(0), pieces: length.and(pieces) };
     let result = guard::run(|| call::before_write(log.registry, log.policy, log.slot, &put));
     // A signal's handler, inside a call of its thread: what is staged cannot be written now, and comes
     // first.
@@ -66,20 +74,12 @@ fn check(log: OnLog, len: impl FnOnce() -> u64, pieces: Option<Pieces>) -> Resul
     result.unwrap_or(inside)
 }
 
-/// Sum of the lengths of `count` pieces.
-///
-/// # Safety
-/// The caller of the hook vouches for the array as it does to the real function.
-unsafe fn sum(pieces: *const iovec, count: c_int) -> u64 {
+/// Sum of the lengths of `count` pieces; none if the array cannot be read.
+fn sum(pieces: *const iovec, count: c_int) -> Option<u64> {
     // The system refuses more than IOV_MAX (1024).
     let count = usize::try_from(count).unwrap_or(0).min(1024);
-    if pieces.is_null() {
-        return 0;
-    }
-    // SAFETY: not null; the caller promises `count` pieces that `writev` is about to read itself, and no
-    // more than the system would read are looked at.
-    let pieces = unsafe { std::slice::from_raw_parts(pieces, count) };
-    pieces.iter().map(|p| p.iov_len as u64).sum()
+    let pieces = readable::array(pieces, count)?;
+    Some(pieces.fold(0, |sum: u64, piece| sum.saturating_add(piece.iov_len as u64)))
 }
 
 /// The pieces of a vector; none of one that the system refuses.
@@ -98,7 +98,7 @@ macro_rules! writes {
             #[unsafe(no_mangle)]
             pub unsafe extern "C-unwind" fn $name($fd: c_int $(, $arg: $ty)*) -> ssize_t {
                 // SAFETY: the caller's arguments, which it vouches for to the real function too.
-                write_to($fd, move || unsafe { $len }, writes!(@at $($at)?), move || unsafe {
+                write_to($fd, move || $len, writes!(@at $($at)?), move || unsafe {
                     real::$real.get()($fd $(, $arg)*)
                 })
             }
@@ -108,15 +108,13 @@ macro_rules! writes {
     (@at $at:expr) => { $at };
 }
 
-// The length is an unsafe expression only for vectors.
-#[expect(unused_unsafe, reason = "one macro serves the plain and the vector calls")]
 pub(super) mod plain {
     use super::{Pieces, c_int, c_void, iovec, many, off_t, real, size_t, ssize_t, sum, write_to};
 
     writes! {
-        write / WRITE(fd: c_int, data: *const c_void, n: size_t) len n as u64, at Some(Pieces::One(data, n));
-        pwrite / PWRITE(fd: c_int, data: *const c_void, n: size_t, at: off_t) len n as u64;
-        pwrite64 / PWRITE64(fd: c_int, data: *const c_void, n: size_t, at: off_t) len n as u64;
+        write / WRITE(fd: c_int, data: *const c_void, n: size_t) len Some(n as u64), at Some(Pieces::One(data, n));
+        pwrite / PWRITE(fd: c_int, data: *const c_void, n: size_t, at: off_t) len Some(n as u64);
+        pwrite64 / PWRITE64(fd: c_int, data: *const c_void, n: size_t, at: off_t) len Some(n as u64);
         writev / WRITEV(fd: c_int, v: *const iovec, n: c_int) len sum(v, n), at many(v, n);
         pwritev / PWRITEV(fd: c_int, v: *const iovec, n: c_int, at: off_t) len sum(v, n);
         pwritev64 / PWRITEV64(fd: c_int, v: *const iovec, n: c_int, at: off_t) len sum(v, n);
@@ -142,7 +140,7 @@ macro_rules! sends {
                 n: size_t,
             ) -> ssize_t {
                 super::seen_by(from);
-                write_to(to, move || n as u64, None, move || {
+                write_to(to, move || Some(n as u64), None, move || {
                     // SAFETY: the caller's arguments, which it vouches for.
                     unsafe { real::$real.get()(to, from, at, n) }
                 })
@@ -173,7 +171,7 @@ macro_rules! copies {
                 flags: c_uint,
             ) -> ssize_t {
                 super::seen_by(from);
-                write_to(to, move || n as u64, None, move || {
+                write_to(to, move || Some(n as u64), None, move || {
                     // SAFETY: the caller's arguments, which it vouches for.
                     unsafe { real::$real.get()(from, at_from, to, at_to, n, flags) }
                 })

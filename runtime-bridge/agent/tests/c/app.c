@@ -6,6 +6,7 @@
 //   range N (sync_file_range) | close N | fclose N | dup N M | dup2 N M | fcntl N M | rawclose N
 //   closerange N (from it to 800) | rename A B | unlink A | truncate A LENGTH | mkdirsync PATH
 //   put N TEXT | big N BYTES COUNT   writes the text, or so many bytes so often and prints how many in all
+//   bad N KIND          a write of memory that cannot be read: see bad()
 //   stat PATH | fstat N | seek N | pread N | cat PATH (fopen) | mmap N | lock N   what is seen of a file
 //   rawstat PATH        its size by a system call of its own: what another process sees
 //   setfl N FLAGS       fcntl with F_SETFL
@@ -85,6 +86,71 @@ static void pause_briefly(void) {
     nanosleep(&t, NULL);
 }
 
+// Memory for two pages at most: 10 bytes that can be read, and then nothing.
+static char *edge(int protection) {
+    char *page = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(page, 'e', 4096);
+    if (protection < 0) munmap(page + 4096, 4096);
+    else mprotect(page + 4096, 4096, protection);
+    return page + 4086;
+}
+
+// A page of a file that has become shorter.
+static char *cut(void) {
+    int fd = memfd_create("cut", 0);
+    if (ftruncate(fd, 4096)) _exit(95);
+    char *page = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
+    if (ftruncate(fd, 0)) _exit(95);
+    return page;
+}
+
+#pragma GCC diagnostic ignored "-Wstringop-overread"
+#pragma GCC diagnostic ignored "-Wstringop-overflow"
+static long bad(int fd, const char *kind) {
+    // The compiler sees a null pointer where it stands.
+    void *volatile nothing = NULL;
+    volatile int negative = -1, many = 1025;
+#define KIND(name) (!strcmp(kind, name))
+    if (KIND("null")) return write(fd, nothing, 5);
+    if (KIND("low")) return write(fd, (void *)64, 5);
+    if (KIND("kernel")) return write(fd, (void *)-4096L, 5);
+    if (KIND("hole")) return write(fd, (void *)(1L << 60), 5);
+    if (KIND("around")) return write(fd, edge(-1), -1UL);
+    if (KIND("gone")) return write(fd, edge(-1) + 10, 5);
+    if (KIND("none")) return write(fd, edge(PROT_NONE) + 10, 5);
+    if (KIND("cut")) return write(fd, cut(), 5);
+    if (KIND("partly")) return write(fd, edge(PROT_NONE), 20);
+    struct iovec v[3] = {{"first", 5}, {edge(-1), 20}, {"third", 5}};
+    if (KIND("second")) return writev(fd, v, 3);
+    v[1].iov_base = NULL;
+    if (KIND("nullpiece")) return writev(fd, v, 3);
+    v[1].iov_len = 0;
+    if (KIND("emptypiece")) return writev(fd, v, 3);
+    v[1].iov_base = (void *)-4096L;
+    if (KIND("emptykernel")) return writev(fd, v, 3);
+    v[0].iov_len = v[1].iov_len = 1UL << 63;
+    if (KIND("huge")) return writev(fd, v, 3);
+    if (KIND("nullarray")) return writev(fd, nothing, 2);
+    if (KIND("gonearray")) return writev(fd, (void *)(edge(-1) + 10), 2);
+    if (KIND("partarray")) {
+        struct iovec *half = (void *)(edge(-1) + 10 - sizeof *half);
+        *half = v[2];
+        return writev(fd, half, 2);
+    }
+    if (KIND("oddarray")) {
+        char *odd = edge(-1) + 10 - 2 * sizeof *v - 1;
+        memcpy(odd, v + 2, sizeof *v);
+        memcpy(odd + sizeof *v, v + 2, sizeof *v);
+        return writev(fd, (void *)odd, 2);
+    }
+    if (KIND("negative")) return writev(fd, v, negative);
+    if (KIND("many")) return writev(fd, v, many);
+    if (KIND("empty")) return writev(fd, v, 0);
+    if (KIND("at")) return pwrite(fd, edge(-1) + 10, 5, 0);
+    if (KIND("arrayat")) return pwritev(fd, nothing, 2, 0);
+    _exit(95);
+}
+
 static char **run(char **a);
 
 static void *run_thread(void *a) {
@@ -118,6 +184,10 @@ static char **run(char **a) {
         else if (IS("writev")) {
             struct iovec v[2] = {{bytes, atoi(a[1]) - 1}, {bytes, 1}};
             DO(2, writev(FD(0), v, 2))
+        } else if (IS("bad")) {
+            errno = 77;
+            say(a[1], a[0], bad(FD(0), a[1]));
+            a += 2;
         } else if (IS("sync")) DO(1, fdatasync(FD(0)))
         else if (IS("fsync")) DO(1, fsync(FD(0)))
         else if (IS("range")) DO(1, sync_file_range(FD(0), 0, 0, SYNC_FILE_RANGE_WAIT_AFTER))

@@ -131,6 +131,23 @@ pub fn batch(size: i32, flush_within: Option<u64>) -> Object {
     object
 }
 
+/// `on write { if call.len >= 4096 { fail EIO }; pass }; on fdatasync: defer`
+pub fn length() -> Object {
+    let mut object = defer();
+    object.meta.reads = vec![durac_bpf::abi::Reading::CallLen];
+    let program = assemble(Hook::Write, |asm| {
+        let fail = asm.label();
+        let len = durac_bpf::abi::Reading::CallLen.offset();
+        asm.push(Insn::ldx(Size::Dw, Reg::R2, Reg::R1, len));
+        asm.jump_if_imm(Cond::Ge, Reg::R2, 4096, fail);
+        verdict(asm, Verdict::Pass);
+        asm.bind(fail);
+        verdict(asm, Verdict::Fail(5));
+    });
+    object.programs.insert(0, program);
+    object
+}
+
 /// The object as a file's content.
 pub fn bytes(object: &Object) -> Vec<u8> {
     elf::write(object).unwrap()

@@ -30,6 +30,8 @@ mod notify;
 mod order;
 #[path = "../../src/pool.rs"]
 mod pool;
+#[path = "../../src/readable.rs"]
+mod readable;
 #[path = "../../src/ring.rs"]
 mod ring;
 #[path = "../../src/stage.rs"]
