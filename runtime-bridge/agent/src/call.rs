@@ -2,13 +2,14 @@
 //! its verdict.
 
 use crate::clock;
-use crate::log::{Core, Held, Kind, Slot};
-use crate::notify::Watch;
+use crate::flight::Kind;
+use crate::log::{Core, Held, Slot};
 use crate::policy::{Policy, Program};
 use crate::record::{self, Done};
 use crate::registry::Registry;
 use crate::stage::Pieces;
 use crate::sync;
+use crate::watch::Watch;
 use durac_bpf::abi::{Context, Hook, Reading, Verdict};
 use durac_engine::{Answer, Decision, Entry, Errno, Put as Answered, Time, Writing};
 use libc::c_int;

@@ -15,7 +15,9 @@ mod call;
 mod children;
 mod clock;
 mod entries;
+mod environment;
 mod errno;
+mod flight;
 mod guard;
 mod helpers;
 pub mod hooks;
@@ -36,6 +38,8 @@ mod stage;
 mod sync;
 mod syncer;
 mod table;
+mod watch;
+mod written;
 mod wrong;
 
 use durac_bpf::abi::{ENV_OBJECT, ENV_RECORD};

@@ -1,25 +1,22 @@
 //! One log: the engine's state under a lock, and the threads that wait on it.
 //!
-//! The engine decides, this module carries out: real syncs on real descriptors, parking and
-//! waking. The lock is held for nanoseconds; never across a system call that can sleep.
+//! The engine decides, this module carries out: parking and waking, and in [`crate::flight`] real syncs
+//! on real descriptors. The lock is held for nanoseconds; never across a system call that can sleep.
 
 use crate::clock;
-use crate::errno;
+use crate::flight::Kind;
 use crate::note;
-use crate::notify::{self, Claimed, Watch};
 use crate::pool::{Pool, Submitted};
-use crate::real;
 use crate::record;
 use crate::registry::{self, FileId};
-use crate::ring::{Batch, Ring};
-use crate::stage::{Stage, write_all};
-use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use crate::stage::Stage;
+use crate::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::table;
-use crate::wrong::{self, Mistake};
+use crate::watch::Watch;
+use crate::written::Written;
 use durac_engine::status::{LogNumbers, StatusPage};
 use durac_engine::{Able, Drain, Errno, Flight, Log, Rules, SLOW, Slow, Step, Time, Wait};
-use libc::c_int;
 use std::os::fd::RawFd;
 
 /// A place for a log. It lives for ever and serves one file after the other, so that a thread
@@ -27,12 +24,8 @@ use std::os::fd::RawFd;
 pub struct Slot {
     /// Its number: key of the state map and of the status page.
     pub index: usize,
-    /// Bytes written to the file, counted after each write.
-    written: AtomicU64,
-    /// The slot of the kernel's map, for writes, which do not take the lock; 0 if there is none.
-    watched: AtomicU32,
-    /// Every sync with a higher ticket covers what `written` counts.
-    ticket: AtomicU64,
+    /// What writes count, which do not take the lock.
+    pub written: Written,
     /// The error that stopped the log, or 0: for writes, which do not take the lock.
     pub error: AtomicI32,
     /// Something is acknowledged and not durable, or staged.
@@ -109,12 +102,6 @@ impl Core {
         !self.able().background && self.engine.next(now) != Step::Idle
     }
 
-    /// Takes what is staged, and where it goes; none if nothing is.
-    fn take_staged(&mut self) -> Option<(Vec<u8>, RawFd)> {
-        let own = self.own_fd?;
-        Some((self.stage.take()?, own))
-    }
-
     /// Closes the agent's descriptor of a log that is closed. At once, as long as no sync uses it:
     /// a lock on the open file (`flock`) is held until its last descriptor is closed, and the
     /// application believes it has closed that.
@@ -134,9 +121,7 @@ impl Slot {
     pub fn new(index: usize, status: &'static StatusPage) -> Self {
         Self {
             index,
-            written: AtomicU64::new(0),
-            watched: AtomicU32::new(0),
-            ticket: AtomicU64::new(0),
+            written: Written::new(),
             error: AtomicI32::new(0),
             dirty: AtomicBool::new(false),
             staged: AtomicBool::new(false),
@@ -182,7 +167,7 @@ impl Slot {
         core.wait_ns = 0;
         core.generation += 1;
         core.slow = Slow::default();
-        self.written.store(0, Ordering::Relaxed);
+        self.written.begin();
         self.set_watch(core, None);
         self.error.store(0, Ordering::Relaxed);
         self.status.publish_path(self.index, path);
@@ -264,30 +249,18 @@ impl Slot {
 
     /// Counts bytes that were written to the file.
     pub fn add_written(&self, bytes: u64) {
-        if let Some(claimed) = self.claimed() {
-            self.ticket.fetch_max(claimed.started(), Ordering::Relaxed);
-        }
-        self.written.fetch_add(bytes, Ordering::Release);
+        self.written.add(bytes);
     }
 
     /// Brings the count of written bytes to the engine.
     pub fn count_written(&self, core: &mut Core) {
-        core.engine.wrote(self.written.load(Ordering::Acquire));
-        if let Some(watch) = &mut core.watch {
-            watch.mark(&core.engine, self.ticket.load(Ordering::Acquire));
-        }
+        self.written.tell(&mut core.engine, core.watch.as_mut());
     }
 
     /// From now on the kernel watches the file, or no longer.
     pub fn set_watch(&self, core: &mut Core, watch: Option<Watch>) {
-        let claimed = watch.as_ref().map(|watch| watch.claimed);
-        self.ticket.store(claimed.map_or(0, Claimed::started), Ordering::Release);
-        self.watched.store(claimed.map_or(0, Claimed::slot), Ordering::Release);
+        self.written.set_watch(watch.as_ref());
         core.watch = watch;
-    }
-
-    fn claimed(&self) -> Option<Claimed> {
-        notify::claimed(self.watched.load(Ordering::Acquire))
     }
 
     /// Tells the engine what the kernel has seen, and those who wait.
@@ -301,19 +274,6 @@ impl Slot {
         if core.waiters > 0 {
             self.done.notify_all();
         }
-    }
-
-    /// Syncs. If the kernel does not see that, it does not see the others either: the file may be on a
-    /// file system that has no such tracepoint, or the programs are gone.
-    pub fn sync_file(&self, fd: RawFd, full: bool) -> Result<(), Errno> {
-        let claimed = self.claimed();
-        let before = claimed.map(Claimed::started);
-        let result = real_sync(fd, full);
-        if result.is_ok() && before.is_some() && claimed.map(Claimed::started) == before {
-            self.set_watch(&mut self.lock(), None);
-            note::info("kernel notify: a sync was not seen; the engine's own completions answer");
-        }
-        result
     }
 
     /// Has a syncer thread come, if the engine has work that none knows of.
@@ -381,7 +341,7 @@ impl Slot {
     }
 
     /// Sleeps until something has changed, or for a while.
-    fn sleep<'a>(&'a self, mut core: Held<'a>) -> Held<'a> {
+    pub fn sleep<'a>(&'a self, mut core: Held<'a>) -> Held<'a> {
         core.waiters += 1;
         let (mut core, time) =
             self.done.wait_timeout(core, SLOW).unwrap_or_else(PoisonError::into_inner);
@@ -393,7 +353,7 @@ impl Slot {
     }
 
     /// Counts a sync that is out or has ended, if it is slow, and tells of it.
-    fn look_for_slow<'a>(&'a self, mut core: Held<'a>, flight: &Flight, now: Time) -> Held<'a> {
+    pub fn look_for_slow<'a>(&'a self, mut core: Held<'a>, flight: &Flight, now: Time) -> Held<'a> {
         let before = core.slow.count;
         let told = core.slow.look(flight, now);
         if core.slow.count != before {
@@ -410,220 +370,6 @@ impl Slot {
         ));
         self.lock()
     }
-
-    /// Syncs in the calling thread, through `fd` or else the log's own descriptor, and answers what the
-    /// system call said.
-    ///
-    /// When it returns with success, the success is believed: no other sync that was out at the
-    /// same time can still turn out to have met the error that this one missed.
-    pub fn sync<'a>(
-        &'static self,
-        mut core: Held<'a>,
-        fd: Option<RawFd>,
-        kind: Kind,
-    ) -> (Held<'a>, Result<(), Errno>) {
-        let flown;
-        (core, flown) = self.fly(core, fd, Flying::Own(kind));
-        let Flown { flight, end, result } = match flown {
-            Ok(flown) => flown,
-            Err(errno) => return (core, Err(errno)),
-        };
-        if result.is_ok() && !core.engine.is_ready(flight.covers) {
-            let parked = record::parked();
-            while !core.engine.is_ready(flight.covers) {
-                core = self.sleep(core);
-            }
-            record::set_parked(parked + clock::now().saturating_sub(end));
-        }
-        self.poke(&mut core, end);
-        let result = match core.engine.error() {
-            Some(errno) => Err(errno),
-            None => result,
-        };
-        (core, result)
-    }
-
-    /// Starts a sync, carries it out, and lets it land. What is staged is written first.
-    ///
-    /// # Errors
-    /// The error that had stopped the log; `EBADF` if it is closed and has no descriptor any more.
-    pub fn fly<'a>(
-        &'static self,
-        mut core: Held<'a>,
-        fd: Option<RawFd>,
-        how: Flying<'_>,
-    ) -> (Held<'a>, Result<Flown, Errno>) {
-        let (background, full, ring) = match how {
-            Flying::Background(ring) => (true, false, ring),
-            Flying::Own(kind) => (false, kind == Kind::Full, None),
-        };
-        core = self.wait_for_writer(core);
-        if let Some(errno) = core.engine.error() {
-            return (core, Err(errno));
-        }
-        // Only now: while it waited the log may have been closed, and its number be another file's.
-        let Some(fd) = fd.or(core.own_fd) else { return (core, Err(libc::EBADF)) };
-        let start = clock::now();
-        self.count_written(&mut core);
-        let flight = core.engine.start(background, full, start);
-        let bytes = core.engine.pending_bytes();
-        let taken = core.take_staged();
-        let lasting = core.own_fd == Some(fd);
-        let early = background && wrong::makes(Mistake::Early);
-        if early {
-            core.engine.finish(flight.id, start, Ok(()));
-            self.publish(&mut core);
-            core = self.wake_waiters(core);
-        }
-        drop(core);
-        let result = match (taken, ring) {
-            (None, _) => self.sync_file(fd, flight.full),
-            (Some((taken, own)), ring) => self.sync_batch(taken, own, fd, flight.full, ring),
-        };
-        let end = clock::now();
-        record::synced(self.index, &flight, bytes, end, result);
-        let mut core = self.lock();
-        match background {
-            true if early => {}
-            true => core.engine.finish(flight.id, end, result),
-            false => core.engine.land(flight.id, end, result, lasting),
-        }
-        self.report_failure(&core);
-        self.publish(&mut core);
-        core.release_own_fd();
-        let core = self.look_for_slow(self.wake_waiters(core), &flight, end);
-        (core, Ok(Flown { flight, end, result }))
-    }
-
-    /// Writes a batch, and syncs. The sync's own descriptor may be one of the application.
-    fn sync_batch(
-        &self,
-        taken: Vec<u8>,
-        own: RawFd,
-        fd: RawFd,
-        full: bool,
-        ring: Option<&mut Ring>,
-    ) -> Result<(), Errno> {
-        let Batch { written, synced, lost } = match ring {
-            Some(ring) => {
-                record::syncing();
-                ring.write_and_sync(own, &taken, full)
-            }
-            None => Batch::unsynced(write_all(own, &taken)),
-        };
-        let mut core = self.lock();
-        core.stage.give_back(if lost { forgotten(taken) } else { taken });
-        self.publish(&mut core);
-        drop(self.wake_waiters(core));
-        match (written, synced) {
-            (Ok(()), Some(synced)) => synced,
-            (Ok(()), None) => self.sync_file(fd, full),
-            // What was not written is not synced; no interruption may hide that.
-            (Err(libc::EBADF | libc::EINTR), _) => Err(libc::EIO),
-            (Err(errno), _) => Err(errno),
-        }
-    }
-
-    /// Waits until nobody is writing staged bytes.
-    fn wait_for_writer<'a>(&'a self, mut core: Held<'a>) -> Held<'a> {
-        while core.stage.is_writing() {
-            core = self.sleep(core);
-        }
-        core
-    }
-
-    /// Writes what is staged, for a call that could see the file.
-    ///
-    /// # Errors
-    /// The error that has stopped the log, now or before.
-    pub fn write_out<'a>(&'static self, mut core: Held<'a>) -> (Held<'a>, Result<(), Errno>) {
-        loop {
-            core = self.wait_for_writer(core);
-            let Some((taken, own)) = core.take_staged() else { break };
-            drop(core);
-            let result = write_all(own, &taken);
-            core = self.lock();
-            core.stage.give_back(taken);
-            if let Err(errno) = result {
-                core.engine.fail(errno);
-                self.report_failure(&core);
-            }
-            self.publish(&mut core);
-            core.release_own_fd();
-            core = self.wake_waiters(core);
-        }
-        let failed = core.engine.error().filter(|_| core.engine.staged_writes() > 0);
-        (core, failed.map_or(Ok(()), Err))
-    }
-
-    /// As [`Slot::write_out`], for a caller that does not hold the lock.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn settle(&'static self) -> Result<(), Errno> {
-        if !self.has_staged() {
-            return Ok(());
-        }
-        let mut core = self.lock();
-        core.users += 1;
-        let (mut core, result) = self.write_out(core);
-        core.users -= 1;
-        result
-    }
-
-    /// Makes everything acknowledged durable, and leaves nothing staged.
-    pub fn drain<'a>(&'static self, mut core: Held<'a>) -> (Held<'a>, Result<(), Errno>) {
-        while !core.retired {
-            let target = match core.engine.drain() {
-                Drain::Done => return self.write_out(core),
-                Drain::Failed(errno) => return (core, Err(errno)),
-                Drain::Wait(target) => Some(target),
-                Drain::Sync => None,
-            };
-            if let Some(target) = target {
-                core = self.wait(core, target);
-                continue;
-            }
-            // Directly, not by the syncer: that would cost two wake-ups.
-            if core.own_fd.is_none() {
-                return (core, Err(libc::EIO));
-            }
-            let result;
-            (core, result) = self.sync(core, None, Kind::Data);
-            match result {
-                // A signal came between: nothing was synced, nothing is lost.
-                Ok(()) | Err(libc::EINTR) => {}
-                // Another thread has closed it, and drained it for that.
-                Err(_) if core.retired => {}
-                Err(errno) => return (core, Err(errno)),
-            }
-        }
-        (core, Ok(()))
-    }
-}
-
-/// Leaves the bytes where they are: the system may still read them. An empty batch in their place.
-fn forgotten(taken: Vec<u8>) -> Vec<u8> {
-    std::mem::forget(taken);
-    Vec::new()
-}
-
-/// Who runs a sync, and how.
-pub enum Flying<'a> {
-    /// The syncer, through its ring if it has one.
-    Background(Option<&'a mut Ring>),
-    /// A thread of the application.
-    Own(Kind),
-}
-
-/// A sync that has landed.
-pub struct Flown {
-    /// It.
-    pub flight: Flight,
-    /// When it ended.
-    pub end: Time,
-    /// What the system said.
-    pub result: Result<(), Errno>,
 }
 
 /// What a log starts with.
@@ -636,22 +382,4 @@ pub struct Opened<'a> {
     pub pool: &'static Pool,
     /// Its path.
     pub path: &'a str,
-}
-
-/// How much a sync call asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// `fdatasync`.
-    Data,
-    /// `fsync`.
-    Full,
-}
-
-/// The next library's `fdatasync`, or `fsync` if `full`.
-fn real_sync(fd: RawFd, full: bool) -> Result<(), Errno> {
-    let function = if full { real::FSYNC.get() } else { real::FDATASYNC.get() };
-    record::syncing();
-    // SAFETY: any number may be passed as descriptor.
-    let result: c_int = unsafe { function(fd) };
-    if result == 0 { Ok(()) } else { Err(errno::get().max(1)) }
 }

@@ -12,10 +12,15 @@ pub fn info(text: &str) {
 
 /// Prints a line whatever the environment says.
 pub fn error(text: &str) {
-    let line = format!("durac: {text}\n");
+    let line = format!("durac: {}\n", printable(text));
     // SAFETY: the pointer and length are the line's. One call, so that lines of several processes
     // do not mix; there is nobody to tell if it fails.
     unsafe { real::WRITE.get()(libc::STDERR_FILENO, line.as_ptr().cast(), line.len()) };
+}
+
+/// One line without control characters: it quotes names that others gave.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Prints a line as [`info`] does, unless whoever reads stderr has not kept up: a full pipe would hold

@@ -1,6 +1,7 @@
 //! The loaded policy: machine code, maps and what the object says about itself.
 
 use crate::entries;
+use crate::environment;
 use crate::maps::MapArea;
 use crate::note;
 use durac_bpf::abi::{Context, ENV_ENGINE, Engine, Hook, Reading, Verdict};
@@ -145,12 +146,14 @@ impl Policy {
 
 /// The engine that the environment asks for.
 fn asked_engine() -> Option<Engine> {
-    let name = std::env::var(ENV_ENGINE).ok().filter(|name| !name.is_empty())?;
-    let engine = Engine::parse(&name);
-    if engine.is_none() {
-        note::error(&format!("{ENV_ENGINE}: there is no engine `{name}`"));
+    let name = std::env::var_os(ENV_ENGINE).filter(|name| !name.is_empty())?;
+    match environment::engine(&name) {
+        Ok(engine) => Some(engine),
+        Err(name) => {
+            note::error(&format!("{ENV_ENGINE}: there is no engine `{name}`"));
+            None
+        }
     }
-    engine
 }
 
 fn bit(reading: Reading) -> u32 {

@@ -1,10 +1,10 @@
 //! What the agent's threads meet at: locks, conditions, atomic numbers and new threads, all of the
 //! standard library.
 //!
-//! The modules that use it (`log`, `pool`, `syncer`, `stage`, `order`, `call`) name nothing of
-//! `std::sync` themselves: `tests/explore` compiles the same texts with an explorer's primitives.
+//! The modules that use it (`log`, `flight`, `pool`, `syncer`, `order`, `call`, `written`, `watch`) name nothing
+//! of `std::sync` themselves: `tests/explore` and `tests/tickets` compile the same texts with an explorer's primitives.
 
-pub use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+pub use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 pub use std::thread_local;
 
 /// Syncer threads of a device. More syncs at once only wait in its journal.
@@ -12,7 +12,7 @@ pub const WORKERS: usize = 16;
 
 /// Atomic numbers.
 pub mod atomic {
-    pub use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+    pub use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering, fence};
 }
 
 use std::io;

@@ -2,8 +2,9 @@
 //! asks for none.
 
 use crate::clock;
+use crate::flight::Flying;
 use crate::guard;
-use crate::log::{Flying, Held, Slot, Syncer};
+use crate::log::{Held, Slot, Syncer};
 use crate::note;
 use crate::policy;
 use crate::pool::Pool;

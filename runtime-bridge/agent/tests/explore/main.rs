@@ -22,10 +22,10 @@
 mod call;
 #[path = "../../src/errno.rs"]
 mod errno;
+#[path = "../../src/flight.rs"]
+mod flight;
 #[path = "../../src/log.rs"]
 mod log;
-#[path = "../../src/notify.rs"]
-mod notify;
 #[path = "../../src/order.rs"]
 mod order;
 #[path = "../../src/pool.rs"]
@@ -40,7 +40,11 @@ mod sync;
 #[path = "../../src/syncer.rs"]
 mod syncer;
 mod tests;
+#[path = "../../src/watch.rs"]
+mod watch;
 mod world;
+#[path = "../../src/written.rs"]
+mod written;
 #[path = "../../src/wrong.rs"]
 mod wrong;
 

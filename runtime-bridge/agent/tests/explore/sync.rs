@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::sync::LockResult;
-pub use std::sync::PoisonError;
+pub use std::sync::{OnceLock, PoisonError};
 use std::time::Duration;
 
 /// One, so that a busy pool can be met with few threads.
@@ -14,7 +14,7 @@ pub const WORKERS: usize = 1;
 /// The log's atomic numbers change under its lock, or are hints beside it. Exploring them as loom's
 /// own would multiply the states, and their orders are the business of `durac-trace`'s exploration.
 pub mod atomic {
-    pub use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+    pub use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering, fence};
 }
 
 #[macro_export]
