@@ -11,7 +11,7 @@ seconds=${1:-900}
 shift || true
 export RUSTC_BOOTSTRAP=1
 work=$root/target/fuzz
-[ "$#" -gt 0 ] || set -- parse format compile words elf code note trace strace replay
+[ "$#" -gt 0 ] || set -- parse format compile words elf code note trace strace replay ring page environment
 
 failed=0
 for target in "$@"; do

@@ -6,6 +6,8 @@ use std::fmt;
 pub const FORMAT: &str = "durac-trace";
 /// The version of the format that this crate writes, and the only one it reads.
 pub const VERSION: u32 = 1;
+/// Logs that a trace can have.
+pub const MAX_LOGS: u64 = 1 << 20;
 
 /// What stands before the events.
 #[derive(Clone, Debug, PartialEq, Eq)]

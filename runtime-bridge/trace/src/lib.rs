@@ -13,10 +13,12 @@ pub mod ring;
 mod sort;
 pub mod strace;
 mod sync;
+mod take;
 mod write;
 
 pub use error::{Problem, TraceError};
-pub use event::{End, Event, FORMAT, Header, Op, Recorded, Source, VERSION, Verdict};
-pub use read::{MAX_LOGS, Reader, read_all};
+pub use event::{End, Event, FORMAT, Header, MAX_LOGS, Op, Recorded, Source, VERSION, Verdict};
+pub use read::{Reader, read_all};
 pub use sort::Sorter;
+pub use take::{Missing, Taker};
 pub use write::Writer;

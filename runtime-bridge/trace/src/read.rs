@@ -1,12 +1,9 @@
 //! Reads a trace as a stream, and checks it.
 
 use crate::error::{Near, Problem, Result, TraceError};
-use crate::event::{End, Event, FORMAT, Header, Op, Recorded, Source, VERSION, Verdict};
+use crate::event::{End, Event, FORMAT, Header, MAX_LOGS, Op, Recorded, Source, VERSION, Verdict};
 use crate::json::{Lexer, Place};
 use std::io::Read;
-
-/// Logs that a trace can have.
-pub const MAX_LOGS: u64 = 1 << 20;
 
 const EVENT_FIELDS: [&str; 14] = [
     "t",

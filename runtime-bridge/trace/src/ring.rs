@@ -5,7 +5,7 @@
 //! waits: when the queue is full, the producer counts the event as dropped and goes on. Producers
 //! may be many threads of several processes, and any of them may die between two instructions.
 
-use crate::event::{Event, Op, Verdict};
+use crate::event::{Event, MAX_LOGS, Op, Verdict};
 use crate::sync::{AtomicU64, Ordering};
 use std::ffi::CString;
 use std::io;
@@ -23,6 +23,13 @@ const MAX_PLACES: u64 = 1 << 24;
 const WORDS: usize = 9;
 /// Bytes of a path that fit into a place.
 const PIECE: usize = 56;
+/// How often a producer tries to reserve a place. Others can only take it so often; but the ring may have
+/// been spoilt, and a producer never waits.
+const TRIES: u32 = 10_000;
+/// Paths that have begun and not ended: that many threads open a log at once. Beyond, the oldest is given up.
+const PATHS: usize = 1024;
+/// Bytes of a path that are kept: the system's `PATH_MAX` is 4096, and a byte that is not UTF-8 becomes three.
+const PATH_BYTES: usize = 4 * 4096;
 /// In place of an operation: a piece of the path of a log that is about to be opened.
 const OP_PATH: u8 = 0xff;
 
@@ -216,29 +223,40 @@ impl Ring {
 
     fn push_words(&self, words: [u64; WORDS]) {
         let mut at = self.head.head.0.load(Ordering::Relaxed);
-        loop {
+        for _ in 0..TRIES {
             let Some(place) = self.place(at) else { return };
             let sequence = place.sequence.load(Ordering::Acquire);
             if sequence < at {
-                self.head.dropped.0.fetch_add(1, Ordering::Relaxed);
-                return;
+                break;
             }
             let next = &self.head.head.0;
             if sequence > at {
                 at = next.load(Ordering::Relaxed);
                 continue;
             }
-            match next.compare_exchange_weak(at, at + 1, Ordering::Relaxed, Ordering::Relaxed) {
+            match next.compare_exchange_weak(
+                at,
+                at.wrapping_add(1),
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
                 Ok(_) => {
                     for (to, from) in place.words.iter().zip(words) {
                         to.store(from, Ordering::Relaxed);
                     }
-                    place.sequence.store(at + 1, Ordering::Release);
+                    place.sequence.store(at.wrapping_add(1), Ordering::Release);
                     return;
                 }
                 Err(current) => at = current,
             }
         }
+        self.head.dropped.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many places it has.
+    #[must_use]
+    pub fn places(&self) -> u64 {
+        self.places.len() as u64
     }
 
     #[inline]
@@ -272,9 +290,9 @@ impl Drain {
     }
 
     /// The next event, with `t` since the beginning of the trace; none if there is none yet, or
-    /// the thread that makes it has not got to its end.
+    /// the thread that makes it has not got to its end, or a whole ring was no event.
     pub fn pop(&mut self) -> Option<Event> {
-        loop {
+        for _ in 0..self.ring.places() {
             let place = self.ring.place(self.at)?;
             if place.sequence.load(Ordering::Acquire) != self.at + 1 {
                 return None;
@@ -287,12 +305,14 @@ impl Drain {
                 return Some(event);
             }
         }
+        None
     }
 
     /// Whether the next place is reserved: an event is there or will be.
     #[must_use]
     pub fn is_reserved(&self) -> bool {
-        self.at < self.ring.head.head.0.load(Ordering::Relaxed)
+        let ahead = self.ring.head.head.0.load(Ordering::Relaxed).saturating_sub(self.at);
+        (1..=self.ring.places()).contains(&ahead)
     }
 
     /// Gives up the place that keeps [`Drain::pop`] from going on: whoever reserved it was killed
@@ -309,7 +329,7 @@ impl Drain {
     /// How many events are missing.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.ring.dropped() + self.lost
+        self.ring.dropped().saturating_add(self.lost)
     }
 
     fn free(&mut self, place: &Place) {
@@ -325,14 +345,22 @@ impl Drain {
             let length = (kinds >> 8) as u8 as usize;
             let piece = words.iter().flat_map(|w| w.to_le_bytes()).take(length.min(PIECE));
             match self.paths.iter_mut().find(|p| p.0 == log) {
-                Some(path) => path.1.extend(piece),
-                None => self.paths.push((log, piece.collect())),
+                Some(path) if path.1.len() < PATH_BYTES => path.1.extend(piece),
+                Some(_) => {}
+                None => {
+                    if self.paths.len() == PATHS {
+                        self.paths.remove(0);
+                    }
+                    self.paths.push((log, piece.collect()));
+                }
             }
             return None;
         }
         let op = Op::ALL.get(kinds as u8 as usize).copied();
         let verdict = Verdict::ALL.get((kinds >> 8) as u8 as usize).copied();
-        let (Some(op), Some(verdict)) = (op, verdict) else {
+        let result = i32::try_from(kinds >> 32).ok();
+        let known = u64::from(log) < MAX_LOGS;
+        let (Some(op), Some(verdict), Some(result), true) = (op, verdict, result, known) else {
             self.lost += 1;
             return None;
         };
@@ -350,7 +378,7 @@ impl Drain {
             wait,
             covers,
             background: kinds >> 16 & 1 != 0,
-            result: (kinds >> 32) as i32,
+            result,
             path: String::new(),
         };
         if op == Op::Open {

@@ -5,7 +5,8 @@
 mod common;
 
 use durac_trace::ring::{Drain, Ring};
-use durac_trace::{Event, Op, Sorter, Writer, read_all};
+use durac_trace::{Event, Op, Sorter, Taker, Writer, read_all};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const BEGAN: u64 = 1000;
@@ -108,6 +109,64 @@ fn other_files_are_no_rings() {
     assert!(Ring::open(&path).is_err());
     assert!(Ring::create(&path, 8, 0).is_err(), "it is there already");
     assert!(Ring::create(&dir.path().join("odd"), 7, 0).is_err());
+}
+
+/// Who can write to a ring may write anything there: neither its reader nor a producer stays for ever, and
+/// what is taken out of it is a trace.
+#[test]
+fn a_spoilt_ring_ends() {
+    // Words of the head by their byte, of the first place by their number.
+    let (head, dropped, first) = (64, 128, |word: u64| 4096 + 8 * word);
+    let numbers = |log: u64| log << 32;
+    let kinds = |op: Op, result: u64| op as u64 | result << 32;
+    let event = |log, result| {
+        vec![(first(0), 1), (first(8), numbers(log)), (first(9), kinds(Op::Fdatasync, result))]
+    };
+    for (spoilt, missing) in [
+        // Places that were never reserved are not given up one after the other.
+        (vec![(head, u64::MAX)], 1),
+        (vec![(dropped, u64::MAX)], u64::MAX),
+        // The producer's own event finds a place that is filled and was never reserved, and is dropped.
+        // No trace has a log of such a number, or such a result.
+        (event(1 << 20, 0), 2),
+        (event(0, 1 << 31), 2),
+        (event(0, 5), 1),
+        // An event of the future would be held back for ever.
+        ([event(0, 0), vec![(first(1), u64::MAX)]].concat(), 1),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ring");
+        let ring = Ring::create(&path, 8, BEGAN).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+        for (at, value) in &spoilt {
+            file.write_all_at(&value.to_le_bytes(), *at).unwrap();
+        }
+        ring.push(&Event { t: BEGAN, ..Event::default() });
+        let mut taker = Taker::new(ring);
+        let mut writer = Writer::new(Vec::new(), &common::header()).unwrap();
+        let mut write = |event: &Event| writer.event(event).unwrap();
+        for second in 1..5 {
+            taker.take(BEGAN + second * 2_000_000_000, &mut write);
+        }
+        let end = taker.end(BEGAN + 10_000_000_000, &mut write);
+        assert_eq!(end.dropped, missing, "{spoilt:?}");
+        let (bytes, _) = writer.finish(end.dropped).unwrap();
+        let (_, events, _) = read_all(bytes.as_slice()).unwrap();
+        assert!(events.iter().all(|event| event.t < 10_000_000_000), "{events:?}");
+    }
+}
+
+/// Pieces of paths that never end take no more memory than paths that do.
+#[test]
+fn paths_without_end() {
+    let (_dir, ring, mut drain) = ring(1 << 13);
+    let path = "/a".repeat(60_000);
+    ring.push(&Event { t: BEGAN, op: Op::Open, path: path.clone(), ..Event::default() });
+    assert_eq!(drain.pop().unwrap().path, "", "too long for a path");
+    let open =
+        Event { t: BEGAN, op: Op::Open, path: "/d/x.aof".into(), log: 1, ..Event::default() };
+    ring.push(&open);
+    assert_eq!(drain.pop().unwrap().path, open.path);
 }
 
 /// Whatever was lost or came late, a trace comes out that the reader accepts.

@@ -5,12 +5,18 @@
 //! A body fails by panicking. What it does is bounded by the size of its input; longer inputs than
 //! [`MOST`] are cut.
 
+#[path = "../../../runtime-bridge/agent/src/environment.rs"]
+mod environment;
+#[path = "../../../runtime-bridge/agent/src/maps.rs"]
+#[allow(dead_code, reason = "the agent's own module, of which this uses a part")]
+mod maps;
 pub mod mutate;
 mod objects;
 #[path = "../../../compiler/cli/src/render.rs"]
 #[allow(dead_code, unused_imports, reason = "the program's own module, of which this uses a part")]
 mod render;
 pub mod seeds;
+mod shared;
 mod texts;
 mod traces;
 
@@ -31,7 +37,7 @@ pub struct Target {
 }
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 13] = [
     Target { name: "parse", corpus: "text", run: texts::parse, words: texts::WORDS },
     Target { name: "format", corpus: "text", run: texts::format, words: texts::WORDS },
     Target { name: "compile", corpus: "text", run: texts::compile, words: texts::WORDS },
@@ -42,6 +48,14 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "trace", corpus: "trace", run: traces::trace, words: traces::WORDS },
     Target { name: "strace", corpus: "strace", run: traces::strace, words: traces::STRACE_WORDS },
     Target { name: "replay", corpus: "trace", run: traces::replay, words: traces::WORDS },
+    Target { name: "ring", corpus: "ring", run: shared::ring, words: &[] },
+    Target { name: "page", corpus: "page", run: shared::page, words: &[] },
+    Target {
+        name: "environment",
+        corpus: "environment",
+        run: shared::environment,
+        words: shared::WORDS,
+    },
 ];
 
 /// The target of this name.

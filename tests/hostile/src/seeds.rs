@@ -1,7 +1,7 @@
 //! Good input to begin from: the checked-in corpus, and what is made of the ready policies, so that
 //! no binary need be checked in.
 
-use crate::Target;
+use crate::{Target, shared};
 use durac_bpf::{Object, elf};
 use durac_compiler::hir::Policy;
 use durac_grammar::{FileId, Sources};
@@ -78,6 +78,9 @@ pub fn of(target: Target) -> io::Result<Vec<Vec<u8>>> {
             let notes = objects().iter().filter_map(|object| serde_json::to_vec(&object.meta).ok());
             seeds.extend(notes);
         }
+        "ring" => seeds.extend(shared::rings()?),
+        "page" => seeds.extend(shared::pages()?),
+        "environment" => seeds.extend(shared::WORDS.iter().map(|word| word.as_bytes().to_vec())),
         _ => {}
     }
     Ok(seeds)

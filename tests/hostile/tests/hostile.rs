@@ -71,4 +71,18 @@ macro_rules! check {
     };
 }
 
-check!(parse, format, compile, words, elf, code, note, trace, strace, replay);
+check!(
+    parse,
+    format,
+    compile,
+    words,
+    elf,
+    code,
+    note,
+    trace,
+    strace,
+    replay,
+    ring,
+    page,
+    environment
+);

@@ -13,8 +13,8 @@ use crate::launch::{self, Launch, Ready};
 use crate::output::{self, Pending};
 use anyhow::{Context, Result};
 use durac_bpf::abi;
-use durac_trace::ring::{Drain, Ring};
-use durac_trace::{Header, Recorded, Sorter, Source, Writer};
+use durac_trace::ring::Ring;
+use durac_trace::{Event, Header, Missing, Recorded, Source, Taker, Writer};
 use process::Family;
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -23,10 +23,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Between two looks into the ring. It has room for many times what comes meanwhile.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long an event is held back, so that one that ended earlier can overtake it, nanoseconds.
-const HOLD: u64 = 20_000_000;
-/// A place of the ring that was reserved that long ago will never be filled.
-const STUCK: Duration = Duration::from_secs(1);
 /// A recording that takes longer shows how far it is.
 const LONG: Duration = Duration::from_secs(2);
 
@@ -66,7 +62,7 @@ pub fn run(args: &Record, global: &Global) -> Result<Outcome> {
     let writer = Writer::new(out, &header).map_err(|error| pending.failed(&error))?;
     command.env(abi::ENV_RECORD, &file.0);
     let family = Family::start(&mut command).map_err(|e| launch::cannot_start(&program, &e))?;
-    let mut recording = Recording::new(Drain::new(ring), writer);
+    let mut recording = Recording::new(Taker::new(ring), writer);
     let code = recording.follow(&family);
     recording.end(pending, &args.output)?;
     Ok(Outcome::Ended(code))
@@ -74,21 +70,35 @@ pub fn run(args: &Record, global: &Global) -> Result<Outcome> {
 
 /// A recording that goes on.
 struct Recording {
-    drain: Drain,
-    sorter: Sorter,
-    writer: Writer<fs::File>,
-    /// Why nothing is written any more.
-    failed: Option<io::Error>,
+    taker: Taker,
+    output: Output,
     began: Instant,
-    /// Since when the ring has not gone on though something is reserved in it.
-    stuck: Option<Instant>,
     shown: Option<Instant>,
 }
 
+/// Where the events go.
+struct Output {
+    ring: Ring,
+    writer: Writer<fs::File>,
+    /// Why nothing is written any more.
+    failed: Option<io::Error>,
+}
+
+impl Output {
+    fn write(&mut self, event: &Event) {
+        if self.failed.is_none()
+            && let Err(error) = self.writer.event(event)
+        {
+            self.ring.stop();
+            self.failed = Some(error);
+        }
+    }
+}
+
 impl Recording {
-    fn new(drain: Drain, writer: Writer<fs::File>) -> Self {
-        let (sorter, began) = (Sorter::default(), Instant::now());
-        Self { drain, sorter, writer, failed: None, began, stuck: None, shown: None }
+    fn new(taker: Taker, writer: Writer<fs::File>) -> Self {
+        let output = Output { ring: *taker.ring(), writer, failed: None };
+        Self { taker, output, began: Instant::now(), shown: None }
     }
 
     /// Records until the command and everything it left behind has ended, or the user wants to
@@ -98,38 +108,12 @@ impl Recording {
         loop {
             let alone = family.reap(&mut code);
             if code.is_some() && (alone || process::is_stopped()) {
-                self.drain.ring().stop();
+                self.output.ring.stop();
                 return code.unwrap_or(0);
             }
-            self.take(self.drain.ring().since_began(monotonic()).saturating_sub(HOLD));
+            self.taker.take(monotonic(), |event| self.output.write(event));
             self.show();
             std::thread::sleep(LOOK);
-        }
-    }
-
-    /// Takes what is in the ring, and writes what ended at `until` or before.
-    fn take(&mut self, until: u64) {
-        let mut any = false;
-        while let Some(event) = self.drain.pop() {
-            any = true;
-            self.sorter.add(event);
-        }
-        match self.stuck {
-            _ if any || !self.drain.is_reserved() => self.stuck = None,
-            None => self.stuck = Some(Instant::now()),
-            Some(since) if since.elapsed() > STUCK => {
-                self.drain.skip();
-                self.stuck = None;
-            }
-            Some(_) => {}
-        }
-        while let Some(event) = self.sorter.next(until) {
-            if self.failed.is_none()
-                && let Err(error) = self.writer.event(&event)
-            {
-                self.drain.ring().stop();
-                self.failed = Some(error);
-            }
         }
     }
 
@@ -140,31 +124,27 @@ impl Recording {
             return;
         }
         self.shown = Some(Instant::now());
-        let (events, seconds) = (self.writer.events(), self.began.elapsed().as_secs());
+        let (events, seconds) = (self.output.writer.events(), self.began.elapsed().as_secs());
         output::stderr(&format!("\r\x1b[Krecording: {events} events, {seconds} s"));
     }
 
     /// Writes the rest and the end, and says what was recorded.
-    fn end(mut self, pending: Pending, path: &Path) -> Result<()> {
+    fn end(self, pending: Pending, path: &Path) -> Result<()> {
         let seconds = self.began.elapsed().as_secs_f64();
-        self.take(0);
-        // Whoever reserved a place is gone.
-        while self.drain.skip() {
-            self.take(0);
-        }
-        self.take(u64::MAX);
+        let mut output = self.output;
+        let missing = self.taker.end(monotonic(), |event| output.write(event));
+        let Missing { dropped, late } = missing;
         if self.shown.is_some() {
             output::stderr("\r\x1b[K");
         }
-        if let Some(error) = self.failed {
+        if let Some(error) = output.failed {
             return Err(pending.failed(&error));
         }
-        let dropped = self.drain.dropped() + self.sorter.stray();
-        let finished = self.writer.finish(dropped);
+        let finished = output.writer.finish(dropped);
         let (_, end) = finished.map_err(|error| pending.failed(&error))?;
         let bytes = pending.file.metadata().map_or(0, |m| m.len());
         pending.commit()?;
-        let late = match self.sorter.late() {
+        let late = match late {
             0 => String::new(),
             n => format!(", {n} of them late"),
         };

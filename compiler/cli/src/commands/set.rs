@@ -30,9 +30,9 @@ pub fn run(args: &Set) -> Result<Outcome> {
         // Known a moment ago, and pages do not forget parameters.
         let _ = status.set_param(&param.name, value);
         let unit = Unit::parse(&param.unit).unwrap_or(Unit::Unknown);
+        let name = top::printable(&param.name);
         let (old, new) = (show(param.value, unit), show(value, unit));
-        let _ =
-            writeln!(said, "policy `{policy}` of process {pid}: {} = {old} → {new}", param.name);
+        let _ = writeln!(said, "policy `{policy}` of process {pid}: {name} = {old} → {new}");
     }
     output::stdout(said.as_bytes())?;
     Ok(Outcome::Fine)
@@ -54,7 +54,7 @@ fn only() -> Result<u32> {
 
 fn known(param: &ParamStatus) -> Known {
     Known {
-        name: param.name.clone(),
+        name: top::printable(&param.name),
         unit: Unit::parse(&param.unit).unwrap_or(Unit::Unknown),
         range: (param.min, param.max),
     }

@@ -258,12 +258,21 @@ fn open_named(path: &Path, flags: libc::c_int, must_be_sealed: bool) -> io::Resu
     let stat = fd.stat()?;
     // SAFETY: the descriptor is ours.
     let seals = unsafe { libc::fcntl(fd.0, libc::F_GET_SEALS) };
-    let sealed = !must_be_sealed || seals >= 0 && seals & SEALS == SEALS;
+    // Of a file that is not sealed, whoever could shorten it under us has to be us or root.
+    let sealed =
+        if must_be_sealed { seals >= 0 && seals & SEALS == SEALS } else { is_private(&stat) };
     let regular = stat.st_mode & libc::S_IFMT == libc::S_IFREG;
     if sealed && regular && stat.st_size >= SIZE as libc::off_t {
         return Ok(fd);
     }
     Err(io::Error::new(io::ErrorKind::InvalidData, "not a status file"))
+}
+
+/// Whether nobody but root and this user can write to it.
+fn is_private(stat: &libc::stat) -> bool {
+    // SAFETY: no preconditions.
+    let user = unsafe { libc::geteuid() };
+    stat.st_mode & 0o022 == 0 && (stat.st_uid == 0 || stat.st_uid == user)
 }
 
 /// The process whose page a link at `path` leads to, and where it leads.
