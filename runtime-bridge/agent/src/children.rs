@@ -1,7 +1,11 @@
 //! The forked children that run: `child.active` in a policy.
 
+use crate::errno::Kept;
+use crate::guard;
+use crate::order;
 use crate::record;
 use crate::table;
+use libc::pid_t;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 /// Children that are remembered at once; more are not counted.
@@ -33,8 +37,29 @@ pub fn any() -> bool {
     table::registry().is_some_and(|r| r.children.count() > 0)
 }
 
+/// Forks with `real`. The child sees an empty table, and passes everything through. It finds in the files
+/// what was acknowledged before.
+pub fn fork(real: impl FnOnce() -> pid_t) -> pid_t {
+    if table::any_staged() {
+        let kept = Kept::now();
+        guard::run(order::write_out_all);
+        drop(kept);
+    }
+    let begun = record::begin();
+    let pid = real();
+    if pid > 0 {
+        born(pid);
+    }
+    match begun {
+        Some(begun) if pid > 0 => begun.forked(),
+        Some(_) if pid == 0 => record::in_child(),
+        _ => {}
+    }
+    pid
+}
+
 /// The process has forked `pid`.
-pub fn born(pid: i32) {
+fn born(pid: i32) {
     if let Some(registry) = table::registry()
         && registry.children.replace(0, pid)
     {

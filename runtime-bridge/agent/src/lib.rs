@@ -27,6 +27,7 @@ mod maps;
 mod note;
 mod notify;
 mod order;
+mod page;
 mod policy;
 mod pool;
 mod readable;
@@ -84,7 +85,7 @@ fn start() {
         entries::attach(&policy)?;
         Ok(policy)
     });
-    registry::remember_status_path();
+    page::remember_path();
     if loaded.is_ok()
         && let Some(ring) = std::env::var_os(ENV_RECORD).filter(|p| !p.is_empty())
         && let Err(error) = record::start(Path::new(&ring))

@@ -1,25 +1,25 @@
 //! The logs of this process: which file has which place, from its first descriptor to its last.
 
 use crate::children::Children;
-use crate::clock;
 use crate::errno;
 use crate::log::{Opened, Slot};
 use crate::note;
+use crate::page::{self, Made, PageFile};
 use crate::policy::Policy;
 use crate::pool::Pool;
 use crate::real;
 use crate::record;
+use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::table::{self, Entry};
 use crate::watch;
-use durac_bpf::abi::{ENV_STATUS, MAX_LOGS};
+use durac_bpf::abi::MAX_LOGS;
 use durac_engine::Errno;
-use durac_engine::status::{self, Head, ParamStatus, Status, StatusPage};
+use durac_engine::status::StatusPage;
 use libc::{c_int, pid_t};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::path::Path;
 
 /// Highest number that the agent's own descriptors start from: above what an application opens
 /// first, so that the numbers it gets are those it would get without us.
@@ -44,7 +44,7 @@ pub struct Registry {
     stops_all: bool,
     /// The process ends: nothing is deferred any more.
     closing: AtomicBool,
-    status_file: Option<(PathBuf, FileId)>,
+    status_file: Option<PageFile>,
 }
 
 /// Devices that have syncer threads of their own; more share them.
@@ -75,73 +75,23 @@ impl Files {
     }
 }
 
-static STATUS_PATH: OnceLock<Option<PathBuf>> = OnceLock::new();
-
-/// Remembers where the status file goes. A relative path starts where the process did: servers
-/// change their directory before they open their logs.
-pub fn remember_status_path() {
-    STATUS_PATH.get_or_init(|| {
-        let path = std::env::var_os(ENV_STATUS).filter(|p| !p.is_empty())?;
-        let here = std::env::current_dir().unwrap_or_default();
-        Some(here.join(path))
-    });
-}
-
-/// The registry, made when the process opens its first log. So does the status file appear: of the
+/// The registry, made when the process opens its first log. So does the status page appear: of the
 /// processes that one command starts, only the one with logs has something to show.
 fn make(policy: &'static Policy) -> Option<&'static Registry> {
-    let path = STATUS_PATH.get().cloned().flatten();
-    let created = status::create(path.as_deref(), own_fd_from()).or_else(|error| {
-        let path = path.as_deref().unwrap_or(Path::new(""));
-        if !belongs_to_parent(path) {
-            note::error(&format!("no status file {}: {error}", path.display()));
-        }
-        status::create(None, own_fd_from())
-    });
-    let created = created.ok()?;
-    if let Some(fd) = created.fd {
-        table::set(fd, Entry::Own);
-    }
+    let Made { page, file } = page::make(policy, own_fd_from())?;
     // SAFETY: it takes no pointer, cannot fail, and changes nothing.
     let pid = unsafe { libc::getpid() };
-    let registry: &Registry = Box::leak(Box::new(Registry {
+    Some(Box::leak(Box::new(Registry {
         pid,
-        page: created.page,
+        page,
         children: Children::default(),
         slots: [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_LOGS as usize],
         files: Mutex::new(Files::default()),
         stopped: AtomicI32::new(0),
         stops_all: policy.stops_all(),
         closing: AtomicBool::new(false),
-        status_file: path.filter(|_| created.id != (0, 0)).map(|p| (p, created.id)),
-    }));
-    for (index, param) in policy.meta.params.iter().enumerate() {
-        let param = ParamStatus {
-            name: param.name.clone(),
-            unit: param.unit.clone(),
-            value: param.default,
-            min: param.min,
-            max: param.max,
-        };
-        registry.page.publish_param(index, &param);
-    }
-    if let Some(params) = policy.params {
-        params.follow(registry.page);
-    }
-    registry.page.publish_head(&Head {
-        pid: pid as u32,
-        since: clock::now(),
-        policy: &policy.meta.policy,
-        target: &policy.meta.target,
-    });
-    Some(registry)
-}
-
-/// Whether the status file is the parent's: its forked children do without, and that is no news.
-fn belongs_to_parent(path: &Path) -> bool {
-    // SAFETY: it takes no pointer, cannot fail, and changes nothing.
-    let parent = unsafe { libc::getppid() };
-    Status::open(path).is_ok_and(|status| status.page().pid() as pid_t == parent)
+        status_file: file,
+    })))
 }
 
 /// A descriptor was opened for writing: makes it a log if its name or its file says so.
@@ -330,12 +280,8 @@ impl Registry {
             let error = std::io::Error::from_raw_os_error(errno);
             note::error(&format!("not everything acknowledged could be synced at exit: {error}"));
         }
-        if let Some((path, id)) = &self.status_file {
-            use std::os::unix::fs::MetadataExt;
-            if std::fs::symlink_metadata(path).is_ok_and(|m| (m.dev(), m.ino()) == *id) {
-                // Nobody is left to tell if it cannot be removed.
-                let _ = std::fs::remove_file(path);
-            }
+        if let Some(file) = &self.status_file {
+            file.remove();
         }
     }
 }

@@ -5,8 +5,9 @@
 //! touch a lock that a thread of the parent held, nor wait for a thread it does not have.
 
 use crate::registry::Registry;
+use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU64, Ordering};
+use crate::sync::{self, Emptied};
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU64, Ordering};
 
 /// Descriptors below it can be logs.
 pub const FDS: usize = 65536;
@@ -37,13 +38,13 @@ struct Shared {
     staged: AtomicU64,
 }
 
-static SHARED: Shared = Shared {
+static SHARED: Emptied<Shared> = Emptied::new(Shared {
     fds: [const { AtomicU16::new(OTHER) }; FDS],
     registry: AtomicPtr::new(std::ptr::null_mut()),
     making: AtomicBool::new(false),
     dirty: AtomicU64::new(0),
     staged: AtomicU64::new(0),
-};
+});
 
 /// Asks the kernel to empty the table in forked children.
 ///
@@ -115,7 +116,7 @@ pub fn registry() -> Option<&'static Registry> {
 pub fn registry_or(make: impl FnOnce() -> Option<&'static Registry>) -> Option<&'static Registry> {
     // Not a mutex: a child forked by another thread meanwhile must not find it locked.
     while SHARED.making.swap(true, Ordering::Acquire) {
-        std::thread::yield_now();
+        sync::yield_now();
     }
     let made = registry().or_else(make);
     if let Some(made) = made {

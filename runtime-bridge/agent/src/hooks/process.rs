@@ -5,31 +5,18 @@ use crate::errno::Kept;
 use crate::guard;
 use crate::order;
 use crate::real;
-use crate::record;
 use crate::table;
 use libc::{c_int, id_t, idtype_t, pid_t, rusage, siginfo_t};
 use std::arch::naked_asm;
 
-/// Hook of `fork`. The child sees an empty table, and passes everything through. It finds in the files
-/// what was acknowledged before.
+/// Hook of `fork`.
 ///
 /// # Safety
 /// As the real function.
 #[unsafe(no_mangle)]
 pub unsafe extern "C-unwind" fn fork() -> pid_t {
-    super::seen();
-    let begun = record::begin();
     // SAFETY: it takes no pointer; what the child may do after it, the caller has to know as without us.
-    let pid = unsafe { real::FORK.get()() };
-    if pid > 0 {
-        children::born(pid);
-    }
-    match begun {
-        Some(begun) if pid > 0 => begun.forked(),
-        Some(_) if pid == 0 => record::in_child(),
-        _ => {}
-    }
-    pid
+    children::fork(|| unsafe { real::FORK.get()() })
 }
 
 /// The application has waited for `pid`, with this status if it asked for it.

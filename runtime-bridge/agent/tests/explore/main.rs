@@ -2,7 +2,7 @@
 //! syncs, up to a number of preemptions.
 //!
 //! The modules below are the agent's own texts, compiled with [`sync`] on loom's primitives; what
-//! stands around them (system calls, clock, policy, registry) is in [`world`], small and
+//! stands around them (system calls, clock, policy) is in [`world`], small and
 //! deterministic. A thread that waits for ever is a deadlock to loom, and fails the test.
 //!
 //! Each property is also tried where it does not hold (a condition that wakes nobody, a disk that
@@ -20,6 +20,8 @@
 
 #[path = "../../src/call.rs"]
 mod call;
+#[path = "../../src/children.rs"]
+mod children;
 #[path = "../../src/errno.rs"]
 mod errno;
 #[path = "../../src/flight.rs"]
@@ -30,8 +32,11 @@ mod log;
 mod order;
 #[path = "../../src/pool.rs"]
 mod pool;
+mod processes;
 #[path = "../../src/readable.rs"]
 mod readable;
+#[path = "../../src/registry.rs"]
+mod registry;
 #[path = "../../src/ring.rs"]
 mod ring;
 #[path = "../../src/stage.rs"]
@@ -39,6 +44,8 @@ mod stage;
 mod sync;
 #[path = "../../src/syncer.rs"]
 mod syncer;
+#[path = "../../src/table.rs"]
+mod table;
 mod tests;
 #[path = "../../src/watch.rs"]
 mod watch;
@@ -48,4 +55,4 @@ mod written;
 #[path = "../../src/wrong.rs"]
 mod wrong;
 
-use world::{children, clock, guard, note, policy, real, record, registry, table};
+use world::{clock, guard, note, page, policy, real, record};

@@ -14,7 +14,54 @@ pub const WORKERS: usize = 1;
 /// The log's atomic numbers change under its lock, or are hints beside it. Exploring them as loom's
 /// own would multiply the states, and their orders are the business of `durac-trace`'s exploration.
 pub mod atomic {
-    pub use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering, fence};
+    pub use std::sync::atomic::{
+        AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence,
+    };
+
+    /// What a descriptor is. Other threads may run before each look, and before each change.
+    pub struct AtomicU16(std::sync::atomic::AtomicU16);
+
+    impl AtomicU16 {
+        pub const fn new(value: u16) -> Self {
+            Self(std::sync::atomic::AtomicU16::new(value))
+        }
+
+        pub fn load(&self, order: Ordering) -> u16 {
+            crate::world::point();
+            self.0.load(order)
+        }
+
+        pub fn swap(&self, value: u16, order: Ordering) -> u16 {
+            crate::world::point();
+            self.0.swap(value, order)
+        }
+    }
+}
+
+pub fn yield_now() {
+    loom::thread::yield_now();
+}
+
+/// Memory of the execution, which a forked child sees empty.
+pub struct Emptied<T>(std::marker::PhantomData<T>);
+
+impl<T> Emptied<T> {
+    /// All of it is zero at the beginning, in the agent too.
+    pub const fn new(value: T) -> Self {
+        std::mem::forget(value);
+        Self(std::marker::PhantomData)
+    }
+}
+
+impl<T> Deref for Emptied<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        let memory = world::memory(std::mem::size_of::<T>());
+        // SAFETY: so much zeroed memory, aligned to pages, which lives to the end of the execution; the kernel
+        // leaves a child the same.
+        unsafe { &*memory.cast() }
+    }
 }
 
 #[macro_export]
@@ -34,11 +81,16 @@ pub fn spawn(body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     if world::NO_THREADS.get() {
         return Err(io::ErrorKind::WouldBlock.into());
     }
-    loom::thread::spawn(body);
+    let process = world::process();
+    loom::thread::spawn(move || world::in_process(process, body));
     Ok(())
 }
 
-pub struct Mutex<T>(loom::sync::Mutex<T>);
+pub struct Mutex<T> {
+    inner: loom::sync::Mutex<T>,
+    /// The process whose memory it is.
+    process: usize,
+}
 
 pub struct MutexGuard<'a, T> {
     held: Option<loom::sync::MutexGuard<'a, T>>,
@@ -47,11 +99,14 @@ pub struct MutexGuard<'a, T> {
 
 impl<T> Mutex<T> {
     pub fn new(value: T) -> Self {
-        Self(loom::sync::Mutex::new(value))
+        Self { inner: loom::sync::Mutex::new(value), process: world::process() }
     }
 
+    /// In a child the lock is a copy: of one that a thread held which the child does not have, it would wait
+    /// for ever.
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        assert_eq!(self.process, world::process(), "a child takes a lock of its parent's");
+        let held = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(MutexGuard { held: Some(held), mutex: self })
     }
 }
@@ -105,7 +160,7 @@ impl Condvar {
         guard.held = None;
         loom::thread::yield_now();
         world::pass(time);
-        let held = guard.mutex.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = guard.mutex.inner.lock().unwrap_or_else(PoisonError::into_inner);
         guard.held = Some(held);
         Ok((guard, Timeout(true)))
     }

@@ -5,7 +5,7 @@ use crate::log::Slot;
 use crate::policy::{Meta, Policy, Program};
 use crate::stage::Pieces;
 use crate::sync::DEAF;
-use crate::table;
+use crate::table::{self, Entry};
 use crate::world::{self, LIES, NO_THREADS};
 use durac_bpf::abi::{Engine, Hook, Verdict};
 use durac_engine::{Errno, Rules};
@@ -14,13 +14,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 /// The application's descriptor of the first log.
-const FD: i32 = world::APP + 7;
+pub const FD: i32 = world::APP + 7;
 
 /// Explores `body`; answers how many executions there were.
-fn explore(preemptions: usize, body: impl Fn() + Sync + Send + 'static) -> usize {
+pub fn explore(preemptions: usize, body: impl Fn() + Sync + Send + 'static) -> usize {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.max_branches = 20_000;
+    builder.max_threads = 5;
     if let Some(more) = std::env::var("DURAC_TESTS_PREEMPTIONS").ok().and_then(|n| n.parse().ok()) {
         builder.preemption_bound = Some(more);
     }
@@ -36,7 +37,7 @@ fn explore(preemptions: usize, body: impl Fn() + Sync + Send + 'static) -> usize
 }
 
 /// The explorer has to find something wrong.
-fn finds(
+pub fn finds(
     flag: &'static std::thread::LocalKey<Cell<bool>>,
     body: impl Fn() + Sync + Send + 'static,
 ) {
@@ -47,18 +48,18 @@ fn finds(
 }
 
 /// `on fdatasync: await pending < distance; defer`, with the request before.
-fn window(distance: u64, flush_within: Option<u64>) -> &'static Policy {
+pub fn window(distance: u64, flush_within: Option<u64>) -> &'static Policy {
     let sync = Program { requests: true, waits: Some(distance), verdict: Verdict::Defer };
     policy(sync, Rules { flush_within, ..Rules::default() })
 }
 
-fn policy(sync: Program, rules: Rules) -> &'static Policy {
+pub fn policy(sync: Program, rules: Rules) -> &'static Policy {
     let meta = Meta { policy: "explored".into() };
-    Box::leak(Box::new(Policy { meta, rules, engine: Engine::Thread, sync }))
+    Box::leak(Box::new(Policy { meta, rules, engine: Engine::Thread, sync, state: None }))
 }
 
 /// A write and a sync call of the application.
-fn sync(policy: &'static Policy, slot: &'static Slot, fd: i32) -> (u64, Result<(), Errno>) {
+pub fn sync(policy: &'static Policy, slot: &'static Slot, fd: i32) -> (u64, Result<(), Errno>) {
     call::after_write(slot, 1);
     let number = world::begin(fd);
     let registry = table::registry().unwrap();
@@ -66,7 +67,7 @@ fn sync(policy: &'static Policy, slot: &'static Slot, fd: i32) -> (u64, Result<(
 }
 
 /// A write of one byte, as the hook makes it.
-fn write(policy: &'static Policy, slot: &'static Slot, fd: i32, byte: u8) -> Result<(), Errno> {
+pub fn write(policy: &'static Policy, slot: &'static Slot, fd: i32, byte: u8) -> Result<(), Errno> {
     let program = Program { requests: false, waits: None, verdict: Verdict::Stage };
     let bytes = [byte];
     let pieces = Some(Pieces::One(bytes.as_ptr().cast(), 1));
@@ -79,14 +80,12 @@ fn write(policy: &'static Policy, slot: &'static Slot, fd: i32, byte: u8) -> Res
     Ok(())
 }
 
-/// The application closes its only descriptor; as the registry does.
-fn close(slot: &'static Slot) -> Result<(), Errno> {
-    let (last, result) = slot.let_go();
-    if last {
-        let mut core = slot.lock();
-        slot.retire(&mut core);
+/// The application closes a descriptor; as the hook does it.
+pub fn close(fd: i32) -> Result<(), Errno> {
+    match table::set(fd, Entry::Other) {
+        Entry::Log(index) => table::registry().unwrap().closed(index),
+        _ => Ok(()),
     }
-    result
 }
 
 // ---- defer against completion ----
@@ -94,13 +93,13 @@ fn close(slot: &'static Slot) -> Result<(), Errno> {
 /// One thread defers, another syncs: never more than the window is at risk, and a close leaves nothing.
 fn defer_and_complete() {
     let policy = window(1, None);
-    let slot = world::begin_anew(policy.rules, &[FD])[0];
+    let slot = world::begin_anew(policy, &[FD])[0];
     for _ in 0..3 {
         let (number, result) = sync(policy, slot, FD);
         assert_eq!(result, Ok(()));
         assert!(number - world::durable(FD) <= 1, "{number} calls, {} durable", world::durable(FD));
     }
-    assert_eq!(close(slot), Ok(()));
+    assert_eq!(close(FD), Ok(()));
     assert_eq!(world::durable(FD), 3);
 }
 
@@ -117,13 +116,13 @@ fn a_disk_that_lies_is_found() {
 /// Two threads of the application on one log.
 fn two_callers() {
     let policy = window(1, None);
-    let slot = world::begin_anew(policy.rules, &[FD])[0];
+    let slot = world::begin_anew(policy, &[FD])[0];
     let other = loom::thread::spawn(move || assert_eq!(sync(policy, slot, FD).1, Ok(())));
     assert_eq!(sync(policy, slot, FD).1, Ok(()));
     // A call of another thread may have been acknowledged meanwhile.
     assert_eq!(sync(policy, slot, FD).1, Ok(()));
     other.join().unwrap();
-    assert_eq!(close(slot), Ok(()));
+    assert_eq!(close(FD), Ok(()));
     assert_eq!(world::durable(FD), 3);
 }
 
@@ -141,7 +140,7 @@ fn a_wake_up_that_is_lost_is_found() {
 fn deadline() {
     let sync_ = Program { requests: false, waits: None, verdict: Verdict::Skip };
     let policy = policy(sync_, Rules { flush_within: Some(1_000_000), ..Rules::default() });
-    let slot = world::begin_anew(policy.rules, &[FD])[0];
+    let slot = world::begin_anew(policy, &[FD])[0];
     let done = Rc::new(Cell::new(false));
     assert_eq!(sync(policy, slot, FD).1, Ok(()));
     done.set(true);
@@ -152,7 +151,7 @@ fn deadline() {
     }
     drop(core);
     assert_eq!(world::durable(FD), 1);
-    assert_eq!(close(slot), Ok(()));
+    assert_eq!(close(FD), Ok(()));
 }
 
 #[test]
@@ -165,7 +164,7 @@ fn a_deadline_is_kept() {
 /// The first sync fails, whoever makes it: nobody waits for ever, every later call says so.
 fn error_while_waiting() {
     let policy = window(1, None);
-    let slot = world::begin_anew(policy.rules, &[FD])[0];
+    let slot = world::begin_anew(policy, &[FD])[0];
     world::fail_after(0);
     let calls = move |count| {
         let results: Vec<_> = (0..count).map(|_| sync(policy, slot, FD).1).collect();
@@ -178,7 +177,7 @@ fn error_while_waiting() {
     // At most the window was acknowledged before the failure was known, in each thread.
     assert!(good <= 2, "{good} calls were acknowledged");
     assert_eq!(world::durable(FD), 0);
-    assert_eq!(close(slot), if good > 0 { Err(libc::EIO) } else { Ok(()) });
+    assert_eq!(close(FD), if good > 0 { Err(libc::EIO) } else { Ok(()) });
 }
 
 #[test]
@@ -191,15 +190,14 @@ fn a_failed_sync_ends_every_wait_and_is_told() {
 /// A call is inside while another thread closes the file, and the place serves another at once.
 fn close_and_sync() {
     let policy = window(1, None);
-    let slot = world::begin_anew(policy.rules, &[FD])[0];
-    let pool = slot.lock().pool.unwrap();
+    let slot = world::begin_anew(policy, &[FD])[0];
     let other = loom::thread::spawn(move || sync(policy, slot, FD).1);
-    assert_eq!(close(slot), Ok(()));
+    assert_eq!(close(FD), Ok(()));
     let reused = slot.is_vacant();
     if reused {
-        world::open(slot, policy.rules, FD + 1, pool);
+        let slot = world::open(policy, FD + 1);
         assert_eq!(sync(policy, slot, FD + 1).1, Ok(()));
-        assert_eq!(close(slot), Ok(()));
+        assert_eq!(close(FD + 1), Ok(()));
         assert_eq!(world::durable(FD + 1), 1);
     }
     let _ = other.join().unwrap();
@@ -217,13 +215,13 @@ fn staged_order() {
     let skip = Program { requests: false, waits: None, verdict: Verdict::Skip };
     let rules = Rules { flush_within: Some(1_000_000), stages: true, ..Rules::default() };
     let policy = policy(skip, rules);
-    let slot = world::begin_anew(policy.rules, &[FD])[0];
+    let slot = world::begin_anew(policy, &[FD])[0];
     let other = loom::thread::spawn(move || assert_eq!(slot.settle(), Ok(())));
     for byte in *b"abc" {
         assert_eq!(write(policy, slot, FD, byte), Ok(()));
     }
     other.join().unwrap();
-    assert_eq!(close(slot), Ok(()));
+    assert_eq!(close(FD), Ok(()));
     assert_eq!(world::bytes(FD), b"abc");
 }
 
@@ -237,14 +235,14 @@ fn staged_bytes_keep_their_order() {
 /// Two logs and one syncer thread, which may be busy with the other: no call waits for that.
 fn two_logs() {
     let policy = window(2, None);
-    let slots = world::begin_anew(policy.rules, &[FD, FD + 1]);
+    let slots = world::begin_anew(policy, &[FD, FD + 1]);
     let (first, second) = (slots[0], slots[1]);
     let other = loom::thread::spawn(move || {
         assert_eq!(sync(policy, second, FD + 1).1, Ok(()));
-        assert_eq!(close(second), Ok(()));
+        assert_eq!(close(FD + 1), Ok(()));
     });
     assert_eq!(sync(policy, first, FD).1, Ok(()));
-    assert_eq!(close(first), Ok(()));
+    assert_eq!(close(FD), Ok(()));
     other.join().unwrap();
     assert_eq!((world::durable(FD), world::durable(FD + 1)), (1, 1));
 }
@@ -262,10 +260,10 @@ fn without_threads_calls_sync_by_themselves() {
         Rules { flush_within: Some(1_000_000), ..Rules::default() },
     );
     explore(2, move || {
-        let slot = world::begin_anew(policy.rules, &[FD])[0];
+        let slot = world::begin_anew(policy, &[FD])[0];
         let (number, result) = sync(policy, slot, FD);
         assert_eq!((result, world::durable(FD)), (Ok(()), number));
-        assert_eq!(close(slot), Ok(()));
+        assert_eq!(close(FD), Ok(()));
     });
     NO_THREADS.set(false);
 }

@@ -1,21 +1,23 @@
 //! What stands around the explored modules. All threads of an exploration are one thread of the
 //! system, so its thread-local numbers are what they share.
 
-use crate::log::{Opened, Slot};
-use crate::pool::Pool;
-use durac_engine::status::{self, StatusPage};
-use durac_engine::{Errno, Rules};
+use crate::log::Slot;
+use crate::{registry, table};
+use policy::Policy;
+use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::path::Path;
 use std::time::Duration;
 
 std::thread_local! {
     static NOW: Cell<u64> = const { Cell::new(0) };
     static DISK: RefCell<Disk> = const { RefCell::new(Disk::new()) };
     static POINT: RefCell<Option<&'static loom::sync::atomic::AtomicU64>> = const { RefCell::new(None) };
-    static DIRTY: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
-    static REGISTRY: Cell<Option<&'static registry::Registry>> = const { Cell::new(None) };
+    /// By process: the memory that a child has empty.
+    static MEMORY: RefCell<Vec<(*mut u8, Layout)>> = const { RefCell::new(Vec::new()) };
+    /// A child has its parent's memory, which the kernel should have emptied: a bug that the explorer has to find.
+    pub static KEPT: Cell<bool> = const { Cell::new(false) };
     /// No thread can be started.
     pub static NO_THREADS: Cell<bool> = const { Cell::new(false) };
     /// The disk says that it has synced, and has not: a bug that the explorer has to find.
@@ -28,6 +30,10 @@ pub struct Disk {
     files: BTreeMap<i32, File>,
     /// How many syncs go well before one fails.
     good: u32,
+    /// Descriptors of the application that are of another file.
+    numbers: BTreeMap<i32, i32>,
+    /// The agent's own descriptors, from [`OWN`] on: of which file, and whether it is closed.
+    own: Vec<(i32, bool)>,
 }
 
 #[derive(Clone, Default)]
@@ -40,14 +46,50 @@ struct File {
     closed: bool,
 }
 
+loom::thread_local! {
+    static PROCESS: Cell<usize> = Cell::new(0);
+}
+
+/// Which process the thread is in: 0 the first, 1 its child.
+pub fn process() -> usize {
+    PROCESS.with(Cell::get)
+}
+
+/// Runs `body` in a process.
+pub fn in_process<T>(process: usize, body: impl FnOnce() -> T) -> T {
+    let before = PROCESS.with(|place| place.replace(process));
+    let result = body();
+    PROCESS.with(|place| place.set(before));
+    result
+}
+
+/// The emptied memory of this process.
+pub fn memory(size: usize) -> *const u8 {
+    let process = if KEPT.get() { 0 } else { process() };
+    MEMORY.with_borrow_mut(|all| {
+        while all.len() <= process {
+            let layout = Layout::from_size_align(size, 4096).unwrap();
+            all.push((unsafe { alloc_zeroed(layout) }, layout));
+        }
+        all[process].0.cast_const()
+    })
+}
+
 impl Disk {
     const fn new() -> Self {
-        Self { files: BTreeMap::new(), good: u32::MAX }
+        Self { files: BTreeMap::new(), good: u32::MAX, numbers: BTreeMap::new(), own: Vec::new() }
+    }
+
+    /// The file of a descriptor.
+    fn file(&self, fd: i32) -> i32 {
+        let own = usize::try_from(fd - OWN).ok().and_then(|index| self.own.get(index));
+        let number = own.map(|own| own.0).or_else(|| self.numbers.get(&fd).copied());
+        number.unwrap_or(fd % APP)
     }
 }
 
 /// Lets other threads run, if the explorer wants that.
-fn point() {
+pub fn point() {
     let point = POINT.with_borrow(|point| *point);
     if let Some(point) = point {
         point.store(0, loom::sync::atomic::Ordering::Relaxed);
@@ -61,12 +103,16 @@ pub fn pass(time: Duration) {
 /// The application's descriptors stand above it, each for the file of the agent's that is so much lower.
 /// A call on one that it has closed fails; one on the agent's own that is closed is a bug.
 pub const APP: i32 = 100;
+/// The agent's own descriptors are those from here to [`APP`].
+const OWN: i32 = 20;
 
 fn with<T>(fd: i32, body: impl FnOnce(&mut File, &mut u32) -> T) -> T {
     DISK.with_borrow_mut(|disk| {
-        let Disk { files, good } = disk;
-        let file = files.entry(fd % APP).or_default();
-        assert!(fd >= APP || !file.closed, "a system call on a descriptor that is closed");
+        let number = disk.file(fd);
+        let closed = disk.own.get((fd - OWN) as usize).is_some_and(|own| own.1);
+        assert!(fd >= APP || !closed, "a system call on a descriptor that is closed");
+        let Disk { files, good, .. } = disk;
+        let file = files.entry(number).or_default();
         body(file, good)
     })
 }
@@ -82,17 +128,17 @@ pub fn begin(fd: i32) -> u64 {
 
 /// Calls that a sync covers.
 pub fn durable(fd: i32) -> u64 {
-    DISK.with_borrow(|disk| disk.files.get(&(fd % APP)).map_or(0, |file| file.durable))
+    DISK.with_borrow(|disk| disk.files.get(&disk.file(fd)).map_or(0, |file| file.durable))
 }
 
 pub fn bytes(fd: i32) -> Vec<u8> {
     DISK.with_borrow(|disk| {
-        disk.files.get(&(fd % APP)).map_or(Vec::new(), |file| file.bytes.clone())
+        disk.files.get(&disk.file(fd)).map_or(Vec::new(), |file| file.bytes.clone())
     })
 }
 
 pub fn is_closed(fd: i32) -> bool {
-    DISK.with_borrow(|disk| disk.files.get(&(fd % APP)).is_some_and(|file| file.closed))
+    DISK.with_borrow(|disk| disk.files.get(&disk.file(fd)).is_some_and(|file| file.closed))
 }
 
 /// After so many syncs one fails.
@@ -100,37 +146,53 @@ pub fn fail_after(good: u32) {
     DISK.with_borrow_mut(|disk| disk.good = good);
 }
 
+/// Which file a descriptor of the application is of, if not that so much lower.
+pub fn renumber(fd: i32, file: i32) {
+    DISK.with_borrow_mut(|disk| disk.numbers.insert(fd, file));
+}
+
 /// A new world, at the beginning of an execution, with a log for each descriptor.
-pub fn begin_anew(rules: Rules, fds: &[i32]) -> Vec<&'static Slot> {
-    static PAGE: OnceLock<&'static StatusPage> = OnceLock::new();
-    let page = PAGE.get_or_init(|| status::create(None, 100).unwrap().page);
+pub fn begin_anew(policy: &'static Policy, fds: &[i32]) -> Vec<&'static Slot> {
     NOW.set(1);
-    DIRTY.set((0, 0));
+    MEMORY.with_borrow_mut(|all| {
+        all.drain(..).for_each(|(memory, layout)| unsafe { dealloc(memory, layout) });
+    });
     DISK.set(Disk::new());
     let point = loom::sync::atomic::AtomicU64::new(0);
     POINT.set(Some(Box::leak(Box::new(point))));
-    let pool: &Pool = Box::leak(Box::new(Pool::new()));
-    let slots: Vec<&'static Slot> = fds
-        .iter()
-        .enumerate()
-        .map(|(index, &fd)| {
-            let slot: &Slot = Box::leak(Box::new(Slot::new(index, page)));
-            open(slot, rules, fd, pool);
-            slot
-        })
-        .collect();
-    let registry = registry::Registry { slots: slots.clone() };
-    REGISTRY.set(Some(Box::leak(Box::new(registry))));
-    slots
+    fds.iter().map(|&fd| open(policy, fd)).collect()
 }
 
-/// Makes a place a log; as the registry does.
-pub fn open(slot: &'static Slot, rules: Rules, fd: i32, pool: &'static Pool) {
-    let mut core = slot.lock();
-    let file = (1, fd as u64);
-    slot.reuse(&mut core, rules, Opened { file, own_fd: Some(fd % APP), pool, path: "x.log" });
-    core.fds = 1;
-    slot.publish(&mut core);
+/// The application has opened a log.
+pub fn open(policy: &'static Policy, fd: i32) -> &'static Slot {
+    let file = DISK.with_borrow(|disk| disk.file(fd));
+    registry::opened(policy, fd, (1, file as u64), Path::new("x.log"), 0);
+    let table::Entry::Log(index) = table::get(fd) else { panic!("no log") };
+    table::registry().unwrap().slot(index).unwrap()
+}
+
+pub mod page {
+    use super::policy::Policy;
+    use durac_engine::status::{self, StatusPage};
+    use std::sync::OnceLock;
+
+    pub struct PageFile;
+
+    impl PageFile {
+        pub fn remove(&self) {}
+    }
+
+    pub struct Made {
+        pub page: &'static StatusPage,
+        pub file: Option<PageFile>,
+    }
+
+    /// One for all executions.
+    pub fn make(_: &'static Policy, number: i32) -> Option<Made> {
+        static PAGE: OnceLock<&'static StatusPage> = OnceLock::new();
+        let page = PAGE.get_or_init(|| status::create(None, number).unwrap().page);
+        Some(Made { page, file: None })
+    }
 }
 
 pub mod clock {
@@ -142,7 +204,7 @@ pub mod clock {
 }
 
 pub mod real {
-    use super::{APP, LIES, is_closed, point, with};
+    use super::{APP, DISK, LIES, OWN, is_closed, point, with};
     use crate::errno;
     use libc::{c_int, c_void, size_t, ssize_t};
 
@@ -158,6 +220,32 @@ pub mod real {
     pub static FSYNC: Next<unsafe extern "C" fn(c_int) -> c_int> = Next(sync);
     pub static WRITE: Next<unsafe extern "C" fn(c_int, *const c_void, size_t) -> ssize_t> =
         Next(write);
+
+    pub static FCNTL: Next<unsafe extern "C" fn(c_int, c_int, size_t) -> c_int> = Next(duplicate);
+    pub static CLOSE: Next<unsafe extern "C" fn(c_int) -> c_int> = Next(close);
+
+    /// Another descriptor of the agent's.
+    unsafe extern "C" fn duplicate(fd: c_int, _: c_int, _: size_t) -> c_int {
+        DISK.with_borrow_mut(|disk| {
+            let file = disk.file(fd);
+            disk.files.entry(file).or_default().closed = false;
+            disk.own.push((file, false));
+            OWN + disk.own.len() as c_int - 1
+        })
+    }
+
+    /// Only the agent's own are closed here. With the last of a file the application's are.
+    unsafe extern "C" fn close(fd: c_int) -> c_int {
+        DISK.with_borrow_mut(|disk| {
+            let file = disk.file(fd);
+            let own = disk.own.get_mut((fd - OWN) as usize).unwrap();
+            assert!(!own.1, "closed twice");
+            own.1 = true;
+            let closed = disk.own.iter().all(|own| own.0 != file || own.1);
+            disk.files.entry(file).or_default().closed = closed;
+        });
+        0
+    }
 
     unsafe extern "C" fn sync(fd: c_int) -> c_int {
         if fd >= APP && is_closed(fd) {
@@ -195,6 +283,19 @@ pub mod record {
     use durac_engine::{Errno, Flight, Time};
     pub use durac_trace::Verdict as Done;
 
+    pub struct Begun;
+
+    impl Begun {
+        pub fn forked(self) {}
+    }
+
+    pub fn begin() -> Option<Begun> {
+        None
+    }
+    pub fn in_child() {}
+    pub fn reaped() {}
+    pub fn opened(_: usize, _: &str) {}
+    pub fn closed(_: usize) {}
     pub fn done(_: Done) {}
     pub fn parked() -> u64 {
         0
@@ -216,79 +317,11 @@ pub mod guard {
     }
 }
 
-pub mod children {
-    pub fn any() -> bool {
-        false
-    }
-}
-
-pub mod table {
-    use super::{DIRTY, REGISTRY, registry::Registry};
-
-    #[derive(Clone, Copy)]
-    pub enum Entry {
-        Other,
-        Own,
-    }
-
-    pub fn set(_: libc::c_int, _: Entry) {}
-    pub fn registry() -> Option<&'static Registry> {
-        REGISTRY.get()
-    }
-    pub fn dirty() -> u64 {
-        DIRTY.get().0
-    }
-    pub fn any_staged() -> bool {
-        DIRTY.get().1 > 0
-    }
-    pub fn count_dirty(dirty: bool) {
-        let (count, staged) = DIRTY.get();
-        DIRTY.set((if dirty { count + 1 } else { count - 1 }, staged));
-    }
-    pub fn count_staged(staged: bool) {
-        let (dirty, count) = DIRTY.get();
-        DIRTY.set((dirty, if staged { count + 1 } else { count - 1 }));
-    }
-}
-
-pub mod registry {
-    use super::{DISK, Errno, Slot};
-
-    pub type FileId = (u64, u64);
-
-    pub struct Registry {
-        pub slots: Vec<&'static Slot>,
-    }
-
-    impl Registry {
-        pub fn slots(&self) -> impl Iterator<Item = &'static Slot> + '_ {
-            self.slots.iter().copied()
-        }
-        pub fn is_ours(&self) -> bool {
-            true
-        }
-        pub fn stopped(&self) -> Option<Errno> {
-            None
-        }
-        pub fn is_closing(&self) -> bool {
-            false
-        }
-        pub fn failed(&self, _: Errno) {}
-    }
-
-    pub fn close_own(fd: i32) {
-        DISK.with_borrow_mut(|disk| {
-            let file = disk.files.entry(fd).or_default();
-            assert!(!file.closed, "closed twice");
-            file.closed = true;
-        });
-    }
-}
-
 pub mod policy {
     use crate::call::with_current;
     use durac_bpf::abi::{Context, Engine, Hook, Reading, Verdict};
     use durac_engine::Rules;
+    use std::path::Path;
 
     /// A program, as the compiler would make it.
     pub struct Program {
@@ -313,14 +346,29 @@ pub mod policy {
         pub policy: String,
     }
 
+    /// No policy here has state.
+    #[derive(Clone, Copy)]
+    pub struct State;
+
+    impl State {
+        pub fn reset(&self, _: usize) {}
+    }
+
     pub struct Policy {
         pub meta: Meta,
         pub rules: Rules,
         pub engine: Engine,
         pub sync: Program,
+        pub state: Option<State>,
     }
 
     impl Policy {
+        pub fn covers(&self, _: &Path) -> bool {
+            true
+        }
+        pub fn stops_all(&self) -> bool {
+            false
+        }
         pub fn program(&self, _: Hook) -> Option<&Program> {
             Some(&self.sync)
         }

@@ -1,0 +1,98 @@
+//! The status page of this process: made with its first log, removed at its end.
+
+use crate::clock;
+use crate::note;
+use crate::policy::Policy;
+use crate::table::{self, Entry};
+use durac_bpf::abi::ENV_STATUS;
+use durac_engine::status::{self, Head, ParamStatus, Status, StatusPage};
+use libc::{c_int, pid_t};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+static STATUS_PATH: OnceLock<Option<PathBuf>> = OnceLock::new();
+
+/// Remembers where the status file goes. A relative path starts where the process did: servers
+/// change their directory before they open their logs.
+pub fn remember_path() {
+    STATUS_PATH.get_or_init(|| {
+        let path = std::env::var_os(ENV_STATUS).filter(|p| !p.is_empty())?;
+        let here = std::env::current_dir().unwrap_or_default();
+        Some(here.join(path))
+    });
+}
+
+/// A page that was made.
+pub struct Made {
+    /// It; for the rest of the process' life.
+    pub page: &'static StatusPage,
+    /// Its file, if it has one.
+    pub file: Option<PageFile>,
+}
+
+/// The file by which others find a page.
+pub struct PageFile {
+    path: PathBuf,
+    id: (u64, u64),
+}
+
+impl PageFile {
+    /// Removes it, if it is still the one that was made.
+    pub fn remove(&self) {
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|m| (m.dev(), m.ino()) == self.id) {
+            // Nobody is left to tell if it cannot be removed.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Makes the page. Its descriptor has this number or a higher one.
+pub fn make(policy: &'static Policy, number: c_int) -> Option<Made> {
+    let path = STATUS_PATH.get().cloned().flatten();
+    let created = status::create(path.as_deref(), number).or_else(|error| {
+        let path = path.as_deref().unwrap_or(Path::new(""));
+        if !belongs_to_parent(path) {
+            note::error(&format!("no status file {}: {error}", path.display()));
+        }
+        status::create(None, number)
+    });
+    let created = created.ok()?;
+    if let Some(fd) = created.fd {
+        table::set(fd, Entry::Own);
+    }
+    describe(policy, created.page);
+    let file = path.filter(|_| created.id != (0, 0));
+    let file = file.map(|path| PageFile { path, id: created.id });
+    Some(Made { page: created.page, file })
+}
+
+/// Says on the page what runs here, and from now on takes the parameters from it.
+fn describe(policy: &'static Policy, page: &'static StatusPage) {
+    for (index, param) in policy.meta.params.iter().enumerate() {
+        let param = ParamStatus {
+            name: param.name.clone(),
+            unit: param.unit.clone(),
+            value: param.default,
+            min: param.min,
+            max: param.max,
+        };
+        page.publish_param(index, &param);
+    }
+    if let Some(params) = policy.params {
+        params.follow(page);
+    }
+    page.publish_head(&Head {
+        pid: std::process::id(),
+        since: clock::now(),
+        policy: &policy.meta.policy,
+        target: &policy.meta.target,
+    });
+}
+
+/// Whether the status file is the parent's: its forked children do without, and that is no news.
+fn belongs_to_parent(path: &Path) -> bool {
+    // SAFETY: it takes no pointer, cannot fail, and changes nothing.
+    let parent = unsafe { libc::getppid() };
+    Status::open(path).is_ok_and(|status| status.page().pid() as pid_t == parent)
+}
