@@ -156,6 +156,44 @@ fn code_runs_where_memory_must_not_become_executable() {
     assert!(said.starts_with("durac: policy `window`") && said.lines().count() == 1, "{said}");
 }
 
+/// Whatever stands in the environment, the application runs, and its stderr gets lines of text.
+#[test]
+fn any_environment_is_harmless() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let long = "x".repeat(100_000);
+    let values: [&[u8]; 8] = [
+        b"\xff\xfe",
+        b"\x1b[2J\nline",
+        b"-1:-1,-1",
+        b"0:1,2",
+        b"2147483648:",
+        b"1:1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1",
+        b"/nonexistent/\x1b[31m/file",
+        long.as_bytes(),
+    ];
+    let mut watched = objects::window_param(8);
+    watched.kernel = durac_bpf::notify::programs().unwrap();
+    for value in values {
+        for name in ["ENGINE", "STATUS", "RECORD", "LOG", "NOTIFY"] {
+            let place = Place::new(&watched);
+            let mut command = place.command(common::app());
+            command.env("DURAC_LOG", "").env(format!("DURAC_{name}"), OsStr::from_bytes(value));
+            let output = command.args(RUN.split(' ')).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            let shown = &said[..said.len().min(300)];
+            assert!(output.status.success(), "{name}: {shown}");
+            let out = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(out.matches("sync a = 0").count(), 2, "{name}: {out} {shown}");
+            assert!(said.lines().all(|line| line.starts_with("durac: ")), "{name}: {shown}");
+            assert!(!said.contains('\x1b'), "{name}: {shown}");
+            assert!(said.contains("durac: policy `window`"), "{name}: {shown}");
+        }
+    }
+    let engine = Place::new(&objects::window_param(8)).env("DURAC_ENGINE", "\u{1b}[2J").run(RUN);
+    assert!(engine.err.contains("there is no engine"), "{engine:?}");
+}
+
 /// A program with rights that its caller may not have takes no policy from the caller's environment.
 /// Needs root: the agent comes by `/etc/ld.so.preload`, in a name space of the test's own.
 #[test]

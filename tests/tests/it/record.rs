@@ -221,6 +221,41 @@ fn a_full_ring_is_counted() -> Result<()> {
     Ok(())
 }
 
+/// A command that becomes another user has no ring, which is root's: it says so, runs under its policy, and
+/// leaves an empty trace.
+#[test]
+fn a_command_that_changes_its_user() -> Result<()> {
+    if !sys::is_root() {
+        eprintln!("not root: nobody else to become");
+        return Ok(());
+    }
+    const NOBODY: u32 = 65534;
+    // Where that user may go, with what it runs.
+    let dir = tempfile::tempdir_in("/var/tmp")?;
+    let file = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (out, agent, program, logs) =
+        (file("trace.json"), file("agent.so"), file("append-log"), file("logs"));
+    std::fs::copy(durac_tests::agent()?, &agent)?;
+    std::fs::copy(append_log()?, &program)?;
+    std::fs::create_dir(&logs)?;
+    std::os::unix::fs::chown(&logs, Some(NOBODY), Some(NOBODY))?;
+    for path in [dir.path(), agent.as_ref(), program.as_ref()] {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    }
+    let user = format!("--reuid={NOBODY}");
+    let mut words = vec!["record", "-o", &out, "--policy", "window", "--agent", &agent, "--"];
+    words.extend(["setpriv", &user, "--clear-groups", &program, &logs, "--records", "50"]);
+    let ended = run(durac(words)?)?;
+    ensure!(ended.status.success(), "{}", show(&ended));
+    let said = ["nothing is recorded: ", "Permission denied", "policy `window`", "opened no log"];
+    ensure!(said.iter().all(|text| ended.stderr.contains(text)), "{}", show(&ended));
+    let written = std::fs::read_dir(&logs)?.map(|entry| Ok(entry?.metadata()?.len()));
+    let written = written.collect::<std::io::Result<Vec<_>>>()?;
+    ensure!(!written.is_empty() && written.iter().all(|&bytes| bytes > 0), "{written:?}");
+    ensure!(Trace::read(out.as_ref())?.events.is_empty());
+    Ok(())
+}
+
 /// The same run, seen by the agent and by strace.
 #[test]
 fn strace_sees_the_same() -> Result<()> {

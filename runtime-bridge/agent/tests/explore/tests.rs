@@ -41,8 +41,17 @@ pub fn finds(
     flag: &'static std::thread::LocalKey<Cell<bool>>,
     body: impl Fn() + Sync + Send + 'static,
 ) {
+    finds_within(2, flag, body);
+}
+
+/// The same with so many preemptions.
+pub fn finds_within(
+    preemptions: usize,
+    flag: &'static std::thread::LocalKey<Cell<bool>>,
+    body: impl Fn() + Sync + Send + 'static,
+) {
     flag.set(true);
-    let result = catch_unwind(AssertUnwindSafe(|| explore(2, body)));
+    let result = catch_unwind(AssertUnwindSafe(|| explore(preemptions, body)));
     flag.set(false);
     assert!(result.is_err(), "the explorer finds nothing wrong");
 }
