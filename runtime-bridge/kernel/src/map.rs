@@ -11,7 +11,7 @@ pub struct Slots {
     memory: NonNull<AtomicU64>,
 }
 
-// SAFETY: it is shared memory of atomic numbers.
+// SAFETY: it is shared memory of atomic numbers, mapped for the whole process; it belongs to no thread.
 unsafe impl Send for Slots {}
 // SAFETY: as above.
 unsafe impl Sync for Slots {}
@@ -23,8 +23,8 @@ impl Slots {
     /// What the kernel said.
     pub fn map(fd: BorrowedFd<'_>) -> io::Result<Self> {
         let protection = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: a new mapping; the kernel chooses the address, and refuses a length that the map
-        // does not have.
+        // SAFETY: a new mapping; the kernel chooses the address, and refuses a length that a map of bpf does
+        // not have.
         let memory = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),

@@ -48,6 +48,7 @@ struct BtfLoad {
     btf_size: u32,
     log_size: u32,
     log_level: u32,
+    log_true_size: u32,
 }
 
 /// The same for `BPF_PROG_LOAD`.
@@ -114,10 +115,11 @@ pub struct Program<'a> {
 }
 
 /// Calls `bpf`; the answer is a new descriptor.
-fn bpf<A>(command: libc::c_int, attr: &A) -> io::Result<OwnedFd> {
-    let attr: *const A = attr;
+fn bpf<A>(command: libc::c_int, attr: &mut A) -> io::Result<OwnedFd> {
+    let attr: *mut A = attr;
     // SAFETY: the kernel reads `size_of::<A>()` bytes there, and what they point to; the callers keep
-    // that alive. It writes only to the log, which its caller has.
+    // that alive. It writes to the log, whose memory nobody else looks at meanwhile, and to the attributes
+    // themselves (`log_true_size`, since Linux 6.4), which are ours alone; never beyond that size.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, command, attr, size_of::<A>()) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
@@ -137,7 +139,7 @@ fn short(name: &str) -> [u8; 16] {
 
 /// Makes a map.
 pub fn map_create(map: &durac_bpf::notify::KernelMap) -> io::Result<OwnedFd> {
-    let attr = MapCreate {
+    let mut attr = MapCreate {
         kind: map.kind,
         key_size: map.key_size(),
         value_size: map.value_size(),
@@ -146,14 +148,14 @@ pub fn map_create(map: &durac_bpf::notify::KernelMap) -> io::Result<OwnedFd> {
         name: short(map.name),
         ..MapCreate::default()
     };
-    bpf(MAP_CREATE, &attr)
+    bpf(MAP_CREATE, &mut attr)
 }
 
 /// Loads types.
 pub fn btf_load(btf: &[u8]) -> io::Result<OwnedFd> {
-    let attr =
+    let mut attr =
         BtfLoad { btf: btf.as_ptr() as u64, btf_size: btf.len() as u32, ..BtfLoad::default() };
-    bpf(BTF_LOAD, &attr)
+    bpf(BTF_LOAD, &mut attr)
 }
 
 /// Loads a program: the kernel's verifier judges it. With the error comes the last line it said.
@@ -175,7 +177,7 @@ pub fn prog_load(program: &Program<'_>) -> Result<OwnedFd, (io::Error, String)> 
         core_relo_count: program.fields.len() as u32 / durac_bpf::elf::CORE_RELO_SIZE,
         ..ProgLoad::default()
     };
-    match bpf(PROG_LOAD, &attr) {
+    match bpf(PROG_LOAD, &mut attr) {
         Ok(fd) => Ok(fd),
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => Err((error, String::new())),
         Err(_) => {
@@ -184,7 +186,7 @@ pub fn prog_load(program: &Program<'_>) -> Result<OwnedFd, (io::Error, String)> 
             attr.log_buf = log.as_mut_ptr() as u64;
             attr.log_size = LOG_SIZE as u32;
             attr.log_level = 1;
-            bpf(PROG_LOAD, &attr).map_err(|error| (error, last_words(&log)))
+            bpf(PROG_LOAD, &mut attr).map_err(|error| (error, last_words(&log)))
         }
     }
 }
@@ -200,10 +202,10 @@ fn last_words(log: &[u8]) -> String {
 /// Attaches a program: a raw tracepoint by its name, one with a type where its type says. It stays
 /// attached while the answer is open anywhere.
 pub fn attach(name: Option<&CStr>, program: &OwnedFd) -> io::Result<OwnedFd> {
-    let attr = RawTracepoint {
+    let mut attr = RawTracepoint {
         name: name.map_or(0, |name| name.as_ptr() as u64),
         prog_fd: program.as_raw_fd() as u32,
         pad: 0,
     };
-    bpf(RAW_TRACEPOINT_OPEN, &attr)
+    bpf(RAW_TRACEPOINT_OPEN, &mut attr)
 }

@@ -440,8 +440,9 @@ fn map(file: &Fd, places: u64, size: usize) -> io::Result<Ring> {
     if address == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the mapping is page-aligned, has room for the head and the places behind it, and is
-    // never unmapped; any bytes are valid atomics.
+    // SAFETY: the mapping is page-aligned, has room for the head and the places behind it (`size`), and is
+    // never unmapped; any bytes are valid atomics, whatever other processes write. Only root and this user
+    // can shorten the file, and that would end the process by a signal.
     unsafe {
         let head = &*address.cast::<Head>();
         let first = address.byte_add(size_of::<Head>()).cast::<Place>();

@@ -17,10 +17,11 @@ pub fn die_with_parent(command: &mut Command) {
     // SAFETY: getpid does nothing but return a number.
     let parent = unsafe { libc::getpid() };
     // SAFETY: the closure runs between fork and exec and makes only system calls, which allocate
-    // nothing and take no lock.
+    // nothing and take no lock; nor does an error made of a number. The argument of `prctl` is as wide as
+    // it reads it.
     unsafe {
         command.pre_exec(move || {
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) != 0 {
                 return Err(io::Error::last_os_error());
             }
             // The parent may have died before the request was made.
@@ -58,7 +59,8 @@ impl Process {
     /// # Errors
     /// That of pidfd_open(2).
     pub fn open(pid: u32) -> io::Result<Self> {
-        // SAFETY: pidfd_open takes no pointers and returns a new descriptor that nobody else owns.
+        // SAFETY: pidfd_open takes no pointers, and what it returns is looked at before it is taken for a new
+        // descriptor, which nobody else owns.
         unsafe {
             let fd = libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0);
             let fd = i32::try_from(fd).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
@@ -109,7 +111,8 @@ pub fn catch_interrupts() {
     }
     let handler = note as extern "C" fn(libc::c_int) as libc::sighandler_t;
     for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-        // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
+        // SAFETY: the handler only stores to an atomic, which is async-signal-safe, and has the signature that
+        // `signal` calls.
         unsafe { libc::signal(signal, handler) };
     }
 }

@@ -304,15 +304,18 @@ fn runs(pid: libc::pid_t) -> bool {
     result == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
 }
 
-/// Maps a page of `fd`, or anonymous memory for -1.
+/// Maps a page of `fd`, or anonymous memory for -1. It stays mapped, unless a [`Status`] is made of it,
+/// which hands out no reference that outlives it.
 fn map(fd: libc::c_int, writable: bool) -> io::Result<&'static StatusPage> {
     let access = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
     let flags = if fd < 0 { libc::MAP_PRIVATE | libc::MAP_ANONYMOUS } else { libc::MAP_SHARED };
-    // SAFETY: a new mapping of a size that the file has; the kernel chooses the address.
+    // SAFETY: a new mapping; the kernel chooses the address. The callers have looked at the file's size: of
+    // one that is shorter, touching the rest ends the process.
     let address = unsafe { libc::mmap(std::ptr::null_mut(), SIZE, access, flags, fd, 0) };
     if address == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: page-aligned memory of the right size; any bytes are a valid page of atomics.
+    // SAFETY: page-aligned memory of the right size, not null; any bytes are a valid page of atomics, and
+    // nobody writes through it where it is mapped for reading only.
     Ok(unsafe { &*address.cast::<StatusPage>() })
 }

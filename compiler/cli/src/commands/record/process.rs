@@ -27,14 +27,16 @@ pub struct Family {
 impl Family {
     /// Starts it. Signals to this process are its from then on.
     pub fn start(command: &mut Command) -> io::Result<Self> {
-        // SAFETY: the call changes who is given orphans, and nothing else.
-        if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) } != 0 {
+        // SAFETY: the call changes who is given orphans, and nothing else. Its argument is as wide as it
+        // reads it.
+        if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1 as libc::c_ulong) } != 0 {
             return Err(io::Error::last_os_error());
         }
         let pid = command.spawn()?.id() as libc::pid_t;
         CHILD.store(pid, Ordering::Release);
         for signal in FORWARDED {
-            // SAFETY: all zero is a valid action; the handler does only what a handler may.
+            // SAFETY: all zero is a valid action: no flags, no signals blocked. The handler has the signature
+            // that SA_SIGINFO asks for, and does only what a handler may.
             unsafe {
                 let mut action: libc::sigaction = std::mem::zeroed();
                 action.sa_sigaction = forward as *const () as usize;
@@ -50,7 +52,8 @@ impl Family {
     pub fn reap(&self, code: &mut Option<u8>) -> bool {
         loop {
             let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-            // SAFETY: all zero is a valid value, and the call fills it.
+            // SAFETY: all zero is a valid value. The call fills it, with the fields of a child that has ended,
+            // or leaves it at zero: `si_pid` may be read in both cases.
             let (result, pid) = unsafe {
                 let mut info: libc::siginfo_t = std::mem::zeroed();
                 let result = libc::waitid(libc::P_ALL, 0, &mut info, flags);
