@@ -202,7 +202,9 @@ impl Finder<'_> {
             );
         }
         let waits = |body: &HookBody| Waits::of(&body.body).is_some();
-        if let Some(wanted) = self.policy.uses.first().filter(|_| !self.policy.hooks.iter().any(waits)) {
+        if let Some(wanted) =
+            self.policy.uses.first().filter(|_| !self.policy.hooks.iter().any(waits))
+        {
             self.refuse(
                 wanted.span,
                 &format!("`use {}`", wanted.node),
@@ -365,7 +367,9 @@ impl Finder<'_> {
     /// A hook that starts syncs or waits for them: the one hook, of a function that the application
     /// calls with all that it takes, and with a barrier.
     fn ring(&mut self, body: &HookBody) {
-        let Some(at) = Waits::of(&body.body).filter(|_| !self.policy.uses.is_empty()) else { return };
+        let Some(at) = Waits::of(&body.body).filter(|_| !self.policy.uses.is_empty()) else {
+            return;
+        };
         let what = format!("syncs of its own at `{}`", body.hook);
         if !body.hook.is_sync() {
             return self.refuse(
@@ -375,15 +379,16 @@ impl Finder<'_> {
                 "only a sync call has a number that a sync could cover",
             );
         }
-        let others = self.policy.hooks.iter().take_while(|other| other.hook != body.hook);
-        if let Some(other) = others.filter_map(|other| Waits::of(&other.body)).next() {
+        let is_other = |other: &&HookBody| other.hook != body.hook && other.hook.is_sync();
+        if let Some(other) = self.policy.hooks.iter().find(is_other) {
             let found = refusal(
                 at,
                 &what,
-                "waits or defers here too",
-                "BPFtime's ring belongs to the one thread that made it, and another hook can be another thread's",
+                "waits or defers here",
+                "BPFtime's ring belongs to the one thread that made it; another hook can be another thread's, \
+                 and a sync there could take the error of one that is out",
             );
-            self.found.push(found.also(other, "here first"));
+            self.found.push(found.also(other.span, "the other hook of a sync"));
             return;
         }
         let Some(entry) = self.policy.target.entry(body.hook) else { return };
@@ -393,13 +398,18 @@ impl Finder<'_> {
         let barriers = entry.functions.iter().filter(|f| f.kind == BARRIER).count();
         let (missing, help) = if barriers != 1 {
             (
-                format!("it has {barriers} functions that are asked before the application syncs the log by itself: \
-                     such a sync can take the error of one that is out, and end with success"),
+                format!(
+                    "it has {barriers} functions that are asked before the application syncs the log by itself: \
+                     such a sync can take the error of one that is out, and end with success"
+                ),
                 "give the hook a line `entry barrier \"…\"`, a function that is called before each such sync, \
                  and once when the log was opened",
             )
         } else if entry.param(LOG.0, LOG.1).is_none() {
-            ("nothing tells the program which file to sync".to_owned(), "let the function take `log: file`")
+            (
+                "nothing tells the program which file to sync".to_owned(),
+                "let the function take `log: file`",
+            )
         } else if entry.param(FAILED.0, FAILED.1).is_none() {
             (
                 "nothing tells the program how a call ended that it passed".to_owned(),

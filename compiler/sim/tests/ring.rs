@@ -9,7 +9,7 @@
 )]
 
 use durac_bpf::Object;
-use durac_bpf::abi::{Helper, Hook, Runtime};
+use durac_bpf::abi::{Hook, Runtime};
 use durac_bpf::insn::{Insn, op};
 use durac_compiler::Naming;
 use durac_compiler::hir::Policy;
@@ -48,6 +48,59 @@ fn bounds_are_those_of_the_agent() {
     for (text, most) in cases {
         let proof = proof(text);
         assert_eq!((proof.syncs, proof.obstacle.clone()), (most, None), "{text}");
-        eprintln!("{} states, {} steps: {text}", proof.states, proof.steps);
     }
+}
+
+#[test]
+fn a_guarantee_below_is_refused() {
+    let (proved, _, found) =
+        check("guarantee loss = 0 on power_loss\non fdatasync: await previous; defer\n");
+    assert!(proved.is_none());
+    let broken = found.iter().find(|d| d.code == Code::LossBoundFails).unwrap();
+    let timeline = broken.timeline.as_deref().unwrap();
+    assert!(timeline.contains("#1 reported as done"), "{timeline}");
+    let (proved, _, found) =
+        check("guarantee loss <= 1 syncs on power_loss\non fdatasync: await previous; defer\n");
+    assert!(proved.is_some(), "{found:#?}");
+}
+
+/// Explores a policy whose code was changed.
+fn changed(text: &str, change: impl Fn(&mut Object) -> usize) -> Proof {
+    let (proved, policy, found) = check(text);
+    let (mut object, right) = proved.unwrap_or_else(|| panic!("{found:#?}"));
+    assert!(!right.faults.swallowed && !right.faults.stuck, "{text}");
+    assert!(change(&mut object) > 0, "nothing was changed");
+    let derived = durac_compiler::bounds::loss(&policy);
+    prove(&policy, &object, &derived).unwrap()
+}
+
+/// Takes the comparisons of the kernel's count with what was started out of a program.
+fn without_comparison(object: &mut Object, hook: Hook) -> usize {
+    let program = object.programs.iter_mut().find(|p| p.hook == hook).unwrap();
+    let compares = |i: &Insn| i.opcode == op::JMP | 0x50 | op::X && (i.dst, i.src) == (1, 2);
+    let found = program.insns.iter_mut().filter(|i| compares(i));
+    // A jump to the next instruction.
+    found.map(|insn| *insn = Insn::ja(0)).count()
+}
+
+#[test]
+fn a_program_that_does_not_compare_is_found() {
+    let text = "on fdatasync: await previous; defer\n";
+    let proof = changed(text, |object| without_comparison(object, Hook::Fdatasync));
+    assert!(proof.faults.swallowed || proof.syncs > Most::Count(1), "{proof:#?}");
+    // The application syncs after the barrier, and is told of nothing.
+    let proof = changed(text, |object| without_comparison(object, Hook::Barrier));
+    assert!(proof.faults.swallowed, "{proof:#?}");
+}
+
+#[test]
+fn a_program_that_passes_while_a_sync_is_out_is_found() {
+    // Of the two, the one in the background can take the error.
+    let proof = changed("on fdatasync { every 3 calls { pass }; defer }\n", |object| {
+        let program = object.programs.iter_mut().find(|p| p.hook == Hook::Fdatasync).unwrap();
+        let nothing_out = |i: &&mut Insn| i.opcode == op::JMP | 0x10 && (i.dst, i.imm) == (1, 0);
+        let last = program.insns.iter_mut().rfind(nothing_out);
+        last.map(|insn| *insn = Insn::ja(insn.offset)).iter().count()
+    });
+    assert!(proof.faults.swallowed, "{proof:#?}");
 }

@@ -254,7 +254,8 @@ impl Flow<'_> {
     /// A load from the registers: an argument that the note lists, whole.
     fn register(&self, at: i64, wide: bool, slot: u32) -> Result<(), Fault> {
         let entry = self.object.meta.entry(self.program.hook);
-        let listed = entry.map(|entry| [entry.len, entry.fd, entry.failed]).into_iter().flatten().flatten();
+        let listed =
+            entry.map(|entry| [entry.len, entry.fd, entry.failed]).into_iter().flatten().flatten();
         let offsets = listed.filter_map(Argument::offset).map(i64::from);
         let kind = match (0..REGISTERS_SIZE as i64).contains(&at) {
             true if !wide || at % 8 != 0 => Kind::Misaligned,
@@ -305,9 +306,9 @@ impl Flow<'_> {
                 };
             }
             Some(Helper::MapUpdate) => self.updates(regs, slot)?,
-            Some(
-                Helper::RingInit | Helper::RingSync | Helper::RingWait | Helper::RingSubmit,
-            ) if self.object.kernel.is_empty() => {
+            Some(Helper::RingInit | Helper::RingSync | Helper::RingWait | Helper::RingSubmit)
+                if self.object.kernel.is_empty() =>
+            {
                 let detail = "nothing counts the syncs of this object";
                 return Err(Fault::new(slot, Kind::UnknownHelper, detail));
             }

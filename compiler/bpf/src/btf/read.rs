@@ -120,13 +120,11 @@ impl<'a> Types<'a> {
             let variable = self.get(variable, KIND_VAR).ok_or(MALFORMED)?;
             let name = self.name(variable.name).ok_or(MALFORMED)?.to_owned();
             let definition = self.definition(variable.size_or_type);
-            let kind = definition.and_then(|definition| {
-                match kernel_map(&name) {
-                    Some((runtime, index, map)) => self
-                        .is_kernel_map(&definition, map)
-                        .then_some(MapKind::Kernel(runtime, index)),
-                    None => self.map(&name, &definition).map(MapKind::Policy),
+            let kind = definition.and_then(|definition| match kernel_map(&name) {
+                Some((runtime, index, map)) => {
+                    self.is_kernel_map(&definition, map).then_some(MapKind::Kernel(runtime, index))
                 }
+                None => self.map(&name, &definition).map(MapKind::Policy),
             });
             let Some(kind) = kind else {
                 return Err(BtfError::Map { name });

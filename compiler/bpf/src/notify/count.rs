@@ -61,7 +61,11 @@ pub fn section(place: Attach) -> &'static str {
 /// Those of the assembler; it has none for these.
 pub fn programs() -> Result<Vec<KernelProgram>, AsmError> {
     let bodies: [Body; 2] = [function_ends, ext4_ends];
-    PLACES.into_iter().zip(bodies).map(|(place, body)| Emit::program(section(place), body)).collect()
+    PLACES
+        .into_iter()
+        .zip(bodies)
+        .map(|(place, body)| Emit::program(section(place), body))
+        .collect()
 }
 
 /// `vfs_fsync_range(file, start, end, datasync)`, and what it returned.

@@ -342,7 +342,8 @@ fn prove_ring(
     };
     if method != Method::Derived {
         (proof.syncs, proof.syncs_by_default) = (most, by_default);
-        (proof.with_progress, proof.with_progress_by_default) = (and_one(most), and_one(by_default));
+        (proof.with_progress, proof.with_progress_by_default) =
+            (and_one(most), and_one(by_default));
         proof.age = age(policy, most == Most::Count(0), found.tail.is_some());
     }
     proof.syncs = proof.syncs.max(most);

@@ -104,7 +104,8 @@ pub fn explore(
         faults: Faults::default(),
         limits,
     };
-    let mut explorer = Explorer { machine, vectors, ring, hooks, found, seen: FxHashMap::default() };
+    let mut explorer =
+        Explorer { machine, vectors, ring, hooks, found, seen: FxHashMap::default() };
     let mut first = State { vars: explorer.machine.memory().copy_state(), ..State::default() };
     explorer.rebase(&mut first);
     explorer.seen.insert(first.clone(), 0);
@@ -292,7 +293,13 @@ impl Explorer<'_> {
 
     /// The application's own sync; if it fails it is told, and of that log comes no further call that
     /// would be believed.
-    fn syncs_itself(&mut self, mut state: State, number: u64, mut events: Vec<Event>, from: NodeId) {
+    fn syncs_itself(
+        &mut self,
+        mut state: State,
+        number: u64,
+        mut events: Vec<Event>,
+        from: NodeId,
+    ) {
         events.push(Event::Direct);
         events.push(Event::Starts);
         if state.untold {
@@ -319,7 +326,8 @@ impl Explorer<'_> {
         self.found.syncs.count(lost, acknowledged);
         let taken = Taken { syncs: lost, ..Taken::default() };
         let next = (acknowledged, None);
-        let breaks = self.found.limits.iter().any(|l| l.broken.is_none() && l.exceeded(taken, next));
+        let breaks =
+            self.found.limits.iter().any(|l| l.broken.is_none() && l.exceeded(taken, next));
         if self.seen.contains_key(&state) && !breaks {
             return;
         }
@@ -451,4 +459,3 @@ impl World for Ring {
         self.state.completed
     }
 }
-
