@@ -305,13 +305,17 @@ impl Flow<'_> {
                     return Err(Fault::new(slot, Kind::Pointer, detail));
                 };
             }
-            Some(Helper::MapUpdate) => self.updates(regs, slot)?,
-            Some(Helper::RingInit | Helper::RingSync | Helper::RingWait | Helper::RingSubmit)
-                if self.object.kernel.is_empty() =>
-            {
+            Some(
+                Helper::MapUpdate
+                | Helper::RingInit
+                | Helper::RingSync
+                | Helper::RingWait
+                | Helper::RingSubmit,
+            ) if self.object.kernel.is_empty() => {
                 let detail = "nothing counts the syncs of this object";
                 return Err(Fault::new(slot, Kind::UnknownHelper, detail));
             }
+            Some(Helper::MapUpdate) => self.updates(regs, slot)?,
             Some(Helper::RingSync) => {
                 let Value::Other = read(regs, slot, 1)? else {
                     let detail = "r1 is an address, not a descriptor";

@@ -328,7 +328,11 @@ fn prove_ring(
         return Ok(only_derived(policy, derived, Obstacle::TooManyStates));
     };
     let agrees = found.syncs.by_params == derived_for(derived, vectors).syncs;
-    let obstacle = (!samples.whole && !agrees).then_some(Obstacle::WideRange);
+    let obstacle = match (found.too_large, samples.whole || agrees) {
+        (true, _) => Some(Obstacle::TooManyStates),
+        (false, false) => Some(Obstacle::WideRange),
+        (false, true) => None,
+    };
     let method = match (&obstacle, samples.whole) {
         (None, true) => Method::Explored,
         (None, false) => Method::ExploredAndDerived,

@@ -26,7 +26,7 @@ use rustc_hash::FxHashMap;
 /// Acknowledged syncs that are lost at once; more are taken for any number.
 const MOST: usize = 2000;
 /// Steps beyond which a policy is too large: each is a run of a program.
-const MAX_STEPS: u64 = 400_000;
+const MAX_STEPS: u64 = 100_000;
 /// `EINTR`, as a helper answers it.
 const INTERRUPTED: u64 = -4_i64 as u64;
 
@@ -78,9 +78,11 @@ pub struct Found {
     pub faults: Faults,
     /// The limits, with their breaking.
     pub limits: Vec<Limit>,
+    /// Not everything was explored.
+    pub too_large: bool,
 }
 
-/// Explores everything; none if it is too large.
+/// Explores everything; none if the object starts no syncs.
 ///
 /// # Errors
 /// When the interpreter stops a program.
@@ -103,6 +105,7 @@ pub fn explore(
         tail: None,
         faults: Faults::default(),
         limits,
+        too_large: false,
     };
     let mut explorer =
         Explorer { machine, vectors, ring, hooks, found, seen: FxHashMap::default() };
@@ -115,7 +118,8 @@ pub fn explore(
         let state = node.state.clone();
         explorer.follow(&state, at as NodeId)?;
         if explorer.found.nodes.len() > states || explorer.found.steps > MAX_STEPS {
-            return Ok(None);
+            explorer.found.too_large = true;
+            break;
         }
         at += 1;
     }
