@@ -403,7 +403,7 @@ fn without_a_count_every_call_runs() {
     for _ in 0..3 {
         assert_eq!(loaded.fdatasync(0), NOT_HANDLED);
     }
-    assert_eq!(ring(|r| r.made), false);
+    assert!(!ring(|r| r.made));
     // The kernel sees nothing.
     let loaded = Loaded::new(DELAYED);
     ring(|r| r.unseen = true);
