@@ -21,7 +21,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 units=(
     unit/aofrw unit/other unit/expire unit/scripting unit/multi unit/shutdown
-    integration/aof integration/aof-multi-part integration/shutdown
+    integration/aof integration/aof-multi-part integration/aof-race integration/shutdown
     integration/replication integration/replication-2 integration/replication-3
     integration/replication-4 integration/replication-psync integration/replication-buffer
 )
@@ -92,6 +92,10 @@ tree() {
     rm -rf "$1/tests/tmp"
     mkdir "$1/tests/tmp"
     ln -s "$source"/src/* "$1/src/"
+    # This file starts a server on the log of another. Since the suite's `start_server` empties the folder
+    # unless it is told not to, the file fails in Redis 7.0 as it is, and is not in the suite's own list.
+    sed -i 's/start_server \[list overrides $config\]/start_server [list overrides $config keep_persistence true]/' \
+        "$1/tests/integration/aof-race.tcl"
 }
 
 # The server of a tree under an object, as `durac run` starts it: the same process, the library
@@ -117,10 +121,12 @@ suite() {
         TERM=dumb ./runtest --clients "$clients" --durable --dont-clean \
             --baseport "$base" --portcount 900 --config appendfsync "$appendfsync" "${arguments[@]}" </dev/null >log 2>&1 || true
     )
-    # `[ok]: name (12 ms)`, `[err]: name in tests/unit/x.tcl`, `[skip]: name`, `[ignore]: name: why`.
+    # `[ok]: name (12 ms)`, `[err]: name in tests/unit/x.tcl`, `[skip]: name`, `[ignore]: name: why`. One
+    # unit is a single test without a name: `[3/9 done]: unit (2 seconds)`.
     sed -n -E \
         -e 's/\x1b\[[0-9;]*m//g' \
         -e 's/^\[ok\]: (.*) \([0-9]+ ms\)$/ok \1/p' \
+        -e 's/^\[[0-9]+\/[0-9]+ done\]: (integration\/aof-race) .*$/ok \1/p' \
         -e 's/^\[(err|exception|TIMEOUT)\]: ?(.*)$/err \2/p' \
         -e 's/^\[(skip|ignore)\]: (.*)$/skip \2/p' "$tree/log" |
         sed -E '/^err /s/ in tests\/[^ ]*$//' >"$tree/results"

@@ -23,6 +23,8 @@ cargo build --workspace --lib --bins --tests --locked
 say "testing"
 # The build above is what the tests run, so they need not look whether it is current.
 export DURAC_TESTS_BUILT=1
+# Many tests wait more than they compute: for a disk, a timer, a server.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
 if [ "$#" -eq 0 ]; then
     set -- --workspace --no-fail-fast
 fi

@@ -5,6 +5,7 @@
 #     bash tests/soak.sh memory [MINUTES] steady load under each policy (default: 60)
 #     bash tests/soak.sh faults [ROUNDS]  faults of the disk at other moments each round (default: 20)
 #
+# DURAC_SOAK_POLICIES="window batch" chooses the policies of the first two.
 # Exit code of the test: 0 if nothing hung, grew or was lost.
 set -euo pipefail
 
@@ -28,7 +29,7 @@ case ${1:-} in
         which=disk_faults
         ;;
     *)
-        sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
+        sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2
         exit 2
         ;;
 esac

@@ -15,6 +15,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// The ready policies that compile, from the safest to the fastest.
@@ -158,24 +159,37 @@ pub fn show(ended: &Ended) -> String {
     format!("{}\nstdout: {}\nstderr: {}", ended.status, ended.stdout, ended.stderr)
 }
 
-/// Held by a test that loads the machine: on two cores one of them at a time is enough, and the
-/// others would only starve it.
+/// Held by a test that loads the machine. Two of them run at a time, because each also waits for much
+/// (disks, timers, servers that start); more would only starve each other.
 #[derive(Debug)]
 #[must_use]
 pub struct Heavy {
     _lock: File,
 }
 
-/// Waits for its turn. A lock on a file, because test runners use threads as well as processes.
+/// Waits for its turn. Locks on files, because test runners use threads as well as processes.
 ///
 /// # Errors
-/// If the file cannot be made.
+/// If the files cannot be made.
 pub fn heavy() -> Result<Heavy> {
-    let path = bin_dir()?.join("durac-tests.lock");
-    let lock = File::create(&path).with_context(|| path.display().to_string())?;
+    static TURN: AtomicUsize = AtomicUsize::new(0);
+    let open = |place: usize| {
+        let path = bin_dir()?.join(format!("durac-tests.{place}.lock"));
+        File::create(&path).with_context(|| path.display().to_string())
+    };
+    for place in 0..HEAVY {
+        let lock = open(place)?;
+        if lock.try_lock().is_ok() {
+            return Ok(Heavy { _lock: lock });
+        }
+    }
+    let lock = open(TURN.fetch_add(1, Ordering::Relaxed) % HEAVY)?;
     lock.lock().context("cannot lock")?;
     Ok(Heavy { _lock: lock })
 }
+
+/// How many tests may load the machine at a time.
+const HEAVY: usize = 2;
 
 /// Compiles a C program or library of `tests/shims` with the given options; once, and again when
 /// its source is newer.

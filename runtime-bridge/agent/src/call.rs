@@ -52,12 +52,14 @@ impl Current {
         let Some(core) = &mut self.core else { return };
         let now = clock::now();
         if self.is_sync {
+            // The syncer is asked when the program waits or has ended: a thread that finds nobody at
+            // work syncs itself, and need not have woken another.
             core.engine.request(self.number, now);
             self.requested = true;
         } else {
             core.engine.commit(now);
+            self.slot.poke(core, now);
         }
-        self.slot.poke(core, now);
     }
 
     /// The helper `durac_await`.
@@ -189,8 +191,7 @@ fn sync_held(
         // Also what no runtime has for a sync.
         Verdict::Pass | Verdict::Stage | Verdict::Hold => Decision::Pass,
     };
-    // The clock and the syncer were asked when the program made the request.
-    let asks = decision == Decision::Defer && !requested;
+    let asks = requested || decision == Decision::Defer;
     let now: Time = if timed || asks { clock::now() } else { 0 };
     let mut able = core.able();
     able.background &= !registry.is_closing();

@@ -56,7 +56,13 @@ fn its_own_tests_of_the_log() -> Result<()> {
     let folder = folder.ancestors().nth(3).context("no folder")?;
     let mut command = child::command(&[], &child::which("bash")?);
     command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/redis-suite.sh")).arg("window:n=64");
-    command.args(["--", "unit/aofrw", "integration/aof", "integration/aof-multi-part"]);
+    command.args([
+        "--",
+        "unit/aofrw",
+        "integration/aof",
+        "integration/aof-multi-part",
+        "integration/aof-race",
+    ]);
     command.env("DURAC", tool()?).env("DURAC_REDIS", folder);
     let ended = child::run(command, Duration::from_secs(600))?;
     ensure!(ended.status.success(), "{}", durac_tests::show(&ended));

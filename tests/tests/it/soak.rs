@@ -97,17 +97,26 @@ fn fork_in_a_row(server: &Server, forks: u64) -> Result<(Held, Held)> {
     Ok((first, held(server)?))
 }
 
+/// The policies to run under: those that `DURAC_SOAK_POLICIES` names, else these.
+fn policies(usual: &[&str]) -> Vec<String> {
+    match std::env::var("DURAC_SOAK_POLICIES") {
+        Ok(names) => names.split_whitespace().map(str::to_owned).collect(),
+        Err(_) => usual.iter().map(ToString::to_string).collect(),
+    }
+}
+
 /// Snapshots and log rewrites in turn, under load. `DURAC_SOAK_FORKS` says how many.
 #[test]
 fn forks_in_a_row() -> Result<()> {
     let forks = asked("DURAC_SOAK_FORKS", 60);
     let _turn = heavy()?;
-    for policy in ["window", "delayed_fsync", "batch"] {
+    for policy in policies(&["window", "delayed_fsync", "batch"]) {
+        let policy = policy.as_str();
         // Redis looks after its children in the rhythm of its timer.
         let mut server = Under::policy(policy).line("hz", "500").start()?;
         let writer = Writer::start(server.redis.port());
         let began = Instant::now();
-        let (first, last) = fork_in_a_row(&server, forks).context(policy)?;
+        let (first, last) = fork_in_a_row(&server, forks).context(policy.to_owned())?;
         let took = began.elapsed().as_secs();
         let wrote = writer.stop()?;
         println!(
@@ -139,7 +148,8 @@ fn sample(server: &Server, time: Duration) -> Result<Vec<Held>> {
 fn load_at_constant_memory() -> Result<()> {
     let seconds = asked("DURAC_SOAK_SECONDS", 4);
     let _turn = heavy()?;
-    for policy in ["window", "batch"] {
+    for policy in policies(&["window", "batch"]) {
+        let policy = policy.as_str();
         let server = Under::policy(policy).line("auto-aof-rewrite-min-size", "16mb").start()?;
         let mut command = child::command(&[], &child::which("redis-benchmark")?);
         command.args(["-p", &server.redis.port().to_string(), "-t", "set", "-r", "1000"]);
