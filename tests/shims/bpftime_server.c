@@ -61,6 +61,14 @@ static int refused(void) {
     return 1;
 }
 
+static int refused_by_kernel(void) {
+    if (!getenv("REFUSE_KERNEL"))
+        return 0;
+    note(" = refused\n");
+    errno = EPERM;
+    return 1;
+}
+
 /* Whether everything behind the first `used` bytes is zero. */
 static const char *rest(const void *attr, size_t used, size_t size) {
     for (size_t i = used; i < size; i++)
@@ -85,6 +93,27 @@ static long map_update(const union bpf_attr *a, size_t size, const char *values)
         return -1;
     note(" = ok\n");
     return 0;
+}
+
+/* A program for the kernel itself, which the server hands on. */
+static long kernel_prog_load(const union bpf_attr *a) {
+    const struct bpf_insn *insns = (const struct bpf_insn *)(uintptr_t)a->insns;
+    note("kernel_prog_load %s type %u attach %u types %d slots %u maps", a->prog_name, a->prog_type,
+         a->expected_attach_type, number((int)a->prog_btf_fd), a->insn_cnt);
+    for (unsigned i = 0; i < a->insn_cnt; i++)
+        if (insns[i].code == (BPF_LD | BPF_IMM | BPF_DW) && insns[i].src_reg == BPF_PSEUDO_MAP_FD)
+            note(" %u:%d", i, number(insns[i].imm));
+    return refused() || refused_by_kernel() ? -1 : make();
+}
+
+static long btf_load(void) {
+    note("btf_load");
+    return refused() ? -1 : make();
+}
+
+static long raw_tracepoint(const union bpf_attr *a) {
+    note("raw_tracepoint %d", number((int)a->raw_tracepoint.prog_fd));
+    return refused() ? -1 : make();
 }
 
 static long prog_load(const union bpf_attr *a, size_t size) {
@@ -138,7 +167,13 @@ long syscall(long nr, ...) {
         case BPF_MAP_UPDATE_ELEM:
             return map_update(attr, (size_t)c, values[number((int)attr->map_fd) & 15]);
         case BPF_PROG_LOAD:
+            if (attr->prog_type != BPF_PROG_TYPE_KPROBE)
+                return kernel_prog_load(attr);
             return prog_load(attr, (size_t)c);
+        case BPF_BTF_LOAD:
+            return btf_load();
+        case BPF_RAW_TRACEPOINT_OPEN:
+            return raw_tracepoint(attr);
         case BPF_LINK_CREATE:
             return link_create(attr, (size_t)c);
         default:

@@ -56,11 +56,17 @@ pub enum Hook {
     Fdatasync = 2,
     /// A reply to a client. No runtime has it yet.
     Reply = 3,
+    /// Before a sync that no other hook is asked about. It is the compiler's own, and no word of the
+    /// language ([`crate::ring`]). BPFtime's.
+    Barrier = 4,
 }
 
 impl Hook {
-    /// Every hook, in the order of their numbers.
+    /// Every hook of the language, in the order of their numbers.
     pub const ALL: [Hook; 4] = [Hook::Write, Hook::Fsync, Hook::Fdatasync, Hook::Reply];
+    /// Every hook that a program can be of.
+    pub const PROGRAMS: [Hook; 5] =
+        [Hook::Write, Hook::Fsync, Hook::Fdatasync, Hook::Reply, Hook::Barrier];
 
     /// The hook's name in the language and in section names (`durac/fdatasync`).
     #[must_use]
@@ -70,6 +76,7 @@ impl Hook {
             Hook::Fsync => "fsync",
             Hook::Fdatasync => "fdatasync",
             Hook::Reply => "reply",
+            Hook::Barrier => "barrier",
         }
     }
 
@@ -90,10 +97,12 @@ impl Hook {
             (Runtime::Agent, Hook::Fsync) => "durac/fsync",
             (Runtime::Agent, Hook::Fdatasync) => "durac/fdatasync",
             (Runtime::Agent, Hook::Reply) => "durac/reply",
+            (Runtime::Agent, Hook::Barrier) => "durac/barrier",
             (Runtime::Bpftime, Hook::Write) => "uprobe/write",
             (Runtime::Bpftime, Hook::Fsync) => "uprobe/fsync",
             (Runtime::Bpftime, Hook::Fdatasync) => "uprobe/fdatasync",
             (Runtime::Bpftime, Hook::Reply) => "uprobe/reply",
+            (Runtime::Bpftime, Hook::Barrier) => "uprobe/barrier",
         }
     }
 
@@ -235,6 +244,8 @@ pub const CONTEXT_SIZE: usize = std::mem::size_of::<Context>();
 pub enum Helper {
     /// `void *bpf_map_lookup_elem(map, const u32 *key)`: the value, or null.
     MapLookup = 1,
+    /// `long bpf_map_update_elem(map, const u32 *key, const void *value, u64 flags)`. BPFtime's.
+    MapUpdate = 2,
     /// `u64 bpf_ktime_get_ns(void)`: the monotonic clock. BPFtime's.
     Clock = 5,
     /// `u64 bpf_get_current_pid_tgid(void)`: the process in the upper half. BPFtime's.
@@ -242,6 +253,15 @@ pub enum Helper {
     /// `long bpf_override_return(struct pt_regs *, u64 value)`: the hooked function is skipped and
     /// returns `value`. BPFtime's.
     Override = 58,
+    /// `u64 io_uring_init(void)`: makes the ring of this thread; 0 if it could. BPFtime's.
+    RingInit = 1006,
+    /// `u64 io_uring_submit_fsync(int fd)`: puts an `fdatasync` into the ring; 0 if there was room. BPFtime's.
+    RingSync = 1008,
+    /// `u64 io_uring_wait_and_seen(void)`: waits until the next sync of the ring has ended, in whatever
+    /// way; 0, or `-errno` if it did not wait. BPFtime's.
+    RingWait = 1009,
+    /// `u64 io_uring_submit(void)`: starts what was put into the ring; how many. BPFtime's.
+    RingSubmit = 1010,
     /// `u64 durac_request(void)`: asks for a background sync that covers this call, and returns
     /// at once. In a write it covers the calls before, and what is staged before it. Returns 0. The
     /// agent's.
@@ -256,11 +276,16 @@ pub enum Helper {
 
 impl Helper {
     /// Every helper.
-    pub const ALL: [Helper; 6] = [
+    pub const ALL: [Helper; 11] = [
         Helper::MapLookup,
+        Helper::MapUpdate,
         Helper::Clock,
         Helper::Process,
         Helper::Override,
+        Helper::RingInit,
+        Helper::RingSync,
+        Helper::RingWait,
+        Helper::RingSubmit,
         Helper::Request,
         Helper::Await,
     ];
@@ -282,7 +307,14 @@ impl Helper {
     pub fn of(runtime: Runtime, number: i32) -> Option<Helper> {
         Helper::from_number(number).filter(|helper| match helper {
             Helper::MapLookup => true,
-            Helper::Clock | Helper::Process | Helper::Override => runtime == Runtime::Bpftime,
+            Helper::MapUpdate
+            | Helper::Clock
+            | Helper::Process
+            | Helper::Override
+            | Helper::RingInit
+            | Helper::RingSync
+            | Helper::RingWait
+            | Helper::RingSubmit => runtime == Runtime::Bpftime,
             Helper::Request | Helper::Await => runtime == Runtime::Agent,
         })
     }
@@ -292,9 +324,14 @@ impl Helper {
     pub fn name(self) -> &'static str {
         match self {
             Helper::MapLookup => "bpf_map_lookup_elem",
+            Helper::MapUpdate => "bpf_map_update_elem",
             Helper::Clock => "bpf_ktime_get_ns",
             Helper::Process => "bpf_get_current_pid_tgid",
             Helper::Override => "bpf_override_return",
+            Helper::RingInit => "io_uring_init",
+            Helper::RingSync => "io_uring_submit_fsync",
+            Helper::RingWait => "io_uring_wait_and_seen",
+            Helper::RingSubmit => "io_uring_submit",
             Helper::Request => "durac_request",
             Helper::Await => "durac_await",
         }

@@ -9,7 +9,7 @@ pub(crate) mod read;
 use crate::abi::{Reading, Runtime};
 use crate::bpftime::REGISTERS;
 use crate::dwarf;
-use crate::notify::{Field, KernelProgram, MAPS, STRUCTS};
+use crate::notify::{self, Field, KernelProgram, STRUCTS};
 use crate::object::Object;
 use std::collections::BTreeMap;
 
@@ -112,7 +112,7 @@ pub(crate) fn encode(object: &Object, functions: &[String]) -> Sections {
     }
     let mut structs = Vec::new();
     if !object.kernel.is_empty() {
-        for map in &MAPS {
+        for map in notify::maps_of(runtime) {
             let key = if map.key.is_empty() {
                 u32
             } else {

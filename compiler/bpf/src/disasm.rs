@@ -5,7 +5,7 @@
 
 use crate::abi::{Helper, KernelHelper};
 use crate::insn::{Alu, Cond, Insn, Size, op};
-use crate::notify::{KernelProgram, MAPS, STRUCTS};
+use crate::notify::{self, KernelMap, KernelProgram, STRUCTS};
 use crate::object::{Object, Program};
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
@@ -162,7 +162,8 @@ pub fn print_kernel(object: &Object) -> String {
     if object.kernel.is_empty() {
         return out;
     }
-    for map in &MAPS {
+    let maps = notify::maps_of(object.meta.runtime);
+    for map in maps {
         let kind = if map.key.is_empty() { "array" } else { "hash" };
         let (key, fields) = (map.key.join(", "), map.fields.join(", "));
         let key = if key.is_empty() { String::new() } else { format!("{{ {key} }}: ") };
@@ -171,12 +172,16 @@ pub fn print_kernel(object: &Object) -> String {
     for program in &object.kernel {
         out.push('\n');
         // Writing to a `String` cannot fail.
-        let _ = write_kernel_program(&mut out, program);
+        let _ = write_kernel_program(&mut out, program, maps);
     }
     out
 }
 
-fn write_kernel_program(out: &mut String, program: &KernelProgram) -> fmt::Result {
+fn write_kernel_program(
+    out: &mut String,
+    program: &KernelProgram,
+    maps: &[KernelMap],
+) -> fmt::Result {
     let targets = targets(&program.insns);
     let mut insns = (0u32..).zip(&program.insns);
     writeln!(out, "{}:", program.section)?;
@@ -186,7 +191,7 @@ fn write_kernel_program(out: &mut String, program: &KernelProgram) -> fmt::Resul
         }
         write!(out, "{slot:>6}: ")?;
         let map = program.relocs.iter().find(|reloc| reloc.slot == slot);
-        match map.and_then(|reloc| MAPS.get(reloc.map as usize)) {
+        match map.and_then(|reloc| maps.get(reloc.map as usize)) {
             Some(map) => {
                 insns.next();
                 write!(out, "r{} = {} ll", insn.dst, map.name)?;
@@ -263,7 +268,7 @@ fn write_lddw(
     high: i32,
 ) -> fmt::Result {
     let reloc = program.relocs.iter().find(|reloc| reloc.slot == slot);
-    let map = reloc.and_then(|reloc| object.maps.get(reloc.map as usize));
+    let map = reloc.and_then(|reloc| object.map(reloc.map));
     match map {
         Some(map) => write!(out, "r{} = {} ll", low.dst, map.name),
         None => write_number(out, low, high),

@@ -15,6 +15,7 @@ pub mod insn;
 pub mod note;
 pub mod notify;
 pub mod object;
+pub mod ring;
 mod sum;
 
 pub use btf::read::BtfError;

@@ -19,6 +19,7 @@
 //! as they are here, or none ([`crate::elf`] refuses any other), so that whoever loads them as root
 //! knows what they do.
 
+pub mod count;
 mod emit;
 mod fields;
 mod programs;
@@ -26,6 +27,8 @@ mod programs;
 pub use fields::{Field, STRUCTS};
 pub use programs::programs;
 
+use crate::abi::Runtime;
+use crate::asm::AsmError;
 use crate::insn::Insn;
 use crate::object::Reloc;
 
@@ -244,7 +247,7 @@ impl KernelMap {
 }
 
 /// `BPF_MAP_TYPE_HASH` (`include/uapi/linux/bpf.h`).
-const MAP_TYPE_HASH: u32 = 1;
+pub const MAP_TYPE_HASH: u32 = 1;
 
 /// The maps: the slots, and the syncs that are out, by thread and file.
 pub const MAPS: [KernelMap; 2] = [
@@ -265,6 +268,26 @@ pub const MAPS: [KernelMap; 2] = [
         flags: 0,
     },
 ];
+
+/// The kernel's programs of an object for that runtime.
+///
+/// # Errors
+/// Those of the assembler; it has none for these.
+pub fn programs_of(runtime: Runtime) -> Result<Vec<KernelProgram>, AsmError> {
+    match runtime {
+        Runtime::Agent => programs(),
+        Runtime::Bpftime => count::programs(),
+    }
+}
+
+/// Their maps.
+#[must_use]
+pub fn maps_of(runtime: Runtime) -> &'static [KernelMap] {
+    match runtime {
+        Runtime::Agent => &MAPS,
+        Runtime::Bpftime => &count::MAPS,
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use crate::abi::{Engine, Hook, Reading, Runtime};
 use crate::bpftime::Argument;
 use crate::insn::Insn;
-use crate::notify::KernelProgram;
+use crate::notify::{self, KernelProgram};
 use serde::{Deserialize, Serialize};
 
 /// Slots a program may have at most.
@@ -19,7 +19,7 @@ pub struct Object {
     pub programs: Vec<Program>,
     /// The maps the programs use.
     pub maps: Vec<Map>,
-    /// The kernel's programs: none, or all that [`crate::notify::programs`] makes.
+    /// The kernel's programs: none, or all that [`notify::programs_of`] makes.
     pub kernel: Vec<KernelProgram>,
     /// What the note section says.
     pub meta: Meta,
@@ -54,7 +54,7 @@ pub struct Program {
 pub struct Reloc {
     /// Index of the instruction's first slot in [`Program::insns`].
     pub slot: u32,
-    /// Index in [`Object::maps`].
+    /// Index in [`Object::seen_maps`]; in the kernel's programs, in [`notify::maps_of`].
     pub map: u32,
 }
 
@@ -85,6 +85,46 @@ impl Map {
     #[must_use]
     pub fn value_size(&self) -> u32 {
         8 * self.fields.len() as u32
+    }
+}
+
+/// A map as a policy's program sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seen<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// `BPF_MAP_TYPE_*` (`include/uapi/linux/bpf.h`).
+    pub kind: u32,
+    /// Size of a value, bytes.
+    pub value_size: u32,
+    /// Number of entries.
+    pub max_entries: u32,
+}
+
+impl Object {
+    /// The maps that the policy's programs can load: the object's, and under BPFtime behind them those
+    /// of the kernel's programs.
+    pub fn seen_maps(&self) -> impl Iterator<Item = Seen<'_>> {
+        let own = self.maps.iter().map(|map| Seen {
+            name: &map.name,
+            kind: crate::btf::MAP_TYPE_ARRAY,
+            value_size: map.value_size(),
+            max_entries: map.max_entries,
+        });
+        let shares = self.meta.runtime == Runtime::Bpftime && !self.kernel.is_empty();
+        let kernel = notify::maps_of(self.meta.runtime).iter().filter(move |_| shares);
+        own.chain(kernel.map(|map| Seen {
+            name: map.name,
+            kind: map.kind,
+            value_size: map.value_size(),
+            max_entries: map.max_entries,
+        }))
+    }
+
+    /// The map that a [`Reloc`] of a policy's program names.
+    #[must_use]
+    pub fn map(&self, index: u32) -> Option<Seen<'_>> {
+        self.seen_maps().nth(index as usize)
     }
 }
 
@@ -157,6 +197,9 @@ pub struct Entry {
     /// Its parameter with the bytes of a write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub len: Option<Argument>,
+    /// Its parameter with the descriptor of the log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fd: Option<Argument>,
     /// Its parameter with the error of an earlier sync: 0, or `-errno`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<Argument>,

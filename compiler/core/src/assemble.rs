@@ -1,14 +1,14 @@
 //! The object of a policy: its programs, its maps, and what its note says.
 
 use crate::bpftime;
-use crate::emit::{EmitError, For, Maps, emit};
+use crate::emit::{self, EmitError, For, Maps, emit};
 use crate::hir::{Expr, ExprKind, Policy, Stmt, StmtKind, Verdict};
 use crate::mir;
 use crate::target::Action;
 use durac_bpf::Object;
 use durac_bpf::abi::{ABI, MAX_LOGS, PARAMS_MAP, Reading, Runtime, STATE_MAP};
 use durac_bpf::notify;
-use durac_bpf::object::{Map, Meta, Param, Source, State};
+use durac_bpf::object::{Map, Meta, Param, Program, Source, State};
 use durac_grammar::{Code, Diagnostic, FileId, Sources};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -38,7 +38,8 @@ pub fn assemble(
         let max_entries = if runtime == Runtime::Agent { MAX_LOGS } else { 1 };
         maps.push(Map { name: STATE_MAP.to_owned(), max_entries, fields });
     }
-    let programs = program
+    let maps_of = Maps { params, state, syncs: maps.len() as u32 };
+    let mut programs: Vec<Program> = program
         .functions
         .iter()
         .map(|function| {
@@ -46,14 +47,18 @@ pub fn assemble(
                 Runtime::Agent => For::Agent,
                 Runtime::Bpftime => For::Bpftime(bpftime::frame(function, policy)),
             };
-            emit(function, Maps { params, state }, target, sources)
+            emit(function, maps_of, target, sources)
         })
         .collect::<Result<_, _>>()
         .map_err(|error| Box::new(explain(error, policy)))?;
     // A sync that somebody else makes says nothing of bytes that are not in the file yet.
     let watches = !policy.uses.is_empty() && !meta.stages();
-    let kernel = if watches { notify::programs() } else { Ok(Vec::new()) };
+    let kernel = if watches { notify::programs_of(runtime) } else { Ok(Vec::new()) };
     let kernel = kernel.map_err(|_| Box::new(explain(EmitError::TooLong, policy)))?;
+    if let Some(barrier) = bpftime::barrier(policy).filter(|_| runtime == Runtime::Bpftime) {
+        let program = emit::barrier(&barrier.entry, barrier.ring, maps_of, barrier.span, sources);
+        programs.push(program.map_err(|error| Box::new(explain(error, policy)))?);
+    }
     let name = sources.name(file).rsplit('/').next().unwrap_or("").to_owned();
     Ok(Object { programs, maps, kernel, meta, source: Source { name, text } })
 }
@@ -88,13 +93,20 @@ fn meta(runtime: Runtime, policy: &Policy, text: &str) -> Meta {
         .map(|s| State { name: s.name.node.replace('.', "_"), init: s.init })
         .collect();
     // The agent finds libc's functions by itself.
-    let entries = bpftime::entries(policy);
+    let mut entries = bpftime::entries(policy);
     match runtime {
         Runtime::Agent if !state.is_empty() => {
             used.reads.insert(Reading::Log);
         }
         Runtime::Agent => {}
-        Runtime::Bpftime => state.extend(bpftime::owners(policy)),
+        Runtime::Bpftime => {
+            state.extend(bpftime::own_state(policy));
+            if let Some(barrier) = bpftime::barrier(policy) {
+                let waiting = entries.iter_mut().find(|entry| entry.hook == barrier.hook);
+                waiting.into_iter().for_each(|entry| entry.fd = barrier.entry.fd);
+                entries.push(barrier.entry);
+            }
+        }
     }
     let digest = Sha256::digest(text.as_bytes());
     Meta {

@@ -4,18 +4,23 @@
 //! no sync engine, no timer, no files: what needs them is refused here, with the reason. What is
 //! left means there what it means under the agent. `docs/bpftime.md` has the whole table.
 
-use crate::emit::Frame;
+use crate::emit::{Frame, Ring};
 use crate::hir::{Entry, Expr, ExprKind, HookBody, Policy, StateId, Stmt, StmtKind, Verdict};
 use crate::mir;
 use crate::names;
 use durac_bpf::abi::{Hook, OWNER, Reading};
 use durac_bpf::bpftime::{Argument, MAX_ARGUMENTS};
 use durac_bpf::object::{self, OnError};
+use durac_bpf::ring::Word;
 use durac_grammar::{Code, Diagnostic, Span};
 use std::collections::BTreeMap;
 
 /// The kind of a function of the application's own.
 const SYMBOL: &str = "symbol";
+/// The kind of the function that is called before a sync of which the hook is not asked.
+const BARRIER: &str = "barrier";
+/// Name and type of the parameter with the log's descriptor.
+const LOG: (&str, &str) = ("log", "file");
 /// Name and type of the parameter that tells a program of an earlier error.
 const FAILED: (&str, &str) = ("failed", "status");
 /// Name and type of the parameter with the bytes of a write.
@@ -37,11 +42,12 @@ pub fn unsafe_there(policy: &Policy) -> Vec<Diagnostic> {
 pub fn entries(policy: &Policy) -> Vec<object::Entry> {
     let of = |body: &HookBody| {
         let entry = policy.target.entry(body.hook)?;
-        let function = entry.functions.first().filter(|f| f.kind == SYMBOL)?;
+        let function = entry.functions.iter().find(|f| f.kind == SYMBOL)?;
         Some(object::Entry {
             hook: body.hook,
             symbol: function.symbol.node.clone(),
             len: argument(entry, LEN),
+            fd: None,
             failed: argument(entry, FAILED).filter(|_| body.hook.is_sync()),
         })
     };
@@ -52,10 +58,46 @@ fn argument(entry: &Entry, (name, ty): (&str, &str)) -> Option<Argument> {
     entry.param(name, ty).and_then(|position| u8::try_from(position).ok()).map(Argument)
 }
 
-/// The state variables that the programs keep for themselves, behind the policy's own: for each
-/// hook, the process whose state it is.
+/// The hook whose program starts syncs and waits for them.
+#[derive(Clone, Debug)]
+pub struct Barrier {
+    /// The hook.
+    pub hook: Hook,
+    /// The function that is called before a sync of which the hook is not asked.
+    pub entry: object::Entry,
+    /// What the programs share.
+    pub ring: Ring,
+    /// The hook's place in the policy.
+    pub span: Span,
+}
+
+/// The hook whose program starts syncs, if one does and its target has what it takes.
 #[must_use]
-pub fn owners(policy: &Policy) -> Vec<object::State> {
+pub fn barrier(policy: &Policy) -> Option<Barrier> {
+    policy.uses.first()?;
+    let body = policy.hooks.iter().find(|body| Waits::of(&body.body).is_some())?;
+    let entry = policy.target.entry(body.hook)?;
+    let mut barriers = entry.functions.iter().filter(|f| f.kind == BARRIER);
+    let function = barriers.next().filter(|_| body.hook.is_sync())?;
+    let fd = argument(entry, LOG)?;
+    let failed = argument(entry, FAILED);
+    let symbol = function.symbol.node.clone();
+    Some(Barrier {
+        hook: body.hook,
+        entry: object::Entry { hook: Hook::Barrier, symbol, len: None, fd: Some(fd), failed },
+        ring: Ring { base: 8 * policy.states.len() as i16, fd, waits: true },
+        span: body.span,
+    })
+}
+
+/// The state variables that the programs keep for themselves, behind the policy's own: what
+/// [`durac_bpf::ring`] says, or for each hook, the process whose state it is.
+#[must_use]
+pub fn own_state(policy: &Policy) -> Vec<object::State> {
+    if barrier(policy).is_some() {
+        let words = Word::ALL.into_iter();
+        return words.map(|w| object::State { name: w.name().to_owned(), init: 0 }).collect();
+    }
     let hooks = policy.hooks.iter().filter(|_| !policy.states.is_empty());
     hooks.map(|body| object::State { name: format!("{OWNER}_{}", body.hook), init: 0 }).collect()
 }
@@ -66,12 +108,17 @@ pub fn frame(function: &mir::Function, policy: &Policy) -> Frame {
     let entry = entries(policy).into_iter().find(|entry| entry.hook == function.hook);
     let hook = policy.hooks.iter().position(|body| body.hook == function.hook).unwrap_or(0);
     let owner = (8 * (policy.states.len() + hook)) as i16;
+    let barrier = barrier(policy);
+    let waits = barrier.as_ref().is_some_and(|barrier| barrier.hook == function.hook);
     Frame {
+        reads_ring: waits
+            && [Reading::Pending, Reading::NotifyDone].into_iter().any(|r| function.reads(r)),
+        ring: barrier.as_ref().map(|barrier| Ring { waits, ..barrier.ring }),
         clock: function.reads(Reading::Now),
         reads_len: function.reads(Reading::CallLen),
         len: entry.as_ref().and_then(|e| e.len).filter(|_| function.hook == Hook::Write),
         failed: entry.as_ref().and_then(|e| e.failed),
-        owner: function.has_state().then_some(owner),
+        owner: (function.has_state() && barrier.is_none()).then_some(owner),
     }
 }
 
@@ -85,6 +132,52 @@ pub(crate) fn reword(diagnostics: &mut [Diagnostic]) {
 fn refusal(span: Span, what: &str, here: &str, why: &str) -> Diagnostic {
     let message = format!("BPFtime cannot run {what} safely");
     Diagnostic::new(Code::NotInBpftime, message, span, here).note(why)
+}
+
+/// The first place that starts a sync, waits, or asks what is durable.
+struct Waits(Option<Span>);
+
+impl Waits {
+    fn of(stmts: &[Stmt]) -> Option<Span> {
+        let mut waits = Waits(None);
+        waits.stmts(stmts);
+        waits.0
+    }
+
+    fn stmts(&mut self, stmts: &[Stmt]) {
+        for stmt in stmts {
+            match &stmt.node {
+                StmtKind::Verdict(Verdict::Defer) | StmtKind::Await(_) => {
+                    self.0.get_or_insert(stmt.span);
+                }
+                StmtKind::Verdict(_) | StmtKind::Commit => {}
+                StmtKind::Assign(_, value) => self.expr(value),
+                StmtKind::If(cond, then, otherwise) => {
+                    self.expr(cond);
+                    self.stmts(then);
+                    self.stmts(otherwise);
+                }
+                StmtKind::EveryTime(.., body) | StmtKind::EveryCalls(.., body) => self.stmts(body),
+            }
+        }
+    }
+
+    fn expr(&mut self, expr: &Expr) {
+        match &expr.kind {
+            ExprKind::Read(Reading::Pending | Reading::NotifyDone) => {
+                self.0.get_or_insert(expr.span);
+            }
+            ExprKind::Not(a) => self.expr(a),
+            ExprKind::And(a, b)
+            | ExprKind::Or(a, b)
+            | ExprKind::Compare(_, a, b)
+            | ExprKind::Arith(_, a, b) => {
+                self.expr(a);
+                self.expr(b);
+            }
+            ExprKind::Read(_) | ExprKind::State(_) | ExprKind::Const(_) | ExprKind::Param(_) => {}
+        }
+    }
 }
 
 struct Finder<'a> {
@@ -108,12 +201,15 @@ impl Finder<'_> {
                 "a program runs only when the application calls; while it is idle nobody would sync",
             );
         }
-        for wanted in &self.policy.uses {
+        let waits = |body: &HookBody| Waits::of(&body.body).is_some();
+        if let Some(wanted) =
+            self.policy.uses.first().filter(|_| !self.policy.hooks.iter().any(waits))
+        {
             self.refuse(
                 wanted.span,
                 &format!("`use {}`", wanted.node),
-                "not in an object for BPFtime",
-                "the kernel's counter is not shared with BPFtime's programs by this version",
+                "counts nothing",
+                "the kernel counts the syncs that the policy starts there, and it has no `defer` and no `await`",
             );
         }
         if self.policy.on_error == OnError::Stop
@@ -139,6 +235,7 @@ impl Finder<'_> {
             return;
         }
         self.entry(body);
+        self.ring(body);
         self.stmts(&body.body, body.hook);
     }
 
@@ -151,7 +248,7 @@ impl Finder<'_> {
             self.found.push(found.also(span, label).note(why).help(help));
         };
         let Some(entry) = self.policy.target.entry(body.hook) else { return };
-        let libc = entry.functions.iter().find(|f| f.kind != SYMBOL);
+        let libc = entry.functions.iter().find(|f| f.kind != SYMBOL && f.kind != BARRIER);
         if let Some(function) = libc {
             return fault(
                 function.symbol.span,
@@ -165,13 +262,12 @@ impl Finder<'_> {
                  `durac compile --runtime bpftime --target redis.patched`",
             );
         }
-        if entry.functions.len() != 1 {
+        let functions = entry.functions.iter().filter(|f| f.kind == SYMBOL).count();
+        if functions != 1 {
             return fault(
                 entry.span,
                 "the target defines it here",
-                format!("a program is attached to one function, and this hook has {}", {
-                    entry.functions.len()
-                }),
+                format!("a program is attached to one function, and this hook has {functions}"),
                 "give the hook one line `entry symbol \"…\"`",
             );
         }
@@ -202,8 +298,9 @@ impl Finder<'_> {
         for stmt in stmts {
             match &stmt.node {
                 StmtKind::Verdict(verdict) => self.verdict(verdict, stmt.span, hook),
-                StmtKind::Await(_) => {
-                    self.refuse(stmt.span, "`await`", "waits for a background sync", NO_RESULT);
+                StmtKind::Await(distance) => {
+                    self.counted(stmt.span, "`await`", "waits for a background sync");
+                    self.expr(distance, hook);
                 }
                 StmtKind::Commit => {
                     self.refuse(stmt.span, "`commit`", "keeps no bytes", BORROWED);
@@ -246,7 +343,7 @@ impl Finder<'_> {
                 }
             }
             Verdict::Defer => {
-                self.refuse(span, "`defer`", "starts a background sync", NO_RESULT);
+                self.counted(span, "`defer`", "starts a background sync");
             }
             Verdict::Stage => {
                 self.refuse(span, "`stage`", "keeps a borrowed buffer", BORROWED);
@@ -255,6 +352,76 @@ impl Finder<'_> {
                 self.refuse(span, "`hold`", "needs the sync engine", NO_RESULT);
             }
         }
+    }
+
+    /// What is safe if the kernel counts the syncs.
+    fn counted(&mut self, span: Span, what: &str, here: &str) {
+        if self.policy.uses.is_empty() {
+            let found = refusal(span, what, here, NO_RESULT);
+            self.found.push(found.help(
+                "add `use kernel notify`: the kernel then counts the syncs that end with success",
+            ));
+        }
+    }
+
+    /// A hook that starts syncs or waits for them: the one hook, of a function that the application
+    /// calls with all that it takes, and with a barrier.
+    fn ring(&mut self, body: &HookBody) {
+        let Some(at) = Waits::of(&body.body).filter(|_| !self.policy.uses.is_empty()) else {
+            return;
+        };
+        let what = format!("syncs of its own at `{}`", body.hook);
+        if !body.hook.is_sync() {
+            return self.refuse(
+                at,
+                &what,
+                "waits or defers here",
+                "only a sync call has a number that a sync could cover",
+            );
+        }
+        let is_other = |other: &&HookBody| other.hook != body.hook && other.hook.is_sync();
+        if let Some(other) = self.policy.hooks.iter().find(is_other) {
+            let found = refusal(
+                at,
+                &what,
+                "waits or defers here",
+                "BPFtime's ring belongs to the one thread that made it; another hook can be another thread's, \
+                 and a sync there could take the error of one that is out",
+            );
+            self.found.push(found.also(other.span, "the other hook of a sync"));
+            return;
+        }
+        let Some(entry) = self.policy.target.entry(body.hook) else { return };
+        if entry.functions.iter().any(|f| f.kind != SYMBOL && f.kind != BARRIER) {
+            return;
+        }
+        let barriers = entry.functions.iter().filter(|f| f.kind == BARRIER).count();
+        let (missing, help) = if barriers != 1 {
+            (
+                format!(
+                    "it has {barriers} functions that are asked before the application syncs the log by itself: \
+                     such a sync can take the error of one that is out, and end with success"
+                ),
+                "give the hook a line `entry barrier \"…\"`, a function that is called before each such sync, \
+                 and once when the log was opened",
+            )
+        } else if entry.param(LOG.0, LOG.1).is_none() {
+            (
+                "nothing tells the program which file to sync".to_owned(),
+                "let the function take `log: file`",
+            )
+        } else if entry.param(FAILED.0, FAILED.1).is_none() {
+            (
+                "nothing tells the program how a call ended that it passed".to_owned(),
+                "let the function take `failed: status`: 0, or the error of an earlier sync of this log",
+            )
+        } else {
+            return;
+        };
+        let message = format!("BPFtime cannot be attached to `{}` safely", body.hook);
+        let found = Diagnostic::new(Code::NoBpftimeEntry, message, at, "waits or defers here");
+        let found = found.also(entry.span, "the target defines the hook here");
+        self.found.push(found.note(missing).help(help));
     }
 
     /// Two hooks may run in two threads, and a program there has no lock.
@@ -300,12 +467,16 @@ impl Finder<'_> {
                 "the function has no parameter `len: bytes`"
             }
             Reading::ChildActive => "a program there does not see the application's forks",
-            Reading::Pending | Reading::PendingBytes | Reading::PendingAge => {
-                "nothing there knows which acknowledged syncs are durable"
+            Reading::Pending | Reading::NotifyDone => {
+                let what = format!("`{}`", names::reading_name(reading));
+                return self.counted(span, &what, "asks which syncs are durable");
+            }
+            Reading::PendingBytes | Reading::PendingAge => {
+                "nothing there knows when what is not durable was written"
             }
             Reading::SyncLatency => "nothing there times the syncs",
-            Reading::NotifyDone | Reading::NotifyCount => {
-                "nothing there sees a sync end: the kernel's counter is not in the object"
+            Reading::NotifyCount => {
+                "a bound that hangs on a number of syncs that only grows is not explored there"
             }
             Reading::Staged => BORROWED,
         };

@@ -15,9 +15,11 @@ use std::collections::BTreeMap;
 
 mod bpftime;
 mod plan;
+mod ring;
 mod value;
 
 pub use bpftime::Frame;
+pub use ring::{Ring, barrier};
 
 use plan::{LookedUp, Plan, SharedWait};
 
@@ -37,6 +39,8 @@ pub struct Maps {
     pub params: u32,
     /// The state.
     pub state: u32,
+    /// The count of the syncs.
+    pub syncs: u32,
 }
 
 /// What a program is emitted for.
@@ -81,7 +85,11 @@ pub fn emit(
     sources: &Sources,
 ) -> Result<Program, EmitError> {
     let order = function.order();
-    let plan = Plan::new(function, &order);
+    let ring = match target {
+        For::Bpftime(frame) => frame.ring.filter(|ring| ring.waits),
+        For::Agent => None,
+    };
+    let plan = Plan::new(function, &order, ring.is_some());
     let mut asm = Asm::new();
     let labels: BTreeMap<BlockId, Label> = order.iter().map(|id| (*id, asm.label())).collect();
     let exit = asm.label();
@@ -90,6 +98,7 @@ pub fn emit(
         sources,
         maps,
         runtime: target.runtime(),
+        ring: ring.map(|ring| ring.labels(&mut asm)),
         plan,
         asm,
         labels,
@@ -128,6 +137,8 @@ struct Emitter<'a> {
     sources: &'a Sources,
     maps: Maps,
     runtime: Runtime,
+    /// The syncs that the program starts.
+    ring: Option<ring::Syncs>,
     plan: Plan,
     asm: Asm,
     labels: BTreeMap<BlockId, Label>,
@@ -322,6 +333,8 @@ impl Emitter<'_> {
 
     fn inst(&mut self, kind: &InstKind) -> Result<(), EmitError> {
         match kind {
+            // A hint: the sync would overlap with the one that is waited for, and both were waited for.
+            InstKind::Request if self.ring.is_some() => return Ok(()),
             InstKind::Request => {
                 self.asm.push(Insn::call(Helper::Request));
                 self.clobber();
@@ -329,7 +342,10 @@ impl Emitter<'_> {
             InstKind::Await(distance) => {
                 self.look_up_for(distance, false);
                 self.value_into(distance, Reg::R1)?;
-                self.asm.push(Insn::call(Helper::Await));
+                match self.ring {
+                    Some(syncs) => self.await_ring(&syncs),
+                    None => self.asm.push(Insn::call(Helper::Await)),
+                }
                 self.clobber();
             }
             InstKind::Store(id, value) => {

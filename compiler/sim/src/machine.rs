@@ -8,6 +8,7 @@ use durac_bpf::abi::{
     CONTEXT_SIZE, Context, Helper, Hook, PARAMS_MAP, Reading, Runtime, STATE_MAP, Verdict,
 };
 use durac_bpf::bpftime::{Argument, MAX_ERRNO, REGISTERS_SIZE};
+use durac_bpf::notify::count::SYNCS_MAP;
 use durac_bpf::object::{Entry, Map, Program};
 use durac_bpf::{Insn, Object};
 use durac_jit::{Code, HelperCode, entry};
@@ -53,6 +54,8 @@ pub struct Memory {
     context: Cell<Context>,
     params: Box<[Cell<u64>]>,
     state: Box<[Cell<u64>]>,
+    /// The process that the kernel counts for, and the count.
+    syncs: Box<[Cell<u64>]>,
 }
 
 impl Memory {
@@ -78,6 +81,17 @@ impl Memory {
         self.state.iter().zip(values).for_each(|(cell, value)| cell.set(*value));
     }
 
+    /// The process that the kernel counts for; 0 before there is one.
+    #[must_use]
+    pub fn process(&self) -> u64 {
+        self.syncs.first().map_or(0, Cell::get)
+    }
+
+    /// Sets that.
+    pub fn set_process(&self, process: u64) {
+        self.syncs.iter().take(1).for_each(|cell| cell.set(process));
+    }
+
     /// Copies `values` into the parameters.
     pub fn set_params(&self, values: &[u64]) {
         self.params.iter().zip(values).for_each(|(cell, value)| cell.set(*value));
@@ -98,6 +112,16 @@ pub trait World {
     /// The program waits at `distance`. With `true` it goes on, and reads `memory` as it is then;
     /// with `false` its call is parked.
     fn wait(&mut self, distance: u64, memory: &Memory) -> bool;
+
+    /// What one of the helpers of BPFtime's ring answers. Without a ring, an error.
+    fn ring(&mut self, _helper: Helper) -> u64 {
+        u64::MAX
+    }
+
+    /// How many syncs of the ring the kernel has counted.
+    fn completed(&self) -> u64 {
+        0
+    }
 }
 
 /// How a run ended.
@@ -114,7 +138,7 @@ pub struct Machine {
     memory: Box<Memory>,
     /// For BPFtime's programs, the functions they are attached to.
     entries: Option<Vec<Entry>>,
-    programs: [Option<Loaded>; 4],
+    programs: [Option<Loaded>; 5],
 }
 
 /// What r1 points to.
@@ -140,6 +164,7 @@ enum Loaded {
 /// Addresses that stand for the maps; the programs only hand them to the lookup.
 const PARAMS: u64 = 0x1000;
 const STATE: u64 = 0x2000;
+const SYNCS: u64 = 0x3000;
 
 impl Machine {
     /// Prepares the programs of a verified object. Parameters have their defaults, state its first
@@ -153,15 +178,16 @@ impl Machine {
             context: Cell::default(),
             params: cells(object.meta.params.iter().map(|p| p.default).collect()),
             state: cells(object.meta.state.iter().map(|s| s.init).collect()),
+            syncs: cells(vec![0; 2]),
         });
         for map in &object.maps {
             if map.fields.len() != fields(map, &memory)? {
                 return Err(MachineError::Foreign("a map of another size than its note says"));
             }
         }
-        let mut programs = [const { None }; 4];
+        let mut programs = [const { None }; 5];
         for program in &object.programs {
-            let insns = linked(program, &object.maps)?;
+            let insns = linked(program, object)?;
             let hook = program.hook;
             let loaded = match backend {
                 Backend::Interpreter => {
@@ -276,15 +302,19 @@ fn fields(map: &Map, memory: &Memory) -> Result<usize, MachineError> {
 }
 
 /// The instructions with the maps' addresses in them.
-fn linked(program: &Program, maps: &[Map]) -> Result<Vec<Insn>, MachineError> {
+fn linked(program: &Program, object: &Object) -> Result<Vec<Insn>, MachineError> {
     let mut insns = program.insns.clone();
     for reloc in &program.relocs {
-        let map = maps.get(reloc.map as usize);
+        let map = object.map(reloc.map);
         let map = map.ok_or(MachineError::Foreign("a relocation names no map"))?;
         let slot = insns.get_mut(reloc.slot as usize);
         let slot = slot.ok_or(MachineError::Foreign("a relocation lies outside its program"))?;
         slot.src = 0;
-        slot.imm = if map.name == PARAMS_MAP { PARAMS } else { STATE } as i32;
+        slot.imm = match map.name {
+            PARAMS_MAP => PARAMS,
+            SYNCS_MAP => SYNCS,
+            _ => STATE,
+        } as i32;
     }
     Ok(insns)
 }
@@ -304,7 +334,7 @@ fn interpret(
             unsafe { std::mem::transmute::<HelperCode, fn(u64, u64, u64, u64, u64) -> u64>(code) };
         vm.register_helper(helper.number() as u32, code).map_err(stopped)?;
     }
-    for cells in [&memory.params, &memory.state] {
+    for cells in [&memory.params, &memory.state, &memory.syncs] {
         let at = cells.as_ptr() as u64;
         vm.register_allowed_memory(at..at + size_of_val::<[Cell<u64>]>(cells) as u64);
     }
@@ -329,6 +359,11 @@ thread_local! {
 
 const HELPERS: &[(Helper, HelperCode)] = &[
     (Helper::MapLookup, look_up),
+    (Helper::MapUpdate, update),
+    (Helper::RingInit, ring_init),
+    (Helper::RingSync, ring_sync),
+    (Helper::RingWait, ring_wait),
+    (Helper::RingSubmit, ring_submit),
     (Helper::Clock, clock),
     (Helper::Process, process),
     (Helper::Override, overrides),
@@ -340,6 +375,11 @@ const HELPERS: &[(Helper, HelperCode)] = &[
 const PROCESS: u64 = 1 << 32 | 1;
 
 entry!(look_up => look_up_body);
+entry!(update => update_body);
+entry!(ring_init => ring_init_body);
+entry!(ring_sync => ring_sync_body);
+entry!(ring_wait => ring_wait_body);
+entry!(ring_submit => ring_submit_body);
 entry!(clock => clock_body);
 entry!(process => process_body);
 entry!(overrides => override_body);
@@ -361,8 +401,47 @@ unsafe extern "C" fn look_up_body(map: u64, key: u64) -> u64 {
     match map {
         PARAMS if key == 0 => memory.params.as_ptr() as u64,
         STATE if key == 0 => memory.state.as_ptr() as u64,
+        SYNCS if key == 0 => {
+            if let Some(count) = memory.syncs.get(1) {
+                // SAFETY: the world outlives the run, and helpers do not nest.
+                count.set(unsafe { (*run.world).completed() });
+            }
+            memory.syncs.as_ptr() as u64
+        }
         _ => 0,
     }
+}
+
+unsafe extern "C" fn update_body(map: u64, _key: u64, value: u64) -> u64 {
+    let Some(run) = current().filter(|_| map == SYNCS) else { return u64::MAX };
+    // SAFETY: the memory outlives the run.
+    let memory = unsafe { &*run.memory };
+    for (cell, at) in memory.syncs.iter().zip((value..).step_by(8)) {
+        // SAFETY: the verifier has proved that the value is on the program's stack.
+        cell.set(unsafe { (at as *const u64).read_unaligned() });
+    }
+    0
+}
+
+unsafe extern "C" fn ring_init_body() -> u64 {
+    ring(Helper::RingInit)
+}
+
+unsafe extern "C" fn ring_sync_body(_fd: u64) -> u64 {
+    ring(Helper::RingSync)
+}
+
+unsafe extern "C" fn ring_wait_body() -> u64 {
+    ring(Helper::RingWait)
+}
+
+unsafe extern "C" fn ring_submit_body() -> u64 {
+    ring(Helper::RingSubmit)
+}
+
+fn ring(helper: Helper) -> u64 {
+    // SAFETY: the world outlives the run, and helpers do not nest.
+    current().map_or(u64::MAX, |run| unsafe { (*run.world).ring(helper) })
 }
 
 unsafe extern "C" fn clock_body() -> u64 {

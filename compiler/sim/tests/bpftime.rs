@@ -19,7 +19,7 @@ use durac_grammar::{Code, Diagnostic, Sources};
 use durac_sim::machine::{Backend, Ended, Machine, Memory, World};
 
 /// Functions of its own for every hook.
-const TARGET: &str = "target test\ntarget test {\n    files \"*.log\"\n    hook write(log: file, data: borrowed bytes, len: bytes) -> bytes { entry symbol \"w\"; may pass, fail }\n    hook fdatasync(log: file, failed: status) -> status { entry symbol \"d\"; may pass, skip, fail, defer, await }\n}\n";
+const TARGET: &str = "target test\ntarget test {\n    files \"*.log\"\n    hook write(log: file, data: borrowed bytes, len: bytes) -> bytes { entry symbol \"w\"; may pass, fail }\n    hook fdatasync(log: file, failed: status) -> status { entry symbol \"d\"\n entry barrier \"b\"; may pass, skip, fail, defer, await }\n}\n";
 
 fn check(text: &str, runtime: Runtime) -> (Option<Object>, Vec<Diagnostic>) {
     let text = format!("{}{text}", TARGET.replace("; may", "\n may"));
@@ -263,6 +263,8 @@ fn what_has_no_safe_form_is_refused() {
         ("on fdatasync: pass\nflush within 1s\n", &["`flush within`"]),
         ("on error: stop\non fdatasync: pass\n", &["`on error: stop`"]),
         ("use kernel notify\non fdatasync: pass\n", &["`use kernel notify`"]),
+        ("use kernel notify\non fdatasync: if notify.count > 7 skip; defer\n", &["`notify.count`"]),
+        ("use kernel notify\non fdatasync: defer\nflush within 1s\n", &["`flush within`"]),
         ("on fdatasync: if pending < 3 skip\n", &["`pending`"]),
         ("on fdatasync: if pending.age > 1s skip\n", &["`pending.age`"]),
         ("on fdatasync: if pending.bytes > 1MiB skip\n", &["`pending.bytes`"]),
@@ -329,4 +331,44 @@ fn a_hook_must_be_one_function_of_the_application() {
         let named = |d: &&Diagnostic| d.code == code && d.notes.iter().any(|n| n.contains(why));
         assert_eq!(found.iter().filter(named).count(), 1, "{hook}\n{found:#?}");
     }
+}
+
+/// What a target must have so that a policy can start syncs there.
+#[test]
+fn a_ring_needs_a_barrier() {
+    let hook = |params: &str, barrier: &str| {
+        format!(
+            "target own\nuse kernel notify\ntarget own {{\n    files \"*.log\"\n    hook fdatasync({params}) -> status {{\n        entry symbol \"a\"\n{barrier}        may defer\n    }}\n}}\non fdatasync: defer\n"
+        )
+    };
+    let barrier = "        entry barrier \"b\"\n";
+    let cases = [
+        (hook("log: file, failed: status", ""), Some("it has 0 functions")),
+        (hook("log: file, failed: status", &barrier.repeat(2)), Some("it has 2 functions")),
+        (hook("failed: status", barrier), Some("which file to sync")),
+        (hook("log: file", barrier), Some("how a call ended")),
+        (hook("log: file, failed: status", barrier), None),
+    ];
+    for (text, why) in cases {
+        let mut sources = Sources::new();
+        let file = sources.add("test.dur", text.clone());
+        let naming = Naming { stem: "test", target: None, runtime: Runtime::Bpftime };
+        let checked = durac_sim::check::check_as(&mut sources, file, &naming);
+        assert_eq!(checked.proved.is_none(), why.is_some(), "{text}");
+        let found = checked.analysis.diagnostics;
+        if let Some(why) = why {
+            let named = |d: &&Diagnostic| {
+                d.code == Code::NoBpftimeEntry && d.notes.iter().any(|n| n.contains(why))
+            };
+            assert_eq!(found.iter().filter(named).count(), 1, "{text}\n{found:#?}");
+        }
+    }
+    // One thread, one ring.
+    let both = "target both\nuse kernel notify\ntarget both {\n    files \"*.log\"\n    hook fsync(log: file, failed: status) -> status {\n        entry symbol \"a\"\n        entry barrier \"b\"\n        may defer\n    }\n    hook fdatasync(log: file, failed: status) -> status {\n        entry symbol \"c\"\n        entry barrier \"d\"\n        may defer\n    }\n}\non fsync: defer\non fdatasync: defer\n";
+    let mut sources = Sources::new();
+    let file = sources.add("test.dur", both);
+    let naming = Naming { stem: "test", target: None, runtime: Runtime::Bpftime };
+    let found = durac_sim::check::check_as(&mut sources, file, &naming).analysis.diagnostics;
+    let named = |d: &&Diagnostic| d.message.contains("syncs of its own at `fdatasync`");
+    assert_eq!(found.iter().filter(named).count(), 1, "{found:#?}");
 }

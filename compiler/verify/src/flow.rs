@@ -11,6 +11,7 @@ use crate::{Fault, Kind};
 use durac_bpf::abi::{CONTEXT_SIZE, Helper, PARAMS_MAP, Reading, Runtime};
 use durac_bpf::bpftime::{Argument, REGISTERS_SIZE};
 use durac_bpf::insn::{Alu, Cond, Insn, Size, op};
+use durac_bpf::notify::count::{self, SYNCS_MAP};
 use durac_bpf::object::{Object, Program};
 
 /// Bytes below r10 that a program may use.
@@ -224,11 +225,13 @@ impl Flow<'_> {
             }
             Value::Entry(map, at) => {
                 let at = i64::from(at) + i64::from(insn.offset);
-                let name = self.object.maps.get(map as usize).map(|m| m.name.as_str());
+                let name = self.object.map(map).map(|m| m.name);
                 if !wide || at % 8 != 0 {
                     fault(Kind::Misaligned, format!("offset {at} in the map's value"))
                 } else if store && name == Some(PARAMS_MAP) {
                     fault(Kind::ParameterWrite, String::new())
+                } else if store && name == Some(SYNCS_MAP) {
+                    fault(Kind::ParameterWrite, "of what the kernel counts".to_owned())
                 } else {
                     Ok(())
                 }
@@ -251,7 +254,8 @@ impl Flow<'_> {
     /// A load from the registers: an argument that the note lists, whole.
     fn register(&self, at: i64, wide: bool, slot: u32) -> Result<(), Fault> {
         let entry = self.object.meta.entry(self.program.hook);
-        let listed = entry.map(|entry| [entry.len, entry.failed]).into_iter().flatten().flatten();
+        let listed =
+            entry.map(|entry| [entry.len, entry.fd, entry.failed]).into_iter().flatten().flatten();
         let offsets = listed.filter_map(Argument::offset).map(i64::from);
         let kind = match (0..REGISTERS_SIZE as i64).contains(&at) {
             true if !wide || at % 8 != 0 => Kind::Misaligned,
@@ -301,12 +305,60 @@ impl Flow<'_> {
                     return Err(Fault::new(slot, Kind::Pointer, detail));
                 };
             }
-            Some(Helper::Request | Helper::Clock | Helper::Process) | None => {}
+            Some(
+                Helper::MapUpdate
+                | Helper::RingInit
+                | Helper::RingSync
+                | Helper::RingWait
+                | Helper::RingSubmit,
+            ) if self.object.kernel.is_empty() => {
+                let detail = "nothing counts the syncs of this object";
+                return Err(Fault::new(slot, Kind::UnknownHelper, detail));
+            }
+            Some(Helper::MapUpdate) => self.updates(regs, slot)?,
+            Some(Helper::RingSync) => {
+                let Value::Other = read(regs, slot, 1)? else {
+                    let detail = "r1 is an address, not a descriptor";
+                    return Err(Fault::new(slot, Kind::Pointer, detail));
+                };
+            }
+            Some(
+                Helper::Request
+                | Helper::Clock
+                | Helper::Process
+                | Helper::RingInit
+                | Helper::RingWait
+                | Helper::RingSubmit,
+            )
+            | None => {}
         }
         set(regs, 0, result);
         for scratch in 1..=5 {
             set(regs, scratch, Value::None);
         }
+        Ok(())
+    }
+}
+
+impl Flow<'_> {
+    /// Only the process that the kernel counts for is written, from known places of the stack.
+    fn updates(&self, regs: &Registers, slot: u32) -> Result<(), Fault> {
+        let of_syncs = match read(regs, slot, 1)? {
+            Value::Map(map) => self.object.map(map).is_some_and(|map| map.name == SYNCS_MAP),
+            _ => false,
+        };
+        if !of_syncs {
+            let detail = "r1 is not the address of the map of the syncs";
+            return Err(Fault::new(slot, Kind::Pointer, detail));
+        }
+        for (register, size) in [(2, KEY_SIZE), (3, count::VALUE)] {
+            let on_stack = matches!(read(regs, slot, register)?, Value::Stack(at) if on_stack(at, size) && at % KEY_SIZE == 0);
+            if !on_stack {
+                let detail = format!("r{register} is not the address of {size} bytes on the stack");
+                return Err(Fault::new(slot, Kind::Stack, detail));
+            }
+        }
+        read(regs, slot, 4)?;
         Ok(())
     }
 }

@@ -16,6 +16,8 @@ use prevail::spec::type_descriptors::{
 
 /// `BPF_MAP_TYPE_ARRAY` (`include/uapi/linux/bpf.h`).
 const ARRAY: u32 = 2;
+/// `BPF_MAP_TYPE_HASH`
+const HASH: u32 = 1;
 
 /// The context holds numbers only: there is no packet in it.
 static CONTEXT: EbpfCtxDescriptor =
@@ -50,6 +52,33 @@ static MAP_LOOKUP: HelperPrototype = prototype(
     EbpfReturnType::PtrToMapValueOrNull,
     EbpfArgumentType::PtrToMap,
     EbpfArgumentType::PtrToMapKey,
+);
+static MAP_UPDATE: HelperPrototype = HelperPrototype {
+    argument_type: [
+        EbpfArgumentType::PtrToMap,
+        EbpfArgumentType::PtrToMapKey,
+        EbpfArgumentType::PtrToMapValue,
+        EbpfArgumentType::Anything,
+        EbpfArgumentType::DontCare,
+    ],
+    ..prototype(
+        "bpf_map_update_elem",
+        EbpfReturnType::Integer,
+        EbpfArgumentType::DontCare,
+        EbpfArgumentType::DontCare,
+    )
+};
+static RING: HelperPrototype = prototype(
+    "io_uring",
+    EbpfReturnType::Integer,
+    EbpfArgumentType::DontCare,
+    EbpfArgumentType::DontCare,
+);
+static RING_SYNC: HelperPrototype = prototype(
+    "io_uring_submit_fsync",
+    EbpfReturnType::Integer,
+    EbpfArgumentType::Anything,
+    EbpfArgumentType::DontCare,
 );
 static CLOCK: HelperPrototype = prototype(
     "bpf_ktime_get_ns",
@@ -98,14 +127,14 @@ pub(crate) struct Platform {
 impl Platform {
     /// The platform for the programs of an object.
     pub(crate) fn new(object: &Object) -> Self {
-        let maps = (0u32..).zip(&object.maps).map(|(index, map)| EbpfMapDescriptor {
+        let maps = (0u32..).zip(object.seen_maps()).map(|(index, map)| EbpfMapDescriptor {
             original_fd: map_fd(index),
-            map_type: ARRAY,
+            map_type: map.kind,
             key_size: 4,
-            value_size: map.value_size(),
+            value_size: map.value_size,
             max_entries: map.max_entries,
             inner_map_fd: 0,
-            name: map.name.clone(),
+            name: map.name.to_owned(),
             is_inner_map_template: false,
         });
         Self { runtime: object.meta.runtime, maps: maps.collect() }
@@ -153,6 +182,9 @@ impl EbpfPlatform for Platform {
     fn try_get_helper_prototype(&self, number: i32) -> Option<&HelperPrototype> {
         Some(match Helper::of(self.runtime, number)? {
             Helper::MapLookup => &MAP_LOOKUP,
+            Helper::MapUpdate => &MAP_UPDATE,
+            Helper::RingInit | Helper::RingWait | Helper::RingSubmit => &RING,
+            Helper::RingSync => &RING_SYNC,
             Helper::Clock => &CLOCK,
             Helper::Process => &PROCESS,
             Helper::Override => &OVERRIDE,
@@ -195,7 +227,12 @@ impl EbpfPlatform for Platform {
         let is_array = number == ARRAY;
         EbpfMapType {
             platform_specific_type: number,
-            name: if is_array { "array" } else { "unknown" }.to_owned(),
+            name: match number {
+                ARRAY => "array",
+                HASH => "hash",
+                _ => "unknown",
+            }
+            .to_owned(),
             is_array,
             value_type: EbpfMapValueType::Any,
         }

@@ -111,7 +111,7 @@ fn check_lddw(object: &Object, program: &Program, slot: u32, low: Insn) -> Optio
     if relocs.next().is_some() || (low.imm, high.imm) != (0, 0) {
         return fault("it loads a number and a map, or two maps");
     }
-    match object.maps.get(reloc.map as usize) {
+    match object.map(reloc.map) {
         Some(_) => None,
         None => fault("it loads a map that does not exist"),
     }

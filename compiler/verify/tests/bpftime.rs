@@ -20,6 +20,7 @@ fn object(code: impl FnOnce(&mut Asm)) -> Object {
     let mut object = common::object("test", "", asm.finish(Hook::Fdatasync).unwrap());
     object.meta.runtime = Runtime::Bpftime;
     object.meta.entries = vec![Entry {
+        fd: None,
         hook: Hook::Fdatasync,
         symbol: "f".to_owned(),
         len: None,

@@ -35,7 +35,7 @@ pub fn attach(policy: &Policy) -> Result<(), String> {
             Hook::Write => (c"durac_on_write", on_write as *const c_void),
             Hook::Fsync => (c"durac_on_fsync", on_fsync as *const c_void),
             Hook::Fdatasync => (c"durac_on_fdatasync", on_fdatasync as *const c_void),
-            Hook::Reply => continue,
+            Hook::Reply | Hook::Barrier => continue,
         };
         // SAFETY: the name ends with a zero.
         let variable = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };

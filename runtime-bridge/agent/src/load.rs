@@ -81,7 +81,7 @@ fn prepare(object: &Object) -> Result<Policy, String> {
         }
     }
     for program in &object.programs {
-        if program.hook == Hook::Reply {
+        if matches!(program.hook, Hook::Reply | Hook::Barrier) {
             return Err(format!("`on {}` is not in this runtime yet", program.hook));
         }
         let mut insns = program.insns.clone();

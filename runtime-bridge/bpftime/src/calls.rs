@@ -7,6 +7,7 @@ use crate::LoadError;
 use durac_bpf::abi::Hook;
 use durac_bpf::bpftime::{ATTACH_TYPE, PERF_TYPE_OVERRIDE, PROG_TYPE};
 use durac_bpf::insn::Insn;
+use durac_bpf::notify::KernelMap;
 use durac_bpf::object::Map;
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
@@ -25,6 +26,9 @@ const MAP_MMAPABLE: u32 = 1 << 10;
 const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 8;
 /// Any process.
 const ANY_PROCESS: libc::pid_t = -1;
+
+/// How the names of the programs begin.
+pub(crate) const PROGRAM: &str = "durac_";
 
 /// What the kernel asks for; BPFtime does not look at it.
 const LICENSE: &CStr = c"Dual MIT/GPL";
@@ -123,6 +127,19 @@ impl Calls {
         self.made(result, &|| format!("the map `{}`", map.name))
     }
 
+    /// A map of the kernel's programs.
+    pub(crate) fn create_kernel_map(&mut self, map: &KernelMap) -> Result<Fd, LoadError> {
+        let attr = BpfAttr::new()
+            .word(0, map.kind)
+            .word(4, map.key_size())
+            .word(8, map.value_size())
+            .word(12, map.max_entries)
+            .word(16, map.flags)
+            .name(28, map.name);
+        let result = bpf(BPF_MAP_CREATE, &attr);
+        self.made(result, &|| format!("the map `{}`", map.name))
+    }
+
     /// Sets the first entry of a map.
     pub(crate) fn update_map(
         &mut self,
@@ -150,7 +167,7 @@ impl Calls {
             .word(4, code.len() as u32)
             .long(8, code.as_ptr() as u64)
             .long(16, LICENSE.as_ptr() as u64)
-            .name(48, &format!("durac_{hook}"));
+            .name(48, &format!("{PROGRAM}{hook}"));
         let result = bpf(BPF_PROG_LOAD, &attr);
         self.made(result, &|| format!("the program of `{hook}`"))
     }

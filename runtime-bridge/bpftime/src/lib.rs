@@ -15,7 +15,10 @@ use calls::{Calls, Fd};
 use durac_bpf::Object;
 use durac_bpf::abi::{Hook, PARAMS_MAP, Runtime};
 use durac_bpf::insn::Insn;
+use durac_bpf::notify::{Attach, count};
 use durac_bpf::object::{Map, Meta, Program};
+use durac_kernel::count::Places;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use target::{Target, TargetError};
 
@@ -37,6 +40,20 @@ pub enum LoadError {
          LD_PRELOAD=…/libbpftime-syscall-server.so"
     )]
     NotIntercepted,
+    /// BPFtime would not share the count of the syncs with the kernel, or would give it our programs.
+    #[error(
+        "the kernel is to count the syncs of this policy: `export {name}='{value}'` before this is \
+         started (BPFtime then shares its maps with the kernel, and keeps our programs to itself)"
+    )]
+    Variable {
+        /// The variable.
+        name: &'static str,
+        /// What has to stand in it.
+        value: &'static str,
+    },
+    /// The kernel cannot count.
+    #[error("the kernel cannot count the syncs of this policy: {0}")]
+    Kernel(String),
     /// A call failed.
     #[error("BPFtime refused {what}: {why}")]
     Call {
@@ -65,6 +82,8 @@ pub struct Loaded {
     pub target: PathBuf,
     /// The programs.
     pub attached: Vec<Attached>,
+    /// Where the kernel counts the policy's syncs, if it does.
+    pub counts: Option<Attach>,
     /// Never closed: BPFtime forgets what a closed descriptor stood for.
     _fds: Vec<Fd>,
 }
@@ -74,7 +93,13 @@ struct Plan<'a> {
     object: &'a Object,
     target: PathBuf,
     attached: Vec<Attached>,
+    /// Where the kernel could count.
+    places: Option<Places>,
 }
+
+/// Variables of BPFtime's server, and what has to stand in them: any value in the first.
+const VARIABLES: [(&str, &str); 2] =
+    [("BPFTIME_RUN_WITH_KERNEL", "1"), ("BPFTIME_NOT_LOAD_PATTERN", "durac_.*")];
 
 /// Verifies an object, finds its functions in the program at `target`, and attaches it.
 ///
@@ -85,7 +110,24 @@ pub fn load(object: &Object, target: &Path) -> Result<Loaded, LoadError> {
     if !calls::intercepted() {
         return Err(LoadError::NotIntercepted);
     }
+    if plan.places.is_some() {
+        shares_with_kernel(|name| std::env::var_os(name))?;
+    }
     execute(plan)
+}
+
+/// Whether BPFtime's server is told to share its maps with the kernel.
+fn shares_with_kernel(read: impl Fn(&str) -> Option<OsString>) -> Result<(), LoadError> {
+    for (name, value) in VARIABLES {
+        let fine = match read(name) {
+            Some(found) => name == "BPFTIME_RUN_WITH_KERNEL" || found == value,
+            None => false,
+        };
+        if !fine {
+            return Err(LoadError::Variable { name, value });
+        }
+    }
+    Ok(())
 }
 
 fn plan<'a>(object: &'a Object, target: &Path) -> Result<Plan<'a>, LoadError> {
@@ -102,7 +144,10 @@ fn plan<'a>(object: &'a Object, target: &Path) -> Result<Plan<'a>, LoadError> {
         let offset = file.function(&entry.symbol)?;
         attached.push(Attached { hook: entry.hook, symbol: entry.symbol.clone(), offset });
     }
-    Ok(Plan { object, target: file.path().to_owned(), attached })
+    let counted = !object.kernel.is_empty();
+    let places = counted.then(Places::find).transpose();
+    let places = places.map_err(|why| LoadError::Kernel(why.to_string()))?;
+    Ok(Plan { object, target: file.path().to_owned(), attached, places })
 }
 
 fn execute(plan: Plan<'_>) -> Result<Loaded, LoadError> {
@@ -113,15 +158,31 @@ fn execute(plan: Plan<'_>) -> Result<Loaded, LoadError> {
         calls.update_map(fd, &map.name, &values(map, &plan.object.meta))?;
         maps.push(fd);
     }
+    let syncs = plan.places.as_ref().map(|places| -> Result<_, LoadError> {
+        let [map] = &count::MAPS;
+        let fd = calls.create_kernel_map(map)?;
+        calls.update_map(fd, map.name, &vec![0; map.fields.len()])?;
+        maps.push(fd);
+        Ok((places, fd))
+    });
+    let syncs = syncs.transpose()?;
     let mut programs = Vec::new();
     for program in &plan.object.programs {
         programs.push(calls.load_program(program.hook, &linked(program, &maps))?);
     }
+    let counter = syncs.map(|(places, map)| {
+        let counter = durac_kernel::count::attach(plan.object, places, map.number());
+        counter.map_err(|refused| {
+            let reasons = refused.iter().map(|(place, why)| format!("{}: {why}", place.text()));
+            LoadError::Kernel(reasons.collect::<Vec<_>>().join("; "))
+        })
+    });
+    let counts = counter.transpose()?.map(|counter| counter.attach);
     for (attached, program) in plan.attached.iter().zip(&programs) {
         let probe = calls.open_probe(&plan.target, attached.offset, &attached.symbol)?;
         calls.link(*program, probe, &attached.symbol)?;
     }
-    Ok(Loaded { target: plan.target, attached: plan.attached, _fds: calls.into_fds() })
+    Ok(Loaded { target: plan.target, attached: plan.attached, counts, _fds: calls.into_fds() })
 }
 
 /// What a map holds before the first call.

@@ -26,6 +26,28 @@ struct World {
     maps: BTreeMap<u64, Vec<u64>>,
     overridden: Option<u64>,
     called: Vec<u32>,
+    ring: Ring,
+}
+
+/// io_uring, behind BPFtime's helpers, and what the kernel's program makes of it.
+#[derive(Default)]
+struct Ring {
+    made: bool,
+    /// Syncs that were put into it and not started.
+    put: Vec<u64>,
+    /// Of those that were started and not reaped, whether each will succeed.
+    out: std::collections::VecDeque<bool>,
+    /// Most that were out at once.
+    most: usize,
+    /// The next syncs fail, so many.
+    failing: usize,
+    /// The next waits are interrupted, so many.
+    interrupted: usize,
+    /// Starting answers with an error.
+    refuses: bool,
+    /// The kernel sees none of it: no program, another namespace, another file system.
+    unseen: bool,
+    started: usize,
 }
 
 thread_local! {
@@ -63,14 +85,80 @@ fn override_return(_registers: u64, value: u64, _: u64, _: u64, _: u64) -> u64 {
     0
 }
 
-/// io_uring's helpers answer 0 whatever became of the sync.
-fn io_uring(_: u64, _: u64, _: u64, _: u64, _: u64) -> u64 {
-    world(|w| w.called.push(1006));
-    0
+/// The map of the syncs, of which only the process's own count is kept.
+const PROCESS: usize = 0;
+const COMPLETED: usize = 1;
+
+fn update(map: u64, _key: u64, value: u64, _: u64, _: u64) -> u64 {
+    world(|w| {
+        let Some(values) = w.maps.get_mut(&(map >> 32)) else { return u64::MAX };
+        for (place, at) in values.iter_mut().zip((value..).step_by(8)) {
+            // SAFETY: the value is on the program's stack.
+            *place = unsafe { (at as *const u64).read_unaligned() };
+        }
+        0
+    })
+}
+
+fn ring_init(_: u64, _: u64, _: u64, _: u64, _: u64) -> u64 {
+    world(|w| {
+        w.called.push(1006);
+        assert!(!std::mem::replace(&mut w.ring.made, true), "a second ring");
+        0
+    })
+}
+
+fn ring_sync(fd: u64, _: u64, _: u64, _: u64, _: u64) -> u64 {
+    world(|w| {
+        assert!(w.ring.made, "no ring");
+        w.ring.put.push(fd);
+        0
+    })
+}
+
+/// Syncs end as soon as they start, and the kernel counts those that succeed; the helper that waits
+/// answers 0 whatever became of them.
+fn ring_submit(_: u64, _: u64, _: u64, _: u64, _: u64) -> u64 {
+    world(|w| {
+        if w.ring.refuses {
+            return -11_i64 as u64;
+        }
+        let put = std::mem::take(&mut w.ring.put);
+        for fd in &put {
+            assert_eq!(*fd, 9, "another file");
+            let succeeds = w.ring.failing == 0;
+            w.ring.failing -= usize::from(!succeeds);
+            w.ring.out.push_back(succeeds);
+            w.ring.started += 1;
+            let map = w.maps.len() as u64;
+            let syncs = w.maps.get_mut(&map).unwrap();
+            if succeeds && !w.ring.unseen && syncs[PROCESS] == w.process {
+                syncs[COMPLETED] += 1;
+            }
+        }
+        w.ring.most = w.ring.most.max(w.ring.out.len());
+        put.len() as u64
+    })
+}
+
+fn ring_wait(_: u64, _: u64, _: u64, _: u64, _: u64) -> u64 {
+    world(|w| {
+        w.called.push(1009);
+        if w.ring.interrupted > 0 {
+            w.ring.interrupted -= 1;
+            return -4_i64 as u64;
+        }
+        w.ring.out.pop_front().expect("a wait for nothing");
+        0
+    })
 }
 
 /// Helpers that BPFtime has, and a program may not need.
-const OTHERS: [u32; 9] = [2, 3, 7, 8, 1006, 1007, 1008, 1009, 1010];
+fn other(_: u64, _: u64, _: u64, _: u64, _: u64) -> u64 {
+    panic!("called");
+}
+
+const OTHERS: [u32; 4] = [3, 7, 8, 1007];
 
 /// An object that is loaded, as the loader loads it.
 struct Loaded {
@@ -98,7 +186,8 @@ impl Loaded {
         world(|w| {
             w.process = 100;
             w.called.clear();
-            w.maps = (1..).zip(object.maps.iter().map(|map| initial(&object, &map.name))).collect();
+            w.ring = Ring::default();
+            w.maps = (1..).zip(object.seen_maps().map(|map| initial(&object, map.name))).collect();
         });
         Self { object, code }
     }
@@ -116,8 +205,13 @@ impl Loaded {
         vm.register_helper(5, clock).unwrap();
         vm.register_helper(14, process).unwrap();
         vm.register_helper(58, override_return).unwrap();
-        for other in OTHERS {
-            vm.register_helper(other, io_uring).unwrap();
+        vm.register_helper(2, update).unwrap();
+        vm.register_helper(1006, ring_init).unwrap();
+        vm.register_helper(1008, ring_sync).unwrap();
+        vm.register_helper(1009, ring_wait).unwrap();
+        vm.register_helper(1010, ring_submit).unwrap();
+        for number in OTHERS {
+            vm.register_helper(number, other).unwrap();
         }
         world(|w| {
             w.overridden = None;
@@ -135,6 +229,10 @@ impl Loaded {
         self.call("durac_aof_fdatasync", &[9, failed])
     }
 
+    fn barrier(&self, failed: i64) -> i64 {
+        self.call("durac_aof_barrier", &[9, failed])
+    }
+
     fn write(&self, len: i64) -> i64 {
         self.call("durac_aof_write", &[9, 0x1000, len])
     }
@@ -142,6 +240,7 @@ impl Loaded {
 
 fn initial(object: &Object, name: &str) -> Vec<u64> {
     match name {
+        "syncs" => vec![0; 2],
         "params" => object.meta.params.iter().map(|p| p.default).collect(),
         _ => object.meta.state.iter().map(|s| s.init).collect(),
     }
@@ -183,7 +282,7 @@ fn state_belongs_to_one_process() {
     let loaded = Loaded::new(EVERY_4);
     let first: Vec<i64> = (0..2).map(|_| loaded.fdatasync(0)).collect();
     assert_eq!(first, [NOT_HANDLED, 0]);
-    // A forked child, or a second server of the session.
+    // A second server of the session. (A forked child has its parent's number: BPFtime keeps it.)
     for _ in 0..5 {
         world(|w| w.process = 101);
         assert_eq!(loaded.fdatasync(0), NOT_HANDLED);
@@ -230,4 +329,136 @@ fn arguments_and_clock_are_read() {
     assert_eq!(at(5_999_999_999), 0);
     assert_eq!(at(6_000_000_000), NOT_HANDLED);
     assert_eq!(at(6_000_000_001), 0);
+}
+
+const DELAYED: &str =
+    "target redis.patched\nuse kernel notify\non fdatasync: await previous; defer\n";
+
+/// A policy whose log was opened: its ring works.
+fn opened(text: &str) -> Loaded {
+    let loaded = Loaded::new(text);
+    assert_eq!(loaded.barrier(0), NOT_HANDLED);
+    loaded
+}
+
+fn ring<T>(f: impl FnOnce(&mut Ring) -> T) -> T {
+    world(|w| f(&mut w.ring))
+}
+
+#[test]
+fn a_sync_is_deferred_and_waited_for() {
+    let loaded = opened(DELAYED);
+    // The one that was tried.
+    assert_eq!(ring(|r| (r.started, r.out.len())), (1, 0));
+    for call in 2..100 {
+        assert_eq!(loaded.fdatasync(0), 0);
+        assert_eq!(ring(|r| (r.started, r.out.len(), r.most)), (call, 1, 1));
+    }
+    // Before a sync of the application's own nothing is out any more.
+    assert_eq!(loaded.barrier(0), NOT_HANDLED);
+    assert_eq!(ring(|r| r.out.len()), 0);
+    assert_eq!(loaded.fdatasync(0), 0);
+}
+
+/// The helper that waits answers 0; the count is short.
+#[test]
+fn a_failure_is_found_and_stays() {
+    let loaded = opened(DELAYED);
+    assert_eq!(loaded.fdatasync(0), 0);
+    ring(|r| r.failing = 1);
+    assert_eq!(loaded.fdatasync(0), 0);
+    for _ in 0..5 {
+        assert_eq!(loaded.fdatasync(0), -5);
+        assert_eq!(loaded.barrier(0), -5);
+    }
+    // Nothing was started after it.
+    assert_eq!(ring(|r| (r.started, r.out.len())), (3, 0));
+
+    let loaded = opened(DELAYED);
+    ring(|r| r.failing = 1);
+    assert_eq!(loaded.fdatasync(0), 0);
+    assert_eq!(loaded.barrier(0), -5, "the application would sync, and be told of nothing");
+    assert_eq!(loaded.fdatasync(0), -5);
+    // What the application itself was told comes first.
+    assert_eq!((loaded.fdatasync(-28), loaded.barrier(-28)), (-28, -28));
+}
+
+/// A signal ends a wait early: it is tried again, and in the end not believed.
+#[test]
+fn waits_are_interrupted() {
+    let loaded = opened(DELAYED);
+    assert_eq!(loaded.fdatasync(0), 0);
+    ring(|r| r.interrupted = 10);
+    assert_eq!(loaded.fdatasync(0), 0);
+    ring(|r| r.interrupted = 1000);
+    assert_eq!(loaded.fdatasync(0), -5);
+    assert_eq!(loaded.barrier(0), -5);
+}
+
+/// What cannot be relied on is left to the application, for ever.
+#[test]
+fn without_a_count_every_call_runs() {
+    // The log was never opened under the policy.
+    let loaded = Loaded::new(DELAYED);
+    for _ in 0..3 {
+        assert_eq!(loaded.fdatasync(0), NOT_HANDLED);
+    }
+    assert!(!ring(|r| r.made));
+    // The kernel sees nothing.
+    let loaded = Loaded::new(DELAYED);
+    ring(|r| r.unseen = true);
+    assert_eq!(loaded.barrier(0), NOT_HANDLED);
+    ring(|r| r.unseen = false);
+    for _ in 0..3 {
+        assert_eq!((loaded.fdatasync(0), loaded.barrier(0)), (NOT_HANDLED, NOT_HANDLED));
+    }
+    assert_eq!(ring(|r| (r.started, r.out.len())), (1, 0));
+    // The ring takes nothing any more: what is out is waited for first.
+    let loaded = opened(DELAYED);
+    assert_eq!(loaded.fdatasync(0), 0);
+    ring(|r| r.refuses = true);
+    assert_eq!(loaded.fdatasync(0), NOT_HANDLED);
+    ring(|r| r.refuses = false);
+    for _ in 0..3 {
+        assert_eq!(loaded.fdatasync(0), NOT_HANDLED);
+    }
+    assert_eq!(ring(|r| (r.started, r.out.len())), (2, 0));
+}
+
+#[test]
+fn another_process_touches_nothing() {
+    let loaded = opened(DELAYED);
+    assert_eq!(loaded.fdatasync(0), 0);
+    let before = world(|w| w.maps.clone());
+    world(|w| w.process = 101);
+    for _ in 0..3 {
+        assert_eq!((loaded.fdatasync(0), loaded.barrier(0)), (NOT_HANDLED, NOT_HANDLED));
+    }
+    // Its descriptor of the hash is none of a map; what an array's address is there, nobody knows.
+    world(|w| w.maps.remove(&2));
+    assert_eq!((loaded.fdatasync(0), loaded.barrier(0)), (NOT_HANDLED, NOT_HANDLED));
+    assert!(world(|w| w.called.iter().rev().take_while(|h| **h == 1).count()) >= 2);
+    world(|w| w.maps = before);
+    world(|w| w.process = 100);
+    assert_eq!(loaded.fdatasync(0), 0);
+    assert_eq!(ring(|r| (r.started, r.out.len())), (3, 1));
+}
+
+/// What nobody waits for does not fill the ring: every fifth call runs, and waits for the rest.
+#[test]
+fn no_more_are_out_than_may_be() {
+    let text = "target redis.patched\nuse kernel notify\non fdatasync: defer\n";
+    let loaded = opened(text);
+    let answers: Vec<i64> = (0..10).map(|_| loaded.fdatasync(0)).collect();
+    let expected = [0, 0, 0, 0, NOT_HANDLED, 0, 0, 0, 0, NOT_HANDLED];
+    assert_eq!((answers.as_slice(), ring(|r| r.most)), (expected.as_slice(), 4));
+    // A failure among them is found by the one that runs.
+    for failing in 1..=4 {
+        let loaded = opened(text);
+        for call in 1..=4 {
+            ring(|r| r.failing = usize::from(call == failing));
+            assert_eq!(loaded.fdatasync(0), 0);
+        }
+        assert_eq!(loaded.fdatasync(0), -5, "{failing}");
+    }
 }

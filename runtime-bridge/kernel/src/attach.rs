@@ -9,12 +9,12 @@ use durac_bpf::object::Reloc;
 use durac_bpf::{Object, elf};
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// `BPF_PSEUDO_MAP_FD`: the immediate of a `lddw` is the descriptor of a map.
 const PSEUDO_MAP_FD: u8 = 1;
 /// The text in the object's section `license`.
-const LICENSE: &std::ffi::CStr = c"Dual MIT/GPL";
+pub(crate) const LICENSE: &std::ffi::CStr = c"Dual MIT/GPL";
 /// The inode of the first process namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`). The
 /// programs see the numbers that processes have there.
 const FIRST_NAMESPACE: &str = "pid:[4026531836]";
@@ -129,10 +129,7 @@ pub fn load_at(object: &Object, attach: Attach) -> Result<Notify, Failure> {
     if object.kernel.is_empty() {
         return Err(Failure::NotWanted);
     }
-    let namespace = std::fs::read_link("/proc/self/ns/pid");
-    if !namespace.is_ok_and(|link| link.as_os_str() == FIRST_NAMESPACE) {
-        return Err(Failure::Namespace);
-    }
+    in_first_namespace()?;
     let setup = |what| move |why| Failure::Setup { what, why };
     let maps = MAPS.iter().map(sys::map_create).collect::<io::Result<Vec<OwnedFd>>>();
     let maps = maps.map_err(setup("the map"))?;
@@ -153,6 +150,17 @@ pub fn load_at(object: &Object, attach: Attach) -> Result<Notify, Failure> {
     Ok(Notify { attach, refused: Vec::new(), map, links, slots })
 }
 
+/// The programs see the numbers that processes have in the first namespace.
+pub(crate) fn in_first_namespace() -> Result<(), Failure> {
+    let namespace = std::fs::read_link("/proc/self/ns/pid");
+    let first = namespace.is_ok_and(|link| link.as_os_str() == FIRST_NAMESPACE);
+    if first { Ok(()) } else { Err(Failure::Namespace) }
+}
+
+pub(crate) fn absent(what: String) -> Failure {
+    Failure::Absent { what }
+}
+
 /// Loads one program and attaches it.
 fn link(
     program: &KernelProgram,
@@ -162,7 +170,6 @@ fn link(
 ) -> Result<OwnedFd, Failure> {
     let section = program.section;
     let (kind, place) = section.split_once('/').unwrap_or((section, ""));
-    let absent = |what: String| Failure::Absent { what };
     let of_kernel = |kind: Kind, name: &str, what: &str| {
         let types = Kernel::read().map_err(|_| absent("types (/sys/kernel/btf/vmlinux)".into()))?;
         types.find(kind, name).ok_or_else(|| absent(format!("{what} {place}")))
@@ -179,7 +186,8 @@ fn link(
         }
         _ => (sys::RAW_TRACEPOINT, 0, 0),
     };
-    let code = code(program, maps);
+    let maps: Vec<RawFd> = maps.iter().map(AsRawFd::as_raw_fd).collect();
+    let code = code(program, &maps);
     let loaded = sys::prog_load(&sys::Program {
         kind,
         attach_type,
@@ -197,12 +205,12 @@ fn link(
 }
 
 /// The instructions, with the descriptors of the maps.
-fn code(program: &KernelProgram, maps: &[OwnedFd]) -> Vec<u8> {
+pub(crate) fn code(program: &KernelProgram, maps: &[RawFd]) -> Vec<u8> {
     let mut insns: Vec<Insn> = program.insns.clone();
     for Reloc { slot, map } in &program.relocs {
         if let (Some(insn), Some(map)) = (insns.get_mut(*slot as usize), maps.get(*map as usize)) {
             insn.src = PSEUDO_MAP_FD;
-            insn.imm = map.as_raw_fd();
+            insn.imm = *map;
         }
     }
     insns.into_iter().flat_map(Insn::to_bytes).collect()

@@ -15,6 +15,7 @@
 
 mod attach;
 mod btf;
+pub mod count;
 mod map;
 mod sys;
 mod trial;

@@ -4,59 +4,11 @@
 
 mod common;
 
-use common::{Counts, PLACES, loaded};
+use common::{Counts, PLACES, Small, loaded};
 use durac_bpf::notify::Word::{Completed, Ended, Errno, Failed, Proved, Started};
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::process::Command;
-
-/// Runs a command; panics with what the test needs if it fails.
-fn run(words: &[&str]) {
-    let (name, arguments) = words.split_first().unwrap();
-    let ended = Command::new(name).args(arguments).output();
-    let ended = ended.unwrap_or_else(|error| panic!("{name}: {error}"));
-    let said = String::from_utf8_lossy(&ended.stderr);
-    assert!(ended.status.success(), "{words:?}: {said} (this test needs root and loop devices)");
-}
-
-/// A file system of 64 MiB on 12 MiB of memory.
-struct Small {
-    dir: tempfile::TempDir,
-    mounted: Vec<PathBuf>,
-}
-
-impl Small {
-    fn new() -> Self {
-        let mut small = Self { dir: tempfile::tempdir().unwrap(), mounted: Vec::new() };
-        let (memory, disk) = (small.dir.path().join("memory"), small.dir.path().join("disk"));
-        let image = memory.join("image");
-        std::fs::create_dir(&memory).unwrap();
-        std::fs::create_dir(&disk).unwrap();
-        let text = |path: &Path| path.to_str().unwrap().to_owned();
-        run(&["mount", "-t", "tmpfs", "-o", "size=12m", "none", &text(&memory)]);
-        small.mounted.push(memory);
-        File::create(&image).unwrap().set_len(64 << 20).unwrap();
-        // Without a journal: an error is that of the file's pages, and does not abort the rest.
-        run(&["mkfs.ext4", "-q", "-O", "^has_journal", &text(&image)]);
-        run(&["mount", "-o", "loop", &text(&image), &text(&disk)]);
-        small.mounted.push(disk);
-        small
-    }
-
-    fn disk(&self) -> PathBuf {
-        self.dir.path().join("disk")
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        for place in self.mounted.iter().rev() {
-            // What cannot be unmounted now is when the last descriptor is closed.
-            let _ = Command::new("umount").arg("--lazy").arg(place).status();
-        }
-    }
-}
 
 #[test]
 fn a_failed_sync_is_counted_as_failed_and_proves_nothing() {

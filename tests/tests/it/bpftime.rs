@@ -71,6 +71,7 @@ impl Place {
         let mut command = durac(["load"])?;
         command.arg(object).arg("--target").arg(target).args(more);
         command.env("LD_PRELOAD", &self.server).env("RECORD", self.path("record"));
+        command.env_remove("BPFTIME_RUN_WITH_KERNEL").env_remove("BPFTIME_NOT_LOAD_PATTERN");
         Ok(command)
     }
 
@@ -268,7 +269,7 @@ fn the_agent_runs_the_application_without_it() -> Result<()> {
 
 #[test]
 fn what_is_unsafe_there_does_not_compile() -> Result<()> {
-    for policy in ["delayed_fsync", "fast_notify", "window", "adaptive", "everysec", "batch"] {
+    for policy in ["delayed_fsync", "window", "adaptive", "everysec", "batch"] {
         let ended = run_durac([
             "compile",
             "--runtime",
@@ -286,10 +287,149 @@ fn what_is_unsafe_there_does_not_compile() -> Result<()> {
     // Without functions of its own nothing can be hooked, not even by a policy that does nothing.
     let ended = run_durac(["check", "--runtime", "bpftime", "always"])?;
     ensure!(ended.status.code() == Some(1) && ended.stderr.contains("E0611"), "{}", show(&ended));
-    for policy in ["always", "no"] {
+    for policy in ["always", "no", "fast_notify"] {
         let ended =
             run_durac(["check", "--runtime", "bpftime", "--target", "redis.patched", policy])?;
         ensure!(ended.status.success(), "{policy}: {}", show(&ended));
+    }
+    Ok(())
+}
+
+/// A policy whose syncs the kernel counts.
+const DEFERS: &str = "\
+policy delayed
+target test
+use kernel notify
+
+target test {
+    files \"*.log\"
+    hook fdatasync(log: file, failed: status) -> status {
+        entry symbol \"test_fdatasync\"
+        entry barrier \"test_barrier\"
+        may pass, defer, await
+    }
+}
+
+on fdatasync: await previous; defer
+";
+
+/// With what `durac load` says has to be set.
+fn with_kernel(command: &mut std::process::Command) {
+    command.env("BPFTIME_RUN_WITH_KERNEL", "1").env("BPFTIME_NOT_LOAD_PATTERN", "durac_.*");
+}
+
+#[test]
+fn the_kernels_program_is_loaded_with_the_others() -> Result<()> {
+    let place = Place::new()?;
+    let compiled = place.compile(DEFERS)?;
+    // The first place is refused, as under lockdown.
+    for (refuse, section) in [(0, "fentry and fexit"), (8, "tracepoints ext4_sync_file")] {
+        let _ = fs::remove_file(place.path("record"));
+        let mut command = place.load(&compiled, &place.target, &[])?;
+        with_kernel(&mut command);
+        command.env("REFUSE", refuse.to_string());
+        let mut loader = Loader(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?);
+        let stdout = loader.0.stdout.take().context("no output")?;
+        let mut said = String::new();
+        for line in BufReader::new(stdout).lines() {
+            said.push_str(&line?);
+            said.push('\n');
+            if said.contains("let this run") {
+                break;
+            }
+        }
+        ensure!(said.contains(&format!("the kernel counts its syncs: {section}")), "{said}");
+        let record = place.record()?;
+        let object = object(&compiled)?;
+        let kernel = |name: &str, number: usize, types: usize| {
+            let program = object.kernel.iter().find(|p| p.section.starts_with(name));
+            let slots = program.map_or(0, |p| p.insns.len());
+            let slot = program.and_then(|p| p.relocs.first()).map_or(0, |r| r.slot);
+            let attach = if name == "fexit" { 25 } else { 23 };
+            format!(
+                "kernel_prog_load count_syncs type 26 attach {attach} types {types} slots {slots} maps {slot}:2 = {number}\n"
+            )
+        };
+        let program = |index: usize| -> Result<(usize, String)> {
+            let program = object.programs.get(index).context("no program")?;
+            let maps = program.relocs.iter().map(|r| format!(" {}:{}", r.slot, r.map + 1));
+            Ok((program.insns.len(), maps.collect()))
+        };
+        let ((slots_0, maps_0), (slots_1, maps_1)) = (program(0)?, program(1)?);
+        let begin = format!(
+            "map_create state type 2 key 4 value 48 entries 1 flags 0x400 = 1\n\
+             map_update 1 key 0 flags 0: 0 0 0 0 0 0 = ok\n\
+             map_create syncs type 1 key 4 value 16 entries 1 flags 0 = 2\n\
+             map_update 2 key 0 flags 0: 0 0 = ok\n\
+             prog_load durac_fdatasync type 2 licence Dual MIT/GPL slots {slots_0} maps{maps_0} = 3\n\
+             prog_load durac_barrier type 2 licence Dual MIT/GPL slots {slots_1} maps{maps_1} = 4\n\
+             btf_load = 5\n"
+        );
+        ensure!(record.starts_with(&begin), "{record}\n{begin}");
+        let rest = record.strip_prefix(&begin).unwrap_or_default();
+        let counts = match refuse {
+            0 => format!("{}raw_tracepoint 6 = 7\n", kernel("fexit", 6, 5)),
+            _ => format!(
+                "{}btf_load = 6\n{}raw_tracepoint 7 = 8\n",
+                kernel("fexit", 0, 5).replace("= 0", "= refused"),
+                kernel("tp_btf", 7, 6)
+            ),
+        };
+        ensure!(rest.starts_with(&counts), "{rest}\n{counts}");
+        let probes = rest.matches("type 1008").count();
+        let links = rest.matches("attach_type 41").count();
+        ensure!((probes, links) == (2, 2) && !rest.contains("close"), "{rest}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_the_server_must_be_told_is_said_before_any_call() -> Result<()> {
+    let place = Place::new()?;
+    let compiled = place.compile(DEFERS)?;
+    let cases: [(&[(&str, &str)], &str); 3] = [
+        (&[], "export BPFTIME_RUN_WITH_KERNEL='1'"),
+        (&[("BPFTIME_RUN_WITH_KERNEL", "1")], "export BPFTIME_NOT_LOAD_PATTERN='durac_.*'"),
+        (
+            &[("BPFTIME_RUN_WITH_KERNEL", "1"), ("BPFTIME_NOT_LOAD_PATTERN", "x.*")],
+            "export BPFTIME_NOT_LOAD_PATTERN='durac_.*'",
+        ),
+    ];
+    for (variables, why) in cases {
+        let mut command = place.load(&compiled, &place.target, &[])?;
+        command.envs(variables.iter().copied());
+        let ended = run(command)?;
+        ensure!(ended.status.code() == Some(2), "{why}: {}", show(&ended));
+        ensure!(ended.stderr.contains(why), "{why}: {}", show(&ended));
+        ensure!(place.record()?.is_empty(), "{why}: {}", place.record()?);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_call_for_the_kernel_that_fails_ends_the_loader() -> Result<()> {
+    let place = Place::new()?;
+    let compiled = place.compile(DEFERS)?;
+    // Both attempts to load the kernel's program, and what stands around them.
+    for (refuse, why) in
+        [("3", "BPFtime refused"), ("4", "BPFtime refused"), ("all", "cannot count")]
+    {
+        let _ = fs::remove_file(place.path("record"));
+        let mut command = place.load(&compiled, &place.target, &[])?;
+        with_kernel(&mut command);
+        match refuse {
+            "all" => command.env("REFUSE_KERNEL", "1"),
+            call => command.env("REFUSE", call),
+        };
+        let ended = run(command)?;
+        ensure!(ended.status.code() == Some(2), "{refuse}: {}", show(&ended));
+        ensure!(
+            ended.stderr.contains(why) && ended.stdout.is_empty(),
+            "{refuse}: {}",
+            show(&ended)
+        );
+        // Nothing is attached to the application.
+        ensure!(!place.record()?.contains("perf_event_open"), "{refuse}: {}", place.record()?);
     }
     Ok(())
 }

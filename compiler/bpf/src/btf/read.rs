@@ -8,7 +8,8 @@ use super::{
     KIND_FUNC_PROTO, KIND_INT, KIND_PTR, KIND_STRUCT, KIND_VAR, LINE_INFO, MAGIC, MAP_MMAPABLE,
     MAP_TYPE_ARRAY, VERSION,
 };
-use crate::notify::{Field, FieldReloc, MAPS, STRUCTS};
+use crate::abi::Runtime;
+use crate::notify::{self, Field, FieldReloc, KernelMap, STRUCTS};
 use crate::object::{Line, Map};
 
 /// Why type information could not be read.
@@ -51,8 +52,8 @@ pub(crate) struct MapDefinition {
 pub(crate) enum MapKind {
     /// One of the policy's.
     Policy(Map),
-    /// One of the kernel's programs: its index in [`MAPS`].
-    Kernel(usize),
+    /// One of the kernel's programs: its index in [`notify::maps_of`] that runtime.
+    Kernel(Runtime, usize),
 }
 
 /// A map's definition, as far as it is understood.
@@ -119,13 +120,11 @@ impl<'a> Types<'a> {
             let variable = self.get(variable, KIND_VAR).ok_or(MALFORMED)?;
             let name = self.name(variable.name).ok_or(MALFORMED)?.to_owned();
             let definition = self.definition(variable.size_or_type);
-            let kind = definition.and_then(|definition| {
-                match MAPS.iter().position(|map| map.name == name) {
-                    Some(index) => {
-                        self.is_kernel_map(&definition, index).then_some(MapKind::Kernel(index))
-                    }
-                    None => self.map(&name, &definition).map(MapKind::Policy),
+            let kind = definition.and_then(|definition| match kernel_map(&name) {
+                Some((runtime, index, map)) => {
+                    self.is_kernel_map(&definition, map).then_some(MapKind::Kernel(runtime, index))
                 }
+                None => self.map(&name, &definition).map(MapKind::Policy),
             });
             let Some(kind) = kind else {
                 return Err(BtfError::Map { name });
@@ -146,8 +145,7 @@ impl<'a> Types<'a> {
     }
 
     /// Whether it is the definition of that map of the kernel's programs.
-    fn is_kernel_map(&self, definition: &Definition, index: usize) -> bool {
-        let Some(map) = MAPS.get(index) else { return false };
+    fn is_kernel_map(&self, definition: &Definition, map: &KernelMap) -> bool {
         let Definition { kind, entries, flags, key, value } = *definition;
         let same = |id, names: &[&str]| self.record(id).is_some_and(|found| found == names);
         let key = if map.key.is_empty() { self.is_unsigned(key, 4) } else { same(key, map.key) };
@@ -307,6 +305,15 @@ impl<'a> Type<'a> {
         let this = Self { name, kind, size_or_type, rest };
         Ok((this, next))
     }
+}
+
+/// The map of that name of the kernel's programs, and where it stands.
+fn kernel_map(name: &str) -> Option<(Runtime, usize, &'static KernelMap)> {
+    Runtime::ALL.into_iter().find_map(|runtime| {
+        let maps = notify::maps_of(runtime);
+        let index = maps.iter().position(|map| map.name == name)?;
+        Some((runtime, index, maps.get(index)?))
+    })
 }
 
 /// What follows a header that has the magic number, the version and this size.

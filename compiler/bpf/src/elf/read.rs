@@ -150,6 +150,8 @@ pub fn read(bytes: &[u8]) -> Result<Object, ReadError> {
         _ => Vec::new(),
     };
 
+    let seen = |at| policy_index(meta.runtime, &definitions, at);
+    let of_kernel = |at| kernel_index(meta.runtime, &definitions, at);
     code.sort_by_key(|(hook, ..)| *hook);
     let mut programs = Vec::new();
     for (hook, runtime, index, data) in code {
@@ -164,7 +166,7 @@ pub fn read(bytes: &[u8]) -> Result<Object, ReadError> {
         let insns = instructions(data).ok_or(ReadError::Code { section })?;
         let relocs = match relocs.get(section) {
             Some(header) => relocations(header, bytes, index)
-                .and_then(|r| program_relocs(r, &symbols, maps_index, &definitions, policy_index))
+                .and_then(|r| program_relocs(r, &symbols, maps_index, &definitions, &seen))
                 .ok_or(ReadError::Reloc { section })?,
             None => Vec::new(),
         };
@@ -194,7 +196,7 @@ pub fn read(bytes: &[u8]) -> Result<Object, ReadError> {
         let insns = instructions(data).ok_or(ReadError::Code { section })?;
         let relocs = match relocs.get(section) {
             Some(header) => relocations(header, bytes, index)
-                .and_then(|r| program_relocs(r, &symbols, maps_index, &definitions, kernel_index))
+                .and_then(|r| program_relocs(r, &symbols, maps_index, &definitions, &of_kernel))
                 .ok_or(ReadError::Reloc { section })?,
             None => Vec::new(),
         };
@@ -202,8 +204,12 @@ pub fn read(bytes: &[u8]) -> Result<Object, ReadError> {
         let fields = fields.map(|(_, fields)| fields.clone()).unwrap_or_default();
         kernel.push(KernelProgram { section, insns, relocs, fields });
     }
-    let has_maps = definitions.iter().any(|d| matches!(d.kind, MapKind::Kernel(_)));
-    if has_maps == kernel.is_empty() {
+    let mut of_kernel = definitions.iter().filter_map(|d| match d.kind {
+        MapKind::Kernel(runtime, _) => Some(runtime),
+        MapKind::Policy(_) => None,
+    });
+    let has_maps = of_kernel.clone().next().is_some();
+    if has_maps == kernel.is_empty() || of_kernel.any(|runtime| runtime != meta.runtime) {
         return Err(Invalid::Kernel.into());
     }
 
@@ -227,22 +233,27 @@ impl MapDefinition {
     fn of_policy(self) -> Option<Map> {
         match self.kind {
             MapKind::Policy(map) => Some(map),
-            MapKind::Kernel(_) => None,
+            MapKind::Kernel(..) => None,
         }
     }
 }
 
-/// Of the definition at `at`, its index among the maps of the policy.
-fn policy_index(definitions: &[MapDefinition], at: usize) -> Option<usize> {
+/// Of the definition at `at`, its index among the maps that the policy's programs see.
+fn policy_index(runtime: Runtime, definitions: &[MapDefinition], at: usize) -> Option<usize> {
     let is_policy = |d: &&MapDefinition| matches!(d.kind, MapKind::Policy(_));
-    definitions.get(at).filter(is_policy)?;
-    Some(definitions.iter().take(at).filter(is_policy).count())
+    match definitions.get(at)?.kind {
+        MapKind::Policy(_) => Some(definitions.iter().take(at).filter(is_policy).count()),
+        MapKind::Kernel(of, index) if (of, runtime) == (Runtime::Bpftime, Runtime::Bpftime) => {
+            Some(definitions.iter().filter(is_policy).count() + index)
+        }
+        MapKind::Kernel(..) => None,
+    }
 }
 
 /// Of the definition at `at`, its index among the maps of the kernel's programs.
-fn kernel_index(definitions: &[MapDefinition], at: usize) -> Option<usize> {
+fn kernel_index(runtime: Runtime, definitions: &[MapDefinition], at: usize) -> Option<usize> {
     match definitions.get(at)?.kind {
-        MapKind::Kernel(index) => Some(index),
+        MapKind::Kernel(of, index) => (of == runtime).then_some(index),
         MapKind::Policy(_) => None,
     }
 }
@@ -270,7 +281,8 @@ fn header(bytes: &[u8]) -> Result<&Header, ReadError> {
 
 /// The runtime and the hook of a code section.
 fn program_of(section: &str) -> Option<(Runtime, Hook)> {
-    let all = Runtime::ALL.into_iter().flat_map(|r| Hook::ALL.into_iter().map(move |h| (r, h)));
+    let hooks = Hook::PROGRAMS.into_iter();
+    let all = Runtime::ALL.into_iter().flat_map(|r| hooks.clone().map(move |h| (r, h)));
     all.into_iter().find(|(runtime, hook)| hook.section(*runtime) == section)
 }
 
@@ -314,7 +326,7 @@ fn program_relocs(
     symbols: &Symbols<'_>,
     maps: Option<SectionIndex>,
     definitions: &[MapDefinition],
-    index: fn(&[MapDefinition], usize) -> Option<usize>,
+    index: &dyn Fn(usize) -> Option<usize>,
 ) -> Option<Vec<Reloc>> {
     let mut relocs = Vec::new();
     for entry in entries {
@@ -329,7 +341,7 @@ fn program_relocs(
             definition.name.as_bytes() == name
                 && u64::from(definition.offset) == symbol.st_value(Le)
         })?;
-        let map = index(definitions, map)?;
+        let map = index(map)?;
         relocs.push(Reloc { slot: (offset / 8).try_into().ok()?, map: map.try_into().ok()? });
     }
     Some(relocs)

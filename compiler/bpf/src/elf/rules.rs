@@ -122,7 +122,8 @@ pub(super) fn check(object: &Object) -> Result<(), Invalid> {
         let hook = entry.hook.name();
         return Err(Invalid::Entry { hook });
     }
-    if !object.kernel.is_empty() && Ok(&object.kernel) != notify::programs().as_ref() {
+    let ours = notify::programs_of(object.meta.runtime);
+    if !object.kernel.is_empty() && Ok(&object.kernel) != ours.as_ref() {
         return Err(Invalid::Kernel);
     }
     for (index, map) in object.maps.iter().enumerate() {
@@ -150,7 +151,7 @@ fn check_program(program: &Program, object: &Object) -> Result<(), Invalid> {
         let good = slot >= next
             && low.is_some_and(|i| i.is_lddw() && i.src == 0 && i.offset == 0 && i.imm == 0)
             && high.is_some_and(|i| i.to_bytes() == [0; 8])
-            && (reloc.map as usize) < object.maps.len();
+            && object.map(reloc.map).is_some();
         if !good {
             return Err(Invalid::Reloc { hook, slot });
         }
@@ -176,7 +177,7 @@ fn check_entry(program: &Program, object: &Object) -> Result<(), Invalid> {
         (Some(entry), None) => entry,
         _ => return bad,
     };
-    let arguments = [entry.len, entry.failed].into_iter().flatten();
+    let arguments = [entry.len, entry.fd, entry.failed].into_iter().flatten();
     let known = arguments.into_iter().all(|argument| argument.offset().is_some());
     let same = object.meta.entries.iter().filter(|other| other.symbol == entry.symbol).count();
     let good = known && same == 1 && !entry.symbol.is_empty() && !entry.symbol.contains('\0');

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::btf::MAP_DEFINITION;
 use crate::insn::Insn;
-use crate::notify::MAPS;
+use crate::notify;
 use crate::object::{Object, Program, Reloc};
 use crate::{btf, dwarf, note, sum};
 use object::write::{Object as Elf, Relocation, SectionId, Symbol, SymbolId, SymbolSection};
@@ -50,10 +50,9 @@ pub fn write(object: &Object) -> Result<Vec<u8>, WriteError> {
     let all = add_programs(&mut file, object, &functions);
     let all_maps = add_maps(&mut file, object);
     let (programs, kernel) = all.split_at_checked(object.programs.len()).unwrap_or((&all, &[]));
-    let (maps, kernel_maps) =
-        all_maps.split_at_checked(object.maps.len()).unwrap_or((&all_maps, &[]));
+    let kernel_maps = all_maps.get(object.maps.len()..).unwrap_or_default();
     for (program, (section, _)) in object.programs.iter().zip(programs) {
-        relocate_maps(&mut file, *section, &program.relocs, maps)?;
+        relocate_maps(&mut file, *section, &program.relocs, &all_maps)?;
     }
     for (program, (section, _)) in object.kernel.iter().zip(kernel) {
         relocate_maps(&mut file, *section, &program.relocs, kernel_maps)?;
@@ -104,7 +103,7 @@ fn add_programs(
 fn add_maps(file: &mut Elf<'_>, object: &Object) -> Vec<SymbolId> {
     let mut names: Vec<&str> = object.maps.iter().map(|map| map.name.as_str()).collect();
     if !object.kernel.is_empty() {
-        names.extend(MAPS.iter().map(|map| map.name));
+        names.extend(notify::maps_of(object.meta.runtime).iter().map(|map| map.name));
     }
     if names.is_empty() {
         return Vec::new();

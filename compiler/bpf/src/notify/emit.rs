@@ -249,7 +249,7 @@ impl Emit {
     }
 
     /// r0 = the value of the key on the stack
-    fn lookup(&mut self, map: u32, key: i16, none: Label) {
+    pub(super) fn lookup(&mut self, map: u32, key: i16, none: Label) {
         self.asm.load_map(R1, map);
         self.stack(R2, key);
         self.call(KernelHelper::MapLookup);

@@ -38,7 +38,10 @@ fn read(args: &Load) -> Result<Object> {
 fn refused(error: LoadError) -> anyhow::Error {
     let code = match error {
         LoadError::Runtime(_) | LoadError::Verifier(_) | LoadError::Target(_) => 1,
-        LoadError::NotIntercepted | LoadError::Call { .. } => 2,
+        LoadError::NotIntercepted
+        | LoadError::Variable { .. }
+        | LoadError::Kernel(_)
+        | LoadError::Call { .. } => 2,
     };
     output::exit(code, error.to_string())
 }
@@ -50,6 +53,9 @@ fn summary(object: &Object, loaded: &Loaded) -> String {
     for program in &loaded.attached {
         let (hook, symbol, offset) = (program.hook, &program.symbol, program.offset);
         let _ = writeln!(out, "    {hook}: at {symbol}, {offset:#x} of the file");
+    }
+    if let Some(place) = loaded.counts {
+        let _ = writeln!(out, "    the kernel counts its syncs: {}", place.text());
     }
     let session = match std::env::var("BPFTIME_GLOBAL_SHM_NAME") {
         Ok(name) => format!("BPFTIME_GLOBAL_SHM_NAME={name} "),

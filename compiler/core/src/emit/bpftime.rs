@@ -4,23 +4,23 @@
 //! the stack; after it, its verdict becomes `bpf_override_return`, which skips the hooked function.
 //! A function that is not overridden runs: whatever goes wrong here ends in the original call.
 
-use super::Emitter;
+use super::{Emitter, Ring, ring};
 use durac_bpf::abi::{CONTEXT_SIZE, Helper, Reading, Verdict};
-use durac_bpf::asm::Label;
+use durac_bpf::asm::{Asm, Label};
 use durac_bpf::bpftime::{Argument, MAX_ERRNO};
 use durac_bpf::insn::{Alu, Cond, Insn, Reg, Size};
 
 /// The registers of the hooked call; the program leaves r9 alone.
-const REGISTERS: Reg = Reg::R9;
+pub(super) const REGISTERS: Reg = Reg::R9;
 /// The process, until its state is looked up.
-const PROCESS: Reg = Reg::R6;
+pub(super) const PROCESS: Reg = Reg::R6;
 /// The context on the stack, bytes below the frame pointer; above it is the key of a lookup.
 const BASE: i16 = -(CONTEXT_SIZE as i16) - 8;
 /// Stack slot of the key.
 const KEY: i16 = super::KEY;
 
 /// `EIO` (`include/uapi/asm-generic/errno-base.h`).
-const EIO: i32 = 5;
+pub(super) const EIO: i32 = 5;
 
 /// What a program needs around it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,26 +35,36 @@ pub struct Frame {
     pub failed: Option<Argument>,
     /// Offset of the variable that says whose the state is, if it has state.
     pub owner: Option<i16>,
+    /// It reads what the ring says.
+    pub reads_ring: bool,
+    /// The syncs that the object's programs start.
+    pub ring: Option<Ring>,
 }
 
 /// Labels of the epilogue.
 pub(super) struct Ends {
     /// Override with r2.
-    overrides: Label,
+    pub(super) overrides: Label,
     /// Leave the call to the application.
-    passes: Label,
+    pub(super) passes: Label,
 }
 
 impl Emitter<'_> {
     /// Up to where the agent's program begins, with r1 the context.
     pub(super) fn prologue(&mut self, frame: Frame) -> Ends {
-        let ends = Ends { overrides: self.asm.label(), passes: self.asm.label() };
+        let ends = Ends::new(&mut self.asm);
         if let Some(block) = self.function.block(crate::mir::BlockId(0)) {
             self.place(block.insts.first().map_or(block.span, |i| i.span));
         }
         self.asm.push(Insn::mov(REGISTERS, Reg::R1));
         if let Some(offset) = frame.failed.and_then(Argument::offset) {
-            self.stays_failed(offset, &ends);
+            stays_failed(&mut self.asm, offset, &ends);
+        }
+        if frame.ring.is_some() {
+            ring::is_owner(&mut self.asm, self.maps.syncs, &ends);
+        }
+        if let Some(syncs) = self.ring {
+            self.begin_ring(&syncs, frame.reads_ring, &ends);
         }
         if let Some(offset) = frame.owner {
             self.is_owner(offset, &ends);
@@ -70,27 +80,13 @@ impl Emitter<'_> {
             });
             self.field(Reading::CallLen, Reg::R2);
         }
-        if frame.clock || frame.reads_len || self.plan.keep_context {
+        if frame.clock || frame.reads_len || frame.reads_ring || self.plan.keep_context {
             self.asm.push(Insn::mov(Reg::R1, Reg::R10));
             self.asm.push(Insn::alu_imm(Alu::Add, Reg::R1, i32::from(BASE)));
         }
         // A lookup that gives nothing goes where the state of another process does.
-        self.pass = Some(ends.passes);
+        self.pass = Some(self.ring.map_or(ends.passes, |syncs| syncs.passes));
         ends
-    }
-
-    /// A sync that failed stays failed: its error is returned again, whatever the policy says.
-    fn stays_failed(&mut self, offset: i16, ends: &Ends) {
-        let fine = self.asm.label();
-        self.asm.push(Insn::ldx(Size::Dw, Reg::R2, REGISTERS, offset));
-        self.asm.jump_if_imm(Cond::Eq, Reg::R2, 0, fine);
-        // What is no errno would be taken for success or for no answer.
-        // Two registers: not every runtime extends the sign of an immediate that is compared.
-        self.asm.push(Insn::mov_imm(Reg::R3, -MAX_ERRNO));
-        self.asm.jump_if(Cond::Ge, Reg::R2, Reg::R3, ends.overrides);
-        self.asm.push(Insn::mov_imm(Reg::R2, Verdict::Fail(EIO).encode()));
-        self.asm.jump(ends.overrides);
-        self.asm.bind(fine);
     }
 
     /// The maps are shared by every process of the session. The state belongs to the first that
@@ -99,16 +95,8 @@ impl Emitter<'_> {
     /// started again.
     fn is_owner(&mut self, offset: i16, ends: &Ends) {
         let known = self.asm.label();
-        self.asm.push(Insn::call(Helper::Process));
-        self.asm.push(Insn::alu_imm(Alu::Rsh, Reg::R0, 32));
-        self.asm.push(Insn::mov(PROCESS, Reg::R0));
-        self.asm.push(Insn::mov_imm(Reg::R2, 0));
-        self.asm.push(Insn::stx(Size::W, Reg::R10, KEY, Reg::R2));
-        self.asm.push(Insn::mov(Reg::R2, Reg::R10));
-        self.asm.push(Insn::alu_imm(Alu::Add, Reg::R2, i32::from(KEY)));
-        self.asm.load_map(Reg::R1, self.maps.state);
-        self.asm.push(Insn::call(Helper::MapLookup));
-        self.asm.jump_if_imm(Cond::Eq, Reg::R0, 0, ends.passes);
+        process(&mut self.asm);
+        find(&mut self.asm, self.maps.state, ends.passes);
         self.asm.push(Insn::ldx(Size::Dw, Reg::R2, Reg::R0, offset));
         self.asm.jump_if_imm(Cond::Ne, Reg::R2, 0, known);
         self.asm.push(Insn::stx(Size::Dw, Reg::R0, offset, PROCESS));
@@ -118,22 +106,68 @@ impl Emitter<'_> {
     }
 
     /// Puts a reading into the context.
-    fn field(&mut self, reading: Reading, value: Reg) {
+    pub(super) fn field(&mut self, reading: Reading, value: Reg) {
         self.asm.push(Insn::stx(Size::Dw, Reg::R10, BASE + reading.offset(), value));
     }
 
     /// From the verdict in r0 to what BPFtime does.
     pub(super) fn epilogue(&mut self, ends: Ends) {
         self.asm.bind(self.exit);
+        if let Some(syncs) = self.ring {
+            return self.end_ring(&syncs, ends);
+        }
         self.asm.jump_if_imm(Cond::Eq, Reg::R0, Verdict::Pass.encode(), ends.passes);
         self.asm.push(Insn::mov_imm(Reg::R2, 0));
         self.asm.jump_if_imm(Cond::Eq, Reg::R0, Verdict::Skip.encode(), ends.overrides);
         self.asm.push(Insn::mov(Reg::R2, Reg::R0));
-        self.asm.bind(ends.overrides);
-        self.asm.push(Insn::mov(Reg::R1, REGISTERS));
-        self.asm.push(Insn::call(Helper::Override));
-        self.asm.bind(ends.passes);
-        self.asm.push(Insn::mov_imm(Reg::R0, 0));
-        self.asm.push(Insn::exit());
+        ends.close(&mut self.asm);
     }
+}
+
+impl Ends {
+    pub(super) fn new(asm: &mut Asm) -> Self {
+        Self { overrides: asm.label(), passes: asm.label() }
+    }
+
+    /// The end of every program.
+    pub(super) fn close(self, asm: &mut Asm) {
+        asm.bind(self.overrides);
+        asm.push(Insn::mov(Reg::R1, REGISTERS));
+        asm.push(Insn::call(Helper::Override));
+        asm.bind(self.passes);
+        asm.push(Insn::mov_imm(Reg::R0, 0));
+        asm.push(Insn::exit());
+    }
+}
+
+/// A sync that failed stays failed: its error is returned again, whatever the policy says.
+pub(super) fn stays_failed(asm: &mut Asm, offset: i16, ends: &Ends) {
+    let fine = asm.label();
+    asm.push(Insn::ldx(Size::Dw, Reg::R2, REGISTERS, offset));
+    asm.jump_if_imm(Cond::Eq, Reg::R2, 0, fine);
+    // What is no errno would be taken for success or for no answer.
+    // Two registers: not every runtime extends the sign of an immediate that is compared.
+    asm.push(Insn::mov_imm(Reg::R3, -MAX_ERRNO));
+    asm.jump_if(Cond::Ge, Reg::R2, Reg::R3, ends.overrides);
+    asm.push(Insn::mov_imm(Reg::R2, Verdict::Fail(EIO).encode()));
+    asm.jump(ends.overrides);
+    asm.bind(fine);
+}
+
+/// r6 = the process
+pub(super) fn process(asm: &mut Asm) {
+    asm.push(Insn::call(Helper::Process));
+    asm.push(Insn::alu_imm(Alu::Rsh, Reg::R0, 32));
+    asm.push(Insn::mov(PROCESS, Reg::R0));
+}
+
+/// r0 = the entry of a map
+pub(super) fn find(asm: &mut Asm, map: u32, none: Label) {
+    asm.push(Insn::mov_imm(Reg::R2, 0));
+    asm.push(Insn::stx(Size::W, Reg::R10, KEY, Reg::R2));
+    asm.push(Insn::mov(Reg::R2, Reg::R10));
+    asm.push(Insn::alu_imm(Alu::Add, Reg::R2, i32::from(KEY)));
+    asm.load_map(Reg::R1, map);
+    asm.push(Insn::call(Helper::MapLookup));
+    asm.jump_if_imm(Cond::Eq, Reg::R0, 0, none);
 }

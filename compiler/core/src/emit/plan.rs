@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 /// What is known about a function before its code is laid out.
 pub(super) struct Plan {
+    /// The program starts syncs.
+    ring: bool,
     /// Whether the context is read after a call, and so must be kept in r6.
     pub(super) keep_context: bool,
     /// Whether the address of the parameters is used after a call, and so must be kept in r7.
@@ -105,12 +107,17 @@ fn end_site(end: &End) -> Site {
 }
 
 impl Plan {
-    pub(super) fn new(function: &Function, order: &[BlockId]) -> Self {
+    /// With `ring`, the state stands in its register from the beginning, and the parameters are looked
+    /// up again after each call: their register is the ring's.
+    pub(super) fn new(function: &Function, order: &[BlockId], ring: bool) -> Self {
+        let state = if ring { Address::Kept } else { Address::Unknown };
+        let start = LookedUp { state, ..LookedUp::NOTHING };
         let mut plan = Plan {
+            ring,
             keep_context: false,
             keep_params: false,
-            keep_state: false,
-            at_start: BTreeMap::from([(BlockId(0), LookedUp::NOTHING)]),
+            keep_state: ring,
+            at_start: BTreeMap::from([(BlockId(0), start)]),
             at_end: BTreeMap::new(),
             wanted: BTreeMap::new(),
             predecessors: BTreeMap::new(),
@@ -146,8 +153,17 @@ impl Plan {
                 *before = before.meet(known);
             }
         }
-        plan.share_waits(function, order);
+        if !ring {
+            plan.share_waits(function, order);
+        }
         plan
+    }
+
+    fn call(&self, known: &mut LookedUp) {
+        known.call();
+        if self.ring {
+            known.params = Address::Unknown;
+        }
     }
 
     fn share_waits(&mut self, function: &Function, order: &[BlockId]) {
@@ -209,12 +225,12 @@ impl Plan {
         if site.state && known.state == Address::Unknown {
             self.keep_context |= *has_called;
             *has_called = true;
-            known.call();
+            self.call(known);
             known.state = Address::Fresh;
         }
         if site.params && known.params == Address::Unknown {
             *has_called = true;
-            known.call();
+            self.call(known);
             known.params = Address::Fresh;
         }
         self.keep_state |= site.state && known.state == Address::Kept;
@@ -222,7 +238,7 @@ impl Plan {
         self.keep_context |= site.context && *has_called;
         if site.calls {
             *has_called = true;
-            known.call();
+            self.call(known);
         }
     }
 

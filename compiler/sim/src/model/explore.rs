@@ -96,7 +96,7 @@ pub struct Limit {
 }
 
 impl Limit {
-    fn exceeded(&self, taken: Taken, next: (Option<u16>, Option<u16>)) -> bool {
+    pub(super) fn exceeded(&self, taken: Taken, next: (Option<u16>, Option<u16>)) -> bool {
         let (acknowledged, staged) = next;
         let (count, params) = match self.unit {
             Unit::Syncs => (taken.syncs, acknowledged),
@@ -122,11 +122,11 @@ pub struct Worst {
 }
 
 impl Worst {
-    fn new(params: usize) -> Self {
+    pub(super) fn new(params: usize) -> Self {
         Self { most: Most::Count(0), by_params: vec![Most::Count(0); params], at: 0, reached: 0 }
     }
 
-    fn count(&mut self, count: u64, params: Option<u16>) {
+    pub(super) fn count(&mut self, count: u64, params: Option<u16>) {
         self.most = self.most.max(Most::Count(count));
         if let Some(most) = params.and_then(|p| self.by_params.get_mut(usize::from(p))) {
             *most = (*most).max(Most::Count(count));
@@ -134,7 +134,7 @@ impl Worst {
     }
 
     /// Notes the state; answers whether none before had so many.
-    fn reach(&mut self, count: u64, id: NodeId) -> bool {
+    pub(super) fn reach(&mut self, count: u64, id: NodeId) -> bool {
         let more = self.reached < count;
         if more {
             self.reached = count;
@@ -145,7 +145,7 @@ impl Worst {
         more
     }
 
-    fn has_no_end(&mut self, at: NodeId, params: &[Option<u16>]) {
+    pub(super) fn has_no_end(&mut self, at: NodeId, params: &[Option<u16>]) {
         if self.most != Most::Unbounded {
             self.at = at;
         }

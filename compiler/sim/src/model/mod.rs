@@ -9,6 +9,7 @@ pub mod cells;
 pub mod explore;
 pub mod programs;
 pub mod proof;
+pub mod ring;
 pub mod state;
 pub mod step;
 pub mod timeline;

@@ -3,11 +3,12 @@
 use super::cells::{self, Cells};
 use super::explore::{Derived, Explored, Limit, MAX_STATES, Most, NodeId, Unit, Worst, explore};
 use super::programs::Programs;
+use super::ring;
 use super::step::{Faults, Glue, Stepper};
 use super::timeline::{self, Ending};
 use crate::machine::{Backend, Machine, MachineError, bit, reads};
 use durac_bpf::Object;
-use durac_bpf::abi::{Reading, STAGE_ROOM};
+use durac_bpf::abi::{Reading, Runtime, STAGE_ROOM};
 use durac_compiler::hir::{Bound, Expr, Failure, Guarantee, Param, Policy};
 use durac_compiler::{Loss, bounds};
 use durac_engine::Rules;
@@ -165,6 +166,9 @@ fn prove_by(
     states: usize,
 ) -> Result<Proof, MachineError> {
     let mut machine = Machine::new(object, Backend::Interpreter)?;
+    if object.meta.runtime == Runtime::Bpftime && !object.kernel.is_empty() {
+        return prove_ring(policy, object, derived, &mut machine, states);
+    }
     let mut attempt =
         |samples| attempt(policy, object, derived, &mut machine, samples, glue, states);
     let first = attempt(samples(&policy.params, false))?;
@@ -300,6 +304,80 @@ fn attempt(
         return Err(error);
     }
     Ok(conclude(policy, derived, &samples, &cells, &mut stepper, &found))
+}
+
+/// As [`attempt`], of programs that start and wait for syncs themselves.
+fn prove_ring(
+    policy: &Policy,
+    object: &Object,
+    derived: &Loss,
+    machine: &mut Machine,
+    states: usize,
+) -> Result<Proof, MachineError> {
+    let samples = samples(&policy.params, true);
+    let vectors = &samples.vectors;
+    let cells = cells::cells(policy, vectors);
+    if let Some(&span) = cells.inexact.first() {
+        return Ok(only_derived(policy, derived, Obstacle::NoThresholds(span)));
+    }
+    if !cells.of.is_empty() {
+        return Ok(only_derived(policy, derived, Obstacle::TooManyChoices));
+    }
+    let limits = limits(policy, vectors);
+    let Some(found) = ring::explore(machine, object, vectors, limits, states)? else {
+        return Ok(only_derived(policy, derived, Obstacle::TooManyStates));
+    };
+    let agrees = found.syncs.by_params == derived_for(derived, vectors).syncs;
+    let obstacle = match (found.too_large, samples.whole || agrees) {
+        (true, _) => Some(Obstacle::TooManyStates),
+        (false, false) => Some(Obstacle::WideRange),
+        (false, true) => None,
+    };
+    let method = match (&obstacle, samples.whole) {
+        (None, true) => Method::Explored,
+        (None, false) => Method::ExploredAndDerived,
+        (Some(_), _) => Method::Derived,
+    };
+    let mut proof = only_derived(policy, derived, Obstacle::WideRange);
+    let (most, by_default) = (found.syncs.most, by_default(&found.syncs));
+    let and_one = |most| match most {
+        Most::Count(n) => Most::Count(n + 1),
+        Most::Unbounded => Most::Unbounded,
+    };
+    if method != Method::Derived {
+        (proof.syncs, proof.syncs_by_default) = (most, by_default);
+        (proof.with_progress, proof.with_progress_by_default) =
+            (and_one(most), and_one(by_default));
+        proof.age = age(policy, most == Most::Count(0), found.tail.is_some());
+    }
+    proof.syncs = proof.syncs.max(most);
+    proof.with_progress = proof.with_progress.max(proof.syncs);
+    (proof.method, proof.obstacle) = (method, obstacle);
+    (proof.states, proof.steps, proof.faults) = (found.nodes.len(), found.steps, found.faults);
+    let lost = |id: NodeId| found.lost_at(id);
+    let power = |id: NodeId| timeline::draw(&found.path(id), Ending::PowerLoss(lost(id)));
+    proof.worst = (found.syncs.at != 0).then(|| match most {
+        Most::Unbounded => {
+            let id = found.syncs.at;
+            timeline::draw(&found.path(id), Ending::Repeats(lost(id)))
+        }
+        Most::Count(_) => power(found.syncs.at),
+    });
+    proof.tail = found.tail.map(|id| timeline::draw(&found.path(id), Ending::Idle(lost(id))));
+    proof.broken.clear();
+    for (index, guarantee) in policy.guarantees.iter().enumerate() {
+        let reached = found.limits.get(index).and_then(|limit| limit.broken);
+        let age = if guarantee.failure == Failure::PowerLoss { proof.age } else { Age::Nothing };
+        let timeline = match &guarantee.bound {
+            Bound::Age(_) if age == Age::Nothing || derived.keeps(guarantee, policy) => continue,
+            Bound::Age(_) => found.tail.or(Some(found.syncs.at)).map(power),
+            _ if reached.is_some() => reached.map(power),
+            _ if method == Method::Explored || derived.keeps(guarantee, policy) => continue,
+            _ => None,
+        };
+        proof.broken.push(Broken { guarantee: index, timeline, lost: most, unit: Unit::Syncs });
+    }
+    Ok(proof)
 }
 
 /// What was derived for each vector of parameters.

@@ -215,7 +215,14 @@ impl<'a> Machine<'a> {
                 }
             }
             Helper::Request => self.calls.push((helper, 0)),
-            Helper::Clock | Helper::Process | Helper::Override => {
+            Helper::MapUpdate
+            | Helper::Clock
+            | Helper::Process
+            | Helper::Override
+            | Helper::RingInit
+            | Helper::RingSync
+            | Helper::RingWait
+            | Helper::RingSubmit => {
                 return Err("not a helper of the agent".to_owned());
             }
             Helper::Await => {

@@ -9,6 +9,8 @@ use durac_grammar::Sources;
 use durac_kernel::{Notify, load_at};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A policy that says `use kernel notify`, through the compiler and the file format.
 pub fn object() -> Object {
@@ -63,5 +65,52 @@ impl<'a> Counts<'a> {
     /// How much these have grown.
     pub fn all<const N: usize>(&self, words: [Word; N]) -> [u64; N] {
         words.map(|word| self.get(word))
+    }
+}
+
+/// Runs a command; panics with what the test needs if it fails.
+pub fn run(words: &[&str]) {
+    let (name, arguments) = words.split_first().unwrap();
+    let ended = Command::new(name).args(arguments).output();
+    let ended = ended.unwrap_or_else(|error| panic!("{name}: {error}"));
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success(), "{words:?}: {said} (this test needs root and loop devices)");
+}
+
+/// A file system of 64 MiB on 12 MiB of memory.
+pub struct Small {
+    dir: tempfile::TempDir,
+    mounted: Vec<PathBuf>,
+}
+
+impl Small {
+    pub fn new() -> Self {
+        let mut small = Self { dir: tempfile::tempdir().unwrap(), mounted: Vec::new() };
+        let (memory, disk) = (small.dir.path().join("memory"), small.dir.path().join("disk"));
+        let image = memory.join("image");
+        std::fs::create_dir(&memory).unwrap();
+        std::fs::create_dir(&disk).unwrap();
+        let text = |path: &Path| path.to_str().unwrap().to_owned();
+        run(&["mount", "-t", "tmpfs", "-o", "size=12m", "none", &text(&memory)]);
+        small.mounted.push(memory);
+        File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        // Without a journal: an error is that of the file's pages, and does not abort the rest.
+        run(&["mkfs.ext4", "-q", "-O", "^has_journal", &text(&image)]);
+        run(&["mount", "-o", "loop", &text(&image), &text(&disk)]);
+        small.mounted.push(disk);
+        small
+    }
+
+    pub fn disk(&self) -> PathBuf {
+        self.dir.path().join("disk")
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        for place in self.mounted.iter().rev() {
+            // What cannot be unmounted now is when the last descriptor is closed.
+            let _ = Command::new("umount").arg("--lazy").arg(place).status();
+        }
     }
 }
