@@ -198,6 +198,7 @@ impl Log {
     /// The policy asks for a background sync that covers `call`.
     pub fn request(&mut self, call: u64, now: Time) {
         self.requested = self.requested.max(call);
+        self.pace.called(now);
         if call > self.promised() {
             self.pace.requested(now);
         }
@@ -284,9 +285,12 @@ impl Log {
         let took = now.saturating_sub(flight.flight.since);
         let Flight { covers, background, .. } = flight.flight;
         flight.home = Some(self.next_flight);
+        let parked = self.demanded > self.durable;
         if background {
-            let parked = self.demanded > self.durable;
             self.pace.flown(self.calls.saturating_sub(covers), parked);
+        }
+        if parked || !background {
+            self.pace.waited(now);
         }
         match result {
             Ok(()) => {

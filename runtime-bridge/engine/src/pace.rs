@@ -26,6 +26,10 @@ pub struct Pace {
     first: Option<Time>,
     /// Mean duration of a sync.
     latency: Time,
+    /// When the application last went on: it was answered, or a sync that it waited for ended.
+    went_on: Option<Time>,
+    /// Mean time from there to its next call.
+    turn: Time,
 }
 
 impl Pace {
@@ -48,6 +52,19 @@ impl Pace {
     #[must_use]
     pub fn latency(&self) -> Time {
         self.latency
+    }
+
+    /// A call asks for a sync that covers it.
+    pub(crate) fn called(&mut self, now: Time) {
+        if let Some(before) = self.went_on.replace(now) {
+            let turn = now.saturating_sub(before).min(PATIENCE_LEAST);
+            self.turn = self.turn - self.turn / 8 + turn / 8;
+        }
+    }
+
+    /// The application waited for a sync, until now.
+    pub(crate) fn waited(&mut self, now: Time) {
+        self.went_on = Some(now);
     }
 
     /// A request came that no sync covers.
@@ -85,16 +102,25 @@ impl Pace {
     /// When a sync for `waiting` calls should start; `None` is at once.
     ///
     /// Without an `await` in the policy nothing ever waits, and company costs only loss: at once.
+    ///
+    /// With a window of one the next call waits for a sync that is out. If it comes sooner than a sync
+    /// ends, it loses nothing by making that sync itself, for both calls: one sync for two, and no
+    /// thread to wake.
     pub(crate) fn start_at(&self, waiting: u64, now: Time) -> Option<Time> {
         let window = self.window?;
+        let at_latest = |patience| {
+            let at = self.first.unwrap_or(now).saturating_add(patience);
+            (at > now).then_some(at)
+        };
+        if window == 1 && self.turn < self.latency {
+            return at_latest(PATIENCE_LEAST);
+        }
         let inflow = self.inflow.div_ceil(PARTS);
         let enough = window.saturating_sub(inflow).min(window - window / 8);
         if waiting >= enough {
             return None;
         }
         let patience = window.saturating_mul(PATIENCE_PER_CALL);
-        let patience = patience.clamp(PATIENCE_LEAST, Self::PATIENCE_MOST);
-        let at = self.first.unwrap_or(now).saturating_add(patience);
-        (at > now).then_some(at)
+        at_latest(patience.clamp(PATIENCE_LEAST, Self::PATIENCE_MOST))
     }
 }

@@ -257,6 +257,44 @@ fn a_window_of_one_starts_at_once() {
     assert_eq!(log.next(0), Step::Start);
 }
 
+/// The next call would wait for a sync that is out: it makes one itself, for both, if it comes soon.
+#[test]
+fn a_window_of_one_waits_for_a_call_that_comes_sooner_than_a_sync_ends() {
+    const SYNC: u64 = MS / 5;
+    let mut log = log();
+    let mut now = 0;
+    // So many calls, each so long after the application went on; what the syncer has to do after the last.
+    let mut calls = |number: u32, turn: u64| {
+        let mut step = Step::Idle;
+        for _ in 0..number {
+            now += turn;
+            let target = log.await_target(log.calls() + 1, 1);
+            deferred(&mut log, now);
+            if !log.is_ready(target) {
+                let flight = log.start(false, false, now);
+                now += SYNC;
+                log.finish(flight.id, now, Ok(()));
+            }
+            step = log.next(now);
+            if step == Step::Start {
+                let flight = log.start(true, false, now);
+                log.finish(flight.id, now + SYNC, Ok(()));
+            }
+        }
+        (step, now)
+    };
+    calls(60, SYNC / 4);
+    let (step, now) = calls(1, SYNC / 4);
+    let (other, later) = calls(1, SYNC / 4);
+    let (first, at) = if step == Step::Idle { (other, later) } else { (step, now) };
+    assert_eq!(first, Step::At(at + 2 * MS), "one of two calls");
+    assert!(step == Step::Idle || other == Step::Idle, "the other makes the sync of both");
+    // An application that takes its time finds the sync done.
+    calls(60, SYNC * 4);
+    assert_eq!(calls(1, SYNC * 4).0, Step::Start);
+    assert_eq!(calls(1, SYNC * 4).0, Step::Start);
+}
+
 #[test]
 fn the_pace_learns_what_comes_in_while_a_sync_runs() {
     let mut log = log();
