@@ -11,6 +11,9 @@ use crate::log::Time;
 const PATIENCE_PER_CALL: Time = 80_000;
 /// ... but at least 2 ms, so that a narrow window fills, and at most [`Pace::PATIENCE_MOST`].
 const PATIENCE_LEAST: Time = 2_000_000;
+/// A window so narrow that a sync in the background hides less than its thread costs (measured with
+/// 1, 2, 4 and 8: docs/performance.md).
+const NARROW: u64 = 4;
 /// The mean of what arrives is kept in this part of a call.
 const PARTS: u64 = 8;
 
@@ -103,16 +106,16 @@ impl Pace {
     ///
     /// Without an `await` in the policy nothing ever waits, and company costs only loss: at once.
     ///
-    /// With a window of one the next call waits for a sync that is out. If it comes sooner than a sync
-    /// ends, it loses nothing by making that sync itself, for both calls: one sync for two, and no
-    /// thread to wake.
+    /// With a narrow window a call soon waits for a sync that is out. If calls come sooner than a sync
+    /// ends, the one that has to wait loses little by making the sync itself, for all of them: one sync
+    /// for the window and one call more, and no thread to wake.
     pub(crate) fn start_at(&self, waiting: u64, now: Time) -> Option<Time> {
         let window = self.window?;
         let at_latest = |patience| {
             let at = self.first.unwrap_or(now).saturating_add(patience);
             (at > now).then_some(at)
         };
-        if window == 1 && self.turn < self.latency {
+        if window <= NARROW && self.turn < self.latency {
             return at_latest(PATIENCE_LEAST);
         }
         let inflow = self.inflow.div_ceil(PARTS);
