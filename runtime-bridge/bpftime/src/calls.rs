@@ -123,7 +123,7 @@ impl Calls {
             .word(12, map.max_entries)
             .word(16, MAP_MMAPABLE)
             .name(28, &map.name);
-        let result = bpf(BPF_MAP_CREATE, &attr);
+        let result = bpf(BPF_MAP_CREATE, attr);
         self.made(result, &|| format!("the map `{}`", map.name))
     }
 
@@ -136,7 +136,7 @@ impl Calls {
             .word(12, map.max_entries)
             .word(16, map.flags)
             .name(28, map.name);
-        let result = bpf(BPF_MAP_CREATE, &attr);
+        let result = bpf(BPF_MAP_CREATE, attr);
         self.made(result, &|| format!("the map `{}`", map.name))
     }
 
@@ -152,7 +152,7 @@ impl Calls {
             .word(0, map.0 as u32)
             .long(8, (&raw const key) as u64)
             .long(16, values.as_ptr() as u64);
-        if bpf(BPF_MAP_UPDATE_ELEM, &attr) < 0 {
+        if bpf(BPF_MAP_UPDATE_ELEM, attr) < 0 {
             let why = std::io::Error::last_os_error();
             return Err(LoadError::Call { what: format!("the first values of `{name}`"), why });
         }
@@ -168,7 +168,7 @@ impl Calls {
             .long(8, code.as_ptr() as u64)
             .long(16, LICENSE.as_ptr() as u64)
             .name(48, &format!("{PROGRAM}{hook}"));
-        let result = bpf(BPF_PROG_LOAD, &attr);
+        let result = bpf(BPF_PROG_LOAD, attr);
         self.made(result, &|| format!("the program of `{hook}`"))
     }
 
@@ -182,19 +182,19 @@ impl Calls {
         let what = || format!("a probe at `{symbol}`");
         let path = CString::new(target.as_os_str().as_bytes())
             .map_err(|error| LoadError::Call { what: what(), why: error.into() })?;
-        let attr = PerfEventAttr {
+        let mut attr = PerfEventAttr {
             kind: PERF_TYPE_OVERRIDE,
             size: size_of::<PerfEventAttr>() as u32,
             config1: path.as_ptr() as u64,
             config2: offset,
             ..PerfEventAttr::default()
         };
-        // SAFETY: `attr` and the path it points to outlive the call; the other arguments are
-        // numbers, each as wide as the call takes it.
+        // SAFETY: `attr`, which the kernel may write to, and the path it points to outlive the call;
+        // the other arguments are numbers, each as wide as the call takes it.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_perf_event_open,
-                &raw const attr,
+                &raw mut attr,
                 ANY_PROCESS,
                 0 as libc::c_int,
                 -1 as libc::c_int,
@@ -208,20 +208,16 @@ impl Calls {
     pub(crate) fn link(&mut self, program: Fd, probe: Fd, symbol: &str) -> Result<Fd, LoadError> {
         let attr =
             BpfAttr::new().word(0, program.0 as u32).word(4, probe.0 as u32).word(8, ATTACH_TYPE);
-        let result = bpf(BPF_LINK_CREATE, &attr);
+        let result = bpf(BPF_LINK_CREATE, attr);
         self.made(result, &|| format!("the link to `{symbol}`"))
     }
 }
 
-fn bpf(command: libc::c_long, attr: &BpfAttr) -> libc::c_long {
+/// The kernel may write into the attributes, so they are the call's own.
+fn bpf(command: libc::c_long, mut attr: BpfAttr) -> libc::c_long {
     // SAFETY: `attr` is as large as said, and everything that it points to outlives the call.
     unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            &raw const *attr,
-            size_of::<BpfAttr>() as libc::c_ulong,
-        )
+        libc::syscall(libc::SYS_bpf, command, &raw mut attr, size_of::<BpfAttr>() as libc::c_ulong)
     }
 }
 
