@@ -325,7 +325,10 @@ impl Slot {
         loop {
             let (awake, able) = (core.syncer == Syncer::Awake, core.able());
             match (core.engine.wait(target, awake, able), core.own_fd) {
-                (Wait::Sync, Some(_)) => core = self.sync(core, None, Kind::Data).0,
+                (Wait::Sync, Some(_)) => {
+                    self.publish(&mut core);
+                    core = self.sync(core, None, Kind::Data).0;
+                }
                 (Wait::Ready | Wait::Sync, _) => break,
                 (Wait::Sleep, _) => {
                     self.poke(&mut core, since);
