@@ -16,7 +16,7 @@ install_missing redis-server:redis-server redis-benchmark:redis-tools &
 redis=$!
 say "building (release)"
 built=0
-cargo build --release --locked -p durac -p durac-agent -p durac-workload </dev/null || built=$?
+cargo build --release --locked -p durac-cli -p durac-preload -p durac-workload </dev/null || built=$?
 workload=redis
 if ! wait "$redis"; then
     say "no Redis here: measuring the built-in append-log workload instead"

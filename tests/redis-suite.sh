@@ -36,7 +36,7 @@ fail() {
     exit 2
 }
 
-clients=$((2 * $(nproc))) appendfsync=always repeat=1 keep= policies=()
+clients=$((2 * $(nproc))) appendfsync=always repeat=1 keep='' policies=()
 while [ "$#" -gt 0 ]; do
     case $1 in
         --clients | --appendfsync | --repeat)
@@ -73,7 +73,7 @@ if [ -z "$durac" ]; then
     cargo build --manifest-path "$root/Cargo.toml" --workspace --locked >&2
     durac=${CARGO_TARGET_DIR:-$root/target}/debug/durac
 fi
-agent=$(dirname "$durac")/libdurac_agent.so
+agent=$(dirname "$durac")/libdurac_preload.so
 [ -e "$agent" ] || fail "no agent beside $durac"
 
 # Another suite may run beside this one. Servers use these numbers, and those 10000 above.

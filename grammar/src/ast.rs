@@ -62,6 +62,8 @@ pub enum Item {
     TargetDef(TargetDef),
     /// `guarantee loss <= 2 syncs on power_loss`
     Guarantee(Guarantee),
+    /// `assume sync <= 10ms`
+    Assume(Assume),
     /// `param n: syncs = 64 in 1..=4096`
     Param(Param),
     /// `state slow: bool = false`
@@ -74,6 +76,8 @@ pub enum Item {
     Flush(Spanned<Expr>),
     /// `use kernel notify`
     Use(Vec<Ident>),
+    /// `test "idle tail" { … }`
+    Test(Test),
     /// What could not be parsed; a diagnostic says why.
     Error,
 }
@@ -87,14 +91,27 @@ pub struct Guarantee {
     pub relation: Spanned<BinOp>,
     /// The bound.
     pub bound: Spanned<Expr>,
+    /// `to clients`: whose loss is bounded, if not the application's.
+    pub audience: Option<(Ident, Ident)>,
     /// `power_loss` or `process_crash`.
     pub failure: Ident,
+}
+
+/// `assume sync <= 10ms`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assume {
+    /// What is bounded: `sync`.
+    pub subject: Ident,
+    /// `<=`, or another comparison, which the checker refuses.
+    pub relation: Spanned<BinOp>,
+    /// The bound.
+    pub bound: Spanned<Expr>,
 }
 
 /// `param n: syncs = 64 in 1..=4096`
 #[derive(Clone, Debug, PartialEq)]
 pub struct Param {
-    /// Its name.
+    /// Name in the policy.
     pub name: Ident,
     /// Its type.
     pub ty: Ident,
@@ -107,7 +124,7 @@ pub struct Param {
 /// `state slow: bool = false`
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
-    /// Its name.
+    /// Name in the policy.
     pub name: Ident,
     /// Its type.
     pub ty: Ident,
@@ -133,7 +150,7 @@ pub struct Block {
     pub stmts: Vec<Spanned<Stmt>>,
     /// From the first statement (or brace) to the last.
     pub span: Span,
-    /// Whether it stands in braces.
+    /// Whether it is in braces.
     pub braces: bool,
 }
 
@@ -160,6 +177,8 @@ pub enum Stmt {
     Fail(Ident),
     /// `hold until durable`
     Hold(Ident),
+    /// `gather within 60us`
+    Gather(Spanned<Expr>),
     /// `await previous`, `await all`, `await pending < n`: the checker looks at the shape.
     Await(Spanned<Expr>),
     /// `slow = sync.latency > 5ms`
@@ -297,6 +316,8 @@ pub enum UnitWord {
     Syncs,
     /// `writes`
     Writes,
+    /// `updates`
+    Updates,
     /// `bytes`
     Bytes,
     /// `calls`
@@ -310,6 +331,7 @@ impl UnitWord {
         match self {
             UnitWord::Syncs => "syncs",
             UnitWord::Writes => "writes",
+            UnitWord::Updates => "updates",
             UnitWord::Bytes => "bytes",
             UnitWord::Calls => "calls",
         }
@@ -392,6 +414,14 @@ pub struct TargetDef {
     pub except: Vec<Spanned<String>>,
     /// `engine thread`: what writes staged bytes; one at most, if it is right.
     pub engines: Vec<Ident>,
+    /// `callers one`: whether calls on one log overlap; one at most, if it is right.
+    pub callers: Vec<Ident>,
+    /// `records resp`: how the log is divided into updates; one at most, if it is right.
+    pub records: Vec<Ident>,
+    /// `layout ring`: where the log is written; one at most, if it is right.
+    pub layouts: Vec<Ident>,
+    /// `protects "*.db"`: globs of files that are not written while the log is behind.
+    pub protects: Vec<Spanned<String>>,
     /// The hooks, in order.
     pub hooks: Vec<Spanned<HookDef>>,
 }
@@ -444,4 +474,122 @@ pub struct Entry {
     pub kind: Ident,
     /// The symbol.
     pub symbol: Spanned<String>,
+}
+
+/// `test "idle tail" { write; fdatasync -> deferred }`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Test {
+    /// Its name, without quotes.
+    pub name: Spanned<String>,
+    /// What happens, and what is expected.
+    pub body: Steps,
+}
+
+/// Steps in braces. Equal to others whatever their places.
+#[derive(Clone, Debug)]
+pub struct Steps {
+    /// In order.
+    pub steps: Vec<Spanned<Step>>,
+    /// From brace to brace.
+    pub span: Span,
+}
+
+impl PartialEq for Steps {
+    fn eq(&self, other: &Self) -> bool {
+        self.steps == other.steps
+    }
+}
+
+/// A step of a test: something that happens, or something that is expected.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// `write 100B -> staged`, `fdatasync -> deferred`: the application makes a call.
+    Call {
+        /// The hook.
+        hook: Ident,
+        /// Bytes of a write, if given.
+        len: Option<Spanned<Expr>>,
+        /// What the call is expected to do.
+        returns: Option<Spanned<Outcome>>,
+    },
+    /// `sync ends`, `sync fails EIO`: the sync under way ends.
+    Sync {
+        /// The error, if it fails.
+        error: Option<Ident>,
+        /// What the call that waits is expected to do then.
+        returns: Option<Spanned<Outcome>>,
+    },
+    /// `next sync fails EIO`: the next sync that a call makes itself.
+    NextFails(Ident),
+    /// `after 20ms`
+    After(Spanned<Expr>),
+    /// `set n = 4`
+    Set(Ident, Spanned<Expr>),
+    /// `child starts`, `child ends`
+    Child {
+        /// Whether it starts.
+        starts: bool,
+    },
+    /// `another file is synced`
+    Another {
+        /// What that call is expected to do.
+        returns: Option<Spanned<Outcome>>,
+    },
+    /// `power_loss: loses 1 sync`: what would be lost now. The run goes on as if it had not happened.
+    Crash {
+        /// `power_loss` or `process_crash`.
+        failure: Ident,
+        /// Whether less is right, too.
+        at_most: bool,
+        /// How much; none for `nothing`.
+        loses: Option<Spanned<Expr>>,
+    },
+    /// `sync runs`, `no sync runs`: whether a background sync is under way.
+    Runs(bool),
+    /// `pending == 2`
+    Expect(Spanned<Expr>),
+    /// `repeat 16 { write; fdatasync }`
+    Repeat {
+        /// How often.
+        times: Spanned<Expr>,
+        /// The braces and what is between them.
+        body: Steps,
+    },
+    /// What could not be parsed; a diagnostic says why.
+    Error,
+}
+
+/// What a call is expected to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// `passed`: it ran as the application made it, and succeeded.
+    Passed,
+    /// `deferred`: it reported success, and a sync in the background was requested.
+    Deferred,
+    /// `skipped`: it reported success.
+    Skipped,
+    /// `staged`: its bytes were copied.
+    Staged,
+    /// `waits`: it has not returned yet.
+    Waits,
+    /// `fails EIO`
+    Fails(Ident),
+}
+
+impl Outcome {
+    /// The words that stand for one, for "did you mean".
+    pub const WORDS: [&str; 6] = ["passed", "deferred", "skipped", "staged", "waits", "fails"];
+
+    /// Its first word, as it is written.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Outcome::Passed => "passed",
+            Outcome::Deferred => "deferred",
+            Outcome::Skipped => "skipped",
+            Outcome::Staged => "staged",
+            Outcome::Waits => "waits",
+            Outcome::Fails(_) => "fails",
+        }
+    }
 }

@@ -35,75 +35,93 @@ codes! {
     TooLarge = "E0003", "the file is too large";
     Unreadable = "E0004", "the file cannot be read";
     // E01xx: characters and grammar.
-    BadCharacter = "E0101", "a character that no token begins with";
-    BadNumber = "E0102", "a number that does not fit 64 bits";
-    BadSuffix = "E0103", "a number with an unknown unit suffix";
-    UnterminatedString = "E0104", "a string without its closing quote";
-    Unexpected = "E0105", "something else was expected here";
+    BadCharacter = "E0101", "unexpected character";
+    BadNumber = "E0102", "a number that does not fit in 64 bits";
+    BadSuffix = "E0103", "unknown unit suffix";
+    UnterminatedString = "E0104", "unterminated string";
+    Unexpected = "E0105", "unexpected token";
     TooDeep = "E0106", "expressions or blocks nested too deeply";
     MissingSeparator = "E0107", "two statements on a line without `;`";
-    ChainedComparison = "E0108", "comparisons do not chain";
+    ChainedComparison = "E0108", "chained comparison";
     NotAscii = "E0109", "a name with characters outside ASCII";
     // E02xx: names.
-    UnknownName = "E0201", "a name that nothing declares";
-    UnknownHook = "E0202", "a hook that the target does not have";
-    UnknownTarget = "E0203", "a target that does not exist";
-    UnknownType = "E0204", "a type that does not exist";
-    UnknownErrno = "E0205", "an error number that does not exist";
-    UnknownFailure = "E0206", "a failure that does not exist";
+    UnknownName = "E0201", "unknown name";
+    UnknownHook = "E0202", "unknown hook";
+    UnknownTarget = "E0203", "unknown target";
+    UnknownType = "E0204", "unknown type";
+    UnknownErrno = "E0205", "unknown error";
+    UnknownFailure = "E0206", "unknown failure";
     Duplicate = "E0207", "declared twice";
     DuplicateHook = "E0208", "a hook written twice";
-    ReservedName = "E0209", "a name that the language uses";
-    UnknownUse = "E0210", "a feature that does not exist";
-    UnknownErrorMode = "E0211", "`on error` with an unknown mode";
-    UnknownCapability = "E0212", "a target that grants an unknown action";
-    UnknownEngine = "E0213", "a target that names an unknown engine";
+    ReservedName = "E0209", "reserved name";
+    UnknownUse = "E0210", "unknown feature";
+    UnknownErrorMode = "E0211", "unknown mode of `on error`";
+    UnknownCapability = "E0212", "unknown action in a target";
+    UnknownEngine = "E0213", "unknown engine in a target";
+    UnknownCallers = "E0214", "unknown number of callers in a target";
+    UnknownRecords = "E0215", "unknown records in a target";
+    UnknownLayout = "E0216", "unknown layout in a target";
     // E03xx: types and units.
-    Mismatch = "E0301", "two different units meet";
-    NotBool = "E0302", "a condition that is not true or false";
-    NotANumber = "E0303", "arithmetic on something that is not a number";
-    MissingUnit = "E0304", "a plain number where a unit is needed";
-    NotConstant = "E0305", "a value that must be known when compiling";
-    OutOfRange = "E0306", "a default outside its declared range";
-    EmptyRange = "E0307", "a range without a value";
+    Mismatch = "E0301", "mismatched units";
+    NotBool = "E0302", "expected a condition";
+    NotANumber = "E0303", "expected a number";
+    MissingUnit = "E0304", "missing unit";
+    NotConstant = "E0305", "expected a constant";
+    OutOfRange = "E0306", "a default outside its range";
+    EmptyRange = "E0307", "an empty range";
     NoRange = "E0308", "a parameter without a range";
-    DivisionByZero = "E0309", "a division by zero";
-    Overflow = "E0310", "a value that does not fit 64 bits";
+    DivisionByZero = "E0309", "division by zero";
+    Overflow = "E0310", "a value that does not fit in 64 bits";
     // E04xx: meaning.
-    NotAllowed = "E0401", "the target does not let a policy do this here";
+    NotAllowed = "E0401", "not allowed by the target";
     BadAwait = "E0402", "`await` takes `previous`, `all` or `pending < n`";
     AssignParam = "E0403", "a parameter cannot be assigned by the policy";
     AssignReading = "E0404", "a reading cannot be assigned";
     BadEvery = "E0405", "`every` takes a duration or a number of calls";
     BadFlush = "E0406", "`flush within` takes a duration above zero";
-    BadGuarantee = "E0407", "a guarantee of a form that is not understood";
+    BadGuarantee = "E0407", "invalid guarantee";
     BadHold = "E0408", "`hold` takes `until durable`";
-    TargetFileAsPolicy = "E0409", "a target definition where a policy is wanted";
+    TargetFileAsPolicy = "E0409", "a target definition instead of a policy";
     EmptyTarget = "E0410", "a target without files or hooks";
     ZeroPeriod = "E0411", "a period of zero";
     TooComplex = "E0412", "an expression that needs too many registers";
+    BadAssume = "E0413", "invalid assumption";
+    TightFlush = "E0414", "a deadline shorter than two syncs";
+    NoRecords = "E0415", "updates of a target that does not count them";
+    BadGather = "E0416", "`gather` takes `within` and a duration of at most 10ms";
+    NotInThisHook = "E0417", "not available in this hook";
     // E05xx: guarantees.
     LossBoundFails = "E0501", "the policy can lose more than its guarantee";
-    LossUnbounded = "E0502", "the policy can lose without bound";
-    TimeBoundFails = "E0503", "nothing makes the loss end in time";
+    LossUnbounded = "E0502", "unbounded loss";
+    TimeBoundFails = "E0503", "unbounded or late loss in time";
     NotProved = "E0504", "a guarantee that could not be proved";
+    NoAssumption = "E0505", "a bound in time without an assumption about syncs";
     // E06xx: this runtime.
-    NotInRuntime = "E0601", "not in this runtime yet";
-    VerifierRejects = "E0602", "the verifier rejects the program";
+    NotInRuntime = "E0601", "not supported by this runtime yet";
+    VerifierRejects = "E0602", "rejected by the verifier";
     TooManyVariables = "E0603", "too many parameters or state variables";
-    NotInBpftime = "E0610", "BPFtime cannot do this safely";
-    NoBpftimeEntry = "E0611", "a hook that BPFtime cannot be attached to safely";
+    NotInBpftime = "E0610", "not safe in BPFtime";
+    NoBpftimeEntry = "E0611", "a hook that BPFtime cannot attach to safely";
+    NotInSupervisor = "E0612", "not available under the supervisor";
     // E07xx: traces.
-    BadTrace = "E0701", "a trace that cannot be read";
+    BadTrace = "E0701", "invalid trace";
+    // E08xx: tests.
+    TestFails = "E0801", "a test fails";
+    UnknownStep = "E0802", "unknown step in a test";
+    BadStep = "E0803", "a step that this policy cannot make";
     // W0xxx: warnings.
-    Unreachable = "W0101", "a statement that never runs";
-    UnusedParam = "W0102", "a parameter that nothing reads";
-    UnusedState = "W0103", "a state variable that nothing reads";
-    NoDeadline = "W0104", "acknowledged syncs may stay unsynced while the application is idle";
-    AlwaysTrue = "W0105", "a condition that is always the same";
+    Unreachable = "W0101", "unreachable statement";
+    UnusedParam = "W0102", "unused parameter";
+    UnusedState = "W0103", "unused state variable";
+    NoDeadline = "W0104", "acknowledged data may stay unsynced while the application is idle";
+    AlwaysTrue = "W0105", "constant condition";
     NothingDeferred = "W0106", "a deadline with nothing to flush";
-    NotYetInRuntime = "W0107", "right, but no runtime can run it yet";
+    NotYetInRuntime = "W0107", "valid, but not supported by any runtime yet";
     NotExplored = "W0108", "a bound that was derived, not explored";
+    UnusedAssumption = "W0109", "an assumption that nothing needs";
+    WaitBeforeCall = "W0110", "a wait before a call that is made all the same";
+    AlwaysFails = "W0111", "a hook that fails every call";
+    NoLength = "W0112", "the length of a call that has no data";
 }
 
 impl Code {

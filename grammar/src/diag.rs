@@ -1,7 +1,8 @@
-//! Diagnostics as plain data. Drawing them is the command-line tool's business.
+//! Diagnostics as plain data. [`crate::render`] turns them into text.
 
 use crate::code::Code;
 use crate::span::Span;
+use std::fmt;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,23 @@ pub enum Severity {
     Warning,
 }
 
+impl Severity {
+    /// As it is written before a message.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        }
+    }
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
 /// A place in the text and what is wrong, or relevant, there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
@@ -19,6 +37,17 @@ pub struct Label {
     pub span: Span,
     /// Lower case, no final period.
     pub text: String,
+}
+
+/// A change of the text that mends a finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fix {
+    /// What is replaced; empty where something is inserted.
+    pub span: Span,
+    /// What replaces it.
+    pub text: String,
+    /// Whether nothing else can have been meant, so that `durac check --fix` makes the change.
+    pub safe: bool,
 }
 
 /// One finding.
@@ -34,6 +63,8 @@ pub struct Diagnostic {
     pub secondary: Vec<Label>,
     /// What to type instead, or what to do.
     pub help: Option<String>,
+    /// The change that the help speaks of, where it can be made at once.
+    pub fix: Option<Fix>,
     /// Facts that explain the rule.
     pub notes: Vec<String>,
     /// What leads to it, drawn over several lines.
@@ -55,6 +86,7 @@ impl Diagnostic {
             primary: Label { span, text: label.into() },
             secondary: Vec::new(),
             help: None,
+            fix: None,
             notes: Vec::new(),
             timeline: None,
         }
@@ -64,6 +96,20 @@ impl Diagnostic {
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Adds the one change that can have been meant.
+    #[must_use]
+    pub fn fix(mut self, span: Span, text: impl Into<String>) -> Self {
+        self.fix = Some(Fix { span, text: text.into(), safe: true });
+        self
+    }
+
+    /// Adds a change that was probably meant.
+    #[must_use]
+    pub fn perhaps(mut self, span: Span, text: impl Into<String>) -> Self {
+        self.fix = Some(Fix { span, text: text.into(), safe: false });
         self
     }
 

@@ -8,6 +8,7 @@
 mod expr;
 mod line;
 mod same;
+mod test;
 
 use crate::ast::{Block, File, HookDef, Ident, Item, On, Stmt, TargetDef};
 use crate::diag::Diagnostic;
@@ -81,6 +82,7 @@ impl Formatter<'_> {
         match &item.node {
             Item::On(on) => return self.on(on, span),
             Item::TargetDef(def) => return self.target(def, span),
+            Item::Test(test) => return self.test(test, span),
             _ => {}
         }
         let text = self.plain_item(&item.node, span);
@@ -96,10 +98,13 @@ impl Formatter<'_> {
                     crate::ast::BinOp::Eq => "=",
                     other => other.text(),
                 };
+                let audience = g.audience.as_ref();
+                let audience = audience.map(|(to, who)| format!(" {} {}", to.node, who.node));
                 format!(
-                    "guarantee {} {relation} {} on {}",
+                    "guarantee {} {relation} {}{} on {}",
                     g.subject.node,
                     operand(self.sources, &g.bound),
+                    audience.unwrap_or_default(),
                     g.failure.node
                 )
             }
@@ -117,10 +122,14 @@ impl Formatter<'_> {
                 let init = expression(self.sources, &s.init);
                 format!("state {}: {} = {init}", s.name.node, s.ty.node)
             }
+            Item::Assume(a) => {
+                let bound = operand(self.sources, &a.bound);
+                format!("assume {} {} {bound}", a.subject.node, a.relation.node.text())
+            }
             Item::OnError(mode) => format!("on error: {}", mode.node),
             Item::Flush(within) => format!("flush within {}", expression(self.sources, within)),
             Item::Use(words) => format!("use {}", names(words, " ")),
-            Item::On(_) | Item::TargetDef(_) | Item::Error => {
+            Item::On(_) | Item::TargetDef(_) | Item::Test(_) | Item::Error => {
                 self.sources.slice(span).trim().to_owned()
             }
         }
@@ -246,6 +255,7 @@ impl Formatter<'_> {
             Stmt::Commit => "commit".to_owned(),
             Stmt::Fail(errno) => format!("fail {}", errno.node),
             Stmt::Hold(what) => format!("hold until {}", what.node),
+            Stmt::Gather(within) => format!("gather within {}", expr(within)),
             Stmt::Await(what) => format!("await {}", expr(what)),
             Stmt::Assign(place, value) => format!("{} = {}", place.dotted(), expr(value)),
             Stmt::If { cond, then, otherwise } => {
@@ -274,12 +284,17 @@ impl Formatter<'_> {
         self.lines.open(brace);
         // Everything in the order it was written, so that comments stay where they belong.
         let mut parts: Vec<(Span, Part<'_>)> = Vec::new();
-        for (word, globs) in [("files", &def.files), ("except", &def.except)] {
+        for (word, globs) in
+            [("files", &def.files), ("except", &def.except), ("protects", &def.protects)]
+        {
             if let (Some(first), Some(last)) = (globs.first(), globs.last()) {
                 parts.push((first.span.to(last.span), Part::Globs(word, globs)));
             }
         }
-        parts.extend(def.engines.iter().map(|e| (e.span, Part::Engine(&e.node))));
+        parts.extend(def.engines.iter().map(|e| (e.span, Part::Word("engine", &e.node))));
+        parts.extend(def.callers.iter().map(|c| (c.span, Part::Word("callers", &c.node))));
+        parts.extend(def.records.iter().map(|r| (r.span, Part::Word("records", &r.node))));
+        parts.extend(def.layouts.iter().map(|l| (l.span, Part::Word("layout", &l.node))));
         parts.extend(def.hooks.iter().map(|h| (h.span, Part::Hook(&h.node))));
         parts.sort_by_key(|(span, _)| span.start);
         for (at, part) in parts {
@@ -289,9 +304,9 @@ impl Formatter<'_> {
                     let at = self.lines.with_word(at, word);
                     self.lines.line(at, &format!("{word} {}", quoted(globs.iter())));
                 }
-                Part::Engine(name) => {
-                    let at = self.lines.with_word(at, "engine");
-                    self.lines.line(at, &format!("engine {name}"));
+                Part::Word(word, name) => {
+                    let at = self.lines.with_word(at, word);
+                    self.lines.line(at, &format!("{word} {name}"));
                 }
                 Part::Hook(hook) => self.hook(hook, at),
             }
@@ -345,7 +360,7 @@ impl Formatter<'_> {
 /// A part of a target's definition.
 enum Part<'a> {
     Globs(&'static str, &'a [Spanned<String>]),
-    Engine(&'a str),
+    Word(&'static str, &'a str),
     Hook(&'a HookDef),
 }
 

@@ -100,6 +100,16 @@ pub(crate) fn tokens(sources: &Sources, file: FileId) -> Lexed {
     }
     let mut rest = raw.into_iter().peekable();
     while let Some((token, span)) = rest.next() {
+        let doubled = token == Ok(Token::Minus)
+            && matches!(rest.peek(), Some((Ok(Token::Minus), next)) if next.start == span.end);
+        if doubled && begins_line(text, span.start) {
+            let opening = Span { end: span.end + 1, ..span };
+            lexed.diagnostics.push(comment("--", opening, false));
+            let length = text.get(span.start as usize..).and_then(|rest| rest.find('\n'));
+            let end = length.map_or(text.len() as u32, |length| span.start + length as u32);
+            while rest.next_if(|(_, next)| next.start < end).is_some() {}
+            continue;
+        }
         let error = match token {
             Ok(token) if !joins(&token) || !touches(&mut rest, span, sources) => {
                 lexed.tokens.push(Spanned::new(token, span));
@@ -130,19 +140,12 @@ pub(crate) fn tokens(sources: &Sources, file: FileId) -> Lexed {
             }
         }
         if error == LexError::Comment {
+            let block = sources.slice(span).starts_with("/*");
             let opening = Span {
                 end: span.start + if sources.slice(span).starts_with('#') { 1 } else { 2 },
                 ..span
             };
-            lexed.diagnostics.push(
-                Diagnostic::new(
-                    Code::BadCharacter,
-                    format!("`{}` begins no token", sources.slice(opening)),
-                    opening,
-                    "not part of the language",
-                )
-                .help("comments are written `// …` to the end of the line"),
-            );
+            lexed.diagnostics.push(comment(sources.slice(opening), opening, block));
             continue;
         }
         let (token, diagnostic) = explain(error, sources.slice(span), span);
@@ -152,12 +155,31 @@ pub(crate) fn tokens(sources: &Sources, file: FileId) -> Lexed {
     lexed
 }
 
-/// The object holds the text as C strings do, up to a zero.
+/// `# comment`, `-- comment`, `/* comment */`
+fn comment(opening: &str, span: Span, block: bool) -> Diagnostic {
+    let found = Diagnostic::new(
+        Code::BadCharacter,
+        format!("`{opening}` does not begin a comment"),
+        span,
+        "not part of the language",
+    )
+    .help("use `// …`: a comment goes to the end of the line");
+    if block { found } else { found.fix(span, "//") }
+}
+
+/// Whether only spaces precede a place on its line.
+fn begins_line(text: &str, at: u32) -> bool {
+    let before = text.get(..at as usize).unwrap_or_default();
+    before.rsplit('\n').next().is_some_and(|line| line.trim().is_empty())
+}
+
+/// NUL characters: the object holds the text as a C string, which ends at the first of them.
 fn zero(text: &str, span: Span) -> Option<Diagnostic> {
     let at = span.start + text.find('\0')? as u32;
     let place = Span { start: at, end: at + 1, ..span };
-    let found = "a character with the number 0 cannot stand in a policy";
-    let diagnostic = Diagnostic::new(Code::BadCharacter, found, place, "invisible, and no text");
+    let found = "NUL characters are not allowed";
+    let diagnostic =
+        Diagnostic::new(Code::BadCharacter, found, place, "a NUL character, invisible");
     Some(diagnostic.help("remove it"))
 }
 
@@ -179,14 +201,14 @@ fn touches(
     })
 }
 
-/// The diagnostic for a bad token, and the token that stands in for it.
+/// The diagnostic for a bad token, and the token that replaces it.
 fn explain(error: LexError, text: &str, span: Span) -> (Token, Diagnostic) {
     match error {
         LexError::NumberTooLarge => (
             Token::Error(text.to_owned()),
             Diagnostic::new(
                 Code::BadNumber,
-                format!("the number `{}` does not fit 64 bits", shorten(text)),
+                format!("the number `{}` does not fit in 64 bits", shorten(text)),
                 span,
                 "too large",
             )
@@ -198,7 +220,7 @@ fn explain(error: LexError, text: &str, span: Span) -> (Token, Diagnostic) {
                 Code::BadNumber,
                 format!("`{}` is not a whole number", shorten(text)),
                 span,
-                "numbers have no fraction",
+                "has a fraction",
             )
             .help(fraction_help(text)),
         ),
@@ -212,7 +234,7 @@ fn explain(error: LexError, text: &str, span: Span) -> (Token, Diagnostic) {
                 Code::UnterminatedString,
                 "this string has no closing quote",
                 span,
-                "the string begins here and the line ends",
+                "begins here and is still open at the end of the line",
             )
             .help("end it with `\"` on the same line"),
         ),
@@ -236,7 +258,7 @@ fn bad_suffix(value: u64, suffix: &str, text: &str, span: Span) -> (Token, Diagn
     }
     if let Some(word) = unit_word(&lower) {
         let help = format!("put a space before the unit: `{value} {word}`");
-        return (broken, diagnostic.help(help));
+        return (broken, diagnostic.help(help).fix(span, format!("{value} {word}")));
     }
     if suffix == "m" {
         return (broken, diagnostic.help("minutes are `min`, mebibytes are `MiB`"));
@@ -250,13 +272,14 @@ fn bad_suffix(value: u64, suffix: &str, text: &str, span: Span) -> (Token, Diagn
         Some(meant) => {
             let unit = Suffix::ALL.into_iter().find(|s| s.text() == meant);
             let help = format!("did you mean `{meant}`?");
-            (Token::Number(Number { value, unit }), diagnostic.help(help))
+            let found = diagnostic.help(help).perhaps(span, format!("{value}{meant}"));
+            (Token::Number(Number { value, unit }), found)
         }
         None => (broken, diagnostic),
     }
 }
 
-/// The suffix that another spelling of a unit stands for.
+/// The suffix that another spelling of a unit means.
 pub(crate) fn suffix_meant(lower: &str) -> Option<&'static str> {
     Some(match lower {
         "k" | "kb" | "kib" => "KiB",
@@ -276,6 +299,7 @@ fn unit_word(lower: &str) -> Option<&'static str> {
     Some(match lower {
         "sync" | "syncs" => "syncs",
         "write" | "writes" => "writes",
+        "update" | "updates" => "updates",
         "call" | "calls" => "calls",
         "byte" | "bytes" => "bytes",
         _ => return None,
@@ -314,7 +338,12 @@ fn character(text: &str, span: Span) -> (Token, Diagnostic) {
         }
         '&' => Some("the operator is `&&`"),
         '|' => Some("the operator is `||`"),
-        '[' | ']' => Some("blocks are written in `{ }`, and there are no lists"),
+        '[' | ']' => {
+            Some("blocks are written in `{ }`, ranges as `1..=4096`, and there are no lists")
+        }
+        '?' => Some("there is no `a ? b : c`; write `if … { … } else { … }`"),
+        '@' => Some("declare what the policy keeps: `state n: count = 0`"),
+        '$' => Some("names are written without `$`"),
         '≤' => Some("write `<=`"),
         '≥' => Some("write `>=`"),
         '≠' => Some("write `!=`"),
@@ -334,7 +363,7 @@ fn character(text: &str, span: Span) -> (Token, Diagnostic) {
     };
     let mut diagnostic = Diagnostic::new(
         Code::BadCharacter,
-        format!("{shown} begins no token"),
+        format!("unexpected character {shown}"),
         span,
         "not part of the language",
     );

@@ -1,6 +1,7 @@
 //! The durac policy language: tokens, grammar, syntax tree, diagnostics, formatter.
 //!
-//! A leaf crate: text in, tree and diagnostics out. It knows nothing of targets, units or BPF.
+//! A leaf crate: text in, tree and diagnostics out, and the renderers that everybody shares. It
+//! knows nothing of targets, units or BPF.
 //! Architecture invariant: parsing never fails; it returns the tree it could make and what is wrong.
 //!
 //! ```
@@ -16,13 +17,16 @@
 pub mod ast;
 pub mod code;
 pub mod diag;
+pub mod fix;
 pub mod format;
 mod lexer;
 mod parser;
 mod print;
+pub mod render;
 mod repair;
 pub mod span;
-mod suggest;
+mod steps;
+pub mod suggest;
 pub mod token;
 mod tree;
 mod unexpected;
@@ -41,12 +45,13 @@ lalrpop_util::lalrpop_mod!(
 );
 
 pub use code::Code;
-pub use diag::{Diagnostic, Label, Severity};
+pub use diag::{Diagnostic, Fix, Label, Severity};
 pub use format::{FormatError, format, format_checked};
 pub use lexer::lex;
 pub use parser::{MAX_SOURCE_BYTES, parse};
 pub use print::print_ast;
 pub use span::{FileId, LineColumn, Sources, Span, Spanned};
+pub use steps::meant as step_meant;
 pub use token::Token;
 
 /// What parsing a file gives: always a tree, and what is wrong with the text.
@@ -56,4 +61,12 @@ pub struct Parsed {
     pub file: ast::File,
     /// In source order.
     pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Parsed {
+    /// Whether one of the diagnostics is an error.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(|d| d.severity() == Severity::Error)
+    }
 }

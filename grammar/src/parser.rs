@@ -1,4 +1,4 @@
-//! Runs the stages of parsing: lex, repair, parse, put errors in words, sort.
+//! Runs the stages of parsing: lex, cut out the tests, repair, parse, put errors in words, sort.
 
 use crate::Parsed;
 use crate::ast::{Comments, File, Item};
@@ -8,6 +8,7 @@ use crate::grammar::FileParser;
 use crate::lexer::{self, Lexed};
 use crate::repair;
 use crate::span::{FileId, Sources, Span, Spanned};
+use crate::steps::{self, Cut};
 use crate::tree::{self, Builder};
 use crate::unexpected;
 use lalrpop_util::ErrorRecovery;
@@ -16,7 +17,7 @@ use std::collections::BTreeSet;
 /// The largest source that is parsed: 1 MiB. A policy is a page of text.
 pub const MAX_SOURCE_BYTES: usize = 1 << 20;
 
-/// How many diagnostics one file gets; the rest of a file that is no policy at all helps nobody.
+/// How many diagnostics one file gets; more are of no use if the file is not a policy.
 const MOST_DIAGNOSTICS: usize = 500;
 
 /// Parses a file.
@@ -28,9 +29,9 @@ pub fn parse(sources: &Sources, file: FileId) -> Parsed {
     if text.len() > MAX_SOURCE_BYTES {
         let diagnostic = Diagnostic::new(
             Code::TooLarge,
-            format!("the file has {} bytes; the most is {MAX_SOURCE_BYTES}", text.len()),
+            format!("the file has {} bytes; the limit is {MAX_SOURCE_BYTES}", text.len()),
             Span::new(file, 0, 0),
-            "not read further",
+            "not read any further",
         );
         return nothing(Vec::new(), vec![diagnostic]);
     }
@@ -39,10 +40,13 @@ pub fn parse(sources: &Sources, file: FileId) -> Parsed {
         diagnostics.push(too_deep);
         return nothing(comments, finish(text, diagnostics, Vec::new()));
     }
+    let Cut { tokens, tests, diagnostics: found } = steps::cut(sources, file, tokens);
+    diagnostics.extend(found);
     let (tokens, repairs) = repair::repair(sources, tokens);
     diagnostics.extend(repairs);
 
     let mut builder = Builder::new(file, text);
+    builder.tests = tests;
     let stream = tokens.iter().map(|t| Ok((t.span.start, t.node.clone(), t.span.end)));
     let items = match FileParser::new().parse(&mut builder, stream) {
         Ok(items) => items,
@@ -54,9 +58,8 @@ pub fn parse(sources: &Sources, file: FileId) -> Parsed {
     diagnostics.extend(builder.diagnostics);
     let skipped = builder.skipped;
     diagnostics.retain(|d| {
-        // The statements of a block that belongs to nothing are not worth a word.
-        !matches!(d.code, Code::Unexpected | Code::MissingSeparator | Code::ChainedComparison)
-            || !skipped.iter().any(|s| inside(d.primary.span, *s))
+        // What is in a block that belongs to nothing is not worth a word.
+        !skipped.iter().any(|s| inside(d.primary.span, *s))
     });
     let unexpected = builder
         .recovered
@@ -78,14 +81,14 @@ fn nothing(comments: Vec<crate::ast::Comment>, diagnostics: Vec<Diagnostic>) -> 
 
 /// Drops what follows from an earlier error, and sorts.
 ///
-/// A grammar error is a follow-up when another error stands before it in the same statement, that
+/// A grammar error is a follow-up when another error precedes it in the same statement, that
 /// is with no line end, `;` or brace between them. A missing separator is one when anything else is
 /// wrong on its line.
 fn finish(text: &str, found: Vec<Diagnostic>, unexpected: Vec<Diagnostic>) -> Vec<Diagnostic> {
     let mut all: Vec<(Diagnostic, bool)> = found
         .into_iter()
         .map(|d| {
-            let may_follow = is_bare(&d);
+            let may_follow = is_bare(&d) || is_closing_bracket(&d, text);
             (d, may_follow)
         })
         .chain(unexpected.into_iter().map(|d| (d, true)))
@@ -123,5 +126,12 @@ fn finish(text: &str, found: Vec<Diagnostic>, unexpected: Vec<Diagnostic>) -> Ve
 }
 
 fn is_bare(diagnostic: &Diagnostic) -> bool {
-    diagnostic.code == Code::Unexpected && diagnostic.primary.text == tree::BARE
+    diagnostic.code == Code::Unexpected
+        && [tree::BARE, tree::NO_TYPE].contains(&diagnostic.primary.text.as_str())
+}
+
+/// `]`, whose `[` has been reported.
+fn is_closing_bracket(diagnostic: &Diagnostic, text: &str) -> bool {
+    let Span { start, end, .. } = diagnostic.primary.span;
+    diagnostic.code == Code::BadCharacter && text.get(start as usize..end as usize) == Some("]")
 }

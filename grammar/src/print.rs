@@ -1,6 +1,8 @@
 //! The tree as text, for `--emit ast`: nested lists, one item or statement a line, without places.
 
-use crate::ast::{Block, Expr, File, HookDef, Item, On, Path, Stmt, TargetDef};
+use crate::ast::{
+    Block, Expr, File, HookDef, Item, On, Outcome, Path, Step, Steps, Stmt, TargetDef,
+};
 use crate::span::Spanned;
 
 /// Prints a tree.
@@ -36,10 +38,13 @@ fn print_item(out: &mut String, item: &Item) {
         Item::Target(path) => out.push_str(&format!("(target {})", path.dotted())),
         Item::TargetDef(def) => target(out, def),
         Item::Guarantee(g) => out.push_str(&format!(
-            "(guarantee {} {} {} {})",
+            "(guarantee {} {} {}{} {})",
             g.subject.node,
             g.relation.node.text(),
             expr(&g.bound),
+            g.audience
+                .as_ref()
+                .map_or_else(String::new, |(to, who)| format!(" {} {}", to.node, who.node)),
             g.failure.node
         )),
         Item::Param(p) => {
@@ -57,19 +62,80 @@ fn print_item(out: &mut String, item: &Item) {
             stmts(out, body, 2);
             out.push(')');
         }
+        Item::Assume(a) => out.push_str(&format!(
+            "(assume {} {} {})",
+            a.relation.node.text(),
+            a.subject.node,
+            expr(&a.bound)
+        )),
         Item::OnError(mode) => out.push_str(&format!("(on-error {})", mode.node)),
         Item::Flush(within) => out.push_str(&format!("(flush-within {})", expr(within))),
         Item::Use(words) => {
             let words: Vec<_> = words.iter().map(|w| w.node.as_str()).collect();
             out.push_str(&format!("(use {})", words.join(" ")));
         }
+        Item::Test(test) => {
+            out.push_str(&format!("(test {:?}", test.name.node));
+            steps(out, &test.body, 2);
+            out.push(')');
+        }
         Item::Error => out.push_str("(error)"),
+    }
+}
+
+fn steps(out: &mut String, body: &Steps, depth: usize) {
+    for s in &body.steps {
+        line(out, depth);
+        match &s.node {
+            Step::Repeat { times, body } => {
+                out.push_str(&format!("(repeat {}", expr(times)));
+                steps(out, body, depth + 1);
+                out.push(')');
+            }
+            other => out.push_str(&step(other)),
+        }
+    }
+}
+
+fn step(step: &Step) -> String {
+    let returns = |outcome: &Option<Spanned<Outcome>>| match outcome.as_ref().map(|o| &o.node) {
+        None => String::new(),
+        Some(Outcome::Fails(errno)) => format!(" (-> fails {})", errno.node),
+        Some(outcome) => format!(" (-> {})", outcome.word()),
+    };
+    match step {
+        Step::Call { hook, len, returns: outcome } => {
+            let len = len.as_ref().map_or(String::new(), |len| format!(" {}", expr(len)));
+            format!("(call {}{len}{})", hook.node, returns(outcome))
+        }
+        Step::Sync { error: None, returns: outcome } => format!("(sync-ends{})", returns(outcome)),
+        Step::Sync { error: Some(errno), returns: outcome } => {
+            format!("(sync-fails {}{})", errno.node, returns(outcome))
+        }
+        Step::NextFails(errno) => format!("(next-sync-fails {})", errno.node),
+        Step::After(time) => format!("(after {})", expr(time)),
+        Step::Set(name, value) => format!("(set {} {})", name.node, expr(value)),
+        Step::Child { starts: true } => "(child-starts)".to_owned(),
+        Step::Child { starts: false } => "(child-ends)".to_owned(),
+        Step::Another { returns: outcome } => format!("(another-file{})", returns(outcome)),
+        Step::Crash { failure, at_most, loses } => {
+            let most = if *at_most { " at-most" } else { "" };
+            let loses = loses.as_ref().map_or("nothing".to_owned(), expr);
+            format!("({}{most} {loses})", failure.node)
+        }
+        Step::Runs(runs) => format!("(sync-runs {runs})"),
+        Step::Expect(condition) => format!("(expect {})", expr(condition)),
+        // Printed by `steps`.
+        Step::Repeat { .. } => String::new(),
+        Step::Error => "(error)".to_owned(),
     }
 }
 
 fn target(out: &mut String, def: &TargetDef) {
     out.push_str(&format!("(target-def {}", def.name.dotted()));
-    for (word, globs) in [("files", &def.files), ("except", &def.except)] {
+    for (word, globs) in
+        [("files", &def.files), ("except", &def.except), ("protects", &def.protects)]
+    {
         if !globs.is_empty() {
             line(out, 2);
             out.push_str(&format!("({word}{})", strings(globs)));
@@ -78,6 +144,18 @@ fn target(out: &mut String, def: &TargetDef) {
     for engine in &def.engines {
         line(out, 2);
         out.push_str(&format!("(engine {})", engine.node));
+    }
+    for callers in &def.callers {
+        line(out, 2);
+        out.push_str(&format!("(callers {})", callers.node));
+    }
+    for records in &def.records {
+        line(out, 2);
+        out.push_str(&format!("(records {})", records.node));
+    }
+    for layout in &def.layouts {
+        line(out, 2);
+        out.push_str(&format!("(layout {})", layout.node));
     }
     for hook in &def.hooks {
         hook_def(out, &hook.node);
@@ -132,6 +210,7 @@ fn stmt(out: &mut String, stmt: &Stmt, depth: usize) {
         Stmt::Commit => out.push_str("(commit)"),
         Stmt::Fail(errno) => out.push_str(&format!("(fail {})", errno.node)),
         Stmt::Hold(what) => out.push_str(&format!("(hold-until {})", what.node)),
+        Stmt::Gather(within) => out.push_str(&format!("(gather-within {})", expr(within))),
         Stmt::Await(what) => out.push_str(&format!("(await {})", expr(what))),
         Stmt::Assign(place, value) => {
             out.push_str(&format!("(= {} {})", place.dotted(), expr(value)));

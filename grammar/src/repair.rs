@@ -10,12 +10,13 @@ use crate::diag::Diagnostic;
 use crate::span::{Sources, Span, Spanned};
 use crate::suggest::nearest;
 use crate::token::Token;
-use crate::tree::STATEMENTS;
+use crate::tree::{ITEMS, STATEMENTS};
+use std::collections::{BTreeMap, BTreeSet};
+
+mod slips;
 
 /// How deep parentheses, braces, `!` and `else if` may nest.
 const DEEPEST: u32 = 64;
-
-const ITEMS: [&str; 8] = ["on", "policy", "target", "guarantee", "param", "state", "flush", "use"];
 
 /// Refuses tokens that nest deeper than the stages after parsing have stack for.
 pub(crate) fn depth(tokens: &[Spanned<Token>]) -> Option<Diagnostic> {
@@ -67,11 +68,11 @@ pub(crate) fn depth(tokens: &[Spanned<Token>]) -> Option<Diagnostic> {
             return Some(
                 Diagnostic::new(
                     Code::TooDeep,
-                    format!("nested more than {DEEPEST} deep"),
+                    format!("nested more than {DEEPEST} levels deep"),
                     token.span,
                     "one level too many",
                 )
-                .help("keep parts of it in `state` variables, or split the policy"),
+                .help("move parts of it to `state` variables, or split the policy"),
             );
         }
         after_else = token.node == Token::Else;
@@ -85,6 +86,8 @@ enum Place {
     Block,
     Target,
     Hook,
+    /// A step of a test: its words are not those of a policy.
+    Step,
 }
 
 struct Repair<'a> {
@@ -96,6 +99,10 @@ struct Repair<'a> {
     closed_early: usize,
     /// The word that began the top-level item being read.
     item: Option<Token>,
+    /// Tokens that a slip leaves out.
+    left_out: BTreeSet<usize>,
+    /// Tokens that a slip adds before one.
+    inserted: BTreeMap<usize, Vec<Token>>,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -111,21 +118,68 @@ pub(crate) fn repair(
         open: Vec::new(),
         closed_early: 0,
         item: None,
+        left_out: BTreeSet::new(),
+        inserted: BTreeMap::new(),
+        diagnostics: Vec::new(),
+    };
+    for index in 0..repair.tokens.len() {
+        repair.insert(index);
+        // What is left out is not looked at again, so that a line is read once.
+        if !repair.left_out.contains(&index) {
+            repair.slips(index);
+        }
+        if !repair.left_out.remove(&index) {
+            repair.step(index);
+        }
+    }
+    repair.insert(repair.tokens.len());
+    repair.unfinished_guarantee();
+    repair.close_all(None);
+    (repair.out, repair.diagnostics)
+}
+
+/// Mends the tokens of an expression in a step of a test.
+pub(crate) fn expression(
+    sources: &Sources,
+    tokens: Vec<Spanned<Token>>,
+) -> (Vec<Spanned<Token>>, Vec<Diagnostic>) {
+    let Some(first) = tokens.first().map(|t| t.span) else { return (tokens, Vec::new()) };
+    let mut repair = Repair {
+        sources,
+        out: Vec::with_capacity(tokens.len()),
+        tokens,
+        open: vec![(Place::Step, first)],
+        closed_early: 0,
+        item: None,
+        left_out: BTreeSet::new(),
+        inserted: BTreeMap::new(),
         diagnostics: Vec::new(),
     };
     for index in 0..repair.tokens.len() {
         repair.step(index);
     }
-    repair.close_all(None);
     (repair.out, repair.diagnostics)
 }
 
 impl Repair<'_> {
+    /// Adds what a slip adds before a token.
+    fn insert(&mut self, index: usize) {
+        let end = self.out.last().map(|t| t.span.after());
+        let (Some(tokens), Some(end)) = (self.inserted.remove(&index), end) else { return };
+        self.out.extend(tokens.into_iter().map(|token| Spanned::new(token, end)));
+    }
+
     fn step(&mut self, index: usize) {
+        if matches!(self.tokens.get(index), Some(t) if matches!(t.node, Token::Ident(_))) {
+            let span = self.tokens.get(index).map(|t| t.span);
+            span.into_iter().for_each(|span| self.failure(index, span));
+        }
         let Some(Spanned { node, span }) = self.tokens.get(index).cloned() else { return };
         let next = self.tokens.get(index + 1).cloned();
         let token = match node {
             _ if self.after_dot() => as_name(node),
+            // A policy may be named after a unit.
+            _ if is_unit(&node) && self.last() == Some(&Token::Policy) => as_name(node),
             Token::Ident(name) => match self.name(&name, span, next.as_ref()) {
                 Some(token) => token,
                 None => return,
@@ -133,10 +187,16 @@ impl Repair<'_> {
             other => other,
         };
         let token = match token {
-            Token::On if self.in_guarantee() && !self.first_on_line(span) => Token::OnFailure,
+            Token::On
+                if self.in_guarantee()
+                    && (!self.first_on_line(span) || self.continues_guarantee(index)) =>
+            {
+                Token::OnFailure
+            }
             other => other,
         };
         if begins_item(&token) && self.first_on_line(span) && self.item_may_begin() {
+            self.unfinished_guarantee();
             if !self.open.is_empty() {
                 self.close_all(Some(span));
             }
@@ -159,11 +219,11 @@ impl Repair<'_> {
             self.diagnostics.push(
                 Diagnostic::new(
                     Code::Unexpected,
-                    "this `}` closes nothing",
+                    "unmatched `}`",
                     span,
-                    "no `{` is open here",
+                    "there is no open `{` here",
                 )
-                .help("remove it, or look for a `}` too many above"),
+                .help("remove it, or look for an extra `}` above"),
             );
             return;
         }
@@ -212,16 +272,26 @@ impl Repair<'_> {
                 self.diagnostics.push(
                     Diagnostic::new(
                         Code::Unexpected,
-                        format!("`if` takes no `{name}`"),
+                        format!("unexpected `{name}` after the condition of an `if`"),
                         span,
-                        "one word too many",
+                        "not needed",
                     )
-                    .help("write `if condition statement` or `if condition { … }`"),
+                    .help("write `if condition statement` or `if condition { … }`")
+                    .fix(span, ""),
                 );
                 return None;
             }
             "elif" | "elsif" | "elseif" if before_operand => {
-                self.slip(span, name, "else if");
+                self.diagnostics.push(
+                    Diagnostic::new(
+                        Code::Unexpected,
+                        format!("there is no `{name}`"),
+                        span,
+                        "not a keyword",
+                    )
+                    .help("write `else if`")
+                    .fix(span, "else if"),
+                );
                 self.out.push(Spanned::new(Token::Else, span));
                 return Some(Token::If);
             }
@@ -235,9 +305,10 @@ impl Repair<'_> {
                     Code::Unexpected,
                     format!("`{}` is not {}", crate::lexer::shorten(name), self.wanted()),
                     span,
-                    "not a word of the language",
+                    "unknown keyword",
                 )
-                .help(format!("did you mean `{meant}`?")),
+                .help(format!("did you mean `{meant}`?"))
+                .perhaps(span, meant),
             );
             return Token::word(meant);
         }
@@ -267,14 +338,16 @@ impl Repair<'_> {
         let whole = at.to(span);
         *at = whole;
         let help = format!("write `{}{meant}`", number.value);
+        let mended = format!("{}{meant}", number.value);
         self.diagnostics.push(
             Diagnostic::new(
                 Code::BadSuffix,
-                "a unit suffix is attached to its number",
+                "unexpected space between a number and its unit suffix",
                 whole,
-                "one space too many",
+                "remove the space",
             )
-            .help(help),
+            .help(help)
+            .fix(whole, mended),
         );
         true
     }
@@ -283,11 +356,12 @@ impl Repair<'_> {
         self.diagnostics.push(
             Diagnostic::new(
                 Code::Unexpected,
-                format!("`{written}` is not a word of the language"),
+                format!("there is no `{written}` operator; use `{meant}`"),
                 span,
-                format!("is written `{meant}`"),
+                "not an operator",
             )
-            .help(format!("write `{meant}`")),
+            .help(format!("write `{meant}`"))
+            .fix(span, meant),
         );
     }
 
@@ -297,6 +371,7 @@ impl Repair<'_> {
             Some((Place::Block, _)) => nearest(name, STATEMENTS),
             Some((Place::Target, _)) => nearest(name, ["hook", "files", "except", "engine"]),
             Some((Place::Hook, _)) => nearest(name, ["entry", "may"]),
+            Some((Place::Step, _)) => None,
             None if self.item == Some(Token::On) => {
                 nearest(name, STATEMENTS.into_iter().chain(ITEMS))
             }
@@ -304,12 +379,13 @@ impl Repair<'_> {
         }
     }
 
-    /// What belongs where the next token stands.
+    /// What belongs at the next token.
     fn wanted(&self) -> &'static str {
         match self.open.last() {
             Some((Place::Block, _)) => "a statement",
             Some((Place::Target, _)) => "a part of a target",
             Some((Place::Hook, _)) => "a part of a hook",
+            Some((Place::Step, _)) => "a step",
             None if self.item == Some(Token::On) && self.last() == Some(&Token::Colon) => {
                 "a statement"
             }
@@ -341,9 +417,8 @@ impl Repair<'_> {
     /// Closes every open brace, before the item at `here` or at the end of the file.
     fn close_all(&mut self, here: Option<Span>) {
         let Some((_, outer)) = self.open.first().copied() else { return };
-        let diagnostic =
-            Diagnostic::new(Code::Unexpected, "this `{` is never closed", outer, "opened here")
-                .help("add the missing `}`");
+        let diagnostic = Diagnostic::new(Code::Unexpected, "unclosed `{`", outer, "opened here")
+            .help("add the missing `}`");
         self.diagnostics.push(match here {
             Some(span) => diagnostic.also(span, "a new item begins here"),
             None => diagnostic,
@@ -374,7 +449,7 @@ impl Repair<'_> {
         })
     }
 
-    /// Whether an `if` or `unless` stands before this on the same line.
+    /// Whether an `if` or `unless` precedes this on the same line.
     fn condition_on_line(&self) -> bool {
         self.out
             .iter()
@@ -386,6 +461,7 @@ impl Repair<'_> {
     }
 }
 
+/// A reserved word where only a name can be.
 fn as_name(token: Token) -> Token {
     match token.text() {
         Some(text) if token.is_word() => Token::Ident(text.to_owned()),
@@ -393,28 +469,35 @@ fn as_name(token: Token) -> Token {
     }
 }
 
+fn is_unit(token: &Token) -> bool {
+    matches!(token, Token::Syncs | Token::Writes | Token::Updates | Token::Bytes | Token::Calls)
+}
+
 /// `1 sync`
 fn singular(name: &str) -> Option<Token> {
     match name {
         "sync" => Some(Token::Syncs),
         "write" => Some(Token::Writes),
+        "update" => Some(Token::Updates),
         "byte" => Some(Token::Bytes),
         "call" => Some(Token::Calls),
         _ => None,
     }
 }
 
-fn begins_item(token: &Token) -> bool {
+pub(crate) fn begins_item(token: &Token) -> bool {
     matches!(
         token,
         Token::Policy
             | Token::Target
             | Token::Guarantee
+            | Token::Assume
             | Token::Param
             | Token::State
             | Token::On
             | Token::Flush
             | Token::Use
+            | Token::Test
     )
 }
 
@@ -440,6 +523,7 @@ fn ends_operand(token: &Token) -> bool {
             | Token::RParen
             | Token::Syncs
             | Token::Writes
+            | Token::Updates
             | Token::Bytes
             | Token::Calls
     )
@@ -456,5 +540,6 @@ fn ends_something(token: &Token) -> bool {
                 | Token::Skip
                 | Token::Stage
                 | Token::Commit
+                | Token::Test
         )
 }

@@ -1,4 +1,4 @@
-//! Where text stands: a byte range in one of the loaded sources.
+//! Positions in a text: a byte range in one of the loaded sources.
 //!
 //! Architecture invariant: text lives once, in [`Sources`]; every other type carries a [`Span`].
 

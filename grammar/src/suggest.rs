@@ -1,19 +1,23 @@
-//! "Did you mean": the nearest of a set of words.
+//! "Did you mean": the one place that finds the nearest of a set of words.
 
-/// The candidate nearest to `word`, if it is near enough to be a slip of the fingers.
+/// The candidate nearest to `word`, if it is near enough to be a typing error.
 ///
-/// One edit is allowed in words of up to four letters, two in longer ones; a transposition counts
-/// as one. The first of equally near candidates wins, so the order of the candidates decides.
+/// Case does not count. One edit is allowed in words of up to four letters, two in words of up to
+/// eight, three in longer ones; a transposition is one edit. Of equally near candidates the first
+/// wins.
+#[must_use]
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let allowed = match word.len() {
         0..=2 => return None,
         3..=4 => 1,
-        5..=64 => 2,
+        5..=8 => 2,
+        9..=64 => 3,
         _ => return None,
     };
+    let word = word.to_ascii_lowercase();
     candidates
         .into_iter()
-        .map(|c| (strsim::osa_distance(&word.to_ascii_lowercase(), c), c))
+        .map(|c| (strsim::osa_distance(&word, &c.to_ascii_lowercase()), c))
         .filter(|(distance, _)| *distance <= allowed)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, c)| c)
@@ -32,5 +36,7 @@ mod tests {
         assert_eq!(nearest("stgae", words), Some("stage"));
         assert_eq!(nearest("zzz", words), None);
         assert_eq!(nearest("n", words), None);
+        assert_eq!(nearest("eoi", ["EIO", "ENOSPC"]), Some("EIO"));
+        assert_eq!(nearest("delay_sync", ["delayed_fsync"]), Some("delayed_fsync"));
     }
 }

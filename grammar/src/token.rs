@@ -58,6 +58,9 @@ macro_rules! tokens {
             /// The `on` inside a guarantee. Told apart from the `on` that begins a hook so that a
             /// broken guarantee does not swallow the hook after it, or its own end become a hook.
             OnFailure,
+            /// A whole `test "…" { … }`: its steps are parsed apart (`steps`). `test` is no reserved
+            /// word.
+            Test,
             /// Characters that begin no token; a diagnostic says which.
             Error(String),
         }
@@ -73,6 +76,7 @@ macro_rules! tokens {
                     $(Token::$word => Some($word_text),)*
                     $(Token::$symbol => Some($symbol_text),)*
                     Token::OnFailure => Some("on"),
+                    Token::Test => Some("test"),
                     _ => None,
                 }
             }
@@ -94,6 +98,7 @@ tokens! {
         Policy "policy"
         Target "target"
         Guarantee "guarantee"
+        Assume "assume"
         Param "param"
         State "state"
         On "on"
@@ -113,6 +118,7 @@ tokens! {
         Fail "fail"
         Hold "hold"
         Until "until"
+        Gather "gather"
         True "true"
         False "false"
         In "in"
@@ -120,11 +126,16 @@ tokens! {
         Files "files"
         Except "except"
         Engine "engine"
+        Callers "callers"
+        Records "records"
+        Layout "layout"
+        Protects "protects"
         Entry "entry"
         May "may"
         Borrowed "borrowed"
         Syncs "syncs"
         Writes "writes"
+        Updates "updates"
         Bytes "bytes"
         Calls "calls"
     }

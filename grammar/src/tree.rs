@@ -1,20 +1,31 @@
 //! What the grammar's actions call to build the tree, and the checks that need two neighbours.
 
 use crate::ast::{
-    BinOp, Block, Entry, Expr, HookDef, HookParam, Ident, Item, On, Path, Stmt, TargetDef, UnitWord,
+    BinOp, Block, Entry, Expr, HookDef, HookParam, Ident, Item, On, Path, Stmt, TargetDef, Test,
+    UnitWord,
 };
 use crate::code::Code;
 use crate::diag::Diagnostic;
 use crate::span::{FileId, Span, Spanned};
 use crate::suggest::nearest;
 use crate::token::Token;
+use std::collections::BTreeMap;
 
 /// The words that begin a statement, for "did you mean".
-pub(crate) const STATEMENTS: [&str; 11] =
-    ["await", "defer", "skip", "pass", "stage", "commit", "fail", "hold", "if", "unless", "every"];
+pub(crate) const STATEMENTS: [&str; 12] = [
+    "await", "defer", "skip", "pass", "stage", "commit", "fail", "hold", "gather", "if", "unless",
+    "every",
+];
 
-/// The label of a word that is no statement; follow-ups of it are told by it.
+/// The words that begin an item of a file.
+pub(crate) const ITEMS: [&str; 9] =
+    ["on", "policy", "target", "guarantee", "assume", "param", "state", "flush", "use"];
+
+/// The label of a name where a statement belongs; it marks what follows from that error.
 pub(crate) const BARE: &str = "expected a statement";
+
+/// The label of a declaration without its type; it follows from another error of the line.
+pub(crate) const NO_TYPE: &str = "expected `:` and a type";
 
 /// How many operators may follow one another without parentheses. The tree leans to the left, so
 /// this bounds its depth, and with it the stack of everything that walks it.
@@ -50,6 +61,14 @@ pub(crate) enum TargetPart {
     Except(Vec<Spanned<String>>),
     /// `engine io_uring`
     Engine(Ident),
+    /// `callers one`
+    Callers(Ident),
+    /// `records resp`
+    Records(Ident),
+    /// `layout ring`
+    Layout(Ident),
+    /// `protects "*.db"`
+    Protects(Vec<Spanned<String>>),
     /// `hook …`
     Hook(Spanned<HookDef>),
     /// What could not be parsed.
@@ -74,6 +93,10 @@ pub(crate) fn target(name: Path, parts: Vec<TargetPart>) -> TargetDef {
         files: Vec::new(),
         except: Vec::new(),
         engines: Vec::new(),
+        callers: Vec::new(),
+        records: Vec::new(),
+        layouts: Vec::new(),
+        protects: Vec::new(),
         hooks: Vec::new(),
     };
     for part in parts {
@@ -81,6 +104,10 @@ pub(crate) fn target(name: Path, parts: Vec<TargetPart>) -> TargetDef {
             TargetPart::Files(globs) => def.files.extend(globs),
             TargetPart::Except(globs) => def.except.extend(globs),
             TargetPart::Engine(name) => def.engines.push(name),
+            TargetPart::Callers(name) => def.callers.push(name),
+            TargetPart::Records(name) => def.records.push(name),
+            TargetPart::Layout(name) => def.layouts.push(name),
+            TargetPart::Protects(globs) => def.protects.extend(globs),
             TargetPart::Hook(hook) => def.hooks.push(hook),
             TargetPart::Error => {}
         }
@@ -122,6 +149,8 @@ pub(crate) struct Builder<'s> {
     pub recovered: Vec<Recovery>,
     /// Blocks that belong to nothing, whose errors are follow-ups.
     pub skipped: Vec<Span>,
+    /// The tests of the file, by where they begin.
+    pub tests: BTreeMap<u32, Test>,
     /// An expression with too many operators has been reported.
     too_long: bool,
 }
@@ -134,6 +163,7 @@ impl<'s> Builder<'s> {
             diagnostics: Vec::new(),
             recovered: Vec::new(),
             skipped: Vec::new(),
+            tests: BTreeMap::new(),
             too_long: false,
         }
     }
@@ -159,6 +189,11 @@ impl<'s> Builder<'s> {
     pub fn junk(&mut self, recovery: Recovery, block: Option<Block>) {
         self.recovered.push(recovery);
         self.skipped.extend(block.map(|b| b.span));
+    }
+
+    /// The test that begins at `l`.
+    pub fn test(&mut self, l: u32) -> Item {
+        self.tests.remove(&l).map_or(Item::Error, Item::Test)
     }
 
     // Statements.
@@ -202,7 +237,8 @@ impl<'s> Builder<'s> {
                 place,
                 "a second statement begins here",
             )
-            .help("put `;` or a new line before it"),
+            .help("put `;` or a new line before it")
+            .fix(self.span(before.end, before.end), ";"),
         );
     }
 
@@ -225,19 +261,41 @@ impl<'s> Builder<'s> {
             }
             None if behind.starts_with(":=") => format!("write `{name} = …`"),
             None => match name.as_str() {
-                "byte" | "call" | "write" => format!("the unit is written `{name}s`"),
+                "byte" | "call" | "write" => format!("write the unit as `{name}s`"),
                 "return" | "ok" | "success" | "ignore" | "none" | "nothing" => {
-                    "to report success without the call write `skip`, to make the call write `pass`"
+                    "to report success without making the call, write `skip`; to make the call, write `pass`"
                         .to_owned()
                 }
                 "wait" | "sync" | "fsync" | "fdatasync" => {
-                    "to wait for syncs write `await previous` or `await all`".to_owned()
+                    "to wait for syncs, write `await previous` or `await all`".to_owned()
                 }
-                "let" | "var" | "set" => "write `name = value`, and declare the name with `state`".to_owned(),
-                "while" | "for" | "loop" => "there are no loops: every hook call must end".to_owned(),
-                "drop" => "to do nothing and report success write `skip`".to_owned(),
-                "batch" | "buffer" | "queue" | "copy" => "to keep the bytes for later write `stage`".to_owned(),
-                _ => "statements are `await`, `defer`, `skip`, `pass`, `stage`, `commit`, `fail`, `hold`, `if`, `unless`, `every` and `name = value`".to_owned(),
+                "let" | "var" | "set" => "write `name = value`, and declare `name` with `state`".to_owned(),
+                "while" | "for" | "loop" => "there are no loops, so that every hook call ends".to_owned(),
+                "delay" | "postpone" | "later" | "async" | "background" => {
+                    "to report success now and sync in the background, write `defer`; `flush within 50ms` in a \
+                     line of its own says by when at the latest"
+                        .to_owned()
+                }
+                "allow" | "accept" | "permit" | "proceed" | "continue" => {
+                    "to make the call as the application made it, write `pass`".to_owned()
+                }
+                "deny" | "forbid" | "reject" | "error" | "abort" | "throw" | "raise" | "kill" => {
+                    "to fail the call, write `fail EIO`".to_owned()
+                }
+                "sleep" | "usleep" | "pause" | "nap" => {
+                    "a call waits for syncs, not for time: `await previous`, `await all`, `await pending < 16`"
+                        .to_owned()
+                }
+                "end" | "fi" | "done" | "endif" => {
+                    "a block begins with `{` and ends with `}`".to_owned()
+                }
+                "switch" | "case" | "match" => "write `if … { … } else if … { … }`".to_owned(),
+                "print" | "printf" | "log" | "trace" | "echo" => {
+                    "a policy prints nothing; `durac top` and `durac record` show what it does".to_owned()
+                }
+                "drop" => "to do nothing and report success, write `skip`".to_owned(),
+                "batch" | "buffer" | "queue" | "copy" => "to keep the data for later, write `stage`".to_owned(),
+                _ => "statements are `await`, `defer`, `skip`, `pass`, `stage`, `commit`, `fail`, `hold`, `gather`, `if`, `unless`, `every` and `name = value`".to_owned(),
             },
         });
         self.diagnostics.push(diagnostic);
@@ -273,11 +331,11 @@ impl<'s> Builder<'s> {
         self.diagnostics.push(
             Diagnostic::new(
                 Code::Unexpected,
-                "`fail` needs to know the error",
+                "`fail` needs an error name",
                 span,
                 "expected an error name after it",
             )
-            .help("write for example `fail EIO`"),
+            .help("for example, `fail EIO`"),
         );
         let body = Block { stmts: vec![Spanned::new(Stmt::Error, span)], span, braces: false };
         Item::On(On { hook, braces: false, body })
@@ -288,28 +346,79 @@ impl<'s> Builder<'s> {
         self.diagnostics.push(Diagnostic::new(Code::Unexpected, message, span, label).help(help));
     }
 
+    /// As [`Self::slip`], with the text that was meant.
+    fn mended(&mut self, l: u32, r: u32, message: &str, label: &str, help: &str, meant: &str) {
+        self.slip(l, r, message, label, help);
+        let span = self.span(l, r);
+        if let Some(last) = self.diagnostics.pop() {
+            self.diagnostics.push(last.fix(span, meant));
+        }
+    }
+
     pub fn unless_else(&mut self, l: u32, r: u32) {
         self.slip(
             l,
             r,
             "`unless` has no `else`",
-            "belongs to no `if`",
-            "write `if` with both branches, the other way round",
+            "does not belong to an `if`",
+            "write an `if` with the branches swapped",
         );
     }
 
+    /// `param n = 64`: a type that agrees with everything, so that nothing else is reported.
+    pub fn no_type(&mut self, item: &str, name: &Ident, value: &Chunk, l: u32) -> Ident {
+        let end = name.span.after();
+        let (ty, range) = match value.node.node {
+            Expr::Bool(_) => ("bool", ""),
+            Expr::Number { unit: Some(unit), .. } if unit.is_time() => ("duration", ""),
+            Expr::Number { unit: Some(_), .. } => ("bytes", ""),
+            _ => ("syncs", ", or `count` for a plain number"),
+        };
+        self.diagnostics.push(
+            Diagnostic::new(Code::Unexpected, format!("`{}` has no type", name.node), end, NO_TYPE)
+                .help(format!("write `{item} {}: {ty} = …`{range}", name.node))
+                .perhaps(end, format!(": {ty}")),
+        );
+        Spanned::new(String::new(), self.point(l))
+    }
+
+    /// `param n: syncs in 1..=64`
+    pub fn no_default(&mut self, range: &(Spanned<Expr>, Spanned<Expr>), l: u32) -> Spanned<Expr> {
+        let place = self.point(l);
+        let low = self.text.get(range.0.span.start as usize..range.0.span.end as usize);
+        let low = low.unwrap_or_default();
+        self.diagnostics.push(
+            Diagnostic::new(
+                Code::Unexpected,
+                "the parameter has no initial value",
+                place,
+                "expected `=` and a value",
+            )
+            .help(format!("write the value that it has at first before the range: `= {low} in …`"))
+            .perhaps(place, format!("= {low} ")),
+        );
+        Spanned::new(Expr::Error, place)
+    }
+
     pub fn compares(&mut self, l: u32, r: u32) {
-        self.slip(
+        self.mended(
             l,
             r,
-            "`==` compares, and nothing uses the result",
+            "the result of this comparison is not used",
             "expected `=`",
-            "an assignment is written with one `=`",
+            "to assign, write one `=`",
+            "=",
         );
     }
 
     pub fn half_open(&mut self, l: u32, r: u32) {
-        self.slip(l, r, "a range includes both ends", "expected `..=`", "write `low..=high`");
+        self.slip(
+            l,
+            r,
+            "there are no exclusive ranges; use `..=`",
+            "expected `..=`",
+            "write `low..=high`",
+        );
     }
 
     // Expressions.
@@ -344,11 +453,11 @@ impl<'s> Builder<'s> {
             self.diagnostics.push(
                 Diagnostic::new(
                     Code::TooDeep,
-                    format!("this expression has more than {LONGEST_CHAIN} operators"),
+                    format!("the expression has more than {LONGEST_CHAIN} operators"),
                     op.span,
-                    "one operator too many",
+                    "this operator is over the limit",
                 )
-                .help("keep parts of it in `state` variables"),
+                .help("move parts of it to `state` variables"),
             );
             return Chunk { node: Spanned::new(Expr::Error, span), depth: 1 };
         }
@@ -368,9 +477,9 @@ impl<'s> Builder<'s> {
             self.diagnostics.push(
                 Diagnostic::new(
                     Code::ChainedComparison,
-                    "comparisons do not chain",
+                    "comparisons cannot be chained",
                     op.span,
-                    "a second comparison of the same expression",
+                    "a second comparison in the same expression",
                 )
                 .help("compare twice: `a < b && b < c`"),
             );
@@ -386,12 +495,13 @@ impl<'s> Builder<'s> {
             // `===`, `< =`: the parser has stumbled over it already.
             return self.spanned(l, BinOp::Eq, r);
         }
-        self.slip(
+        self.mended(
             l,
             r,
-            "`=` assigns, and this is an expression",
+            "unexpected assignment in an expression",
             "expected an operator",
-            "a comparison is written `==`",
+            "to compare, write `==`",
+            "==",
         );
         self.spanned(l, BinOp::Eq, r)
     }

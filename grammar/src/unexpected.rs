@@ -6,10 +6,8 @@ use crate::lexer::shorten;
 use crate::span::{FileId, Sources, Span, Spanned};
 use crate::suggest::nearest;
 use crate::token::Token;
-use crate::tree::STATEMENTS;
+use crate::tree::{ITEMS, STATEMENTS};
 use lalrpop_util::ParseError;
-
-const ITEMS: [&str; 8] = ["on", "policy", "target", "guarantee", "param", "state", "flush", "use"];
 
 /// The diagnostic for a grammar error; none when the lexer has already said it.
 pub(crate) fn explain(
@@ -103,7 +101,7 @@ impl<'a> Expected<'a> {
         self.has("pass") && self.has("flush") && !self.has("if") && !self.has("policy")
     }
 
-    /// Whether something new may begin, so that what was found is simply wrong where it stands.
+    /// Whether something new may begin, so that what was found is simply wrong there.
     fn beginning(&self) -> bool {
         self.item() || self.statement() || self.has("hook") || self.has("entry")
     }
@@ -204,6 +202,35 @@ fn what_name(before: &[&Token]) -> &'static str {
     }
 }
 
+/// A whole policy, for those who have not seen one.
+const SHORTEST: &str = "the shortest policy is `on fdatasync: await previous; defer`, and `durac list --show window` prints \
+     a longer one";
+
+/// What to do about a word of another language where an item belongs.
+fn foreign(word: &str) -> String {
+    let what = match word.to_ascii_lowercase().as_str() {
+        "always" | "everysec" | "no" | "window" | "batch" | "adaptive" => {
+            return format!(
+                "to run a ready policy, name it on the command line: `durac run {word} -- redis-server …`"
+            );
+        }
+        "appendfsync" | "appendonly" | "save" | "dir" => {
+            "this is a setting of Redis, which belongs in redis.conf"
+        }
+        "tracepoint" | "kprobe" | "kretprobe" | "uprobe" | "uretprobe" | "usdt" | "begin"
+        | "profile" => "probes are written as hooks of the target: `on write`, `on fdatasync`",
+        "set" | "create" | "alter" | "select" | "update" | "insert" | "grant" => {
+            "a policy is not SQL"
+        }
+        "permit" | "forbid" | "allow" | "deny" => "verdicts belong to a hook: `on fdatasync: pass`",
+        "package" | "import" | "include" | "module" | "default" | "version" => {
+            "a file is one policy and includes nothing"
+        }
+        _ => return SHORTEST.to_owned(),
+    };
+    format!("{what}; {SHORTEST}")
+}
+
 fn help(
     found: Option<&(Token, Span)>,
     before: &[&Token],
@@ -212,16 +239,16 @@ fn help(
     let last = before.first().copied();
     let Some((token, _)) = found else {
         return match last {
-            Some(Token::Colon) => Some("say what to do at the hook: `on fdatasync: defer`".into()),
+            Some(Token::Colon) => Some("add a statement, for example `on fdatasync: defer`".into()),
             _ => None,
         };
     };
     let wants_name = expected.has("NAME") && !expected.statement() && !expected.operand();
     if last == Some(&Token::Fail) {
-        return Some("write for example `fail EIO`".into());
+        return Some("for example, `fail EIO`".into());
     }
     if wants_name && token.is_word() && !expected.has("pass") {
-        return Some(format!("`{token}` is a word of the language; choose another name"));
+        return Some(format!("`{token}` is a keyword; choose another name"));
     }
     if wants_name && matches!((token, last), (Token::Str(_), _)) && !expected.has("STRING") {
         return Some("names are written without quotes".into());
@@ -230,38 +257,61 @@ fn help(
         return Some("put `:` after the hook: `on fdatasync: defer`".into());
     }
     if expected.has("=") && *token == Token::In {
-        return Some("give the value it starts with: `= 64 in 1..=4096`".into());
+        return Some("add the initial value: `= 64 in 1..=4096`".into());
+    }
+    if *token == Token::LBrace && last == Some(&Token::Percent) {
+        return Some("`%` is the rest of a division; there are no percentages".into());
+    }
+    if before.iter().take(3).any(|t| **t == Token::Every) && expected.has("{") {
+        return Some("write `every 1s { … }`".into());
+    }
+    if expected.item() && !expected.statement() && *token == Token::LBrace {
+        return Some(format!("a policy is not JSON; {SHORTEST}"));
+    }
+    if expected.has("<=") && matches!(last, Some(Token::Ident(no)) if no == "no") {
+        return Some("write `guarantee loss = 0 on power_loss`".into());
     }
     if expected.has("<=") && before.get(1) == Some(&&Token::Guarantee) {
-        return Some("write for example `guarantee loss <= 2 syncs on power_loss`".into());
+        return Some("for example, `guarantee loss <= 2 syncs on power_loss`".into());
+    }
+    if expected.has("<=") && before.get(1) == Some(&&Token::Assume) {
+        return Some("for example, `assume sync <= 10ms`".into());
     }
     if expected.has(":") && matches!(before.get(1), Some(Token::Param | Token::State)) {
-        return Some("give its type: `param n: syncs = 64`, `state slow: bool = false`".into());
+        return Some("add its type: `param n: syncs = 64`, `state slow: bool = false`".into());
     }
     match token {
         Token::Number(_) if expected.has("within") => Some(format!("write `flush within {token}`")),
         Token::Str(_) if expected.operand() => {
-            Some("strings only name the files and entries of a target".into())
+            Some("strings are only used for the files and entries of a target".into())
         }
         Token::Assign if matches!(last, Some(Token::EqEq | Token::NotEq)) => {
-            Some("comparisons are `==` and `!=`".into())
+            Some("the operators are `==` and `!=`".into())
         }
         Token::Comma if expected.statement() => {
-            Some("statements are separated by `;` or a new line".into())
+            Some("separate statements by `;` or a new line".into())
         }
         Token::Ident(name) if expected.statement() || expected.item() => {
             let words = STATEMENTS
                 .into_iter()
                 .filter(|_| expected.statement())
                 .chain(ITEMS.into_iter().filter(|_| expected.item()));
-            nearest(name, words).map(|meant| format!("did you mean `{meant}`?"))
+            match nearest(name, words) {
+                Some(meant) => Some(format!("did you mean `{meant}`?")),
+                None if expected.item() && !expected.statement() => Some(foreign(name)),
+                None => None,
+            }
         }
         Token::Ident(name) if expected.has("syncs") && !expected.statement() => {
-            nearest(name, ["syncs", "writes", "bytes", "calls"])
+            nearest(name, ["syncs", "writes", "updates", "bytes", "calls"])
                 .map(|meant| format!("did you mean `{meant}`?"))
         }
+        Token::Colon if expected.has("{") && expected.statement() => {
+            Some("write `if condition statement` or `if condition { … }`".into())
+        }
+        Token::Comma if expected.item() => Some("write each of them in a line of its own".into()),
         Token::Minus if matches!(last, Some(Token::Ident(_))) && !expected.operator() => {
-            Some("names are made of letters, digits and `_`".into())
+            Some("a name consists of letters, digits and `_`".into())
         }
         Token::Minus if expected.operand() => Some("there are no negative numbers".into()),
         Token::Else => Some("`else` follows the `}` or the one statement of an `if`".into()),
@@ -272,15 +322,24 @@ fn help(
             Some("there are no function calls; statements are written without parentheses".into())
         }
         Token::Slash | Token::Star if last == Some(&Token::Slash) => {
-            Some("comments are written `// …` to the end of the line".into())
+            Some("use `// …`: a comment goes to the end of the line".into())
         }
         Token::Star if expected.operand() || expected.item() => None,
         Token::LBrace if last == Some(&Token::Colon) => {
             Some("write either `on hook: …` or `on hook { … }`".into())
         }
         Token::Semicolon if expected.item() => Some("remove the `;`".into()),
-        Token::Hook | Token::Files | Token::Except | Token::Engine if expected.item() => {
-            Some("this belongs inside the definition of a target: `target name { … }`".into())
+        Token::Hook
+        | Token::Files
+        | Token::Except
+        | Token::Engine
+        | Token::Callers
+        | Token::Records
+        | Token::Layout
+        | Token::Protects
+            if expected.item() =>
+        {
+            Some("this belongs in the definition of a target: `target name { … }`".into())
         }
         word if word.is_word() && expected.item() && !expected.statement() => {
             Some("statements belong to a hook: `on fdatasync: …`".into())

@@ -17,7 +17,7 @@ use support::{Random, trees};
 #[test]
 fn printed_trees_parse_to_themselves() {
     for seed in 0..600 {
-        let tree = trees::file(&mut Random::new(seed));
+        let tree = trees::file(&mut Random(seed));
         let mut sources = Sources::new();
         let empty = sources.add("empty", "");
         let text = format(&sources, empty, &tree);
@@ -45,7 +45,7 @@ fn damaged_texts_are_survived() {
         .map(|path| std::fs::read_to_string(path).unwrap())
         .filter(|text| text.len() < 1500)
         .collect();
-    let mut random = Random::new(7);
+    let mut random = Random(7);
     for round in 0..60 {
         for (index, example) in examples.iter().enumerate() {
             let mut text = example.clone();

@@ -141,6 +141,34 @@ fn too_large_is_refused() {
     assert_eq!(parsed.diagnostics[0].code, durac_grammar::Code::TooLarge);
 }
 
+/// An `else if` nests as deep on lines of its own as in braces: 64 levels, and formatting keeps them.
+#[test]
+fn else_if_nests_to_the_limit() {
+    let chain = |links: usize| {
+        let mut sources = Sources::new();
+        let text = format!("on write: if a skip\n{}", "    else if b skip\n".repeat(links));
+        let file = sources.add("chain", text);
+        let parsed = parse(&sources, file);
+        (sources, parsed)
+    };
+    let (sources, parsed) = chain(64);
+    assert!(parsed.diagnostics.is_empty(), "{}", annotated(&sources, &parsed));
+    assert_eq!(formatted(&sources).matches("else if").count(), 64);
+    let codes: Vec<_> = chain(65).1.diagnostics.iter().map(|d| d.code).collect();
+    assert_eq!(codes, [durac_grammar::Code::TooDeep]);
+}
+
+/// A person reads each snapshot in review.
+#[test]
+fn snapshots_are_small() {
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots")).unwrap()
+    {
+        let entry = entry.unwrap();
+        let size = entry.metadata().unwrap().len();
+        assert!(size <= 10_000, "{}: {size} bytes", entry.path().display());
+    }
+}
+
 /// Texts that would be deep trees, long chains or many errors; each ends, and says little.
 #[test]
 fn hostile_texts_end() {
@@ -158,6 +186,14 @@ fn hostile_texts_end() {
         "/*",
         "\"",
         "on ",
+        "on a(",
+        "policy: ",
+        "policy a-",
+        "flush every 1s ",
+        "guarantee a <= 1 ",
+        "if a: ",
+        "return defer ",
+        "await until ",
     ] {
         for prefix in ["", "on a: x = ", "on a {"] {
             let mut sources = Sources::new();

@@ -30,6 +30,10 @@ folder=$(cd "$folder" && pwd)
 server=$folder/source/src/$name-server
 stamp=$folder/built-with
 
+# One build at a time in a folder; who comes second finds it done.
+exec {lock}>"$folder/lock"
+flock "$lock"
+
 # Debian's patches are for its own jemalloc, not for the copy in the source.
 install_missing \
     make:make cc:gcc /usr/include/stdlib.h:libc6-dev dpkg-source:dpkg-dev patch:patch \

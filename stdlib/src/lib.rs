@@ -29,6 +29,8 @@ pub const TARGETS: &[Text] = texts! {
     "posix.log" => "targets/posix.dur",
     "redis.aof" => "targets/redis.dur",
     "redis.patched" => "targets/redis_patched.dur",
+    "sqlite.wal" => "targets/sqlite.dur",
+    "valkey.aof" => "targets/valkey.dur",
 };
 
 /// The policies, from the safest to the fastest.
@@ -37,11 +39,13 @@ pub const POLICIES: &[Text] = texts! {
     "delayed_fsync" => "policies/delayed_fsync.dur",
     "fast_notify" => "policies/fast_notify.dur",
     "window" => "policies/window.dur",
+    "updates" => "policies/updates.dur",
     "adaptive" => "policies/adaptive.dur",
     "batch" => "policies/batch.dur",
     "batch_process" => "policies/batch_process.dur",
     "everysec" => "policies/everysec.dur",
     "no" => "policies/no.dur",
+    "gathered" => "policies/gathered.dur",
     "external_synchrony" => "policies/external_synchrony.dur",
 };
 

@@ -31,20 +31,20 @@ def line: if .ms == null then "                 \(.what)" else "\(.ms) ms" as $m
   }) as $policies
 | "# Crash report",
   "",
-  "Made by `tests/crash/nightly.sh`; what the columns mean stands in [crashtest.md](crashtest.md).",
+  "Made by `tests/crash/nightly.sh`; [crashtest.md](crashtest.md) explains the columns.",
   "",
   "- \($m.cpu), \($m.cores) cores, Linux \($m.kernel), Redis \($m.redis)",
   "- commit \($commit), seed \([$parts[].seed] | unique | map(tostring) | join(", ")), \($parts[0].clients) clients, a sync takes \($parts[0].latency_us) µs",
   "- \([$policies[].trials | length] | add) crashes, \([$policies[].trials[].violation | select(. != null)] | length) violations",
   "",
-  "| policy | crash | crashes | acknowledged | worst: syncs | proved | mean: syncs | worst: commands | violations | why far from the bound |",
-  "|---|---|--:|--:|--:|--:|--:|--:|--:|---|",
+  "| policy | crash | crashes | acknowledged | overlapping | worst: syncs | proved | mean: syncs | worst: commands | violations | why far from the bound |",
+  "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
   ( $policies[] as $p
     | $p.trials | group_by(.crash)[]
     | .[0].crash as $crash
     | ($p | bound($crash)) as $bound
     | (map(.lost_syncs) | max) as $worst
-    | "| \($p.policy) | \($crash | name) | \(length) | \(map(.acknowledged) | add) | \($worst) | \($bound // "any") | \((map(.lost_syncs) | add) / length * 10 | round / 10) | \(map(.lost_commands) | max) | \(map(select(.violation != null)) | length) | \(reason($crash; $bound; $worst)) |"
+    | "| \($p.policy) | \($crash | name) | \(length) | \(map(.acknowledged) | add) | \(map(.overlapping_writes) | add) | \($worst) | \($bound // "any") | \((map(.lost_syncs) | add) / length * 10 | round / 10) | \(map(.lost_commands) | max) | \(map(select(.violation != null)) | length) | \(reason($crash; $bound; $worst)) |"
   ),
   "",
   "## Violations",

@@ -17,7 +17,7 @@ failed=0
 for target in "$@"; do
     corpus=$work/corpus/$target
     mkdir -p "$corpus" "$work/artifacts/$target"
-    cargo run --quiet --locked --manifest-path "$root/Cargo.toml" -p durac-hostile --bin durac-fuzz-seeds -- \
+    cargo run --quiet --locked --manifest-path "$root/Cargo.toml" -p durac-fuzz-bodies --bin durac-fuzz-seeds -- \
         "$target" "$corpus" "$work/$target.dict"
     options=(-max_total_time="$seconds" -max_len=65536 -timeout=25 -rss_limit_mb=2048
         -artifact_prefix="$work/artifacts/$target/" -print_final_stats=1)

@@ -6,11 +6,16 @@
  * asked of the kernel: which syncs ran, and how long the file was when each began. Both write to
  * one shared file (DURAC_TEST_WITNESS), a slot for each inode.
  *
- * A call is durable when a real sync of its file began after the call did, and succeeded.
+ * A call is durable when a real sync of its file began after the call did, and succeeded. With DURAC_TEST_BY_BYTES=1
+ * (an append-only log of one thread) it is durable, too, when such a sync covers the bytes that were written before
+ * it: a sync that began between the write and the call covers the one and not the other.
  *
  * Faults (inner): DURAC_TEST_EIO_AFTER=n fails every sync of a log after the first n with EIO,
  * DURAC_TEST_EIO_ONCE=n only the one after the first n, DURAC_TEST_ENOSPC_AFTER=n every write to a
- * log after the first n. */
+ * log after the first n.
+ *
+ * Time: with DURAC_TEST_SYNC_US=n (inner) a sync of a log takes up to n microseconds longer, with
+ * DURAC_TEST_PAUSE_US=n (outer) the application waits up to n before a sync call, in about half of them. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -44,6 +49,23 @@ struct slot {
 static struct slot *slots;
 static int (*real_fdatasync)(int);
 static int (*real_fsync)(int);
+
+/* Up to this many microseconds, 0 in half of the cases. */
+static void wait_up_to(long most)
+{
+    static uint64_t state = 88172645463325252u;
+    uint64_t x = __atomic_add_fetch(&state, 0x9e3779b97f4a7c15u, __ATOMIC_RELAXED);
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x ^= x >> 27;
+    if (most > 0 && (x & 1))
+        usleep((x >> 1) % most);
+}
+
+static long number(const char *name)
+{
+    const char *text = getenv(name);
+    return text ? atol(text) : -1;
+}
 
 static uint64_t load(uint64_t *p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
 static uint64_t add(uint64_t *p) { return __atomic_add_fetch(p, 1, __ATOMIC_SEQ_CST); }
@@ -118,13 +140,21 @@ static void map_slots(void)
 
 #ifdef OUTER
 
+#define CALLS 65536
+
 static ssize_t (*real_write)(int, const void *, size_t);
+static long pause_us = -1;
+static int by_bytes;
+/* Bytes that the application was told are written; the same when each call began. */
+static uint64_t told, told_before[CALLS];
 
 __attribute__((constructor)) static void start(void)
 {
     real_fdatasync = dlsym(RTLD_NEXT, "fdatasync");
     real_fsync = dlsym(RTLD_NEXT, "fsync");
     real_write = dlsym(RTLD_NEXT, "write");
+    pause_us = number("DURAC_TEST_PAUSE_US");
+    by_bytes = number("DURAC_TEST_BY_BYTES") == 1;
     map_slots();
 }
 
@@ -136,8 +166,23 @@ ssize_t write(int fd, const void *bytes, size_t count)
         struct slot *slot = slot_of(fd, &size);
         if (slot && slot->is_log)
             add(&slot->refused);
+    } else if (by_bytes) {
+        struct slot *slot = slot_of(fd, &size);
+        if (slot && slot->is_log)
+            told += (uint64_t)written;
     }
     return written;
+}
+
+/* Calls up to this one that are acknowledged and not durable. */
+static uint64_t pending(struct slot *slot, uint64_t call)
+{
+    uint64_t durable = load(&slot->durable), length = load(&slot->length), count = 0;
+    if (!by_bytes)
+        return call > durable ? call - durable : 0;
+    for (uint64_t each = durable + 1; each <= call; each++)
+        count += told_before[each % CALLS] > length;
+    return count;
 }
 
 static int witness(int fd, int (*sync)(int))
@@ -146,13 +191,14 @@ static int witness(int fd, int (*sync)(int))
     struct slot *slot = slot_of(fd, &size);
     if (!slot || !slot->is_log)
         return sync(fd);
+    wait_up_to(pause_us);
     uint64_t call = add(&slot->entered);
+    if (by_bytes)
+        told_before[call % CALLS] = told;
     int result = sync(fd);
     if (result == 0) {
         raise_to(&slot->acknowledged, call);
-        uint64_t durable = load(&slot->durable);
-        if (call > durable)
-            raise_to(&slot->max_pending, call - durable);
+        raise_to(&slot->max_pending, pending(slot, call));
     } else {
         add(&slot->refused);
     }
@@ -161,17 +207,11 @@ static int witness(int fd, int (*sync)(int))
 
 #else
 
-static long eio_after = -1, eio_once = -1, enospc_after = -1;
+static long eio_after = -1, eio_once = -1, enospc_after = -1, sync_us = -1;
 static uint64_t log_syncs, log_writes;
 static ssize_t (*real_write)(int, const void *, size_t);
 static int (*real_unlink)(const char *);
 static int (*real_rename)(const char *, const char *);
-
-static long number(const char *name)
-{
-    const char *text = getenv(name);
-    return text ? atol(text) : -1;
-}
 
 __attribute__((constructor)) static void start(void)
 {
@@ -183,6 +223,7 @@ __attribute__((constructor)) static void start(void)
     eio_after = number("DURAC_TEST_EIO_AFTER");
     eio_once = number("DURAC_TEST_EIO_ONCE");
     enospc_after = number("DURAC_TEST_ENOSPC_AFTER");
+    sync_us = number("DURAC_TEST_SYNC_US");
     map_slots();
 }
 
@@ -198,6 +239,8 @@ static int witness(int fd, int (*sync)(int))
         errno = EIO;
         result = -1;
     } else {
+        if (log)
+            wait_up_to(sync_us);
         result = sync(fd);
     }
     if (slot && result == 0) {

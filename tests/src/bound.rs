@@ -1,7 +1,7 @@
 //! Samples a status page at full load: is it ever above what the policy states?
 
 use anyhow::{Context, Result};
-use durac_engine::status::Status;
+use durac_shm::status::Status;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -19,11 +19,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// The ready policies that compile, from the safest to the fastest.
-pub const POLICIES: [&str; 9] = [
+pub const POLICIES: [&str; 10] = [
     "always",
     "delayed_fsync",
     "fast_notify",
     "window",
+    "updates",
     "adaptive",
     "batch",
     "batch_process",
@@ -32,7 +33,7 @@ pub const POLICIES: [&str; 9] = [
 ];
 
 /// A command that takes longer has hung.
-const WITHIN: Duration = Duration::from_secs(120);
+const WITHIN: Duration = Duration::from_secs(300);
 
 /// The folder with the built programs: `target/debug` or `target/release`, where these tests are
 /// in `deps`.
@@ -58,7 +59,11 @@ fn built(name: &str) -> Result<PathBuf> {
             bail!("{error}");
         }
     }
-    ensure!(path.exists(), "{} was not built", path.display());
+    ensure!(
+        path.exists(),
+        "{} is missing: build it with `cargo build --workspace --lib --bins --tests`, and unset {ENV_BUILT}",
+        path.display()
+    );
     Ok(path)
 }
 
@@ -87,20 +92,20 @@ pub fn tool() -> Result<PathBuf> {
     built("durac")
 }
 
-/// The agent library.
+/// The library to preload.
 ///
 /// # Errors
 /// If it cannot be built.
 pub fn agent() -> Result<PathBuf> {
-    built("libdurac_agent.so")
+    built("libdurac_preload.so")
 }
 
-/// The agent that can be wrong on purpose.
+/// The agent with fault injection.
 ///
 /// # Errors
 /// If it cannot be built.
-pub fn wrong_agent() -> Result<PathBuf> {
-    built("libdurac_wrong_agent.so")
+pub fn faulty_agent() -> Result<PathBuf> {
+    built("libdurac_faulty_preload.so")
 }
 
 /// The program `durac-append-log`.
@@ -134,6 +139,8 @@ pub fn durac<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> Result<Comma
     agent()?;
     let mut command = child::command(&[], &tool()?);
     command.args(args).env_remove("LD_PRELOAD").env("NO_COLOR", "1");
+    // What one test proves must not change what another sees.
+    command.env("DURAC_CACHE", "off");
     Ok(command)
 }
 
@@ -191,6 +198,19 @@ pub fn heavy() -> Result<Heavy> {
 /// How many tests may load the machine at a time.
 const HEAVY: usize = 2;
 
+/// Copies a program that is about to be run. Not in this process: while a file is open for writing, a child
+/// that another thread forks inherits it for a moment, and running the program fails with ETXTBSY.
+///
+/// # Errors
+/// If it cannot be copied.
+pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
+    let mut command = child::command(&[], &child::which("cp")?);
+    command.arg("--").arg(from.as_ref()).arg(to.as_ref());
+    let ended = run(command)?;
+    ensure!(ended.status.success(), "cp: {}", show(&ended));
+    Ok(())
+}
+
 /// Compiles a C program or library of `tests/shims` with the given options; once, and again when
 /// its source is newer.
 ///
@@ -201,8 +221,15 @@ pub fn cc(source: &str, output: &str, options: &[&str]) -> Result<PathBuf> {
     let dir = bin_dir()?.join("durac-shims");
     std::fs::create_dir_all(&dir)?;
     let path = dir.join(output);
+    let dir = path.parent().context("no folder")?.to_owned();
+    std::fs::create_dir_all(&dir)?;
     let age = |path: &Path| path.metadata().and_then(|meta| meta.modified());
-    if age(&path).is_ok_and(|built| age(&source).is_ok_and(|written| written < built)) {
+    // What it includes is beside it.
+    let beside = source.parent().map(std::fs::read_dir).context("no folder")??;
+    let headers = beside.flatten().map(|entry| entry.path());
+    let headers = headers.filter(|path| path.extension().is_some_and(|end| end == "h"));
+    let written = headers.chain([source.clone()]).filter_map(|path| age(&path).ok()).max();
+    if age(&path).is_ok_and(|built| written.is_some_and(|written| written < built)) {
         return Ok(path);
     }
     // Under a name of its own, then renamed: another test may compile or use it right now.

@@ -23,6 +23,17 @@ pub struct Witness {
     inner: PathBuf,
 }
 
+/// The folder of `libouter.so` and `libinner.so`.
+///
+/// # Errors
+/// If they cannot be compiled.
+pub fn libraries() -> Result<PathBuf> {
+    let shared = ["-shared", "-fPIC"];
+    let inner = cc("shim.c", "libinner.so", &shared)?;
+    cc("shim.c", "libouter.so", &[shared.as_slice(), &["-DOUTER"]].concat())?;
+    Ok(inner.parent().context("no folder")?.to_owned())
+}
+
 /// What was seen of one file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
@@ -54,14 +65,13 @@ impl Witness {
     /// # Errors
     /// If the libraries cannot be compiled or the file cannot be made.
     pub fn new() -> Result<Self> {
-        let shared = ["-shared", "-fPIC"];
-        let outer = [shared.as_slice(), &["-DOUTER"]].concat();
+        let libraries = libraries()?;
         let file = NamedTempFile::with_prefix("durac-witness-")?;
         file.as_file().set_len((SLOTS * WORDS * 8) as u64)?;
         Ok(Self {
             file,
-            outer: cc("shim.c", "libouter.so", &outer)?,
-            inner: cc("shim.c", "libinner.so", &shared)?,
+            outer: libraries.join("libouter.so"),
+            inner: libraries.join("libinner.so"),
         })
     }
 

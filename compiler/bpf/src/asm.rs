@@ -3,9 +3,9 @@
 //! It knows nothing of what a program means. Mistakes in the use of labels are reported once, by
 //! [`Asm::finish`], so that the code that emits reads as a list of instructions.
 
-use crate::abi::Hook;
-use crate::insn::{Cond, Insn, Reg};
-use crate::object::{Line, Program, Reloc};
+use durac_abi::Hook;
+use durac_abi::insn::{Cond, Insn, Reg};
+use durac_abi::object::{Line, Program, Reloc};
 
 /// A place in the code that jumps can name before it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,13 +15,13 @@ pub struct Label(u32);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AsmError {
     /// A jump names a label that was never bound.
-    #[error("the jump in slot {slot} goes to a label that is nowhere")]
+    #[error("the jump in slot {slot} targets an unbound label")]
     Unbound {
         /// Where the jump is.
         slot: u32,
     },
     /// A label was bound in two places.
-    #[error("a label is bound to slot {first} and to slot {second}")]
+    #[error("a label is bound twice, to slots {first} and {second}")]
     BoundTwice {
         /// The first place.
         first: u32,
@@ -62,7 +62,7 @@ impl Asm {
         self.insns.len() as u32
     }
 
-    /// A new label, bound nowhere yet.
+    /// A new, unbound label.
     pub fn label(&mut self) -> Label {
         let label = Label(self.labels.len() as u32);
         self.labels.push(None);
@@ -154,7 +154,7 @@ impl Asm {
         Ok(Program { hook, insns: self.insns, relocs: self.relocs, lines: self.lines })
     }
 
-    /// The code alone, for a program that is no hook's.
+    /// The code alone, for a program that does not belong to a hook.
     ///
     /// # Errors
     /// As [`Asm::finish`].

@@ -1,53 +1,18 @@
 //! BPF Type Format: the types of maps and programs, and the line table that the kernel and
 //! `bpftool` read.
 //!
-//! Source: `Documentation/bpf/btf.rst` of the kernel. The encoder is here, the decoder in
-//! [`mod@read`].
+//! Source: `Documentation/bpf/btf.rst` of the kernel. The decoder is in `durac-abi`.
 
-pub(crate) mod read;
-
-use crate::abi::{Reading, Runtime};
-use crate::bpftime::REGISTERS;
 use crate::dwarf;
-use crate::notify::{self, Field, KernelProgram, STRUCTS};
-use crate::object::Object;
+use durac_abi::Object;
+use durac_abi::btf::*;
+use durac_abi::notify::{Field, KernelProgram, STRUCTS};
 use std::collections::BTreeMap;
-
-const MAGIC: u16 = 0xeb9f;
-const VERSION: u8 = 1;
-/// Size of the header of `.BTF`.
-const HEADER: u32 = 24;
-/// Size of the header of `.BTF.ext`, with the two words for CO-RE relocations.
-const EXT_HEADER: u32 = 32;
-/// Size of a `struct bpf_func_info`.
-pub(crate) const FUNC_INFO: u32 = 8;
-/// Size of a `struct bpf_line_info`.
-const LINE_INFO: u32 = 16;
-/// Size of a `struct bpf_core_relo`.
-pub(crate) const CORE_RELO: u32 = 16;
-/// Kind of a relocation: the byte offset of a field (`enum bpf_core_relo_kind`).
-const FIELD_BYTE_OFFSET: u32 = 0;
-
-const KIND_INT: u32 = 1;
-const KIND_PTR: u32 = 2;
-const KIND_ARRAY: u32 = 3;
-const KIND_STRUCT: u32 = 4;
-const KIND_FUNC: u32 = 12;
-const KIND_FUNC_PROTO: u32 = 13;
-const KIND_VAR: u32 = 14;
-const KIND_DATASEC: u32 = 15;
 
 /// Encoding of an integer: signed.
 const SIGNED: u32 = 1 << 24;
 /// Linkage of functions and variables.
 const GLOBAL: u32 = 1;
-
-/// `BPF_MAP_TYPE_ARRAY` (`include/uapi/linux/bpf.h`).
-pub(crate) const MAP_TYPE_ARRAY: u32 = 2;
-/// `BPF_F_MMAPABLE` (`include/uapi/linux/bpf.h`).
-pub(crate) const MAP_MMAPABLE: u32 = 1 << 10;
-/// Size of a map's definition in `.maps`: a pointer for each attribute.
-pub(crate) const MAP_DEFINITION: u32 = 8 * 5;
 
 /// The two sections.
 pub(crate) struct Sections {
@@ -55,18 +20,6 @@ pub(crate) struct Sections {
     pub btf: Vec<u8>,
     /// `.BTF.ext`
     pub ext: Vec<u8>,
-    /// For each of the kernel's programs, its function and its fields, as in `.BTF.ext`.
-    pub kernel: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-/// `name` as a C identifier.
-pub(crate) fn identifier(name: &str) -> String {
-    let mut out: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    if !out.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
-        out.insert(0, '_');
-    }
-    out
 }
 
 /// Encodes the types and lines of an object whose programs are called `functions`.
@@ -78,18 +31,11 @@ pub(crate) fn encode(object: &Object, functions: &[String]) -> Sections {
     let long = btf.integer("long", 8, SIGNED);
     let array_size = btf.integer("__ARRAY_SIZE_TYPE__", 4, 0);
 
-    let runtime = object.meta.runtime;
-    let (name, members): (_, Vec<_>) = match runtime {
-        Runtime::Agent => {
-            let fields = Reading::ALL.into_iter();
-            ("durac_context", fields.map(|r| (r.field(), u64, r.offset() as u32)).collect())
-        }
-        Runtime::Bpftime => {
-            let registers = (0u32..).step_by(8).zip(REGISTERS);
-            ("pt_regs", registers.map(|(offset, name)| (name, u64, offset)).collect())
-        }
-    };
-    let context = btf.structure(name, runtime.context_size() as u32, &members);
+    let backend = object.meta.runtime.backend();
+    let layout = backend.context();
+    let fields = (0u32..).step_by(8).zip(layout.fields);
+    let members: Vec<_> = fields.map(|(offset, name)| (*name, u64, offset)).collect();
+    let context = btf.structure(layout.name, layout.size() as u32, &members);
     let context = btf.pointer(context);
     let proto = btf.prototype(long, "ctx", context);
     let (hooks, of_kernel) =
@@ -112,7 +58,7 @@ pub(crate) fn encode(object: &Object, functions: &[String]) -> Sections {
     }
     let mut structs = Vec::new();
     if !object.kernel.is_empty() {
-        for map in notify::maps_of(runtime) {
+        for map in backend.counter().maps() {
             let key = if map.key.is_empty() {
                 u32
             } else {
@@ -135,7 +81,7 @@ pub(crate) fn encode(object: &Object, functions: &[String]) -> Sections {
     });
     let kernel: Vec<(Vec<u8>, Vec<u8>)> = kernel.collect();
     let ext = encode_ext(object, &ids, &kernel, &mut btf.strings);
-    Sections { btf: btf.finish(), ext, kernel }
+    Sections { btf: btf.finish(), ext }
 }
 
 /// Local definitions of the kernel's structures, for the relocations.
@@ -168,7 +114,7 @@ fn core_relos(program: &KernelProgram, structs: &[u32], strings: &mut Strings) -
     out
 }
 
-/// `.BTF.ext`: which function stands where, which line, and which field of the kernel.
+/// `.BTF.ext`: the place of each function, of lines, and of fields of the kernel.
 fn encode_ext(
     object: &Object,
     functions: &[u32],

@@ -5,7 +5,7 @@
 //!
 //! Here are the sections' bytes and their relocations; `elf` puts them into the file.
 
-use crate::object::{Line, Object, Program};
+use durac_abi::object::{Line, Object, Program};
 use gimli::write::{
     Address, AttributeValue, DwarfUnit, EndianVec, FileInfo, LineProgram, LineString, Range,
     RangeList, RelocateWriter, Relocation, RelocationTarget, Sections, Writer,
@@ -33,11 +33,11 @@ pub(crate) struct Reloc {
     /// Size in bytes: 4 or 8.
     pub size: u8,
     /// What the address is relative to.
-    pub target: Target,
+    pub target: RelocTarget,
 }
 
 /// What an address is relative to.
-pub(crate) enum Target {
+pub(crate) enum RelocTarget {
     /// The code of a program, by its index.
     Program(usize),
     /// The start of another debug section, by its name.
@@ -157,14 +157,6 @@ fn line_program(object: &Object, dwarf: &mut DwarfUnit, encoding: Encoding) -> L
     table
 }
 
-/// The source's name and text in a `.debug_line_str` that [`sections`] made.
-pub(crate) fn source(line_str: &[u8]) -> Option<(&str, &str)> {
-    let text = std::str::from_utf8(line_str).ok()?;
-    let mut strings = text.split('\0').skip(1);
-    let name = strings.next()?;
-    Some((name, strings.next().unwrap_or("")))
-}
-
 fn start(program: usize) -> Address {
     Address::Symbol { symbol: program, addend: 0 }
 }
@@ -214,8 +206,8 @@ impl Recorder {
             offset: reloc.offset as u64,
             size: reloc.size,
             target: match reloc.target {
-                RelocationTarget::Symbol(program) => Target::Program(program),
-                RelocationTarget::Section(id) => Target::Section(id.name()),
+                RelocationTarget::Symbol(program) => RelocTarget::Program(program),
+                RelocationTarget::Section(id) => RelocTarget::Section(id.name()),
             },
         });
         Ok(Section { name: id.name(), relocs: relocs.collect(), data: self.data.take() })

@@ -1,23 +1,15 @@
-//! BPF instructions, the object file, and the contract between the compiler and the agent.
+//! Makes policy objects: the assembler, and the writers of ELF, BTF and DWARF.
 //!
-//! A leaf crate. Architecture invariant: it knows nothing of the policy language, and everything
-//! the agent needs to run an object is here.
+//! Stage: [`durac_abi::Object`] → [`write()`] → bytes of a file.
+//!
+//! Architecture invariant: it must not know the policy language, nor verify or run what it writes.
+//! Whoever runs an object needs `durac-abi` and not this crate.
 
-pub mod abi;
 pub mod asm;
-pub mod bpftime;
 mod btf;
-pub mod disasm;
 mod dwarf;
-pub mod elf;
-pub mod glob;
-pub mod insn;
-pub mod note;
+mod elf;
+mod note;
 pub mod notify;
-pub mod object;
-pub mod ring;
-mod sum;
 
-pub use btf::read::BtfError;
-pub use insn::Insn;
-pub use object::Object;
+pub use elf::{WriteError, write};

@@ -1,322 +1,45 @@
-//! The kernel's part of `use kernel notify`: programs that count the syncs of the open logs, in a map
-//! that the agent reads like memory.
+//! The kernel's programs of `use kernel notify`: their code. What they count, and in which maps, is in
+//! [`durac_abi::notify`].
 //!
-//! The map has a header and [`SLOTS`] slots. The agent claims a slot for an open log and writes the
-//! file's device and inode there; the programs look for the file of each sync that begins or ends,
-//! and count it if there is such a slot. No other file is counted.
-//!
-//! A sync is *whole* if it is an `fsync` or `fdatasync` of the process that owns the slot, and covers
-//! the whole file. When it begins it draws a *ticket*: how many syncs of the file have begun. A sync
-//! that begins after a moment has a higher ticket than [`Word::Started`] at that moment, so whoever
-//! reads that word after a write knows which syncs cover the write.
-//!
-//! Linux reports a write-back error once per open file description: of two syncs that overlap, one can
-//! end with success though the other has met the error. So the programs look at the moments when no
-//! sync of the file is out, of any process and any kind: what has ended with success by then is
-//! *proved* ([`Word::Proved`]), unless a sync has failed ([`Word::Failed`]).
-//!
-//! Architecture invariant: the programs depend on nothing of the policy. An object has all of them,
-//! as they are here, or none ([`crate::elf`] refuses any other), so that whoever loads them as root
+//! Architecture invariant: the programs depend on nothing of the policy. An object has all of them, as
+//! they are here, or none: the reader knows them by their digest, so that a program that loads them as root
 //! knows what they do.
 
-pub mod count;
+mod count;
 mod emit;
-mod fields;
 mod programs;
 
-pub use fields::{Field, STRUCTS};
-pub use programs::programs;
-
-use crate::abi::Runtime;
 use crate::asm::AsmError;
-use crate::insn::Insn;
-use crate::object::Reloc;
-
-/// Slots in the map: logs that can be watched at the same time, of all processes of one command.
-pub const SLOTS: u32 = 256;
-/// Slots that can hold a file: that many in a row, from the one that [`first_slot`] names.
-pub const PROBES: u32 = 8;
-/// 64-bit words in an entry of the map: two cache lines.
-pub const WORDS: usize = 16;
-/// Bytes of the map.
-pub const MAP_BYTES: usize = (SLOTS as usize + 1) * WORDS * 8;
-/// First word of the header, entry 0 of the map: `duracnot`, little-endian.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"duracnot");
-/// Second word of the header: version of the map and of the programs.
-pub const VERSION: u64 = 1;
-/// Name of the map.
-pub const MAP: &str = "notify";
-/// Name of the map of the syncs that are out.
-pub const OUT_MAP: &str = "notify_out";
-/// Syncs of watched files that can be out at the same time. One more is counted as begun and never as
-/// ended: nothing of its file is proved any more.
-const MAX_OUT: u32 = 1024;
-
-/// A word of a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-pub enum Word {
-    /// The process that has claimed the slot; 0 if it is free. Written by the agent.
-    Owner = 0,
-    /// Device of the file, as in `s_dev` of the kernel. Written by the agent.
-    Device = 1,
-    /// Inode of the file; 0 while no file is watched. Written by the agent.
-    Inode = 2,
-    /// Counts the claims of the slot. Written by the agent.
-    Generation = 3,
-    /// Syncs of the file that have begun, of any kind and process. Like all counts it only grows, and
-    /// is never set back: who claims a slot remembers where it began.
-    Started = 4,
-    /// Of those, how many have ended.
-    Ended = 5,
-    /// Whole syncs that ended with success.
-    Completed = 6,
-    /// Syncs that ended with an error other than a signal's.
-    Failed = 7,
-    /// Highest ticket of a whole sync that ended with success.
-    Done = 8,
-    /// The same at the last moment when no sync was out.
-    Proved = 9,
-    /// Error number of the last failure.
-    Errno = 10,
-}
-
-impl Word {
-    /// Every word, in order.
-    pub const ALL: [Word; 11] = [
-        Word::Owner,
-        Word::Device,
-        Word::Inode,
-        Word::Generation,
-        Word::Started,
-        Word::Ended,
-        Word::Completed,
-        Word::Failed,
-        Word::Done,
-        Word::Proved,
-        Word::Errno,
-    ];
-
-    /// Byte offset in a slot.
-    #[must_use]
-    pub fn offset(self) -> i16 {
-        8 * self as i16
-    }
-}
-
-/// Names of the words of an entry, for the map's type.
-const NAMES: [&str; WORDS] = [
-    "owner",
-    "device",
-    "inode",
-    "generation",
-    "started",
-    "ended",
-    "completed",
-    "failed",
-    "done",
-    "proved",
-    "errno",
-    "unused11",
-    "unused12",
-    "unused13",
-    "unused14",
-    "unused15",
-];
-
-/// Multiplier of the hash (2^64 divided by the golden ratio, odd).
-const HASH: u64 = 0x9e37_79b9_7f4a_7c15;
-
-/// Entry of the map where the search for a file begins, counted from 1. It goes on for [`PROBES`]
-/// entries; after the last comes the first.
-#[must_use]
-pub fn first_slot(device: u64, inode: u64) -> u32 {
-    let mixed = (device << 32).wrapping_add(inode).wrapping_mul(HASH);
-    (mixed >> 56) as u32 % SLOTS + 1
-}
-
-/// The entries where a file can be, in the order of the search.
-pub fn probes(device: u64, inode: u64) -> impl Iterator<Item = u32> {
-    let first = first_slot(device, inode) - 1;
-    (0..PROBES).map(move |probe| (first + probe) % SLOTS + 1)
-}
-
-/// `st_dev` of a file as the kernel has it in `s_dev`: 12 bits of major number, 20 of minor number
-/// (`include/linux/kdev_t.h`).
-#[must_use]
-pub fn kernel_device(major: u32, minor: u32) -> u64 {
-    u64::from(major) << 20 | u64::from(minor)
-}
-
-/// Where the programs are attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Attach {
-    /// `fentry` and `fexit` of `vfs_fsync_range`: every sync on every file system, with its range.
-    Function,
-    /// The tracepoints of ext4's `ext4_sync_file`, with types: every sync on ext4.
-    Ext4,
-    /// The tracepoints of all system calls, raw: `fsync` and `fdatasync` on every file system.
-    Syscalls,
-}
-
-impl Attach {
-    /// Every way, best first.
-    pub const ALL: [Attach; 3] = [Attach::Function, Attach::Ext4, Attach::Syscalls];
-
-    /// In words.
-    #[must_use]
-    pub fn text(self) -> &'static str {
-        match self {
-            Attach::Function => "fentry and fexit of vfs_fsync_range",
-            Attach::Ext4 => "tracepoints ext4_sync_file_enter and ext4_sync_file_exit",
-            Attach::Syscalls => "raw tracepoints sys_enter and sys_exit",
-        }
-    }
-
-    /// The sections of its programs: those at the end of a sync first. They are attached in this
-    /// order, so that no sync is seen to begin and not to end.
-    #[must_use]
-    pub fn sections(self) -> [&'static str; 2] {
-        match self {
-            Attach::Function => ["fexit/vfs_fsync_range", "fentry/vfs_fsync_range"],
-            Attach::Ext4 => ["tp_btf/ext4_sync_file_exit", "tp_btf/ext4_sync_file_enter"],
-            Attach::Syscalls => ["raw_tp/sys_exit", "raw_tp/sys_enter"],
-        }
-    }
-}
-
-/// A program for the kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KernelProgram {
-    /// The ELF section: how and where it is attached, as libbpf names it.
-    pub section: &'static str,
-    /// The instructions.
-    pub insns: Vec<Insn>,
-    /// Instructions that load the address of a map (by index in [`MAPS`]).
-    pub relocs: Vec<Reloc>,
-    /// Instructions with the offset of a field of a kernel structure (CO-RE relocations).
-    pub fields: Vec<FieldReloc>,
-}
-
-impl KernelProgram {
-    /// Name of its function.
-    #[must_use]
-    pub fn function(&self) -> String {
-        format!("notify_{}", crate::btf::identifier(self.section))
-    }
-}
-
-/// An instruction whose offset or immediate is that of a field in the running kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FieldReloc {
-    /// The instruction's slot.
-    pub slot: u32,
-    /// The field.
-    pub field: Field,
-}
-
-/// A map of the kernel's programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KernelMap {
-    /// Its name.
-    pub name: &'static str,
-    /// `BPF_MAP_TYPE_*` (`include/uapi/linux/bpf.h`).
-    pub kind: u32,
-    /// Members of the key, 8 bytes each; none for a `u32`.
-    pub key: &'static [&'static str],
-    /// Members of the value, 8 bytes each.
-    pub fields: &'static [&'static str],
-    /// Number of entries.
-    pub max_entries: u32,
-    /// `BPF_F_*`.
-    pub flags: u32,
-}
-
-impl KernelMap {
-    /// Size of a key, bytes.
-    #[must_use]
-    pub fn key_size(&self) -> u32 {
-        if self.key.is_empty() { 4 } else { 8 * self.key.len() as u32 }
-    }
-
-    /// Size of a value, bytes.
-    #[must_use]
-    pub fn value_size(&self) -> u32 {
-        8 * self.fields.len() as u32
-    }
-}
-
-/// `BPF_MAP_TYPE_HASH` (`include/uapi/linux/bpf.h`).
-pub const MAP_TYPE_HASH: u32 = 1;
-
-/// The maps: the slots, and the syncs that are out, by thread and file.
-pub const MAPS: [KernelMap; 2] = [
-    KernelMap {
-        name: MAP,
-        kind: crate::btf::MAP_TYPE_ARRAY,
-        key: &[],
-        fields: &NAMES,
-        max_entries: SLOTS + 1,
-        flags: crate::btf::MAP_MMAPABLE,
-    },
-    KernelMap {
-        name: OUT_MAP,
-        kind: MAP_TYPE_HASH,
-        key: &["thread", "file"],
-        fields: &["slot", "generation", "ticket"],
-        max_entries: MAX_OUT,
-        flags: 0,
-    },
-];
+use durac_abi::Runtime;
+use durac_abi::notify::{Counter, KernelProgram};
 
 /// The kernel's programs of an object for that runtime.
 ///
 /// # Errors
 /// Those of the assembler; it has none for these.
 pub fn programs_of(runtime: Runtime) -> Result<Vec<KernelProgram>, AsmError> {
-    match runtime {
-        Runtime::Agent => programs(),
-        Runtime::Bpftime => count::programs(),
-    }
-}
-
-/// Their maps.
-#[must_use]
-pub fn maps_of(runtime: Runtime) -> &'static [KernelMap] {
-    match runtime {
-        Runtime::Agent => &MAPS,
-        Runtime::Bpftime => &count::MAPS,
+    match runtime.backend().counter() {
+        Counter::Files => programs::programs(),
+        Counter::Process => count::programs(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use durac_abi::notify::digest;
 
     #[test]
-    fn probes_stay_inside_and_differ() {
-        for inode in 0..2000 {
-            let found: Vec<u32> = probes(kernel_device(254, 0), inode).collect();
-            assert_eq!(found.len(), PROBES as usize);
-            assert!(found.iter().all(|entry| (1..=SLOTS).contains(entry)), "{found:?}");
-            assert_eq!(found.first(), Some(&first_slot(kernel_device(254, 0), inode)));
-        }
-    }
-
-    #[test]
-    fn files_are_spread() {
-        let mut used = std::collections::BTreeSet::new();
-        for inode in 0..100 {
-            used.insert(first_slot(kernel_device(8, 1), 1_000_000 + inode));
-        }
-        assert!(used.len() > 70, "{}", used.len());
-    }
-
-    #[test]
-    fn words_are_named() {
-        for word in Word::ALL {
-            let name = format!("{word:?}").to_lowercase();
-            assert_eq!(NAMES.get(word as usize), Some(&name.as_str()));
+    fn the_reader_knows_the_programs() {
+        for runtime in Runtime::ALL {
+            let mut programs = programs_of(runtime).unwrap();
+            assert!(
+                runtime.backend().counter().is_of(&programs),
+                "{runtime:?}: {}",
+                digest(&programs)
+            );
+            programs[0].insns[0].imm ^= 1;
+            assert!(!runtime.backend().counter().is_of(&programs), "{runtime:?}: changed");
         }
     }
 }

@@ -2,8 +2,8 @@
 
 mod common;
 
-use durac_bpf::disasm::{print_kernel, print_object};
-use durac_bpf::insn::{Alu, Cond, Insn, Reg, Size};
+use durac_abi::disasm::{print_kernel, print_object};
+use durac_abi::insn::{Alu, Cond, Insn, Reg, Size};
 
 #[test]
 fn a_parameter() {
@@ -24,7 +24,13 @@ fn without_source() {
 
 #[test]
 fn the_kernels_programs() {
-    insta::assert_snapshot!(print_kernel(&common::notify()));
+    let listing = print_kernel(&common::notify());
+    // The maps, then a paragraph for each program: one snapshot each, short enough to be read.
+    for paragraph in listing.split("\n\n") {
+        let section = paragraph.lines().next().and_then(|line| line.strip_suffix(':'));
+        let name = section.unwrap_or("maps").replace('/', "_");
+        insta::assert_snapshot!(format!("kernel_{name}"), paragraph);
+    }
     assert_eq!(print_kernel(&common::window()), "");
 }
 

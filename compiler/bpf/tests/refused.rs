@@ -4,9 +4,10 @@
 
 mod common;
 
-use durac_bpf::elf::{self, Invalid, MAX_SIZE, ReadError, WriteError};
-use durac_bpf::note::NoteError;
-use durac_bpf::object::{Map, Object};
+use durac_abi::elf::{self, Invalid, MAX_SIZE, ReadError};
+use durac_abi::note::NoteError;
+use durac_abi::object::{Map, Object};
+use durac_bpf::WriteError;
 
 #[track_caller]
 fn unreadable(bytes: &[u8], message: &str) {
@@ -17,7 +18,7 @@ fn unreadable(bytes: &[u8], message: &str) {
 #[track_caller]
 fn replaced(object: &Object, old: &str, new: &str) -> Vec<u8> {
     assert_eq!(old.len(), new.len());
-    let mut bytes = elf::write(object).unwrap();
+    let mut bytes = durac_bpf::write(object).unwrap();
     let at = bytes.windows(old.len()).position(|w| w == old.as_bytes());
     let at = at.unwrap_or_else(|| panic!("{old} is not in the file"));
     bytes[at..at + old.len()].copy_from_slice(new.as_bytes());
@@ -26,9 +27,10 @@ fn replaced(object: &Object, old: &str, new: &str) -> Vec<u8> {
 
 #[test]
 fn other_files() {
-    unreadable(b"", "this is not an object file");
-    unreadable(b"on fdatasync: await previous; defer\n", "this is not an object file");
-    let other = "this is an object file, but not a relocatable one for little-endian BPF";
+    unreadable(b"", "this is not an ELF object file");
+    unreadable(b"on fdatasync: await previous; defer\n", "this is not an ELF object file");
+    let other =
+        "this is not a durac policy object: it is not a relocatable ELF file for little-endian BPF";
     unreadable(&std::fs::read("/proc/self/exe").unwrap()[..4096], other);
     unreadable(b"\x7fELF", other);
     let size = MAX_SIZE + 1;
@@ -39,10 +41,10 @@ fn other_files() {
 #[test]
 fn another_abi() {
     let bytes = replaced(&common::window(), "\"abi\":1", "\"abi\":2");
-    unreadable(&bytes, "the object is for ABI 2, this agent has ABI 1");
+    unreadable(&bytes, "the object has ABI 2; this version of durac runs ABI 1");
     // Also when the rest of the note is not what it was.
     let bytes = replaced(&common::window(), "\"abi\":1,\"runtime\"", "\"abi\":2,\"runtimf\"");
-    unreadable(&bytes, "the object is for ABI 2, this agent has ABI 1");
+    unreadable(&bytes, "the object has ABI 2; this version of durac runs ABI 1");
 }
 
 #[test]
@@ -51,21 +53,24 @@ fn another_note() {
     let error = elf::read(&bytes).unwrap_err();
     assert!(matches!(error, ReadError::Note(NoteError::Json(_))), "{error}");
     let bytes = replaced(&common::window(), "durac\0", "other\0");
-    unreadable(&bytes, "the section .note.durac holds no note of durac");
+    unreadable(
+        &bytes,
+        "this is not a durac policy object: the section .note.durac holds no durac note",
+    );
     let bytes = replaced(&common::window(), ".note.durac", ".note.other");
-    unreadable(&bytes, "the section `.note.other` is not one of a policy, or there are two");
+    unreadable(&bytes, "unexpected or duplicate section `.note.other`");
 }
 
 #[test]
 fn another_section() {
     let bytes = replaced(&common::every(), ".BTF.ext", ".BTF.exe");
-    unreadable(&bytes, "the section `.BTF.exe` is not one of a policy, or there are two");
+    unreadable(&bytes, "unexpected or duplicate section `.BTF.exe`");
 }
 
 #[test]
 fn maps_that_do_not_fit_the_note() {
     let bytes = replaced(&common::window(), "\"name\":\"n\"", "\"name\":\"m\"");
-    unreadable(&bytes, "the members of the map `params` are not those of the note");
+    unreadable(&bytes, "the members of the map `params` differ from the note");
 }
 
 #[test]
@@ -74,14 +79,14 @@ fn objects_that_cannot_be_written() {
     fn check(message: &str, change: impl FnOnce(&mut Object)) {
         let mut object = common::window();
         change(&mut object);
-        let error = elf::write(&object).unwrap_err();
+        let error = durac_bpf::write(&object).unwrap_err();
         assert!(matches!(error, WriteError::Invalid(_)), "{error}");
         assert_eq!(error.to_string(), message);
     }
-    check("the object is for ABI 7, this agent has ABI 1", |o| o.meta.abi = 7);
+    check("the object has ABI 7; this version of durac runs ABI 1", |o| o.meta.abi = 7);
     check("the object has no program", |o| o.programs.clear());
-    check("the programs are not one per hook in the order of the hooks", |o| o.programs.reverse());
-    check("the program of fsync has 0 slots, not 1 to 512", |o| {
+    check("the programs must be one per hook, in the order of the hooks", |o| o.programs.reverse());
+    check("the program of fsync has 0 slots; allowed are 1 to 512", |o| {
         o.programs[0].insns.clear();
         o.programs[0].lines.clear();
     });
@@ -95,22 +100,22 @@ fn objects_that_cannot_be_written() {
     check("the lines of the program of fsync are not in order", |o| {
         o.programs[0].lines[0].slot = 2;
     });
-    check("`cache` is no map of this ABI, or there are two", |o| o.maps[0].name = "cache".into());
-    check("the map `params` has 2 entries", |o| o.maps[0].max_entries = 2);
-    check("the members of the map `params` are not those of the note", |o| {
+    check("unexpected or duplicate map `cache`", |o| o.maps[0].name = "cache".into());
+    check("the map `params` has the wrong number of entries: 2", |o| o.maps[0].max_entries = 2);
+    check("the members of the map `params` differ from the note", |o| {
         o.maps[0].fields.push("m".into());
     });
     check(
-        "the name of the policy is empty, too long, or has a character that cannot be in it",
+        "the name of the policy is empty, too long, or contains a character that is not allowed",
         |o| {
             o.meta.policy = "x".repeat(101);
         },
     );
     check(
-        "the name of the source file is empty, too long, or has a character that cannot be in it",
+        "the name of the source file is empty, too long, or contains a character that is not allowed",
         |o| o.source.name = "/home/me/window.dur".into(),
     );
-    check("the source text is empty, too long, or has a character that cannot be in it", |o| {
+    check("the source text is empty, too long, or contains a character that is not allowed", |o| {
         o.source.text.push('\0')
     });
 }
@@ -120,7 +125,7 @@ fn two_maps_of_one_name() {
     let mut object = common::window();
     let map: Map = object.maps[0].clone();
     object.maps.push(map);
-    let error = elf::write(&object).unwrap_err();
+    let error = durac_bpf::write(&object).unwrap_err();
     let expected = Invalid::MapName { name: "params".to_owned() };
     assert!(matches!(error, WriteError::Invalid(found) if found == expected));
 }
@@ -130,7 +135,7 @@ fn two_maps_of_one_name() {
 fn a_huge_source() {
     let mut object = common::window();
     object.source.text = "// long\n".repeat(MAX_SIZE / 8);
-    assert!(matches!(elf::write(&object), Err(WriteError::TooLarge { .. })));
+    assert!(matches!(durac_bpf::write(&object), Err(WriteError::TooLarge { .. })));
 }
 
 /// Without debug information an object is still one: `llvm-strip -g` and `-d` of its source.
@@ -138,10 +143,10 @@ fn a_huge_source() {
 fn without_debug_information() {
     let mut object = common::window();
     object.source.text.clear();
-    let read = elf::read(&elf::write(&object).unwrap()).unwrap();
+    let read = elf::read(&durac_bpf::write(&object).unwrap()).unwrap();
     assert_eq!(read, object);
     object.source.name.clear();
-    let read = elf::read(&elf::write(&object).unwrap()).unwrap();
+    let read = elf::read(&durac_bpf::write(&object).unwrap()).unwrap();
     assert_eq!(read, object);
 }
 
@@ -152,7 +157,7 @@ fn other_kernel_programs() {
     fn check(change: impl FnOnce(&mut Object)) {
         let mut object = common::notify();
         change(&mut object);
-        let error = elf::write(&object).unwrap_err();
+        let error = durac_bpf::write(&object).unwrap_err();
         assert!(matches!(error, WriteError::Invalid(Invalid::Kernel)), "{error}");
     }
     check(|o| drop(o.kernel.pop()));
@@ -165,9 +170,9 @@ fn other_kernel_programs() {
     let damaged = |old: &str, new: &str, message: &str| {
         unreadable(&replaced(&common::notify(), old, new), message);
     };
-    let message = "the kernel's programs in the object are not those of this version of durac: \
-                   compile the policy again";
-    let code = elf::write(&common::notify()).unwrap();
+    let message =
+        "the object's kernel programs differ from this version's: compile the policy again";
+    let code = durac_bpf::write(&common::notify()).unwrap();
     let object = common::notify();
     let first: Vec<u8> = object.kernel[0].insns.iter().flat_map(|i| i.to_bytes()).collect();
     let at = code.windows(first.len()).position(|w| w == first).unwrap();

@@ -2,19 +2,19 @@
 
 mod common;
 
-use durac_bpf::elf;
+use durac_abi::elf;
 
 #[test]
 fn reading_gives_back_what_was_written() {
     for mut object in common::all() {
-        let bytes = elf::write(&object).unwrap();
-        assert_eq!(bytes, elf::write(&object).unwrap(), "written twice");
+        let bytes = durac_bpf::write(&object).unwrap();
+        assert_eq!(bytes, durac_bpf::write(&object).unwrap(), "written twice");
         let read = elf::read(&bytes).unwrap();
         // In the file, members are C identifiers.
         for field in object.maps.iter_mut().flat_map(|map| &mut map.fields) {
             *field = field.replace('.', "_");
         }
         assert_eq!(read, object);
-        assert_eq!(elf::write(&read).unwrap(), bytes, "written after reading");
+        assert_eq!(durac_bpf::write(&read).unwrap(), bytes, "written after reading");
     }
 }

@@ -6,7 +6,7 @@
 
 mod common;
 
-use durac_bpf::{Object, elf};
+use durac_abi::Object;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -42,7 +42,7 @@ fn run(command: &mut Command) -> String {
 fn file(object: &Object) -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("policy.o");
-    std::fs::write(&path, elf::write(object).unwrap()).unwrap();
+    std::fs::write(&path, durac_bpf::write(object).unwrap()).unwrap();
     (folder, path)
 }
 
@@ -108,7 +108,7 @@ fn libbpf_opens_it() {
 fn no_path_of_this_machine_is_inside() {
     let here = env!("CARGO_MANIFEST_DIR").as_bytes();
     for object in common::all() {
-        let bytes = elf::write(&object).unwrap();
+        let bytes = durac_bpf::write(&object).unwrap();
         assert!(!bytes.windows(here.len()).any(|window| window == here));
         assert!(!bytes.windows(5).any(|window| window == b"/root" || window == b"/home"));
     }

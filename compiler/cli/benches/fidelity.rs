@@ -1,7 +1,7 @@
 //! How near the simulator comes: records Redis under `always`, simulates policies, runs the same
 //! policies for real, and compares.
 //!
-//!     cargo build --release && cargo bench -p durac --bench fidelity -- [ROUNDS [REQUESTS [TRIES [KEEP]]]]
+//!     cargo build --release && cargo bench -p durac-cli --bench fidelity -- [ROUNDS [REQUESTS [TRIES [KEEP]]]]
 //!
 //! Each round does all of it, one thing after the other, for 5 and for 50 clients: the machine's
 //! speed drifts, and a recording says nothing of another hour. The table has the medians of the
@@ -9,10 +9,10 @@
 //! made again, up to TRIES times, when other programs have used much of the processors meanwhile.
 //! With one try it neither waits nor looks.
 //!
-//! KEEP is a folder for the recordings and the real speeds. What stands there already is not measured
+//! KEEP is a folder for the recordings and the real speeds. What is there already is not measured
 //! again, so a change of the simulator can be judged without the noise of another measurement.
 
-use durac_sim::replay::report::Report;
+use durac_simulate::report::Report;
 use durac_workload::bench::{self, Config, Load, Mode, Workload};
 use durac_workload::{Redis, RedisConfig, Stop, redis_benchmark};
 use std::error::Error;
@@ -40,7 +40,7 @@ const SAME: f64 = 0.1;
 
 /// Others may use this share of the processors before a measurement, ...
 const IDLE: f64 = 0.1;
-/// ... for which it waits so many quarters of a second, ...
+/// ... for which it waits this many quarters of a second, ...
 const IDLE_LOOKS: u32 = 40;
 /// ... and this share during one; the kernel's threads that write for us are among them.
 const DISTURBED: f64 = 0.2;
@@ -121,7 +121,7 @@ fn simulate(trace: &Path) -> Result<Vec<f64>> {
     Ok(report.policies.iter().map(|p| p.commands_per_second.unwrap_or(0.0)).collect())
 }
 
-/// Runs each policy, and answers their speeds.
+/// Runs each policy and returns their speeds.
 fn measure(clients: u32, requests: u64, round: usize, tries: u64) -> Result<Vec<f64>> {
     // As the rounds of a bench: each begins with another, every second goes backwards.
     let len = POLICIES.len();
@@ -139,7 +139,7 @@ fn measure(clients: u32, requests: u64, round: usize, tries: u64) -> Result<Vec<
     Ok(speeds)
 }
 
-/// Runs one policy, and answers its speed.
+/// Runs one policy and returns its speed.
 fn run(policy: &str, clients: u32, requests: u64) -> Result<f64> {
     let report = bench::run(&Config {
         workload: Workload::Redis,
@@ -151,6 +151,8 @@ fn run(policy: &str, clients: u32, requests: u64) -> Result<f64> {
         requests,
         keyspace: KEYSPACE,
         reads: 0,
+        writers: None,
+        sync_takes: None,
         dir: Some(".".into()),
     })?;
     Ok(report.rows.first().map_or(0.0, |row| row.rps.median))

@@ -1,12 +1,14 @@
 //! Reading what the user names: a file, a ready policy, or standard input.
 
 use crate::args::{Format, Global};
-use crate::{output, render};
-use anyhow::Result;
-use durac_bpf::abi::Runtime;
-use durac_compiler::{Naming, hir};
-use durac_grammar::{Code, Diagnostic, FileId, Sources, Span};
-use durac_sim::check::{Checked, Proved};
+use crate::output;
+use crate::progress::Progress;
+use anyhow::{Context, Result};
+use durac_abi::Runtime;
+use durac_core::hir;
+use durac_driver::{Compiled, Options, Proved};
+use durac_grammar::render::render;
+use durac_grammar::{Code, Diagnostic, FileId, Severity, Sources, Span};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,20 @@ pub struct Input {
     pub file: FileId,
     /// The policy's name if it gives none.
     pub stem: String,
+}
+
+/// What `path` names, if it is an existing file or a ready policy that can be read as a text. Reports nothing, and leaves
+/// standard input to [`read`].
+pub fn read_quietly(path: &Path) -> Option<Input> {
+    let name = path.to_string_lossy();
+    if let Some(ready) = durac_stdlib::policy(&name).filter(|_| !path.is_file()) {
+        return Some(input(ready.file, ready.text.to_owned(), ready.name));
+    }
+    if !path.is_file() {
+        return None;
+    }
+    let text = String::from_utf8(open(path).and_then(limited).ok()?).ok()?;
+    Some(input(&name, text, &path.file_stem()?.to_string_lossy()))
 }
 
 /// Reads what `path` names: `-`, an existing file, or a ready policy. `None`, reported, if it cannot
@@ -41,7 +57,7 @@ pub fn read(path: &Path, global: &Global) -> Option<Input> {
         Ok(Ok(text)) if text.len() as u64 <= MAX_BYTES => return Some(input(shown, text, &stem)),
         Ok(Err(error)) if error.as_bytes().len() as u64 <= MAX_BYTES => {
             let at = error.utf8_error().valid_up_to();
-            let message = format!("`{shown}` is not UTF-8 text: byte {at} cannot be read");
+            let message = format!("`{shown}` is not UTF-8 text: invalid byte at offset {at}");
             (Code::NotUtf8, message, None)
         }
         Ok(_) => (Code::TooLarge, format!("`{shown}` is larger than 1 MiB"), None),
@@ -61,7 +77,7 @@ pub fn read(path: &Path, global: &Global) -> Option<Input> {
 
 fn known_policies(name: &str) -> String {
     let policies = durac_stdlib::POLICIES.iter().map(|p| p.name);
-    match durac_compiler::names::nearest(name, policies) {
+    match durac_grammar::suggest::nearest(name, policies) {
         Some(near) => format!("did you mean the ready policy `{near}`?"),
         None => "`durac list` shows the ready policies".to_owned(),
     }
@@ -87,19 +103,68 @@ fn limited(reader: impl Read) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Prints diagnostics on standard error in the form asked for.
+/// Prints diagnostics on standard error in the chosen format.
 pub fn report(diagnostics: &[Diagnostic], sources: &Sources, global: &Global) {
     if diagnostics.is_empty() && global.format != Format::Json {
         return;
     }
-    let format = match global.format {
-        Format::Human => render::Format::Human,
-        Format::Short => render::Format::Short,
-        Format::Json => render::Format::Json,
-    };
-    let text = render::render(diagnostics, sources, format, output::colored(global.color));
+    let color = output::colored(global.color);
+    let mut text = render(diagnostics, sources, global.format.into(), color);
+    if global.format == Format::Human {
+        text.push_str(&counted(diagnostics).unwrap_or_default());
+    }
     output::stderr(&text);
 }
+
+/// How many errors and warnings there are, and where to read more; none without an error.
+fn counted(diagnostics: &[Diagnostic]) -> Option<String> {
+    let of = |severity| diagnostics.iter().filter(move |d| d.severity() == severity);
+    let first = of(Severity::Error).min_by_key(|d| (d.primary.span.file, d.primary.span.start))?;
+    let plural = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let mut all = plural(of(Severity::Error).count(), "error");
+    match of(Severity::Warning).count() {
+        0 => {}
+        n => all.push_str(&format!(", {}", plural(n, "warning"))),
+    }
+    Some(format!("durac: {all}; `durac explain {}` says more\n", first.code))
+}
+
+/// Makes the safe fixes of a file, if there are any, and says how many. What they leave is found by the next check.
+pub fn fix(path: &Path, deployment: Deployment<'_>, global: &Global) -> Result<()> {
+    if !path.is_file() {
+        let shown = path.display();
+        return Err(output::exit(1, format!("`{shown}` is not a file: only files can be fixed")));
+    }
+    let Some(input) = read(path, global) else { return Ok(()) };
+    let mut text = input.sources.text(input.file).to_owned();
+    let mut made = 0;
+    // A fix can uncover another slip.
+    for _ in 0..MOST_ROUNDS {
+        let mut sources = Sources::new();
+        let file = sources.add(input.sources.name(input.file), text.as_str());
+        let options = deployment.options(&input.stem).analysis();
+        let found = durac_core::analyse(&mut sources, file, &options).diagnostics;
+        let fixes = durac_grammar::fix::safe(&found, file);
+        if fixes.is_empty() {
+            break;
+        }
+        made += fixes.len();
+        text = durac_grammar::fix::apply(&text, &fixes);
+    }
+    if made == 0 {
+        return Ok(());
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let shown = path.display();
+    let kind = std::fs::metadata(path).with_context(|| format!("cannot read `{shown}`"))?;
+    output::write_atomically(path, text.as_bytes(), kind.permissions().mode() & 0o7777)?;
+    let fixes = if made == 1 { "fix" } else { "fixes" };
+    output::error(&format!("{shown}: {made} {fixes} made"));
+    Ok(())
+}
+
+/// Rounds of fixes that one file gets.
+const MOST_ROUNDS: usize = 8;
 
 /// A policy that is right, from its text to what was proved of it.
 pub struct Ready {
@@ -121,28 +186,41 @@ pub fn named(text: &str) -> (PathBuf, Vec<String>) {
     (PathBuf::from(file), sets)
 }
 
-/// Where a policy is to run.
+/// What a policy is compiled for.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Place<'a> {
+pub struct Deployment<'a> {
     /// What runs it.
     pub runtime: Runtime,
     /// The target, instead of the one that the text names.
     pub target: Option<&'a str>,
 }
 
-impl<'a> Place<'a> {
-    fn naming(self, stem: &'a str) -> Naming<'a> {
-        Naming { stem, target: self.target, runtime: self.runtime }
+impl<'a> Deployment<'a> {
+    fn options(self, stem: &'a str) -> Options<'a> {
+        Options { target: self.target, runtime: self.runtime, ..Options::new(stem) }
     }
 }
 
 /// Reads and checks what `path` names, and reports what was found. `None` if it is wrong.
-pub fn check(path: &Path, place: Place<'_>, global: &Global) -> Option<(Input, Checked)> {
+pub fn check(
+    path: &Path,
+    deployment: Deployment<'_>,
+    global: &Global,
+) -> Option<(Input, Compiled)> {
     let mut input = read(path, global)?;
     let Input { sources, file, stem } = &mut input;
-    let checked = durac_sim::check::check_as(sources, *file, &place.naming(stem));
-    report(&checked.analysis.diagnostics, &input.sources, global);
-    (!checked.analysis.has_errors()).then_some((input, checked))
+    let progress = Progress::new(&path.display().to_string(), global);
+    let options = Options { watch: Some(&progress), ..deployment.options(stem) };
+    let mut compiled = durac_driver::compile(sources, *file, &options);
+    if let Some(policy) =
+        compiled.analysis.policy.as_ref().filter(|_| !compiled.analysis.has_errors())
+    {
+        // Not what they expect: only whether they can run.
+        let (_, found) = durac_driver::test::check(&compiled.analysis.tree, policy, sources);
+        compiled.analysis.diagnostics.extend(found);
+    }
+    report(&compiled.analysis.diagnostics, &input.sources, global);
+    (!compiled.analysis.has_errors()).then_some((input, compiled))
 }
 
 /// Reads and analyses what `path` names and sets its parameters. `None`, reported, if it is wrong or
@@ -150,49 +228,110 @@ pub fn check(path: &Path, place: Place<'_>, global: &Global) -> Option<(Input, C
 pub fn policy(
     path: &Path,
     sets: &[String],
-    place: Place<'_>,
+    deployment: Deployment<'_>,
     global: &Global,
 ) -> Result<Option<(Input, hir::Policy)>> {
     let Some(mut input) = read(path, global) else { return Ok(None) };
     let Input { sources, file, stem } = &mut input;
-    let analysis = durac_compiler::analyse_as(sources, *file, &place.naming(stem));
+    let analysis = durac_core::analyse(sources, *file, &deployment.options(stem).analysis());
     report(&analysis.diagnostics, &input.sources, global);
     if analysis.has_errors() {
         return Ok(None);
     }
     let Some(mut policy) = analysis.policy else {
-        let found = Diagnostic::new(
-            Code::TargetFileAsPolicy,
-            "the file defines targets and no policy",
-            Span::new(input.file, 0, 0),
-            "nothing to compile",
-        )
-        .help("a policy has at least one hook: `on fdatasync: …`");
-        report(&[found], &input.sources, global);
+        no_policy(&input, global);
         return Ok(None);
     };
     for assignment in sets {
-        durac_compiler::set::set(&mut policy, assignment)
-            .map_err(|why| output::exit(1, format!("--set: {why}")))?;
+        durac_core::set::set(&mut policy, assignment).map_err(bad_setting)?;
     }
     Ok(Some((input, policy)))
 }
 
+/// The parameters of what `path` names, without a word about what is wrong with it; none if it has none, or cannot be
+/// read twice.
+pub fn params(path: &Path) -> Option<Vec<hir::Param>> {
+    let name = path.to_string_lossy().into_owned();
+    let text = match durac_stdlib::policy(&name).filter(|_| !path.is_file()) {
+        Some(ready) => ready.text.to_owned(),
+        None => String::from_utf8(limited(File::open(path).ok()?).ok()?).ok()?,
+    };
+    let Input { mut sources, file, stem } = input(&name, text, "policy");
+    let analysis = durac_core::analyse(&mut sources, file, &Options::new(&stem).analysis());
+    analysis.policy.map(|policy| policy.params)
+}
+
+fn no_policy(input: &Input, global: &Global) {
+    let found = Diagnostic::new(
+        Code::TargetFileAsPolicy,
+        "the file defines only targets, no policy",
+        Span::new(input.file, 0, 0),
+        "nothing to compile",
+    )
+    .help("add a hook, for example `on fdatasync: …`");
+    report(&[found], &input.sources, global);
+}
+
+fn bad_setting(why: String) -> anyhow::Error {
+    output::exit(1, format!("--set: {why}"))
+}
+
+/// Reads and compiles what `path` names, with its settings; `must_run` if an action that no runtime
+/// has yet is an error. `None`, reported, if the text is wrong or has no policy.
+pub fn compile(
+    path: &Path,
+    settings: &[String],
+    deployment: Deployment<'_>,
+    must_run: bool,
+    global: &Global,
+) -> Result<Option<(Input, hir::Policy, Compiled)>> {
+    match read(path, global) {
+        Some(input) => compile_read(input, settings, deployment, must_run, global),
+        None => Ok(None),
+    }
+}
+
+/// As [`compile`], for a text that was read.
+pub fn compile_read(
+    mut input: Input,
+    settings: &[String],
+    deployment: Deployment<'_>,
+    must_run: bool,
+    global: &Global,
+) -> Result<Option<(Input, hir::Policy, Compiled)>> {
+    let Input { sources, file, stem } = &mut input;
+    let progress = Progress::new(stem, global);
+    let watch = Some(&progress as &dyn durac_driver::Watch);
+    let options = Options { settings, must_run, watch, ..deployment.options(stem) };
+    let mut compiled = durac_driver::compile(sources, *file, &options);
+    report(&compiled.analysis.diagnostics, &input.sources, global);
+    if let Some(why) = compiled.bad_setting.take() {
+        return Err(bad_setting(why));
+    }
+    if compiled.analysis.has_errors() {
+        return Ok(None);
+    }
+    let Some(policy) = compiled.analysis.policy.take() else {
+        no_policy(&input, global);
+        return Ok(None);
+    };
+    Ok(Some((input, policy, compiled)))
+}
+
 /// As [`policy`], and compiles, verifies and explores it for the agent.
 pub fn ready(path: &Path, sets: &[String], global: &Global) -> Result<Option<Ready>> {
-    ready_for(path, sets, Place::default(), global)
+    ready_for(path, sets, Deployment::default(), global)
 }
 
 /// As [`policy`], and compiles, verifies and explores it for a runtime.
 pub fn ready_for(
     path: &Path,
     sets: &[String],
-    place: Place<'_>,
+    deployment: Deployment<'_>,
     global: &Global,
 ) -> Result<Option<Ready>> {
-    let Some((input, policy)) = self::policy(path, sets, place, global)? else { return Ok(None) };
-    let (sources, file) = (&input.sources, input.file);
-    let (proved, found) = durac_sim::check::compile_for(place.runtime, &policy, sources, file);
-    report(&found, &input.sources, global);
-    Ok(proved.map(|proved| Ready { input, policy, proved }))
+    let Some((input, policy, compiled)) = compile(path, sets, deployment, true, global)? else {
+        return Ok(None);
+    };
+    Ok(compiled.proved.map(|proved| Ready { input, policy, proved }))
 }

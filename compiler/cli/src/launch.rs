@@ -1,10 +1,20 @@
 //! What `durac run` and `durac record` share: a command made ready to run under a policy.
 
-use crate::args::{Engine, Global};
-use crate::{input, notify, output};
+mod program;
+mod proved;
+mod supervise;
+mod unfit;
+
+pub use program::{check_agent, program_reason};
+pub use supervise::supervised;
+
+use crate::args::{Global, Launch, RunEngine};
+use crate::{certificate, notify, output};
 use anyhow::{Context, Result};
-use durac_bpf::abi::Runtime;
-use durac_bpf::{Object, abi, elf};
+use durac_abi::Object;
+use durac_abi::Runtime;
+use durac_abi::elf;
+use sha2::{Digest, Sha256};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -14,22 +24,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Name of the agent library.
-const AGENT: &str = "libdurac_agent.so";
-
-/// What runs under a policy.
-#[derive(Clone, Copy, Debug)]
-pub struct Launch<'a> {
-    /// The policy: a file, an object, or the name of a ready one.
-    pub policy: &'a Path,
-    /// Parameters, `name=value`.
-    pub set: &'a [String],
-    /// What writes staged bytes, if it is chosen.
-    pub engine: Option<Engine>,
-    /// The agent library, if it is named.
-    pub agent: Option<&'a Path>,
-    /// The command and its arguments.
-    pub command: &'a [OsString],
-}
+const AGENT: &str = "libdurac_preload.so";
 
 /// A command that is ready to start.
 #[derive(Debug)]
@@ -43,33 +38,69 @@ pub struct Ready {
 }
 
 /// Compiles the policy and finds everything else; `None`, reported, if the policy is wrong.
-pub fn prepare(launch: Launch<'_>, global: &Global) -> Result<Option<Ready>> {
-    let Some(object) = load(launch, global)? else {
+pub fn prepare(policy: &Path, launch: &Launch, global: &Global) -> Result<Option<Ready>> {
+    check_environment()?;
+    let log = launch.log.as_deref().map(log).transpose()?;
+    let Some(object) = load(policy, launch, Runtime::Agent, global)? else {
         return Ok(None);
     };
-    let agent = agent(launch.agent)?;
-    let [name, arguments @ ..] = launch.command else {
+    let agent = agent(launch.agent.as_deref())?;
+    let [name, arguments @ ..] = launch.command.as_slice() else {
         return Err(output::exit(1, "no command to run"));
     };
     let program = find_program(name)?;
-    refuse_unhookable(&program)?;
-    if agent.as_os_str().as_bytes().iter().any(|b| b" :\t\n".contains(b)) {
-        // The dynamic linker takes these for separators, and would run the command without us.
-        let shown = agent.display();
-        return Err(output::exit(
-            2,
-            format!("`{shown}` cannot be preloaded: a blank or `:` in it"),
-        ));
+    program::check(&program)?;
+    unfit::warn(&program);
+    let existing = std::env::var_os("LD_PRELOAD");
+    let mut preload = preload(&agent, existing.as_deref())?;
+    if let Some(after) = &launch.preload_after {
+        preload = self::preload(after, Some(&preload))?;
     }
+    check_agent(&agent)?;
     let path = store(&object)?;
-    let preload = preload(&agent, std::env::var_os("LD_PRELOAD").as_deref());
     let mut command = Command::new(&program);
-    command.arg0(name).args(arguments).env("LD_PRELOAD", preload).env(abi::ENV_OBJECT, &path);
-    notify::start(&object, &mut command);
-    if let Some(engine) = launch.engine {
-        command.env(abi::ENV_ENGINE, engine.name());
+    command.env_remove(crate::cache::ENV_CACHE);
+    command.arg0(name).args(arguments).env("LD_PRELOAD", preload).env(durac_abi::ENV_OBJECT, &path);
+    let bytes = fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let types = elf::kernel_types(&bytes, &object).context("cannot read the object")?;
+    notify::start(&object, &types, &mut command);
+    if let Some(log) = log {
+        command.env(durac_abi::ENV_LOG, log);
+    }
+    if let Some(engine) = launch.engine.and_then(RunEngine::of_agent) {
+        command.env(durac_abi::ENV_ENGINE, engine.name());
     }
     Ok(Some(Ready { command, program, object }))
+}
+
+/// A variable that is misspelt would have no effect, and nobody would know.
+fn check_environment() -> Result<()> {
+    for (name, _) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| durac_abi::is_unknown_variable(name)) else {
+            continue;
+        };
+        let shown = durac_grammar::render::printable(name);
+        let near = durac_grammar::suggest::nearest(name, durac_abi::ENV_ALL);
+        let help = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        return Err(output::exit(
+            1,
+            format!("unknown variable `{shown}` in the environment{help}"),
+        ));
+    }
+    Ok(())
+}
+
+/// The value of `--log` as the agent takes it: a path starts at the root, for a server changes its directory.
+fn log(value: &OsStr) -> Result<OsString> {
+    let words = ["stderr", "syslog", "journal", "quiet"];
+    match value.to_str() {
+        Some(word) if words.contains(&word) => Ok(value.to_owned()),
+        Some(word) if !word.contains('/') && !word.contains('.') => {
+            let help = "expected `stderr`, `syslog`, `journal` or the path of a file";
+            Err(output::exit(1, format!("invalid place for a log `{word}`: {help}")))
+        }
+        _ => Ok(std::path::absolute(value).context("cannot find the working folder")?.into()),
+    }
 }
 
 /// The command could not be started: 126 is what env(1) and shells say then.
@@ -78,29 +109,48 @@ pub fn cannot_start(program: &Path, error: &std::io::Error) -> anyhow::Error {
     output::exit(126, format!("cannot run `{shown}`: {}", output::reason(error)))
 }
 
+/// The object of a policy with these parameters, proved now or at an earlier start, or of a compiled file.
+pub fn object(policy: &Path, set: &[String], global: &Global) -> Result<Option<Object>> {
+    let launch = Launch {
+        set: set.to_vec(),
+        engine: None,
+        agent: None,
+        no_cache: false,
+        verbose: false,
+        log: None,
+        preload_after: None,
+        command: Vec::new(),
+    };
+    load(policy, &launch, Runtime::Agent, global)
+}
+
+/// Whether this is a compiled file, not a text.
+pub fn is_object(path: &Path) -> bool {
+    is_elf(path)
+}
+
 /// The object: compiled from a policy, or read from a compiled file and verified again.
-fn load(launch: Launch<'_>, global: &Global) -> Result<Option<Object>> {
-    if is_elf(launch.policy) {
-        let shown = launch.policy.display();
-        if !launch.set.is_empty() {
-            return Err(output::exit(1, "--set needs a policy's text, not an object"));
-        }
-        let bytes = fs::read(launch.policy).with_context(|| format!("cannot read `{shown}`"))?;
-        let object = elf::read(&bytes)
-            .map_err(|why| output::exit(1, format!("`{shown}` is no policy object: {why}")))?;
-        if object.meta.runtime != Runtime::Agent {
-            let theirs = object.meta.runtime.text();
-            let why = format!("`{shown}` is made for {theirs}, not for the agent");
-            return Err(output::exit(1, why));
-        }
-        if let Err(rejections) = durac_verify::verify(&object) {
-            let why = rejections.first().map_or_else(String::new, |r| r.reason.clone());
-            return Err(output::exit(1, format!("`{shown}` is refused by the verifier: {why}")));
-        }
-        return Ok(Some(object));
+fn load(
+    policy: &Path,
+    launch: &Launch,
+    runtime: Runtime,
+    global: &Global,
+) -> Result<Option<Object>> {
+    if !is_elf(policy) {
+        return proved::object(policy, launch, runtime, global);
     }
-    let ready = input::ready(launch.policy, launch.set, global)?;
-    Ok(ready.map(|ready| ready.proved.object))
+    let shown = policy.display();
+    if !launch.set.is_empty() {
+        return Err(output::exit(1, "--set needs the text of a policy, not an object"));
+    }
+    let bytes = fs::read(policy).with_context(|| format!("cannot read `{shown}`"))?;
+    let object = durac_verify::admit(&bytes, runtime)
+        .map_err(|why| output::exit(1, format!("`{shown}` is rejected: {why}")))?;
+    certificate::check(&object, policy)?;
+    if launch.verbose {
+        output::error(&format!("`{shown}` was proved when it was compiled: 0 states explored"));
+    }
+    Ok(Some(object))
 }
 
 fn is_elf(path: &Path) -> bool {
@@ -112,13 +162,13 @@ fn is_elf(path: &Path) -> bool {
 }
 
 /// The agent library: named, beside durac, or where a package would put it.
-fn agent(named: Option<&Path>) -> Result<PathBuf> {
+pub fn agent(named: Option<&Path>) -> Result<PathBuf> {
     if let Some(path) = named {
         return match fs::canonicalize(path) {
             Ok(path) => Ok(path),
             Err(error) => {
                 let (shown, why) = (path.display(), output::reason(&error));
-                Err(output::exit(2, format!("the agent library `{shown}` cannot be used: {why}")))
+                Err(output::exit(2, format!("cannot use the agent library `{shown}`: {why}")))
             }
         };
     }
@@ -130,24 +180,33 @@ fn agent(named: Option<&Path>) -> Result<PathBuf> {
         output::exit(
             2,
             format!(
-                "the agent library is missing: looked for {}; name it with --agent",
+                "cannot find the agent library: looked for {}; set its path with --agent",
                 places.join(" and ")
             ),
         )
     })
 }
 
-/// Appends to what is preloaded already, so that nobody's library is pushed out.
-fn preload(agent: &Path, existing: Option<&OsStr>) -> OsString {
+/// Appends to what is preloaded already, which stays in place.
+pub fn preload(library: &Path, existing: Option<&OsStr>) -> Result<OsString> {
+    if library.as_os_str().as_bytes().iter().any(|b| b" :\t\n".contains(b)) {
+        // The dynamic linker takes these for separators, and would run the command without us.
+        let shown = library.display();
+        return Err(output::exit(
+            2,
+            format!("cannot preload `{shown}`: its path contains a blank or `:`"),
+        ));
+    }
     let mut all = existing.map(OsStr::to_owned).unwrap_or_default();
     if !all.is_empty() {
         all.push(":");
     }
-    all.push(agent);
-    all
+    all.push(library);
+    Ok(all)
 }
 
-fn find_program(name: &OsStr) -> Result<PathBuf> {
+/// The file of a command, as a shell finds it.
+pub fn find_program(name: &OsStr) -> Result<PathBuf> {
     let shown = name.to_string_lossy().into_owned();
     let missing = || output::exit(127, format!("`{shown}`: command not found"));
     let candidates: Vec<PathBuf> = if shown.contains('/') {
@@ -165,57 +224,18 @@ fn find_program(name: &OsStr) -> Result<PathBuf> {
         denied.get_or_insert(candidate);
     }
     match denied {
-        Some(path) => Err(output::exit(126, format!("`{}`: cannot be executed", path.display()))),
+        Some(path) => Err(output::exit(126, format!("`{}`: not executable", path.display()))),
         None => Err(missing()),
     }
 }
 
-/// A program the dynamic linker does not load, or loads without our library, would silently run
-/// without the policy.
-fn refuse_unhookable(program: &Path) -> Result<()> {
-    let shown = program.display();
-    let kind = fs::metadata(program).with_context(|| format!("cannot read `{shown}`"))?;
-    if kind.mode() & (libc::S_ISUID | libc::S_ISGID) != 0 {
-        return Err(output::exit(
-            1,
-            format!("`{shown}` is setuid or setgid: the system does not preload libraries into it"),
-        ));
-    }
-    let Ok(bytes) = fs::read(program) else { return Ok(()) };
-    if is_static(&bytes) {
-        return Err(output::exit(
-            1,
-            format!("`{shown}` is statically linked: the policy cannot reach it"),
-        ));
-    }
-    Ok(())
-}
-
-/// Whether it is an ELF program that names no dynamic linker.
-fn is_static(bytes: &[u8]) -> bool {
-    use object::read::elf::{FileHeader, ProgramHeader};
-    type Header = object::elf::FileHeader64<object::Endianness>;
-    let headers = Header::parse(bytes).and_then(|header| {
-        let endian = header.endian()?;
-        Ok((endian, header.program_headers(endian, bytes)?))
-    });
-    // A script is no ELF file; its interpreter is loaded like any program.
-    headers.is_ok_and(|(endian, headers)| {
-        !headers.iter().any(|h| h.p_type(endian) == object::elf::PT_INTERP)
-    })
-}
-
-/// Stores the object where only this user can write, under a name made of its content: the same
-/// policy run again, or by many servers, is one file.
+/// Stores the object where only this user can write. Its name is the digest of its bytes and nothing
+/// else, so the same policy is one file however often it runs, and no text of an object is a path.
 pub fn store(object: &Object) -> Result<PathBuf> {
-    let bytes = elf::write(object).context("cannot write the object")?;
+    let bytes = durac_bpf::write(object).context("cannot write the object")?;
     let folder = runtime_folder()?;
-    let digest = object.meta.source_sha256.get(..16).unwrap_or("");
-    let params: u64 =
-        object.meta.params.iter().fold(0xcbf2_9ce4_8422_2325, |hash, p| {
-            (hash ^ p.default).wrapping_mul(0x0100_0000_01b3)
-        });
-    let path = folder.join(format!("{}-{digest}-{params:016x}.o", object.meta.policy));
+    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let path = folder.join(format!("{digest}.o"));
     let readable = fs::metadata(&path).is_ok_and(|kind| kind.mode() & 0o777 == 0o644);
     if readable && fs::read(&path).is_ok_and(|old| old == bytes) {
         return Ok(path);
@@ -236,10 +256,10 @@ fn session_folder(user: u32) -> Option<PathBuf> {
     (kind.is_dir() && private).then(|| folder.into())
 }
 
-/// A folder that only this user can write: `/run/durac` for root, else under `XDG_RUNTIME_DIR`, else in `/tmp`.
+/// A folder that only this user can write: `/run/durac` for root, else under `XDG_RUNTIME_DIR`, else
+/// in `/tmp`.
 pub fn runtime_folder() -> Result<PathBuf> {
-    // SAFETY: geteuid has no preconditions and cannot fail.
-    let user = unsafe { libc::geteuid() };
+    let user = rustix::process::geteuid().as_raw();
     let folder = if user == 0 {
         PathBuf::from("/run/durac")
     } else if let Some(folder) = session_folder(user) {
@@ -256,7 +276,7 @@ pub fn runtime_folder() -> Result<PathBuf> {
         Err(error) => {
             return Err(output::exit(
                 2,
-                format!("cannot make `{shown}`: {}", output::reason(&error)),
+                format!("cannot create `{shown}`: {}", output::reason(&error)),
             ));
         }
     }

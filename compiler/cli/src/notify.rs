@@ -1,30 +1,38 @@
-//! `use kernel notify`: loads the kernel's programs before the command starts, and hands it their map.
+//! `use kernel notify`: loads the kernel's programs before the command starts, and passes their map on to it.
 
-use crate::output;
-use durac_bpf::{Object, abi};
+use crate::{filter, output};
+use durac_abi::Object;
+use durac_abi::elf::KernelTypes;
 use durac_kernel::{Failure, Notify};
+use durac_workload::sys;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::process::Command;
 
-/// The descriptors get numbers from here on: above what an application opens first, so that the
-/// numbers it gets are those it would get without us.
+/// The lowest number of an inherited descriptor: above those that an application opens first, so that
+/// its own descriptors have the numbers that they have without durac.
 const FROM: RawFd = 700;
 
-/// Loads and attaches the object's kernel programs, if it has some, and says where, or why not. The
-/// command inherits what keeps them attached; without them the engine's own completions answer.
-pub fn start(object: &Object, command: &mut Command) {
+/// Loads and attaches the object's kernel programs, if any, and prints where, or why not. The command
+/// inherits what keeps them attached. Without them, completions come from the engine.
+pub fn start(object: &Object, types: &KernelTypes, command: &mut Command) {
     if object.kernel.is_empty() {
         return;
     }
-    let wanted = std::env::var_os(abi::ENV_NOTIFY).is_none_or(|value| value != abi::NOTIFY_OFF);
-    // An older run's descriptors are not ours.
-    command.env_remove(abi::ENV_NOTIFY);
+    let wanted =
+        std::env::var_os(durac_abi::ENV_NOTIFY).is_none_or(|value| value != durac_abi::NOTIFY_OFF);
+    // Descriptors of an outer `durac run` belong to another policy.
+    command.env_remove(durac_abi::ENV_NOTIFY);
     if !wanted {
-        say("kernel notify is off; the engine's own completions answer");
+        say("kernel notify is off; using the engine's own completions");
         return;
     }
-    let loaded = durac_kernel::load(object).map_err(|why| {
+    if !filter::survives(&[libc::SYS_bpf]) {
+        say("kernel notify is not loaded: a system call filter kills processes that call bpf; \
+             using the engine's own completions");
+        return;
+    }
+    let loaded = durac_kernel::load(object, types).map_err(|why| {
         let first = why.first();
         first.map_or_else(String::new, |(_, failure)| explain(failure))
     });
@@ -34,18 +42,18 @@ pub fn start(object: &Object, command: &mut Command) {
     });
     match handed {
         Ok((notify, value)) => {
-            command.env(abi::ENV_NOTIFY, value);
+            command.env(durac_abi::ENV_NOTIFY, value);
             say(&describe(&notify));
         }
         Err(why) => {
-            say(&format!("kernel notify is not loaded: {why}; the engine's own completions answer"))
+            say(&format!("kernel notify is not loaded: {why}; using the engine's own completions"))
         }
     }
 }
 
-/// A line for the administrator, if the environment does not ask for silence.
+/// Prints a line, unless `DURAC_LOG` is `quiet`.
 fn say(text: &str) {
-    if std::env::var_os(abi::ENV_LOG).is_none_or(|value| value != "quiet") {
+    if std::env::var_os(durac_abi::ENV_LOG).is_none_or(|value| value != "quiet") {
         output::error(text);
     }
 }
@@ -53,20 +61,15 @@ fn say(text: &str) {
 fn explain(failure: &Failure) -> String {
     match failure {
         Failure::Setup { why, .. } | Failure::Load { why, .. } | Failure::Attach { why, .. }
-            if why.raw_os_error() == Some(libc::EPERM) && !is_root() =>
+            if why.raw_os_error() == Some(libc::EPERM) && !sys::is_root() =>
         {
-            format!("{failure} (it needs root, or CAP_BPF and CAP_PERFMON)")
+            format!("{failure} (requires root, or CAP_BPF and CAP_PERFMON)")
         }
         failure => failure.to_string(),
     }
 }
 
-fn is_root() -> bool {
-    // SAFETY: geteuid has no preconditions and cannot fail.
-    unsafe { libc::geteuid() == 0 }
-}
-
-/// Where the programs are, and why at no better place.
+/// Where the programs are attached, and why better places were refused.
 fn describe(notify: &Notify) -> String {
     let mut text = format!("kernel notify: {}", notify.attach.text());
     for (_, failure) in &notify.refused {

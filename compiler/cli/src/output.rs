@@ -29,12 +29,12 @@ pub fn exit(code: u8, message: impl Into<String>) -> anyhow::Error {
     anyhow::Error::new(Exit { code, message: message.into() })
 }
 
-/// Prints an error that is no diagnostic of a text.
+/// Prints an error that does not point into a text.
 pub fn error(message: &str) {
     stderr(&format!("durac: {message}\n"));
 }
 
-/// Writes to standard error; there is nobody to tell if that fails.
+/// Writes to standard error; a failure cannot be reported.
 pub fn stderr(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
@@ -45,7 +45,7 @@ pub fn stdout(bytes: &[u8]) -> Result<()> {
     out.write_all(bytes).and_then(|()| out.flush()).context("cannot write to standard output")
 }
 
-/// Whether the reader of our output went away, as `head` does: no failure of ours.
+/// Whether the reader of the output went away, as `head` does; that is not an error.
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<io::Error>()
@@ -84,7 +84,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     pending.commit()
 }
 
-/// Where a link leads; the path itself if it is none, or leads nowhere.
+/// The target of a link; the path itself if it is not a link, or a dangling one.
 fn resolved(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
@@ -101,7 +101,7 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// Begins the file that is to be `path`.
+    /// Begins the file that will become `path`.
     pub fn new(path: &Path, mode: u32) -> Result<Self> {
         let shown = path.display();
         let Some(name) = path.file_name() else {
@@ -111,7 +111,8 @@ impl Pending {
             return Err(exit(1, format!("cannot write `{shown}`: is a directory")));
         }
         // What a link names is replaced, not the link; but `/dev/stdout` names a file that is open.
-        let open = path.starts_with("/dev") || path.starts_with("/proc");
+        let device = path.starts_with("/dev") && !path.starts_with("/dev/shm");
+        let open = device || path.starts_with("/proc");
         let path = &if open { path.to_owned() } else { resolved(path) };
         let folder = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -150,7 +151,7 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if let Some(temporary) = &self.temporary {
-            // Nobody is left to tell if it cannot be removed.
+            // A failure cannot be reported any more.
             let _ = fs::remove_file(temporary);
         }
     }

@@ -1,4 +1,4 @@
-//! Time from a text to a verified object: `cargo bench -p durac-compiler --bench compile`.
+//! Time from a text to a verified object: `cargo bench -p durac-core --bench compile`.
 
 #![allow(
     missing_docs,
@@ -8,16 +8,18 @@
 )]
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use durac_core::CompileOptions;
 use durac_grammar::Sources;
 use std::hint::black_box;
 
 fn compile(name: &str, text: &str) -> Option<Vec<u8>> {
     let mut sources = Sources::new();
     let file = sources.add(name, text);
-    let analysis = durac_compiler::analyse(&mut sources, file, name);
-    let object = durac_compiler::compile(&analysis.policy?, &sources, file).ok()?;
+    let analysis = durac_core::analyse(&mut sources, file, &CompileOptions::new(name));
+    let object =
+        durac_core::compile(&analysis.policy?, &sources, file, &CompileOptions::default()).ok()?;
     durac_verify::verify(&object).ok()?;
-    durac_bpf::elf::write(&object).ok()
+    durac_bpf::write(&object).ok()
 }
 
 fn stdlib(criterion: &mut Criterion) {

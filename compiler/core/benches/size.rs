@@ -1,6 +1,6 @@
 //! Our code beside clang's, in instructions.
 //!
-//! `cargo bench -p durac-compiler --bench size`. Each C text in `benches/c` does what the policy of
+//! `cargo bench -p durac-core --bench size`. Each C text in `benches/c` does what the policy of
 //! the same name does, early hand-off included. Exits 1 if a policy's code is longer than clang's.
 
 #![allow(
@@ -11,6 +11,7 @@
 )]
 
 use anyhow::{Context, Result, bail};
+use durac_core::CompileOptions;
 use durac_grammar::Sources;
 use object::{Object, ObjectSection};
 use std::collections::BTreeMap;
@@ -67,11 +68,11 @@ fn ours(name: &str, folder: &Path) -> Result<Slots> {
     };
     let mut sources = Sources::new();
     let file = sources.add(name, text);
-    let analysis = durac_compiler::analyse(&mut sources, file, name);
+    let analysis = durac_core::analyse(&mut sources, file, &CompileOptions::new(name));
     let policy = analysis.policy.with_context(|| format!("{name} is wrong"))?;
-    let object = durac_compiler::compile(&policy, &sources, file)
+    let object = durac_core::compile(&policy, &sources, file, &CompileOptions::default())
         .map_err(|found| anyhow::anyhow!("{name}: {found:?}"))?;
-    let slots = |p: &durac_bpf::object::Program| {
+    let slots = |p: &durac_abi::object::Program| {
         (p.hook.section(object.meta.runtime).to_owned(), p.insns.len())
     };
     Ok(object.programs.iter().map(slots).collect())

@@ -1,52 +1,62 @@
 //! The bodies of hooks: statements, capabilities, verdicts.
 
+use crate::awaits;
 use crate::expr::{Scope, constant_value};
-use crate::hir::{Expr, ExprKind, Param, State, StateId, Stmt, StmtKind, Verdict};
+use crate::habits;
+use crate::hir::{Expr, ExprKind, Node, Param, State, StateId, Stmt, StmtKind, Verdict, visit};
 use crate::names;
-use crate::target::{Action, Target, path_span};
+use crate::target::{Action, CheckedTarget, path_span};
 use crate::unit::Unit;
-use durac_bpf::abi::Hook;
+use durac_abi::{GATHER_MOST, Hook, Reading};
 use durac_grammar::ast::{self, BinOp, Block};
+use durac_grammar::suggest::nearest;
 use durac_grammar::{Code, Diagnostic, Span, Spanned};
 
-/// Checks the body of `hook`. State variables the compiler needs are added to `states`.
-#[expect(clippy::too_many_arguments, reason = "the tables a body reads and the ones it adds to")]
-pub fn check(
-    block: &Block,
-    hook: Hook,
-    target: Option<&Target>,
-    params: &[Param],
-    states: &mut Vec<State>,
-    read_params: &mut [bool],
-    read_states: &mut [bool],
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Vec<Stmt> {
-    let mut body = Body { hook, target, params, states, read_params, read_states, diagnostics };
-    body.block(block).0
+/// Checks the body of `hook`. State variables the compiler needs are added to `tables.states`.
+pub fn check(block: &Block, hook: Hook, tables: Tables<'_>) -> Vec<Stmt> {
+    let mut body = Body { hook, tables };
+    let stmts = body.block(block).0;
+    if hook.is_on_log() {
+        habits::look(&stmts, hook, body.tables.diagnostics);
+    } else {
+        body.without_a_log(&stmts);
+    }
+    stmts
+}
+
+/// What a body reads, and what it adds to.
+pub struct Tables<'a> {
+    /// The policy's target, if it is known.
+    pub target: Option<&'a CheckedTarget>,
+    /// The declared parameters.
+    pub params: &'a [Param],
+    /// The state variables so far.
+    pub states: &'a mut Vec<State>,
+    /// Which parameters are read.
+    pub read_params: &'a mut [bool],
+    /// Which of the declared state variables are read.
+    pub read_states: &'a mut [bool],
+    /// Where findings go.
+    pub diagnostics: &'a mut Vec<Diagnostic>,
 }
 
 struct Body<'a> {
     hook: Hook,
-    target: Option<&'a Target>,
-    params: &'a [Param],
-    states: &'a mut Vec<State>,
-    read_params: &'a mut [bool],
-    read_states: &'a mut [bool],
-    diagnostics: &'a mut Vec<Diagnostic>,
+    tables: Tables<'a>,
 }
 
 impl Body<'_> {
     fn report(&mut self, diagnostic: Diagnostic) {
-        self.diagnostics.push(diagnostic);
+        self.tables.diagnostics.push(diagnostic);
     }
 
     fn scope(&mut self) -> Scope<'_> {
         Scope {
-            params: self.params,
-            states: self.states,
-            read_params: self.read_params,
-            read_states: self.read_states,
-            diagnostics: self.diagnostics,
+            params: self.tables.params,
+            states: self.tables.states,
+            read_params: self.tables.read_params,
+            read_states: self.tables.read_states,
+            diagnostics: self.tables.diagnostics,
         }
     }
 
@@ -65,9 +75,9 @@ impl Body<'_> {
                         Code::Unreachable,
                         "this statement never runs",
                         stmt.span,
-                        "never reached",
+                        "unreachable",
                     )
-                    .also(end, "the call has ended here"),
+                    .also(end, "the call ends here"),
                 );
             }
             let (checked, ends) = self.stmt(stmt);
@@ -81,8 +91,98 @@ impl Body<'_> {
         (stmts, ended.is_some())
     }
 
+    /// A reply and a turn belong to no log: what is read of a log or kept for its next call, and what works
+    /// on its syncs, is not there.
+    fn without_a_log(&mut self, stmts: &[Stmt]) {
+        let mut found: Vec<(Span, String)> = Vec::new();
+        let hook = self.hook;
+        visit(stmts, &mut |node| match node {
+            Node::Stmt(stmt) => match &stmt.node {
+                StmtKind::Await(_) => found.push((stmt.span, "`await`".to_owned())),
+                StmtKind::Commit => found.push((stmt.span, "`commit`".to_owned())),
+                StmtKind::Assign(..) => found.push((stmt.span, "a state variable".to_owned())),
+                StmtKind::EveryTime(..) | StmtKind::EveryCalls(..) => {
+                    found.push((stmt.span, "`every`".to_owned()));
+                }
+                StmtKind::Verdict(_) | StmtKind::If(..) => {}
+            },
+            Node::Expr(expr) => match expr.kind {
+                ExprKind::State(_) => found.push((expr.span, "a state variable".to_owned())),
+                ExprKind::Read(Reading::ChildActive) => {}
+                ExprKind::Read(Reading::CallLen) if hook == Hook::Reply => {}
+                ExprKind::Read(reading) => {
+                    let name = names::reading_name(reading);
+                    found.push((expr.span, format!("`{name}`")));
+                }
+                _ => {}
+            },
+        });
+        let help = match hook {
+            Hook::Reply => "parameters, `call.len` and `child.active` can be read here",
+            _ => "parameters and `child.active` can be read here",
+        };
+        for (span, what) in found {
+            self.report(
+                Diagnostic::new(
+                    Code::NotInThisHook,
+                    format!("{what} is not available in `on {hook}`"),
+                    span,
+                    "belongs to a log",
+                )
+                .note(format!("a {hook} belongs to no log"))
+                .help(help),
+            );
+        }
+    }
+
+    /// Whether the hook has this verdict, whatever the target grants.
+    fn fits(&mut self, action: Action, span: Span) -> bool {
+        let fits = match self.hook {
+            Hook::Reply => matches!(action, Action::Pass | Action::Hold),
+            Hook::Turn => matches!(action, Action::Pass | Action::Gather),
+            _ => !matches!(action, Action::Hold | Action::Gather),
+        };
+        if !fits {
+            let (hook, action) = (self.hook, action.text());
+            let help = match hook {
+                Hook::Reply => "a reply can `pass` or `hold until durable`".to_owned(),
+                Hook::Turn => "a turn can `pass` or `gather within 60us`".to_owned(),
+                _ if action == "hold" => "write it in `on reply`".to_owned(),
+                _ => "write it in `on turn`".to_owned(),
+            };
+            self.report(
+                Diagnostic::new(
+                    Code::NotInThisHook,
+                    format!("`{action}` is not available in `on {hook}`"),
+                    span,
+                    "not in this hook",
+                )
+                .help(help),
+            );
+        }
+        fits
+    }
+
+    /// The time of `gather within`, if it is one.
+    fn gather(&mut self, within: &Spanned<ast::Expr>) -> Option<u32> {
+        let value = self.scope().constant(within, Unit::Duration)?;
+        let time = u32::try_from(value).ok().filter(|time| (1..=GATHER_MOST).contains(time));
+        if time.is_none() {
+            self.report(
+                Diagnostic::new(
+                    Code::BadGather,
+                    "`gather within` takes a duration above zero and of at most 10ms",
+                    within.span,
+                    "out of this range",
+                )
+                .help("write `gather within 60us`"),
+            );
+        }
+        time
+    }
+
     fn allowed(&mut self, action: Action, span: Span) {
-        let Some(target) = self.target else { return };
+        let Some(target) = self.tables.target else { return };
         let Some(hook) = target.hook(self.hook) else { return };
         if hook.may.contains(&action) {
             return;
@@ -92,30 +192,32 @@ impl Body<'_> {
             Code::NotAllowed,
             format!("`{}` is not allowed on `{}`", action.text(), self.hook),
             span,
-            format!("`{}` does not let a policy do this here", target.hir.name),
+            format!("the target `{}` does not allow this here", target.hir.name),
         )
-        .also(hook.may_span, "the target says what a policy may do")
+        .also(hook.may_span, "the target lists what it allows here")
         .help(format!("allowed here: {}", names::list(&may)));
         let diagnostic = if action == Action::Stage && !hook.borrows {
-            diagnostic.note("only a hook that carries bytes of the application can keep them")
+            diagnostic.note("only a hook that receives data of the application can stage it")
         } else {
             diagnostic
         };
         self.report(diagnostic);
     }
 
-    fn verdict(&mut self, action: Action, verdict: Verdict, span: Span) -> (Option<Stmt>, bool) {
-        self.allowed(action, span);
+    fn verdict(&mut self, verdict: Verdict, span: Span) -> (Option<Stmt>, bool) {
+        if self.fits(verdict.action(), span) {
+            self.allowed(verdict.action(), span);
+        }
         (Some(Spanned::new(StmtKind::Verdict(verdict), span)), true)
     }
 
     fn stmt(&mut self, stmt: &Spanned<ast::Stmt>) -> (Option<Stmt>, bool) {
         let span = stmt.span;
         match &stmt.node {
-            ast::Stmt::Pass => self.verdict(Action::Pass, Verdict::Pass, span),
-            ast::Stmt::Defer => self.verdict(Action::Defer, Verdict::Defer, span),
-            ast::Stmt::Skip => self.verdict(Action::Skip, Verdict::Skip, span),
-            ast::Stmt::Stage => self.verdict(Action::Stage, Verdict::Stage, span),
+            ast::Stmt::Pass => self.verdict(Verdict::Pass, span),
+            ast::Stmt::Defer => self.verdict(Verdict::Defer, span),
+            ast::Stmt::Skip => self.verdict(Verdict::Skip, span),
+            ast::Stmt::Stage => self.verdict(Verdict::Stage, span),
             ast::Stmt::Hold(until) => {
                 if until.node != "durable" {
                     self.report(
@@ -123,13 +225,17 @@ impl Body<'_> {
                             Code::BadHold,
                             format!("a reply cannot be held until `{}`", until.node),
                             until.span,
-                            "not a moment a reply can wait for",
+                            "cannot be waited for",
                         )
                         .help("write `hold until durable`"),
                     );
                 }
-                self.verdict(Action::Hold, Verdict::Hold, span)
+                self.verdict(Verdict::Hold, span)
             }
+            ast::Stmt::Gather(within) => match self.gather(within) {
+                Some(time) => self.verdict(Verdict::Gather(time), span),
+                None => (None, true),
+            },
             ast::Stmt::Fail(name) => {
                 let Some(&(text, number)) = names::ERRNOS.iter().find(|(n, _)| *n == name.node)
                 else {
@@ -137,15 +243,15 @@ impl Body<'_> {
                     self.report(
                         Diagnostic::new(
                             Code::UnknownErrno,
-                            format!("a call cannot fail with `{}`", name.node),
+                            format!("unknown error `{}`", name.node),
                             name.span,
-                            "unknown error",
+                            "a call cannot fail with this",
                         )
                         .help(names::suggest(&name.node, &known)),
                     );
                     return (None, true);
                 };
-                self.verdict(Action::Fail, Verdict::Fail(text, number), span)
+                self.verdict(Verdict::Fail(text, number), span)
             }
             ast::Stmt::Commit => {
                 self.allowed(Action::Commit, span);
@@ -177,7 +283,7 @@ impl Body<'_> {
         if checked.unit == Unit::Bool
             && let Ok(value) = constant_value(&checked)
         {
-            let always = if value == 0 { "never holds" } else { "always holds" };
+            let always = if value == 0 { "is never true" } else { "is always true" };
             self.report(Diagnostic::new(
                 Code::AlwaysTrue,
                 format!("this condition {always}"),
@@ -203,7 +309,7 @@ impl Body<'_> {
         (Some(Spanned::new(StmtKind::If(cond, then, otherwise), span)), then_ends && else_ends)
     }
 
-    /// How many calls back an `await` looks: see [`durac_bpf::abi::Helper::Await`].
+    /// How many calls back an `await` looks: see [`durac_abi::Helper::Await`].
     fn await_distance(&mut self, what: &Spanned<ast::Expr>) -> Option<Expr> {
         let constant =
             |value| Expr { kind: ExprKind::Const(value), unit: Unit::Syncs, span: what.span };
@@ -220,11 +326,11 @@ impl Body<'_> {
                     self.report(
                         Diagnostic::new(
                             Code::BadAwait,
-                            "`pending < 0` never holds",
+                            "`pending < 0` is never true",
                             what.span,
-                            "would wait for ever",
+                            "would block forever",
                         )
-                        .help("write `await all` to wait for this call's sync too"),
+                        .help("to wait for the sync of this call too, write `await all`"),
                     );
                     return None;
                 }
@@ -233,38 +339,34 @@ impl Body<'_> {
             ast::Expr::Error => return None,
             _ => {}
         }
-        let mut diagnostic = Diagnostic::new(
+        let found = Diagnostic::new(
             Code::BadAwait,
             "`await` takes `previous`, `all` or `pending < n`",
             what.span,
-            "cannot be awaited",
+            "`await` does not take this",
         );
-        if let ast::Expr::Binary(left, op, _) = &what.node
-            && named(&left.node, "pending")
-            && op.node == BinOp::Le
-        {
-            diagnostic = diagnostic.help("write `pending < n + 1`");
-        } else if let ast::Expr::Name(path) = &what.node {
-            let name = path.dotted();
-            if let Some(near) = names::nearest(&name, ["previous", "all"]) {
-                diagnostic = diagnostic.help(format!("did you mean `{near}`?"));
-            } else if name == "pending" {
-                diagnostic = diagnostic.help("say how few: `await pending < 16`");
-            }
-        }
-        self.report(diagnostic.note("every wait is bounded by syncs that are already under way"));
+        // For what it reads only: a parameter in it is not unused.
+        let before = self.tables.diagnostics.len();
+        self.scope().expr(what);
+        self.tables.diagnostics.truncate(before);
+        self.report(
+            awaits::meant(found, what)
+                .note("a wait may only depend on syncs that have started, so that it ends"),
+        );
         None
     }
 
     fn assign(&mut self, path: &ast::Path, value: &Spanned<ast::Expr>, span: Span) -> Option<Stmt> {
         let name = path.dotted();
         let place = path_span(path).unwrap_or(span);
-        if let Some(i) = self.states.iter().position(|s| s.name.node == name) {
-            let unit = self.states.get(i).map_or(Unit::Unknown, |s| s.unit);
+        if let Some(i) = self.tables.states.iter().position(|s| s.name.node == name) {
+            let unit = self.tables.states.get(i).map_or(Unit::Unknown, |s| s.unit);
             let value = self.scope().expect(value, unit);
             return Some(Spanned::new(StmtKind::Assign(StateId(i as u32), value), span));
         }
-        let diagnostic = if let Some(param) = self.params.iter().find(|p| p.name.node == name) {
+        let diagnostic = if let Some(param) =
+            self.tables.params.iter().find(|p| p.name.node == name)
+        {
             Diagnostic::new(
                 Code::AssignParam,
                 format!("the parameter `{name}` cannot be assigned"),
@@ -272,18 +374,36 @@ impl Body<'_> {
                 "a parameter",
             )
             .also(param.name.span, "declared here")
-            .help("parameters are set from outside; declare a `state` to keep a value")
+            .help("parameters are set from outside; use a `state` variable to keep a value")
         } else if names::reading(&name).is_some() {
             let message = format!("the reading `{name}` cannot be assigned");
             Diagnostic::new(Code::AssignReading, message, place, "a reading")
         } else {
-            let known: Vec<_> = self.states.iter().map(|s| s.name.node.as_str()).collect();
-            let help = match names::nearest(&name, known) {
+            let known: Vec<_> = self.tables.states.iter().map(|s| s.name.node.as_str()).collect();
+            let help = match nearest(&name, known) {
                 Some(near) => format!("did you mean `{near}`?"),
-                None => format!("declare it: `state {name}: bool = false`"),
+                None => {
+                    let ty = match &value.node {
+                        ast::Expr::Bool(_) | ast::Expr::Not(_) => "bool = false",
+                        ast::Expr::Binary(_, op, _)
+                            if !matches!(
+                                op.node,
+                                BinOp::Add | BinOp::Sub | BinOp::Mul | BinOp::Div | BinOp::Rem
+                            ) =>
+                        {
+                            "bool = false"
+                        }
+                        ast::Expr::Number { unit: Some(unit), .. } if unit.is_time() => {
+                            "duration = 0"
+                        }
+                        ast::Expr::Number { unit: Some(_), .. } => "bytes = 0",
+                        _ => "count = 0",
+                    };
+                    format!("declare it, for example `state {name}: {ty}`")
+                }
             };
-            let message = format!("nothing is called `{name}`");
-            Diagnostic::new(Code::UnknownName, message, place, "unknown name").help(help)
+            let message = format!("unknown name `{name}`");
+            Diagnostic::new(Code::UnknownName, message, place, "not declared").help(help)
         };
         self.report(diagnostic);
         self.scope().expr(value);
@@ -305,7 +425,12 @@ impl Body<'_> {
                         period.span,
                         "neither",
                     )
-                    .help("write `every 1s { … }` or `every 48 calls { … }`"),
+                    .help(match checked.kind {
+                        ExprKind::Const(n) if checked.unit == Unit::Plain => {
+                            format!("write `every {n} calls {{ … }}` or `every {n}s {{ … }}`")
+                        }
+                        _ => "write `every 1s { … }` or `every 48 calls { … }`".to_owned(),
+                    }),
                 );
                 return None;
             }
@@ -314,16 +439,16 @@ impl Body<'_> {
         if value == 0 {
             self.report(Diagnostic::new(
                 Code::ZeroPeriod,
-                "a period of zero",
+                "the period is zero",
                 period.span,
                 "would run at every call",
             ));
             return None;
         }
-        let state = StateId(self.states.len() as u32);
+        let state = StateId(self.tables.states.len() as u32);
         let name = Spanned::new(format!(".every{}", state.0), period.span);
         let unit = if timed { Unit::Duration } else { Unit::Count };
-        self.states.push(State { name, unit, init: 0 });
+        self.tables.states.push(State { name, unit, init: 0 });
         let kind = if timed {
             StmtKind::EveryTime(value, state, body)
         } else {

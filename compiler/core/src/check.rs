@@ -3,15 +3,18 @@
 //! Architecture invariant: checking never fails; it reports every independent mistake and gives a
 //! policy only when none of them is an error.
 
-use crate::Naming;
-use crate::body;
+use crate::CompileOptions;
+use crate::body::{self, Tables};
+use crate::bounds::Loss;
 use crate::expr::{Scope, constant_value};
-use crate::hir::{Bound, Failure, Guarantee, HookBody, Param, Policy, State};
+use crate::hir::{
+    Bound, ExprKind, Failure, Guarantee, HookBody, Node, Param, Policy, State, visit,
+};
 use crate::names;
-use crate::target::{self, Target};
-use crate::unit::Unit;
-use durac_bpf::abi::Hook;
-use durac_bpf::object::OnError;
+use crate::target::{self, CheckedTarget};
+use crate::unit::{Unit, show};
+use durac_abi::object::OnError;
+use durac_abi::{Hook, Reading, Records};
 use durac_grammar::ast::{self, BinOp, Ident, Item};
 use durac_grammar::{Code, Diagnostic, FileId, Severity, Sources, Span, Spanned};
 
@@ -36,7 +39,7 @@ pub fn check(
     sources: &mut Sources,
     file: FileId,
     tree: &ast::File,
-    naming: &Naming<'_>,
+    options: &CompileOptions<'_>,
 ) -> Checked {
     let mut diagnostics = Vec::new();
     let local = target::check_definitions(&tree.items, &mut diagnostics);
@@ -50,17 +53,15 @@ pub fn check(
                 Code::EmptyFile,
                 "the file has no hook",
                 Span::new(file, 0, 0),
-                "nothing happens at any call",
+                "no statements for any call",
             )
-            .help(
-                "a policy is at least one hook, for example `on fdatasync: await previous; defer`",
-            ),
+            .help("add a hook, for example `on fdatasync: await previous; defer`"),
         );
     }
     let policy = if only_targets {
         None
     } else {
-        Checker { sources, file, tree, diagnostics: &mut diagnostics }.policy(&local, naming)
+        Checker { sources, file, tree, diagnostics: &mut diagnostics }.policy(&local, options)
     };
     let right = !diagnostics.iter().any(|d| d.severity() == Severity::Error) && !has_error_item;
     Checked { policy: policy.filter(|_| right), only_targets, diagnostics }
@@ -103,13 +104,13 @@ impl Checker<'_> {
         first
     }
 
-    fn policy(mut self, local: &[Target], naming: &Naming<'_>) -> Option<Policy> {
+    fn policy(mut self, local: &[CheckedTarget], options: &CompileOptions<'_>) -> Option<Policy> {
         let name = self.single("the policy's name", |i| match i {
             Item::Policy(name) => Some(name.node.clone()),
             _ => None,
         });
-        let name = name.map_or_else(|| identifier(naming.stem), |n| n.node);
-        let target = match naming.target {
+        let name = name.map_or_else(|| name_of_stem(options.stem), |n| n.node);
+        let target = match options.target {
             Some(name) => self.known_target(name, None, local),
             None => self.target(local),
         };
@@ -120,8 +121,14 @@ impl Checker<'_> {
             _ => None,
         });
         let flush_within = flush.and_then(|f| self.flush(&f.node, &params));
+        let assume = self.single("`assume`", |i| match i {
+            Item::Assume(assume) => Some(assume.clone()),
+            _ => None,
+        });
+        let assume_sync = assume.and_then(|a| self.assume(&a.node, &params));
+        self.tight_flush(flush_within.as_ref(), assume_sync.as_ref());
         let on_error = self.on_error();
-        let uses = self.uses();
+        let kernel_notify = self.kernel_notify();
 
         let mut read_params = vec![false; params.len()];
         let mut read_states = vec![false; states.len()];
@@ -132,19 +139,21 @@ impl Checker<'_> {
         for item in &tree.items {
             let Item::On(on) = &item.node else { continue };
             let Some(hook) = self.hook(on, target.as_ref(), &hooks) else { continue };
-            let body = body::check(
-                &on.body,
-                hook,
-                target.as_ref(),
-                &params,
-                &mut states,
-                &mut read_params,
-                &mut read_states,
-                self.diagnostics,
-            );
+            let tables = Tables {
+                target: target.as_ref(),
+                params: &params,
+                states: &mut states,
+                read_params: &mut read_params,
+                read_states: &mut read_states,
+                diagnostics: self.diagnostics,
+            };
+            let body = body::check(&on.body, hook, tables);
             hooks.push(HookBody { hook, span: item.span, body });
         }
         hooks.sort_by_key(|h| h.hook);
+        if let Some(target) = &target {
+            self.counted_records(target, &hooks, &guarantees);
+        }
         for (param, _) in params.iter().zip(&read_params).filter(|(_, read)| !**read) {
             self.unused(Code::UnusedParam, "parameter", &param.name);
         }
@@ -162,17 +171,60 @@ impl Checker<'_> {
             guarantees,
             hooks,
             flush_within,
+            assume_sync,
             on_error,
-            uses,
+            kernel_notify,
+            loss: Loss::default(),
         })
     }
 
+    /// Updates are counted only where the target says how its log is divided into them.
+    fn counted_records(
+        &mut self,
+        target: &CheckedTarget,
+        hooks: &[HookBody],
+        guarantees: &[Guarantee],
+    ) {
+        if target.hir.records != Records::None {
+            return;
+        }
+        let mut uses: Vec<Span> = guarantees
+            .iter()
+            .filter(|g| matches!(g.bound, Bound::Updates(_)))
+            .map(|g| g.span)
+            .collect();
+        let mut note = |node: Node<'_>| {
+            if let Node::Expr(expr) = node
+                && let ExprKind::Read(Reading::PendingUpdates | Reading::CallUpdates) = expr.kind
+            {
+                uses.push(expr.span);
+            }
+        };
+        hooks.iter().for_each(|hook| visit(&hook.body, &mut note));
+        for span in uses {
+            let found = Diagnostic::new(
+                Code::NoRecords,
+                format!("the target `{}` does not count updates", target.hir.name),
+                span,
+                "in updates",
+            );
+            let found = match target.records_span {
+                Some(at) => found.also(at, "the target says so here"),
+                None => found.also(target.span, "the target does not say how its log is divided"),
+            };
+            self.report(found.help(
+                "use bytes (`pending.bytes`) or syncs, or a target of your own with `records resp` or \
+                 `records line`",
+            ));
+        }
+    }
+
     fn unused(&mut self, code: Code, what: &str, name: &Spanned<String>) {
-        let message = format!("nothing reads the {what} `{}`", name.node);
+        let message = format!("unused {what} `{}`", name.node);
         self.report(Diagnostic::new(code, message, name.span, "never read"));
     }
 
-    fn target(&mut self, local: &[Target]) -> Option<Target> {
+    fn target(&mut self, local: &[CheckedTarget]) -> Option<CheckedTarget> {
         let named = self.single("the target", |i| match i {
             Item::Target(path) => Some(path.clone()),
             _ => None,
@@ -189,7 +241,12 @@ impl Checker<'_> {
     }
 
     /// The target of that name, which is written at `span`, if it is written.
-    fn known_target(&mut self, name: &str, span: Option<Span>, local: &[Target]) -> Option<Target> {
+    fn known_target(
+        &mut self,
+        name: &str,
+        span: Option<Span>,
+        local: &[CheckedTarget],
+    ) -> Option<CheckedTarget> {
         let found = target::find(name, local, self.sources);
         if found.is_none() {
             let known: Vec<&str> = (local.iter().map(|t| t.hir.name.as_str()))
@@ -200,9 +257,9 @@ impl Checker<'_> {
             self.report(
                 Diagnostic::new(
                     Code::UnknownTarget,
-                    format!("there is no target `{name}`"),
+                    format!("unknown target `{name}`"),
                     span.unwrap_or(nowhere),
-                    "unknown target",
+                    "not found",
                 )
                 .help(help),
             );
@@ -210,19 +267,24 @@ impl Checker<'_> {
         found
     }
 
-    fn hook(&mut self, on: &ast::On, target: Option<&Target>, seen: &[HookBody]) -> Option<Hook> {
+    fn hook(
+        &mut self,
+        on: &ast::On,
+        target: Option<&CheckedTarget>,
+        seen: &[HookBody],
+    ) -> Option<Hook> {
         let name = &on.hook;
         let hook = Hook::parse(&name.node).filter(|h| target.is_none_or(|t| t.hook(*h).is_some()));
         let Some(hook) = hook else {
-            let known = target.map_or_else(Vec::new, Target::hook_names);
+            let known = target.map_or_else(Vec::new, CheckedTarget::hook_names);
             let mut diagnostic = Diagnostic::new(
                 Code::UnknownHook,
                 match target {
                     Some(t) => format!("the target `{}` has no hook `{}`", t.hir.name, name.node),
-                    None => format!("there is no hook `{}`", name.node),
+                    None => format!("unknown hook `{}`", name.node),
                 },
                 name.span,
-                "unknown hook",
+                "not a hook of the target",
             );
             if !known.is_empty() {
                 diagnostic = diagnostic.help(names::suggest(&name.node, &known));
@@ -242,7 +304,7 @@ impl Checker<'_> {
                     "written again here",
                 )
                 .also(first.span, "first written here")
-                .help("put the statements into one body"),
+                .help("put all statements into one body"),
             );
             return None;
         }
@@ -270,9 +332,9 @@ impl Checker<'_> {
             self.report(
                 Diagnostic::new(
                     Code::ReservedName,
-                    format!("`{}` is a name of the language", name.node),
+                    format!("`{}` is reserved by the language", name.node),
                     name.span,
-                    "already means something",
+                    "a reserved name",
                 )
                 .help(format!("choose another name, for example `my_{}`", name.node)),
             );
@@ -280,17 +342,22 @@ impl Checker<'_> {
     }
 
     fn unit(&mut self, ty: &Ident) -> Unit {
+        if ty.node.is_empty() {
+            // It is missing, and that has been reported.
+            return Unit::Unknown;
+        }
         Unit::parse(&ty.node).unwrap_or_else(|| {
             let known: Vec<_> = Unit::NAMED.iter().map(|u| u.text()).collect();
-            self.report(
-                Diagnostic::new(
-                    Code::UnknownType,
-                    format!("there is no type `{}`", ty.node),
-                    ty.span,
-                    "unknown type",
-                )
-                .help(names::suggest(&ty.node, &known)),
+            let found = Diagnostic::new(
+                Code::UnknownType,
+                format!("unknown type `{}`", ty.node),
+                ty.span,
+                "not a type",
             );
+            self.report(match names::type_meant(&ty.node) {
+                Some((unit, help)) => found.help(help).perhaps(ty.span, unit),
+                None => found.help(names::suggest(&ty.node, &known)),
+            });
             Unit::Unknown
         })
     }
@@ -349,9 +416,9 @@ impl Checker<'_> {
                             Code::EmptyRange,
                             format!("the range of `{}` is empty", decl.name.node),
                             span,
-                            "its low end is above its high end",
+                            "the low end is above the high end",
                         )
-                        .help("write `low..=high`; both ends belong to the range"),
+                        .help("write `low..=high`; a range includes both ends"),
                     );
                 } else if let Some(value) = default
                     && !(min..=max).contains(&value)
@@ -375,9 +442,9 @@ impl Checker<'_> {
                             Code::NoRange,
                             format!("the parameter `{}` has no range", decl.name.node),
                             decl.name.span,
-                            "may be set to anything",
+                            "can be set to any value",
                         )
-                        .help("add `in low..=high`: bounds are shown for every value of the range"),
+                        .help("add `in low..=high`: guarantees are proved for every value in the range"),
                     );
                 }
                 (0, if unit == Unit::Bool { 1 } else { u64::MAX })
@@ -418,13 +485,70 @@ impl Checker<'_> {
                     Code::BadFlush,
                     "`flush within` needs a duration above zero",
                     expr.span,
-                    "no time at all",
+                    "not a duration above zero",
                 )
                 .help("write `flush within 10ms`, or `pass` to sync at each call"),
             );
             return None;
         }
         value.map(|v| Spanned::new(v, expr.span))
+    }
+
+    fn assume(&mut self, assume: &ast::Assume, params: &[Param]) -> Option<Spanned<u64>> {
+        let mut bad = |span, label: &str| {
+            self.report(
+                Diagnostic::new(Code::BadAssume, "invalid assumption", span, label)
+                    .help("write `assume sync <= 10ms`"),
+            );
+        };
+        if assume.subject.node != "sync" {
+            bad(assume.subject.span, "not `sync`");
+            return None;
+        }
+        if assume.relation.node != BinOp::Le {
+            bad(assume.relation.span, "not `<=`");
+            return None;
+        }
+        let before = self.diagnostics.len();
+        let value = self.constant(&assume.bound, Unit::Duration, params);
+        if value == Some(0) {
+            self.diagnostics.truncate(before);
+            self.report(
+                Diagnostic::new(
+                    Code::BadAssume,
+                    "a sync takes longer than 0",
+                    assume.bound.span,
+                    "not a duration above zero",
+                )
+                .help("write `assume sync <= 10ms`"),
+            );
+            return None;
+        }
+        value.map(|v| Spanned::new(v, assume.bound.span))
+    }
+
+    /// A sync that is under way and the next one have to fit into the deadline.
+    fn tight_flush(&mut self, flush: Option<&Spanned<u64>>, assume: Option<&Spanned<u64>>) {
+        let (Some(flush), Some(assume)) = (flush, assume) else { return };
+        let two = assume.node.saturating_mul(2);
+        if flush.node < two {
+            let show = |time| show(time, Unit::Duration);
+            self.report(
+                Diagnostic::new(
+                    Code::TightFlush,
+                    format!(
+                        "two syncs of {} do not fit into {}",
+                        show(assume.node),
+                        show(flush.node)
+                    ),
+                    flush.span,
+                    "the deadline is shorter",
+                )
+                .also(assume.span, "the longest sync")
+                .note("a sync may be under way that does not cover the oldest write, and the next takes as long")
+                .help(format!("write `flush within {}` or more, or assume less", show(two))),
+            );
+        }
     }
 
     fn on_error(&mut self) -> OnError {
@@ -441,38 +565,39 @@ impl Checker<'_> {
                 self.report(
                     Diagnostic::new(
                         Code::UnknownErrorMode,
-                        format!("`on error` cannot `{other}`"),
+                        format!("unknown mode `{other}` of `on error`"),
                         mode.node.span,
-                        "unknown mode",
+                        "not a mode",
                     )
                     .help(help)
-                    .note("an error cannot be dropped, only reported now or for every log"),
+                    .note("an error is never dropped: `fail` reports it for its log, `stop` for every log"),
                 );
                 OnError::Fail
             }
         }
     }
 
-    fn uses(&mut self) -> Vec<Spanned<String>> {
-        let mut uses = Vec::new();
+    fn kernel_notify(&mut self) -> Option<Span> {
+        let mut found = None;
         let tree = self.tree;
         for item in &tree.items {
             let Item::Use(words) = &item.node else { continue };
             let text = words.iter().map(|w| w.node.as_str()).collect::<Vec<_>>().join(" ");
-            if text != "kernel notify" {
-                self.report(
-                    Diagnostic::new(
-                        Code::UnknownUse,
-                        format!("there is no feature `{text}`"),
-                        item.span,
-                        "unknown feature",
-                    )
-                    .help("known is `use kernel notify`"),
-                );
+            if text == "kernel notify" {
+                found = found.or(Some(item.span));
+                continue;
             }
-            uses.push(Spanned::new(text, item.span));
+            self.report(
+                Diagnostic::new(
+                    Code::UnknownUse,
+                    format!("unknown feature `{text}`"),
+                    item.span,
+                    "not a feature",
+                )
+                .help("the only feature is `use kernel notify`"),
+            );
         }
-        uses
+        found
     }
 
     fn guarantees(&mut self, params: &[Param], read: &mut [bool]) -> Vec<Guarantee> {
@@ -481,23 +606,24 @@ impl Checker<'_> {
         for item in &tree.items {
             let Item::Guarantee(g) = &item.node else { continue };
             let Some(failure) = self.failure(&g.failure) else { continue };
+            let Some(to_clients) = self.audience(g) else { continue };
             if let Some(bound) = self.bound(g, params, read) {
-                guarantees.push(Guarantee { failure, span: item.span, bound });
+                guarantees.push(Guarantee { failure, to_clients, span: item.span, bound });
             }
         }
         guarantees
     }
 
     fn failure(&mut self, name: &Ident) -> Option<Failure> {
-        let found = Failure::ALL.into_iter().find(|f| f.text() == name.node);
+        let found = Failure::parse(&name.node);
         if found.is_none() {
             let help = names::suggest(&name.node, &["power_loss", "process_crash"]);
             self.report(
                 Diagnostic::new(
                     Code::UnknownFailure,
-                    format!("there is no failure `{}`", name.node),
+                    format!("unknown failure `{}`", name.node),
                     name.span,
-                    "unknown failure",
+                    "not a failure",
                 )
                 .help(help),
             );
@@ -505,16 +631,27 @@ impl Checker<'_> {
         found
     }
 
+    /// Whether it is about what clients see; none if it cannot be told.
+    fn audience(&mut self, g: &ast::Guarantee) -> Option<bool> {
+        let Some((to, who)) = &g.audience else { return Some(false) };
+        let bad = [(to, "to"), (who, "clients")].into_iter().find(|(word, is)| word.node != *is);
+        let Some((word, is)) = bad else { return Some(true) };
+        let (label, help) =
+            (format!("expected `{is}`"), "write `loss = 0 to clients on power_loss`");
+        self.bad_guarantee(word.span, &label, help);
+        None
+    }
+
     fn bad_guarantee(&mut self, span: Span, label: &str, help: &str) {
         self.report(
-            Diagnostic::new(Code::BadGuarantee, "the guarantee is not understood", span, label)
-                .help(help),
+            Diagnostic::new(Code::BadGuarantee, "invalid guarantee", span, label).help(help),
         );
     }
 
     fn bound(&mut self, g: &ast::Guarantee, params: &[Param], read: &mut [bool]) -> Option<Bound> {
         if g.subject.node != "loss" {
-            self.bad_guarantee(g.subject.span, "not `loss`", "only `loss` can be bounded");
+            let help = "only `loss` can be bounded: write `guarantee loss <= … on power_loss`";
+            self.bad_guarantee(g.subject.span, "expected `loss`", help);
             return None;
         }
         let bound = Scope {
@@ -531,32 +668,43 @@ impl Checker<'_> {
             BinOp::Eq if zero => {}
             BinOp::Eq => {
                 let help = "write `loss <= …`, or `loss = 0`";
-                self.bad_guarantee(g.relation.span, "only a bound can be kept", help);
+                self.bad_guarantee(g.relation.span, "expected an upper bound", help);
+                return None;
+            }
+            BinOp::Lt => {
+                let help = "write `loss <= …` with the largest loss that is allowed";
+                self.bad_guarantee(g.relation.span, "a bound is written with `<=`", help);
                 return None;
             }
             _ => {
                 let help = "write `loss <= …` or `loss = 0`";
-                self.bad_guarantee(g.relation.span, "not a bound from above", help);
+                self.bad_guarantee(g.relation.span, "not an upper bound", help);
                 return None;
             }
         }
         match bound.unit {
             Unit::Unknown => None,
-            Unit::Plain | Unit::Count if zero => Some(Bound::Nothing),
-            _ if zero => Some(Bound::Nothing),
+            Unit::Plain | Unit::Count | Unit::Duration if zero => Some(Bound::Nothing),
+            _ if zero && g.relation.node == BinOp::Eq => Some(Bound::Nothing),
             Unit::Syncs => Some(Bound::Syncs(bound)),
             Unit::Writes => Some(Bound::Writes(bound)),
+            Unit::Updates => Some(Bound::Updates(bound)),
             Unit::Bytes => Some(Bound::Bytes(bound)),
             Unit::Duration => Some(Bound::Age(bound)),
             Unit::Plain | Unit::Count => {
                 self.report(
                     Diagnostic::new(
                         Code::MissingUnit,
-                        "a loss needs a unit",
+                        "the bound needs a unit",
                         g.bound.span,
                         "a plain number",
                     )
-                    .help("write for example `2 syncs` or `50ms`"),
+                    .help(match bound.kind {
+                        ExprKind::Const(n) => {
+                            format!("for example, `{n} syncs`, `{n} updates` or `{n}ms`")
+                        }
+                        _ => "for example, `2 syncs` or `50ms`".to_owned(),
+                    }),
                 );
                 None
             }
@@ -569,12 +717,8 @@ impl Checker<'_> {
 }
 
 /// A name made from a file stem: characters that no name can have become `_`.
-fn identifier(stem: &str) -> String {
-    let mut name: String =
-        stem.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }).collect();
-    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
-        name.insert(0, '_');
-    }
+fn name_of_stem(stem: &str) -> String {
+    let mut name = durac_abi::btf::identifier(stem);
     name.truncate(64);
     name
 }

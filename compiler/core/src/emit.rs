@@ -6,20 +6,22 @@
 
 use crate::hir::StateId;
 use crate::mir::{Block, BlockId, End, Function, InstKind, Value};
-use durac_bpf::abi::{Helper, Reading, Runtime, Verdict};
+use durac_abi::insn::{Alu, Cond, Insn, Reg, Size};
+use durac_abi::object::{MAX_SLOTS, Program};
+use durac_abi::{Helper, Reading, Verdict};
 use durac_bpf::asm::{Asm, AsmError, Label};
-use durac_bpf::insn::{Alu, Cond, Insn, Reg, Size};
-use durac_bpf::object::{MAX_SLOTS, Program};
 use durac_grammar::{Sources, Span};
 use std::collections::BTreeMap;
 
 mod bpftime;
 mod plan;
 mod ring;
+mod session;
 mod value;
 
 pub use bpftime::Frame;
 pub use ring::{Ring, barrier};
+pub use session::Range;
 
 use plan::{LookedUp, Plan, SharedWait};
 
@@ -32,33 +34,17 @@ pub enum EmitError {
     TooLong,
 }
 
-/// Index of the map `params` and of the map `state` in the object.
+/// Indices of the maps that programs load, in the object.
 #[derive(Clone, Copy, Debug)]
 pub struct Maps {
-    /// The parameters.
+    /// The map `params`.
     pub params: u32,
-    /// The state.
+    /// The map `state`.
     pub state: u32,
-    /// The count of the syncs.
+    /// The map `session`, if the runtime has it.
+    pub session: u32,
+    /// The map in which the kernel counts the syncs of BPFtime's programs.
     pub syncs: u32,
-}
-
-/// What a program is emitted for.
-#[derive(Clone, Copy, Debug)]
-pub enum For {
-    /// The agent.
-    Agent,
-    /// BPFtime: what stands around the program.
-    Bpftime(Frame),
-}
-
-impl For {
-    fn runtime(self) -> Runtime {
-        match self {
-            For::Agent => Runtime::Agent,
-            For::Bpftime(_) => Runtime::Bpftime,
-        }
-    }
 }
 
 const CONTEXT: Reg = Reg::R6;
@@ -74,22 +60,19 @@ enum MapKind {
     State,
 }
 
-/// Emits one function.
+/// Emits one function: with a frame, what the runtime demands around it.
 ///
 /// # Errors
 /// The function does not fit the machine.
 pub fn emit(
     function: &Function,
     maps: Maps,
-    target: For,
+    frame: Option<Frame>,
     sources: &Sources,
 ) -> Result<Program, EmitError> {
     let order = function.order();
-    let ring = match target {
-        For::Bpftime(frame) => frame.ring.filter(|ring| ring.waits),
-        For::Agent => None,
-    };
-    let plan = Plan::new(function, &order, ring.is_some());
+    let ring = frame.as_ref().and_then(|frame| frame.ring).filter(|ring| ring.waits);
+    let plan = Plan::new(function, &order, frame.as_ref().map(|_| ring.is_some()));
     let mut asm = Asm::new();
     let labels: BTreeMap<BlockId, Label> = order.iter().map(|id| (*id, asm.label())).collect();
     let exit = asm.label();
@@ -97,25 +80,19 @@ pub fn emit(
         function,
         sources,
         maps,
-        runtime: target.runtime(),
+        framed: frame.is_some(),
         ring: ring.map(|ring| ring.labels(&mut asm)),
         plan,
         asm,
         labels,
-        exit,
-        exit_bound: false,
-        pass: None,
-        pass_bound: false,
-        params: None,
-        state: None,
-        cached: None,
-        distance: None,
+        exits: Exits { exit, exit_bound: false, pass: None, pass_bound: false },
+        held: Held::default(),
         calls: BTreeMap::new(),
         span: None,
     };
-    match target {
-        For::Agent => emitter.all(&order)?,
-        For::Bpftime(frame) => {
+    match frame {
+        None => emitter.all(&order)?,
+        Some(frame) => {
             let ends = emitter.prologue(frame);
             emitter.all(&order)?;
             emitter.epilogue(ends);
@@ -132,28 +109,42 @@ struct Last {
     pass: bool,
 }
 
-struct Emitter<'a> {
-    function: &'a Function,
-    sources: &'a Sources,
-    maps: Maps,
-    runtime: Runtime,
-    /// The syncs that the program starts.
-    ring: Option<ring::Syncs>,
-    plan: Plan,
-    asm: Asm,
-    labels: BTreeMap<BlockId, Label>,
+/// Where a program ends.
+struct Exits {
+    /// `exit`, with the verdict in r0.
     exit: Label,
     exit_bound: bool,
     /// Where a lookup that gives nothing goes: `r0 = 0; exit`.
     pass: Option<Label>,
     pass_bound: bool,
-    /// Register that holds the map's address now.
+}
+
+/// What registers hold between two instructions.
+#[derive(Default)]
+struct Held {
+    /// The register with the parameters' address.
     params: Option<Reg>,
+    /// The register with the state's address.
     state: Option<Reg>,
     /// A state variable whose value the last instruction left in a register.
     cached: Option<(StateId, Reg)>,
     /// The constant in r1 that a shared wait takes.
     distance: Option<u64>,
+}
+
+struct Emitter<'a> {
+    function: &'a Function,
+    sources: &'a Sources,
+    maps: Maps,
+    /// An epilogue follows, where every exit goes; and the process is one log.
+    framed: bool,
+    /// The syncs that the program starts.
+    ring: Option<ring::Syncs>,
+    plan: Plan,
+    asm: Asm,
+    labels: BTreeMap<BlockId, Label>,
+    exits: Exits,
+    held: Held,
     /// The calls of shared waits, by the block that holds them.
     calls: BTreeMap<BlockId, Label>,
     /// The place being emitted, for errors.
@@ -187,15 +178,15 @@ impl Emitter<'_> {
             }
             // A constant set before a branch is still there when the branch falls through.
             if self.plan.predecessors.get(&id) != Some(&1) || falls_through != Some(id) {
-                self.distance = None;
+                self.held.distance = None;
             }
             if let Some(label) = self.labels.get(&id) {
                 self.asm.bind(*label);
             }
             let known = self.plan.at_start.get(&id).copied().unwrap_or(LookedUp::NOTHING);
-            self.params = self.plan.register(MapKind::Params, known.params);
-            self.state = self.plan.register(MapKind::State, known.state);
-            self.cached = None;
+            self.held.params = self.plan.register(MapKind::Params, known.params);
+            self.held.state = self.plan.register(MapKind::State, known.state);
+            self.held.cached = None;
             let shares_wait = self.plan.waits.get(&id).copied();
             for inst in &block.insts {
                 self.place(inst.span);
@@ -217,16 +208,15 @@ impl Emitter<'_> {
                 Last { exit: Some(position) == last_return, pass: Some(position) == last_pass };
             self.end(id, &block.end, next, last)?;
         }
-        if self.runtime == Runtime::Bpftime {
-            // The epilogue follows, where every exit goes.
+        if self.framed {
             return Ok(());
         }
-        if !self.exit_bound {
-            self.asm.bind(self.exit);
+        if !self.exits.exit_bound {
+            self.asm.bind(self.exits.exit);
             self.asm.push(Insn::exit());
         }
-        if let Some(pass) = self.pass
-            && !self.pass_bound
+        if let Some(pass) = self.exits.pass
+            && !self.exits.pass_bound
         {
             // The lookup left 0 in r0, but as an address that is null: a verdict is a number.
             self.asm.bind(pass);
@@ -270,9 +260,9 @@ impl Emitter<'_> {
     }
 
     fn set_distance(&mut self, wait: SharedWait) {
-        if self.distance != Some(wait.distance) {
+        if self.held.distance != Some(wait.distance) {
             self.asm.load_imm(Reg::R1, wait.distance);
-            self.distance = Some(wait.distance);
+            self.held.distance = Some(wait.distance);
         }
     }
 
@@ -318,17 +308,17 @@ impl Emitter<'_> {
         [Reg::R2, Reg::R3, Reg::R4, Reg::R5, Reg::R1, Reg::R0]
             .into_iter()
             .filter(|r| *r != self.context() || self.plan.keep_context)
-            .filter(|r| Some(*r) != self.params && Some(*r) != self.state)
-            .filter(|r| *r != Reg::R1 || self.distance.is_none())
+            .filter(|r| Some(*r) != self.held.params && Some(*r) != self.held.state)
+            .filter(|r| *r != Reg::R1 || self.held.distance.is_none())
             .collect()
     }
 
     /// After a call, only what is kept is known.
     fn clobber(&mut self) {
-        self.params = self.params.filter(|r| *r == PARAMS);
-        self.state = self.state.filter(|r| *r == STATE);
-        self.cached = None;
-        self.distance = None;
+        self.held.params = self.held.params.filter(|r| *r == PARAMS);
+        self.held.state = self.held.state.filter(|r| *r == STATE);
+        self.held.cached = None;
+        self.held.distance = None;
     }
 
     fn inst(&mut self, kind: &InstKind) -> Result<(), EmitError> {
@@ -350,7 +340,7 @@ impl Emitter<'_> {
             }
             InstKind::Store(id, value) => {
                 self.look_up_for(value, true);
-                let base = self.state.unwrap_or(STATE);
+                let base = self.held.state.unwrap_or(STATE);
                 let offset = 8 * id.0 as i16;
                 let free = self.scratch();
                 let [first, rest @ ..] = free.as_slice() else { return Err(self.too_complex()) };
@@ -358,11 +348,11 @@ impl Emitter<'_> {
                 // of version 4 to LLVM's tools and to BPFtime.
                 self.value(value, *first, rest)?;
                 self.asm.push(Insn::stx(Size::Dw, base, offset, *first));
-                self.cached = Some((*id, *first));
+                self.held.cached = Some((*id, *first));
                 return Ok(());
             }
         }
-        self.cached = None;
+        self.held.cached = None;
         Ok(())
     }
 
@@ -372,10 +362,11 @@ impl Emitter<'_> {
     }
 
     fn look_up_wanted(&mut self, params: bool, state: bool) {
-        if state && self.state.is_none() {
+        if state && self.held.state.is_none() {
             self.look_up(MapKind::State);
         }
-        if params && self.params.is_none() {
+        // With a frame they were copied to the stack.
+        if params && !self.framed && self.held.params.is_none() {
             self.look_up(MapKind::Params);
         }
     }
@@ -388,8 +379,7 @@ impl Emitter<'_> {
         };
         match map {
             MapKind::Params => self.asm.push(Insn::mov_imm(Reg::R2, 0)),
-            // There the process is one log.
-            MapKind::State if self.runtime == Runtime::Bpftime => {
+            MapKind::State if self.framed => {
                 self.asm.push(Insn::mov_imm(Reg::R2, 0));
             }
             MapKind::State => {
@@ -403,11 +393,11 @@ impl Emitter<'_> {
         self.asm.load_map(Reg::R1, index);
         self.asm.push(Insn::call(Helper::MapLookup));
         self.clobber();
-        // Jumps go forward: one that stands behind the last `pass` has an end of its own.
-        if std::mem::take(&mut self.pass_bound) {
-            self.pass = None;
+        // Jumps go forward: a lookup behind the last `pass` has an end of its own.
+        if std::mem::take(&mut self.exits.pass_bound) {
+            self.exits.pass = None;
         }
-        let pass = *self.pass.get_or_insert_with(|| self.asm.label());
+        let pass = *self.exits.pass.get_or_insert_with(|| self.asm.label());
         self.asm.jump_if_imm(Cond::Eq, Reg::R0, 0, pass);
         let register = match keep {
             Some(register) => {
@@ -417,8 +407,8 @@ impl Emitter<'_> {
             None => Reg::R0,
         };
         match map {
-            MapKind::Params => self.params = Some(register),
-            MapKind::State => self.state = Some(register),
+            MapKind::Params => self.held.params = Some(register),
+            MapKind::State => self.held.state = Some(register),
         }
     }
 
@@ -430,22 +420,22 @@ impl Emitter<'_> {
         last: Last,
     ) -> Result<(), EmitError> {
         match end {
-            End::Return(verdict) if self.runtime == Runtime::Bpftime => {
+            End::Return(verdict) if self.framed => {
                 self.asm.push(Insn::mov_imm(Reg::R0, verdict.encode()));
                 if !last.exit {
-                    self.asm.jump(self.exit);
+                    self.asm.jump(self.exits.exit);
                 }
             }
             End::Return(verdict) => {
-                if *verdict == Verdict::Pass && last.pass && !self.pass_bound {
-                    let pass = *self.pass.get_or_insert_with(|| self.asm.label());
-                    self.pass_bound = true;
+                if *verdict == Verdict::Pass && last.pass && !self.exits.pass_bound {
+                    let pass = *self.exits.pass.get_or_insert_with(|| self.asm.label());
+                    self.exits.pass_bound = true;
                     self.asm.bind(pass);
                 }
                 self.asm.push(Insn::mov_imm(Reg::R0, verdict.encode()));
-                if last.exit && !self.exit_bound {
-                    self.exit_bound = true;
-                    self.asm.bind(self.exit);
+                if last.exit && !self.exits.exit_bound {
+                    self.exits.exit_bound = true;
+                    self.asm.bind(self.exits.exit);
                 }
                 self.asm.push(Insn::exit());
             }
@@ -470,8 +460,8 @@ impl Emitter<'_> {
                     return Ok(());
                 }
                 let early = self.early_return(id);
-                if early.is_some() && std::mem::take(&mut self.exit_bound) {
-                    self.exit = self.asm.label();
+                if early.is_some() && std::mem::take(&mut self.exits.exit_bound) {
+                    self.exits.exit = self.asm.label();
                 }
                 let mut reserved = None;
                 if let Some(verdict) = early.and_then(|id| self.returns(id)) {
@@ -479,8 +469,8 @@ impl Emitter<'_> {
                     reserved = Some(Reg::R0);
                 }
                 let (cmp, target, fall) = match early {
-                    Some(id) if id == *then => (*cmp, self.exit, *otherwise),
-                    Some(_) => (cmp.negated(), self.exit, *then),
+                    Some(id) if id == *then => (*cmp, self.exits.exit, *otherwise),
+                    Some(_) => (cmp.negated(), self.exits.exit, *then),
                     None if next == Some(*then) => (cmp.negated(), self.label(*otherwise), *then),
                     None => (*cmp, self.label(*then), *otherwise),
                 };
@@ -494,7 +484,7 @@ impl Emitter<'_> {
     }
 
     fn label(&self, id: BlockId) -> Label {
-        self.labels.get(&id).copied().unwrap_or(self.exit)
+        self.labels.get(&id).copied().unwrap_or(self.exits.exit)
     }
 
     fn jump(&mut self, target: BlockId) {

@@ -4,6 +4,7 @@ use crate::hir::{Arith, Cmp, Expr, ExprKind, Param, ParamId, State, StateId};
 use crate::names;
 use crate::target::path_span;
 use crate::unit::Unit;
+use durac_abi::Reading;
 use durac_grammar::ast::{self, BinOp};
 use durac_grammar::{Code, Diagnostic, Span, Spanned};
 
@@ -21,7 +22,7 @@ pub struct Scope<'a> {
     pub diagnostics: &'a mut Vec<Diagnostic>,
 }
 
-/// An expression that stands for one that could not be checked.
+/// The result for an expression that could not be checked.
 #[must_use]
 pub fn unknown(span: Span) -> Expr {
     Expr { kind: ExprKind::Const(0), unit: Unit::Unknown, span }
@@ -60,7 +61,7 @@ impl Scope<'_> {
                         span,
                         format!("counts {}, not {unit}", inner.unit),
                     )
-                    .help("leave the unit out"),
+                    .help("remove the unit"),
                 );
                 unknown(span)
             }
@@ -81,12 +82,12 @@ impl Scope<'_> {
             unit => {
                 let mut diagnostic = Diagnostic::new(
                     Code::NotBool,
-                    "a condition must be true or false",
+                    "expected a condition",
                     expr.span,
                     format!("is a {}", noun(unit)),
                 );
                 if unit != Unit::Plain {
-                    diagnostic = diagnostic.help("compare it, for example with `> 0`");
+                    diagnostic = diagnostic.help("compare it, for example `… > 0`");
                 }
                 self.report(diagnostic);
                 unknown(expr.span)
@@ -130,6 +131,10 @@ impl Scope<'_> {
                 span,
                 format!("is a {}", noun(expr.unit)),
             )
+            .help(match unit {
+                Unit::Bool => "write `true` or `false`, or a comparison".to_owned(),
+                _ => format!("write a {}, for example `{}`", noun(unit), unit.example(10)),
+            })
         };
         self.report(diagnostic);
         unknown(span)
@@ -148,7 +153,7 @@ impl Scope<'_> {
                 self.report(
                     Diagnostic::new(
                         Code::NotConstant,
-                        "this value must be known when compiling",
+                        "this value must be a constant",
                         span,
                         "changes while the policy runs",
                     )
@@ -166,7 +171,7 @@ impl Scope<'_> {
     fn overflow(&mut self, span: Span) {
         self.report(Diagnostic::new(
             Code::Overflow,
-            "the value does not fit 64 bits",
+            "the value does not fit in 64 bits",
             span,
             "too large",
         ));
@@ -196,9 +201,15 @@ impl Scope<'_> {
             .chain(self.states.iter().map(|s| s.name.node.as_str()))
             .chain(names::READINGS.iter().map(|(n, ..)| *n))
             .collect();
-        let help = names::suggest(&name, &known);
-        let message = format!("nothing is called `{name}`");
-        self.report(Diagnostic::new(Code::UnknownName, message, span, "unknown name").help(help));
+        let help = match name.as_str() {
+            "idle" | "timeout" => {
+                "`flush within 50ms` in a line of its own syncs what is pending when no call comes"
+                    .to_owned()
+            }
+            _ => names::suggest(&name, &known),
+        };
+        let message = format!("unknown name `{name}`");
+        self.report(Diagnostic::new(Code::UnknownName, message, span, "not declared").help(help));
         unknown(span)
     }
 
@@ -285,21 +296,32 @@ impl Scope<'_> {
             return (left, right, Unit::Unknown);
         }
         if left.unit != right.unit {
-            self.report(
-                Diagnostic::new(
-                    Code::Mismatch,
-                    format!(
-                        "`{}` between {} and {}",
-                        op.node.text(),
-                        plural(left.unit),
-                        plural(right.unit)
-                    ),
-                    right.span,
-                    format!("is a {}", noun(right.unit)),
-                )
-                .also(left.span, format!("is a {}", noun(left.unit)))
-                .help("both sides must have the same unit"),
-            );
+            let meant = [(&left, &right), (&right, &left)].into_iter().find_map(|(a, b)| {
+                let reading = match (&a.kind, b.unit) {
+                    (ExprKind::Read(Reading::Pending), Unit::Duration) => "pending.age",
+                    (ExprKind::Read(Reading::Pending), Unit::Bytes) => "pending.bytes",
+                    (ExprKind::Read(Reading::Pending), Unit::Updates) => "pending.updates",
+                    _ => return None,
+                };
+                Some((a.span, reading))
+            });
+            let mut found = Diagnostic::new(
+                Code::Mismatch,
+                format!(
+                    "`{}` between {} and {}",
+                    op.node.text(),
+                    plural(left.unit),
+                    plural(right.unit)
+                ),
+                right.span,
+                format!("is a {}", noun(right.unit)),
+            )
+            .also(left.span, format!("is a {}", noun(left.unit)))
+            .help("both sides must have the same unit");
+            if let Some((span, reading)) = meant {
+                found = found.help(format!("did you mean `{reading}`?")).perhaps(span, reading);
+            }
+            self.report(found);
             return (left, right, Unit::Unknown);
         }
         let unit = left.unit;
@@ -366,11 +388,11 @@ impl Scope<'_> {
             self.report(
                 Diagnostic::new(
                     Code::NotConstant,
-                    "the divisor must be known when compiling",
+                    "the divisor must be a constant",
                     right.span,
                     "changes while the policy runs",
                 )
-                .help("divide by a number, or compare products instead"),
+                .help("divide by a number, or compare products"),
             );
             return unknown(span);
         };
@@ -443,6 +465,7 @@ fn noun(unit: Unit) -> &'static str {
     match unit {
         Unit::Syncs => "number of syncs",
         Unit::Writes => "number of writes",
+        Unit::Updates => "number of updates",
         Unit::Count => "count",
         Unit::Bytes => "number of bytes",
         Unit::Duration => "duration",
@@ -456,6 +479,7 @@ fn plural(unit: Unit) -> &'static str {
     match unit {
         Unit::Syncs => "syncs",
         Unit::Writes => "writes",
+        Unit::Updates => "updates",
         Unit::Count => "counts",
         Unit::Bytes => "bytes",
         Unit::Duration => "durations",

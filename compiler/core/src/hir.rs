@@ -3,16 +3,18 @@
 //! Architecture invariant: building a [`Policy`] without diagnostics of severity error is what
 //! "the policy is right" means; later stages do not look at the syntax tree.
 
+use crate::bounds::Loss;
 use crate::unit::Unit;
-use durac_bpf::abi::{Engine, Hook, Reading};
-use durac_bpf::object::OnError;
+pub use durac_abi::object::Failure;
+use durac_abi::object::{Action, OnError};
+use durac_abi::{Callers, Engine, Hook, Layout, Reading, Records, words};
 use durac_grammar::{Span, Spanned};
 use std::fmt;
 
 /// A checked policy.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// Its name.
+    /// Name in the text, or the stem of the file.
     pub name: String,
     /// The target it runs at.
     pub target: Target,
@@ -26,13 +28,17 @@ pub struct Policy {
     pub hooks: Vec<HookBody>,
     /// `flush within`, nanoseconds.
     pub flush_within: Option<Spanned<u64>>,
+    /// `assume sync <= d`, nanoseconds.
+    pub assume_sync: Option<Spanned<u64>>,
     /// What a failed background sync stops.
     pub on_error: OnError,
-    /// Features asked for by `use`.
-    pub uses: Vec<Spanned<String>>,
+    /// `use kernel notify`, and where it says so.
+    pub kernel_notify: Option<Span>,
+    /// What it can lose, as derived from its text; whatever values its parameters have.
+    pub loss: Loss,
 }
 
-/// What of a target's definition the object needs.
+/// The part of a target's definition that the object needs.
 #[derive(Clone, Debug, Default)]
 pub struct Target {
     /// Its dotted name.
@@ -42,25 +48,33 @@ pub struct Target {
     /// Globs of the files it does not cover after all.
     pub except: Vec<String>,
     /// How its hooks are entered.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<HookEntry>,
     /// What writes staged bytes, if it says so.
     pub engine: Option<Engine>,
+    /// Whether calls on one log overlap.
+    pub callers: Callers,
+    /// How the log is divided into updates.
+    pub records: Records,
+    /// Where the log is written.
+    pub layout: Layout,
+    /// Globs of files that are not written while the log is behind.
+    pub protects: Vec<String>,
 }
 
 /// How a hook of a target is entered.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct HookEntry {
     /// The hook.
     pub hook: Hook,
     /// Where the target defines it.
     pub span: Span,
-    /// The functions that are the hook: `libc` or `symbol`, and the name.
-    pub functions: Vec<Function>,
+    /// The functions that are the hook.
+    pub functions: Vec<EntryFunction>,
     /// Its parameters, in order: name and type.
     pub params: Vec<(String, String)>,
 }
 
-impl Entry {
+impl HookEntry {
     /// The position of the parameter of that name and type.
     #[must_use]
     pub fn param(&self, name: &str, ty: &str) -> Option<usize> {
@@ -70,17 +84,41 @@ impl Entry {
 
 /// `libc "write"`, `symbol "durac_aof_write"`
 #[derive(Clone, Debug)]
-pub struct Function {
-    /// Where it is: `libc`, or `symbol` for one of the application's own.
-    pub kind: String,
+pub struct EntryFunction {
+    /// Whose function it is, and when it is called.
+    pub kind: EntryKind,
     /// Its symbol.
     pub symbol: Spanned<String>,
+}
+
+/// Whose function enters a hook, and when it is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EntryKind {
+    /// `symbol`: a function of the application's own.
+    Symbol,
+    /// `barrier`: a function of the application's own that is called before a sync for which the hook
+    /// is not called.
+    Barrier,
+    /// A library by its name: `libc`.
+    Library(String),
+}
+
+impl EntryKind {
+    /// What the word before the symbol means.
+    #[must_use]
+    pub fn of_word(word: &str) -> EntryKind {
+        match word {
+            "symbol" => EntryKind::Symbol,
+            "barrier" => EntryKind::Barrier,
+            library => EntryKind::Library(library.to_owned()),
+        }
+    }
 }
 
 impl Target {
     /// How a hook is entered.
     #[must_use]
-    pub fn entry(&self, hook: Hook) -> Option<&Entry> {
+    pub fn entry(&self, hook: Hook) -> Option<&HookEntry> {
         self.entries.iter().find(|entry| entry.hook == hook)
     }
 }
@@ -120,7 +158,7 @@ id!(
 /// A value that can be changed while the policy runs.
 #[derive(Clone, Debug)]
 pub struct Param {
-    /// Its name.
+    /// Name in the policy.
     pub name: Spanned<String>,
     /// Its unit.
     pub unit: Unit,
@@ -143,35 +181,14 @@ pub struct State {
     pub init: u64,
 }
 
-/// The kind of crash a guarantee speaks of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Failure {
-    /// The process dies; the page cache survives, staged bytes do not.
-    ProcessCrash,
-    /// Only bytes covered by a successful sync survive.
-    PowerLoss,
-}
-
-impl Failure {
-    /// Both, in the order of the documentation.
-    pub const ALL: [Failure; 2] = [Failure::ProcessCrash, Failure::PowerLoss];
-
-    /// As written.
-    #[must_use]
-    pub fn text(self) -> &'static str {
-        match self {
-            Failure::ProcessCrash => "process_crash",
-            Failure::PowerLoss => "power_loss",
-        }
-    }
-}
-
 /// `guarantee loss <= n syncs on power_loss`
 #[derive(Clone, Debug)]
 pub struct Guarantee {
     /// The kind of crash.
     pub failure: Failure,
-    /// Where the bound stands.
+    /// It bounds what clients can see of it, not what the application was told.
+    pub to_clients: bool,
+    /// The place of the bound.
     pub span: Span,
     /// The most that may be lost.
     pub bound: Bound,
@@ -186,6 +203,8 @@ pub enum Bound {
     Syncs(Expr),
     /// Acknowledged writes.
     Writes(Expr),
+    /// Records of the log that an acknowledged sync covers.
+    Updates(Expr),
     /// Acknowledged bytes.
     Bytes(Expr),
     /// Age of the oldest lost sync, nanoseconds.
@@ -205,6 +224,48 @@ pub struct HookBody {
 
 /// A statement with its place.
 pub type Stmt = Spanned<StmtKind>;
+
+/// A statement or an expression, as [`visit`] comes to it.
+#[derive(Clone, Copy, Debug)]
+pub enum Node<'a> {
+    /// A statement; what is in it follows.
+    Stmt(&'a Stmt),
+    /// An expression; what is in it follows.
+    Expr(&'a Expr),
+}
+
+/// Calls `f` for every statement and expression, outer before inner, in the order of the text.
+pub fn visit<'a>(stmts: &'a [Stmt], f: &mut dyn FnMut(Node<'a>)) {
+    for stmt in stmts {
+        f(Node::Stmt(stmt));
+        match &stmt.node {
+            StmtKind::Verdict(_) | StmtKind::Commit => {}
+            StmtKind::Await(value) | StmtKind::Assign(_, value) => visit_expr(value, f),
+            StmtKind::If(cond, then, otherwise) => {
+                visit_expr(cond, f);
+                visit(then, f);
+                visit(otherwise, f);
+            }
+            StmtKind::EveryTime(_, _, body) | StmtKind::EveryCalls(_, _, body) => visit(body, f),
+        }
+    }
+}
+
+/// The same for one expression.
+pub fn visit_expr<'a>(expr: &'a Expr, f: &mut dyn FnMut(Node<'a>)) {
+    f(Node::Expr(expr));
+    match &expr.kind {
+        ExprKind::Const(_) | ExprKind::Param(_) | ExprKind::State(_) | ExprKind::Read(_) => {}
+        ExprKind::Not(a) => visit_expr(a, f),
+        ExprKind::And(a, b)
+        | ExprKind::Or(a, b)
+        | ExprKind::Compare(_, a, b)
+        | ExprKind::Arith(_, a, b) => {
+            visit_expr(a, f);
+            visit_expr(b, f);
+        }
+    }
+}
 
 /// What a statement does.
 #[derive(Clone, Debug)]
@@ -238,8 +299,26 @@ pub enum Verdict {
     Stage,
     /// Hold the reply until durable.
     Hold,
+    /// Look for more ready connections, for so many nanoseconds.
+    Gather(u32),
     /// Fail with this errno.
     Fail(&'static str, i32),
+}
+
+impl Verdict {
+    /// What a target has to grant for it.
+    #[must_use]
+    pub fn action(&self) -> Action {
+        match self {
+            Verdict::Pass => Action::Pass,
+            Verdict::Defer => Action::Defer,
+            Verdict::Skip => Action::Skip,
+            Verdict::Stage => Action::Stage,
+            Verdict::Hold => Action::Hold,
+            Verdict::Gather(_) => Action::Gather,
+            Verdict::Fail(..) => Action::Fail,
+        }
+    }
 }
 
 /// An expression of known unit.
@@ -249,7 +328,7 @@ pub struct Expr {
     pub kind: ExprKind,
     /// Its unit.
     pub unit: Unit,
-    /// Where it stands.
+    /// Its place.
     pub span: Span,
 }
 
@@ -276,21 +355,22 @@ pub enum ExprKind {
     Arith(Arith, Box<Expr>, Box<Expr>),
 }
 
-/// An unsigned comparison.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Cmp {
-    /// `==`
-    Eq,
-    /// `!=`
-    Ne,
-    /// `<`
-    Lt,
-    /// `<=`
-    Le,
-    /// `>`
-    Gt,
-    /// `>=`
-    Ge,
+words! {
+    /// An unsigned comparison.
+    pub enum Cmp, text {
+        /// `==`
+        Eq => "==",
+        /// `!=`
+        Ne => "!=",
+        /// `<`
+        Lt => "<",
+        /// `<=`
+        Le => "<=",
+        /// `>`
+        Gt => ">",
+        /// `>=`
+        Ge => ">=",
+    }
 }
 
 impl Cmp {
@@ -331,36 +411,24 @@ impl Cmp {
             Cmp::Ge => a >= b,
         }
     }
-
-    /// As written.
-    #[must_use]
-    pub fn text(self) -> &'static str {
-        match self {
-            Cmp::Eq => "==",
-            Cmp::Ne => "!=",
-            Cmp::Lt => "<",
-            Cmp::Le => "<=",
-            Cmp::Gt => ">",
-            Cmp::Ge => ">=",
-        }
-    }
 }
 
-/// Arithmetic on unsigned 64-bit numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Arith {
-    /// Sum; wraps.
-    Add,
-    /// Difference; 0 when it would be negative, so that `pending - 4` is never huge.
-    Sub,
-    /// Product; wraps.
-    Mul,
-    /// Quotient by a constant above zero.
-    Div,
-    /// Remainder by a constant above zero.
-    Rem,
-    /// Difference that wraps; only the compiler makes it, for times.
-    WrappingSub,
+words! {
+    /// Arithmetic on unsigned 64-bit numbers.
+    pub enum Arith, text {
+        /// Sum; wraps.
+        Add => "+",
+        /// Difference; 0 when it would be negative, so that `pending - 4` is never huge.
+        Sub => "-",
+        /// Product; wraps.
+        Mul => "*",
+        /// Quotient by a constant above zero.
+        Div => "/",
+        /// Remainder by a constant above zero.
+        Rem => "%",
+        /// Difference that wraps; only the compiler makes it, for times.
+        WrappingSub => "-%",
+    }
 }
 
 impl Arith {
@@ -374,19 +442,6 @@ impl Arith {
             Arith::Div => a.checked_div(b).unwrap_or(0),
             Arith::Rem => a.checked_rem(b).unwrap_or(a),
             Arith::WrappingSub => a.wrapping_sub(b),
-        }
-    }
-
-    /// As written.
-    #[must_use]
-    pub fn text(self) -> &'static str {
-        match self {
-            Arith::Add => "+",
-            Arith::Sub => "-",
-            Arith::Mul => "*",
-            Arith::Div => "/",
-            Arith::Rem => "%",
-            Arith::WrappingSub => "-%",
         }
     }
 }

@@ -1,16 +1,24 @@
-//! The compiler proper: a syntax tree in, a BPF object out.
+//! The compiler proper: text in, a BPF object out.
+//!
+//! Stage: text → [`hir::Policy`] ([`analyse`]) → [`mir::Program`] → [`Object`] ([`compile`]).
 //!
 //! Every stage is a function on plain data: [`check()`], [`lower()`], [`optimise()`], [`assemble()`];
-//! [`compile`] composes them. Architecture invariant: no I/O, no clock, no environment; the same
-//! text gives the same object.
+//! [`analyse`] and [`compile`] compose them. What differs between runtimes is behind
+//! [`durac_abi::Backend`] and [`backend::CompilerBackend`].
+//!
+//! Architecture invariant: no I/O, no clock, no environment; the same text gives the same object. It
+//! must not know how an object is verified, proved, loaded or run.
 
 pub mod assemble;
+mod awaits;
+pub mod backend;
 mod body;
 pub mod bounds;
-pub mod bpftime;
+mod bpftime;
 pub mod check;
 pub mod emit;
-mod expr;
+pub mod expr;
+mod habits;
 pub mod hir;
 pub mod lower;
 pub mod mir;
@@ -18,17 +26,17 @@ pub mod names;
 pub mod optimise;
 pub mod print;
 pub mod set;
+mod supervisor;
 pub mod target;
 pub mod unit;
 
 pub use assemble::assemble;
-pub use bounds::Loss;
+pub use bounds::{Counted, Loss};
 pub use check::{Checked, check};
 pub use lower::lower;
 pub use optimise::optimise;
 
-use durac_bpf::Object;
-use durac_bpf::abi::Runtime;
+use durac_abi::{Object, Runtime};
 use durac_grammar::{Code, Diagnostic, FileId, Severity, Sources, ast};
 
 /// What checking a text gives: as much as could be made of it.
@@ -42,7 +50,7 @@ pub struct Analysis {
     pub only_targets: bool,
     /// What the policy can lose, if it is right.
     pub loss: Option<Loss>,
-    /// Everything found, sorted by place.
+    /// What was found, sorted by place.
     pub diagnostics: Vec<Diagnostic>,
 }
 
@@ -54,27 +62,34 @@ impl Analysis {
     }
 }
 
-/// What a policy is called and where it runs, when its text does not say or somebody knows better.
-#[derive(Clone, Copy, Debug)]
-pub struct Naming<'a> {
-    /// The name of a policy that gives none.
+/// How a text is compiled; by default for the agent, at the target that the text names.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CompileOptions<'a> {
+    /// The name of a policy that gives none: the stem of its file.
     pub stem: &'a str,
-    /// The target to check against instead of the text's own.
+    /// The target to check against instead of the one that the text names.
     pub target: Option<&'a str>,
     /// What is to run it.
     pub runtime: Runtime,
 }
 
-/// Parses and checks a text. A policy without a name is called `stem`. Whether its guarantees hold
-/// is for the model checker to say.
-#[must_use]
-pub fn analyse(sources: &mut Sources, file: FileId, stem: &str) -> Analysis {
-    analyse_as(sources, file, &Naming { stem, target: None, runtime: Runtime::Agent })
+impl<'a> CompileOptions<'a> {
+    /// The defaults, for a policy of this name.
+    #[must_use]
+    pub fn new(stem: &'a str) -> Self {
+        Self { stem, ..Self::default() }
+    }
+
+    /// The same for another runtime.
+    #[must_use]
+    pub fn with_runtime(self, runtime: Runtime) -> Self {
+        Self { runtime, ..self }
+    }
 }
 
-/// Parses and checks a text.
+/// Parses and checks a text. Whether its guarantees hold is for the model checker to say.
 #[must_use]
-pub fn analyse_as(sources: &mut Sources, file: FileId, naming: &Naming<'_>) -> Analysis {
+pub fn analyse(sources: &mut Sources, file: FileId, options: &CompileOptions<'_>) -> Analysis {
     let parsed = durac_grammar::parse(sources, file);
     let mut diagnostics = parsed.diagnostics;
     // A file whose parse stopped early would only give findings about what is missing.
@@ -82,58 +97,81 @@ pub fn analyse_as(sources: &mut Sources, file: FileId, naming: &Naming<'_>) -> A
         matches!(d.code, Code::TooLarge | Code::TooDeep | Code::NotUtf8 | Code::Unreadable)
     });
     let checked = if readable {
-        check(sources, file, &parsed.file, naming)
+        check(sources, file, &parsed.file, options)
     } else {
         Checked { policy: None, only_targets: false, diagnostics: Vec::new() }
     };
     let had_errors = diagnostics.iter().any(|d| d.severity() == Severity::Error);
     // What recovery left out of the tree may be what reads a name: no warning then.
     let trusted = |d: &Diagnostic| !had_errors || d.severity() == Severity::Error;
-    diagnostics.extend(checked.diagnostics.into_iter().filter(trusted));
-    let policy = checked.policy.filter(|_| !had_errors);
-    let loss = policy.as_ref().map(|policy| {
-        let loss = bounds::loss(policy);
-        loss.lint(policy, &mut diagnostics);
-        if naming.runtime == Runtime::Bpftime {
-            bpftime::reword(&mut diagnostics);
-        }
-        loss
-    });
+    let found: Vec<_> = checked.diagnostics.into_iter().filter(trusted).collect();
+    let found = without_followers(found, &diagnostics, sources);
+    diagnostics.extend(found);
+    let mut policy = checked.policy.filter(|_| !had_errors);
+    if let Some(policy) = &mut policy {
+        policy.target.callers = backend::of(options.runtime).callers(policy.target.callers);
+        policy.loss = bounds::loss(policy);
+        policy.loss.lint(policy, &mut diagnostics);
+        backend::of(options.runtime).reword(&mut diagnostics);
+    }
+    let loss = policy.as_ref().map(|policy| policy.loss.clone());
     diagnostics.sort_by_key(|d| (d.primary.span.file, d.primary.span.start, d.code));
     diagnostics.dedup();
     Analysis { tree: parsed.file, policy, only_targets: checked.only_targets, loss, diagnostics }
 }
 
-/// Compiles a checked policy for the agent. The object's note says nothing yet of what can be lost.
+/// Without what follows from another finding: a name that is unknown because its declaration is broken, the second
+/// place of an unknown name, what is missing where the grammar could not read it, and a warning about a body that is
+/// wrong.
+fn without_followers(
+    found: Vec<Diagnostic>,
+    grammar: &[Diagnostic],
+    sources: &Sources,
+) -> Vec<Diagnostic> {
+    let line_of = |d: &Diagnostic| sources.position(d.primary.span).line;
+    let lines: std::collections::BTreeSet<u32> = grammar.iter().map(line_of).collect();
+    let broken: Vec<&str> = match grammar.first() {
+        Some(first) => {
+            let text = sources.text(first.primary.span.file).lines();
+            (1..).zip(text).filter(|(n, _)| lines.contains(n)).map(|(_, line)| line).collect()
+        }
+        None => Vec::new(),
+    };
+    let wrong = found.iter().any(|d| d.severity() == Severity::Error);
+    let mut seen = std::collections::BTreeSet::new();
+    let mut new = |d: &Diagnostic| match d.code {
+        Code::UnknownName => {
+            let name = sources.slice(d.primary.span);
+            let word = |line: &&str| {
+                line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                    .any(|word| word == name)
+            };
+            seen.insert(name.to_owned()) && !broken.iter().any(word)
+        }
+        Code::EmptyFile => grammar.is_empty(),
+        Code::NoRange => !lines.contains(&line_of(d)),
+        Code::WaitBeforeCall => !wrong,
+        _ => true,
+    };
+    found.into_iter().filter(|d| new(d)).collect()
+}
+
+/// Compiles a checked policy. The object's note says nothing yet of what can be lost.
 ///
 /// # Errors
-/// What this runtime cannot do, or what does not fit the machine.
+/// What the runtime cannot do, or what does not fit the machine.
 pub fn compile(
     policy: &hir::Policy,
     sources: &Sources,
     file: FileId,
+    options: &CompileOptions<'_>,
 ) -> Result<Object, Vec<Diagnostic>> {
-    compile_for(Runtime::Agent, policy, sources, file)
-}
-
-/// Compiles a checked policy for a runtime.
-///
-/// # Errors
-/// What that runtime cannot do, or what does not fit the machine.
-pub fn compile_for(
-    runtime: Runtime,
-    policy: &hir::Policy,
-    sources: &Sources,
-    file: FileId,
-) -> Result<Object, Vec<Diagnostic>> {
-    let refused = match runtime {
-        Runtime::Agent => lower::unsupported(policy, Code::NotInRuntime).into_iter().collect(),
-        Runtime::Bpftime => bpftime::unsafe_there(policy),
-    };
+    let refused = backend::of(options.runtime).refuses(policy);
     if !refused.is_empty() {
         return Err(refused);
     }
     let mut program = lower(policy);
     optimise(&mut program);
-    assemble(runtime, policy, &program, sources, file).map_err(|diagnostic| vec![*diagnostic])
+    assemble(options.runtime, policy, &program, sources, file)
+        .map_err(|diagnostic| vec![*diagnostic])
 }

@@ -1,64 +1,14 @@
 //! HIR to MIR: statements to blocks, conditions to branches.
 //!
-//! What this runtime cannot do is found here, so that `check` can accept a policy that a later
-//! runtime will run.
+//! Architecture invariant: it knows no runtime; what a runtime cannot do is for its backend to say
+//! (`backend`).
 
 use crate::hir::{self, Arith, Cmp, Expr, ExprKind, Policy, Stmt, StmtKind};
 use crate::mir::{Block, BlockId, End, Function, Inst, InstKind, Program, Value};
-use durac_bpf::abi::{Hook, Reading, Verdict};
-use durac_grammar::{Code, Diagnostic, Span};
+use durac_abi::{Reading, Verdict};
+use durac_grammar::Span;
 
-/// What in the policy the agent of this version cannot run: one diagnostic of `code` that names it
-/// all, or none.
-#[must_use]
-pub fn unsupported(policy: &Policy, code: Code) -> Option<Diagnostic> {
-    let mut found: Vec<(Span, String, &str)> = Vec::new();
-    let mut report = |span: Span, what: &str, note: &'static str| {
-        found.push((span, what.to_owned(), note));
-    };
-    for body in &policy.hooks {
-        if body.hook == Hook::Reply {
-            report(body.span, "on reply", "replies are sent as the application sends them");
-        }
-        unsupported_stmts(&body.body, &mut report);
-    }
-    let (first, ..) = found.first()?;
-    let mut names: Vec<&str> = found.iter().map(|(_, what, _)| what.as_str()).collect();
-    names.dedup();
-    let verb = if names.len() == 1 { "is" } else { "are" };
-    let message = format!("{} {verb} not in this runtime yet", crate::names::list(&names));
-    let mut diagnostic = Diagnostic::new(code, message, *first, "needs a later runtime");
-    for (span, ..) in found.iter().skip(1) {
-        diagnostic = diagnostic.also(*span, "and so does this");
-    }
-    let mut notes: Vec<&str> = found.iter().map(|(.., note)| *note).collect();
-    notes.dedup();
-    for note in notes {
-        diagnostic = diagnostic.note(note);
-    }
-    Some(diagnostic)
-}
-
-fn unsupported_stmts(stmts: &[Stmt], report: &mut dyn FnMut(Span, &str, &'static str)) {
-    for stmt in stmts {
-        match &stmt.node {
-            StmtKind::Verdict(hir::Verdict::Hold) => {
-                report(stmt.span, "hold", "the agent cannot keep a reply back");
-            }
-            StmtKind::If(_, then, otherwise) => {
-                unsupported_stmts(then, report);
-                unsupported_stmts(otherwise, report);
-            }
-            StmtKind::EveryTime(_, _, body) | StmtKind::EveryCalls(_, _, body) => {
-                unsupported_stmts(body, report);
-            }
-            StmtKind::Verdict(_) | StmtKind::Commit | StmtKind::Await(_) | StmtKind::Assign(..) => {
-            }
-        }
-    }
-}
-
-/// Lowers a policy. What [`unsupported`] reports must not be in it; it would become `pass`.
+/// Lowers a policy. A runtime that cannot do what is in it refuses it before.
 #[must_use]
 pub fn lower(policy: &Policy) -> Program {
     let functions = policy
@@ -118,6 +68,7 @@ impl Lowerer {
                     hir::Verdict::Skip => Verdict::Skip,
                     hir::Verdict::Stage => Verdict::Stage,
                     hir::Verdict::Hold => Verdict::Hold,
+                    hir::Verdict::Gather(within) => Verdict::Gather(*within),
                     hir::Verdict::Fail(_, errno) => Verdict::Fail(*errno),
                 };
                 self.end(block, End::Return(verdict), span);

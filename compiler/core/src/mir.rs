@@ -3,7 +3,7 @@
 //! Architecture invariant: the graph has no cycle. The language has no loop, so every program ends.
 
 use crate::hir::{Arith, Cmp, ParamId, StateId, id};
-use durac_bpf::abi::{Hook, Reading, Verdict};
+use durac_abi::{Hook, Reading, Verdict};
 use durac_grammar::Span;
 use std::fmt;
 
@@ -51,9 +51,9 @@ pub struct Inst {
 /// What an instruction does.
 #[derive(Clone, Debug, PartialEq)]
 pub enum InstKind {
-    /// Ask for a background sync: see [`durac_bpf::abi::Helper::Request`].
+    /// Ask for a background sync: see [`durac_abi::Helper::Request`].
     Request,
-    /// Park: see [`durac_bpf::abi::Helper::Await`].
+    /// Park: see [`durac_abi::Helper::Await`].
     Await(Value),
     /// Change a state variable.
     Store(StateId, Value),
@@ -128,7 +128,7 @@ impl Value {
 }
 
 impl Function {
-    /// The block `id`; a block that passes if there is none, which no pass makes.
+    /// The block `id`, if there is one.
     #[must_use]
     pub fn block(&self, id: BlockId) -> Option<&Block> {
         self.blocks.get(id.index())
@@ -258,6 +258,7 @@ impl fmt::Display for End {
                 write!(f, "branch {left} {} {right}, {then}, {otherwise}", cmp.text())
             }
             End::Return(Verdict::Fail(errno)) => write!(f, "return fail {errno}"),
+            End::Return(Verdict::Gather(within)) => write!(f, "return gather {within}ns"),
             End::Return(verdict) => write!(f, "return {}", format!("{verdict:?}").to_lowercase()),
         }
     }

@@ -1,12 +1,14 @@
-//! The names the language knows: readings, errors, failures; and "did you mean".
+//! The names the language knows: readings and errors; and help for those that it does not.
 
 use crate::unit::Unit;
-use durac_bpf::abi::Reading;
+use durac_abi::Reading;
+use durac_grammar::suggest::nearest;
 
 /// The readings, by the name they are written by.
 pub const READINGS: &[(&str, Reading, Unit)] = &[
     ("pending", Reading::Pending, Unit::Syncs),
     ("pending.bytes", Reading::PendingBytes, Unit::Bytes),
+    ("pending.updates", Reading::PendingUpdates, Unit::Updates),
     ("pending.age", Reading::PendingAge, Unit::Duration),
     ("staged", Reading::Staged, Unit::Syncs),
     ("sync.latency", Reading::SyncLatency, Unit::Duration),
@@ -15,6 +17,7 @@ pub const READINGS: &[(&str, Reading, Unit)] = &[
     ("child.active", Reading::ChildActive, Unit::Bool),
     ("now", Reading::Now, Unit::Duration),
     ("call.len", Reading::CallLen, Unit::Bytes),
+    ("call.updates", Reading::CallUpdates, Unit::Updates),
 ];
 
 /// Errors a policy may fail a call with: those the man pages of write(2) and fsync(2) list for a
@@ -35,30 +38,68 @@ pub fn reading(name: &str) -> Option<(Reading, Unit)> {
     READINGS.iter().find(|(n, ..)| *n == name).map(|&(_, r, u)| (r, u))
 }
 
-/// The name a reading is written by; empty for one that is no word of the language.
+/// What a reading says, as docs/language.md has it.
+#[must_use]
+pub fn meaning(reading: Reading) -> &'static str {
+    match reading {
+        Reading::Pending => {
+            "calls before this one that are not durable; those that `fail` failed count too"
+        }
+        Reading::PendingBytes => {
+            "written and not yet durable; in a sync call, those that it covers included"
+        }
+        Reading::PendingUpdates => "records written and not yet durable, counted in the same way",
+        Reading::PendingAge => "age of the oldest acknowledged sync that is not durable",
+        Reading::Staged => {
+            "sync calls whose writes were staged and that are not durable; in a sync call, including this one"
+        }
+        Reading::SyncLatency => "how long the last completed sync took",
+        Reading::NotifyDone => "a sync that began after this call's writes has succeeded",
+        Reading::NotifyCount => "successful syncs of this log",
+        Reading::ChildActive => {
+            "a forked child of the application is running (a snapshot, a log rewrite)"
+        }
+        Reading::Now => "a monotonic clock",
+        // Only the compiler reads it.
+        Reading::Log => "the log that the call is on",
+        Reading::CallLen => "bytes of this write; 0 for a sync",
+        Reading::CallUpdates => "records that this write completes; 0 for a sync",
+    }
+}
+
+/// The name of a reading in the language; empty for one that has none.
 #[must_use]
 pub fn reading_name(reading: Reading) -> &'static str {
     READINGS.iter().find(|(_, r, _)| *r == reading).map_or("", |(n, ..)| n)
 }
 
-/// The candidate nearest to `name`, if one is near enough to be what was meant.
+/// The type that is meant by one of another language, and what to write.
 #[must_use]
-pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (name.chars().count() / 3).max(1);
-    candidates
-        .into_iter()
-        .map(|c| (strsim::damerau_levenshtein(&name.to_lowercase(), &c.to_lowercase()), c))
-        .filter(|(distance, _)| *distance <= limit)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, c)| c)
+pub fn type_meant(name: &str) -> Option<(&'static str, String)> {
+    Some(match name.to_ascii_lowercase().as_str() {
+        "int" | "integer" | "number" | "num" | "u32" | "u64" | "i32" | "i64" | "long"
+        | "size_t" | "usize" | "counter" => (
+            "count",
+            "a type says what is counted: `syncs`, `bytes`, `updates`, or else `count`".to_owned(),
+        ),
+        "boolean" | "flag" => ("bool", "write `bool`".to_owned()),
+        "time" | "ms" | "seconds" | "milliseconds" | "timeout" | "interval" => {
+            ("duration", "write `duration`".to_owned())
+        }
+        "size" | "length" => ("bytes", "write `bytes`".to_owned()),
+        "commands" | "records" | "operations" => ("updates", "write `updates`".to_owned()),
+        _ => return None,
+    })
 }
 
-/// Help for an unknown name: the nearest candidate, else the list of all.
+/// Help for an unknown name: the nearest candidate, else all of them.
 #[must_use]
 pub fn suggest(name: &str, candidates: &[&str]) -> String {
-    match nearest(name, candidates.iter().copied()) {
+    let last = |candidate: &&str| candidate.rsplit_once('.').is_some_and(|(_, last)| last == name);
+    let near = nearest(name, candidates.iter().copied());
+    match near.or_else(|| candidates.iter().copied().find(last)) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("known are {}", list(candidates)),
+        None => format!("available: {}", list(candidates)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::hir::Arith;
 use crate::mir::{BlockId, End, Function, Inst, InstKind, Program, Value};
-use durac_bpf::abi::Verdict;
+use durac_abi::Verdict;
 
 /// Runs every pass on every function.
 pub fn optimise(program: &mut Program) {
@@ -166,7 +166,7 @@ fn share_returns(function: &mut Function) {
 }
 
 /// Early hand-off: where every path ends in `defer` and one of them waits, the background sync is
-/// asked for before the wait. The device works while the call waits; without it, delayed-fsync
+/// requested before the wait. The device works while the call waits; without it, delayed-fsync
 /// gains nothing. It changes no bound: a sync that starts sooner covers this call no less.
 fn hand_off_early(function: &mut Function) {
     if !function.hook.is_sync() {

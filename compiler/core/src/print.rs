@@ -23,6 +23,9 @@ pub fn hir(policy: &Policy) -> String {
     if let Some(flush) = &policy.flush_within {
         let _ = writeln!(out, "flush within {}ns", flush.node);
     }
+    if let Some(assume) = &policy.assume_sync {
+        let _ = writeln!(out, "assume sync <= {}ns", assume.node);
+    }
     let _ = writeln!(out, "on error {}", format!("{:?}", policy.on_error).to_lowercase());
     for hook in &policy.hooks {
         let _ = writeln!(out, "on {} {{", hook.hook);
@@ -44,6 +47,7 @@ fn stmts(out: &mut String, list: &[Stmt], depth: usize) {
             StmtKind::Verdict(verdict) => {
                 let text = match verdict {
                     Verdict::Fail(name, _) => format!("fail {name}"),
+                    Verdict::Gather(within) => format!("gather {within}ns"),
                     other => format!("{other:?}").to_lowercase(),
                 };
                 let _ = writeln!(out, "{pad}{text}");

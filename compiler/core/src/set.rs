@@ -3,7 +3,8 @@
 use crate::hir::{Param, Policy};
 use crate::names;
 use crate::unit::{Unit, show};
-use durac_bpf::{Object, object};
+use durac_abi::Object;
+use durac_abi::object;
 use durac_grammar::ast::Suffix;
 
 /// Changes the default of a parameter. `assignment` is `name=value`; the value is written as in
@@ -28,7 +29,7 @@ pub fn set(policy: &mut Policy, assignment: &str) -> Result<(), String> {
 pub fn set_object(object: &mut Object, assignment: &str) -> Result<(), String> {
     let of = |p: &object::Param| Known {
         name: p.name.clone(),
-        unit: Unit::parse(&p.unit).unwrap_or(Unit::Unknown),
+        unit: p.unit.into(),
         range: (p.min, p.max),
     };
     let known = object.meta.params.iter().map(of).collect();
@@ -42,7 +43,7 @@ pub fn set_object(object: &mut Object, assignment: &str) -> Result<(), String> {
 /// A parameter that can be assigned to.
 #[derive(Clone, Debug)]
 pub struct Known {
-    /// Its name.
+    /// As declared.
     pub name: String,
     /// Its unit.
     pub unit: Unit,
@@ -56,25 +57,36 @@ pub struct Known {
 /// As [`set`].
 pub fn find(policy: &str, params: Vec<Known>, assignment: &str) -> Result<(usize, u64), String> {
     let Some((name, text)) = assignment.split_once('=') else {
-        return Err(format!("`{assignment}` is not of the form `name=value`"));
+        return Err(format!("invalid assignment `{assignment}`: expected NAME=VALUE"));
     };
     let (name, text) = (name.trim(), text.trim());
     let Some((index, param)) = params.iter().enumerate().find(|(_, p)| p.name == name) else {
         let known: Vec<&str> = params.iter().map(|p| p.name.as_str()).collect();
         let hint = match known.as_slice() {
-            [] => "it has none".to_owned(),
+            [] => "it has no parameters".to_owned(),
             known => names::suggest(name, known),
         };
         return Err(format!("the policy `{policy}` has no parameter `{name}`: {hint}"));
     };
-    let value = parse(text, param.unit)
-        .ok_or_else(|| format!("`{text}` is not a value of `{name}`, which is a {}", param.unit))?;
+    let value = parse(text, param.unit).ok_or_else(|| {
+        format!("invalid value `{text}` for `{name}`: expected {}", expected(param.unit))
+    })?;
     let (min, max) = param.range;
     if !(min..=max).contains(&value) {
         let (low, high) = (show(min, param.unit), show(max, param.unit));
-        return Err(format!("`{name}` must be in {low}..={high}, not {text}"));
+        return Err(format!("`{name}` must be in {low}..={high}, found {text}"));
     }
     Ok((index, value))
+}
+
+/// How a value of a unit is written.
+fn expected(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Bool => "`true` or `false`",
+        Unit::Duration => "a duration, for example `10ms`",
+        Unit::Bytes => "a number of bytes, for example `4MiB`",
+        _ => "a number",
+    }
 }
 
 fn parse(text: &str, unit: Unit) -> Option<u64> {

@@ -5,67 +5,20 @@
 
 use crate::hir;
 use crate::names;
-use durac_bpf::abi::{Engine, Hook};
+pub use durac_abi::object::Action;
+use durac_abi::{Callers, Engine, Hook, Layout, Records};
 use durac_grammar::ast::{HookDef, Ident, Item, Path, TargetDef};
 use durac_grammar::{Code, Diagnostic, Sources, Span, Spanned};
 
-/// What a statement does, as a target grants it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Action {
-    /// `await …`
-    Await,
-    /// `commit`
-    Commit,
-    /// `defer`
-    Defer,
-    /// `fail …`
-    Fail,
-    /// `hold …`
-    Hold,
-    /// `pass`
-    Pass,
-    /// `skip`
-    Skip,
-    /// `stage`
-    Stage,
-}
-
-impl Action {
-    /// Every action, sorted by name.
-    pub const ALL: [Action; 8] = [
-        Action::Await,
-        Action::Commit,
-        Action::Defer,
-        Action::Fail,
-        Action::Hold,
-        Action::Pass,
-        Action::Skip,
-        Action::Stage,
-    ];
-
-    /// As written.
-    #[must_use]
-    pub fn text(self) -> &'static str {
-        match self {
-            Action::Await => "await",
-            Action::Commit => "commit",
-            Action::Defer => "defer",
-            Action::Fail => "fail",
-            Action::Hold => "hold",
-            Action::Pass => "pass",
-            Action::Skip => "skip",
-            Action::Stage => "stage",
-        }
-    }
-}
-
 /// A checked target.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub struct CheckedTarget {
     /// What the object needs of it.
     pub hir: hir::Target,
     /// Where its name is defined.
     pub span: Span,
+    /// Where it says how the log is divided into updates, if it does.
+    pub records_span: Option<Span>,
     /// Its hooks.
     pub hooks: Vec<TargetHook>,
 }
@@ -83,7 +36,7 @@ pub struct TargetHook {
     pub borrows: bool,
 }
 
-impl Target {
+impl CheckedTarget {
     /// The hook `hook`, if the target has it.
     #[must_use]
     pub fn hook(&self, hook: Hook) -> Option<&TargetHook> {
@@ -101,8 +54,8 @@ impl Target {
 pub fn check_definitions(
     items: &[Spanned<Item>],
     diagnostics: &mut Vec<Diagnostic>,
-) -> Vec<Target> {
-    let mut targets: Vec<Target> = Vec::new();
+) -> Vec<CheckedTarget> {
+    let mut targets: Vec<CheckedTarget> = Vec::new();
     for item in items {
         let Item::TargetDef(definition) = &item.node else { continue };
         let target = check_definition(definition, item.span, diagnostics);
@@ -118,7 +71,11 @@ pub fn check_definitions(
     targets
 }
 
-fn check_definition(def: &TargetDef, span: Span, diagnostics: &mut Vec<Diagnostic>) -> Target {
+fn check_definition(
+    def: &TargetDef,
+    span: Span,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> CheckedTarget {
     let name = def.name.dotted();
     let name_span = path_span(&def.name).unwrap_or(span);
     if def.files.is_empty() || def.hooks.is_empty() {
@@ -128,7 +85,7 @@ fn check_definition(def: &TargetDef, span: Span, diagnostics: &mut Vec<Diagnosti
                 Code::EmptyTarget,
                 format!("the target `{name}` has no {what}"),
                 name_span,
-                format!("covers no {what}"),
+                format!("add {what} here"),
             )
             .help("a target needs a `files \"…\"` line and at least one `hook`"),
         );
@@ -150,16 +107,24 @@ fn check_definition(def: &TargetDef, span: Span, diagnostics: &mut Vec<Diagnosti
         }
     }
     let engine = check_engine(&def.engines, diagnostics);
+    let callers = check_callers(&def.callers, diagnostics);
+    let records = check_records(&def.records, diagnostics);
+    let layout = check_layout(&def.layouts, diagnostics);
     let texts = |list: &[Spanned<String>]| list.iter().map(|s| s.node.clone()).collect();
-    Target {
+    CheckedTarget {
         hir: hir::Target {
             name,
             files: texts(&def.files),
             except: texts(&def.except),
             entries,
             engine,
+            callers,
+            records,
+            layout,
+            protects: texts(&def.protects),
         },
         span: name_span,
+        records_span: def.records.first().map(|word| word.span),
         hooks,
     }
 }
@@ -170,9 +135,9 @@ fn check_hook(def: &HookDef, diagnostics: &mut Vec<Diagnostic>) -> Option<Target
         diagnostics.push(
             Diagnostic::new(
                 Code::UnknownHook,
-                format!("there is no hook `{}`", def.name.node),
+                format!("unknown hook `{}`", def.name.node),
                 def.name.span,
-                "unknown hook",
+                "not a hook",
             )
             .help(names::suggest(&def.name.node, &known)),
         );
@@ -187,12 +152,12 @@ fn check_hook(def: &HookDef, diagnostics: &mut Vec<Diagnostic>) -> Option<Target
     })
 }
 
-fn entry(hook: Hook, def: &HookDef) -> hir::Entry {
-    let function = |entry: &durac_grammar::ast::Entry| hir::Function {
-        kind: entry.kind.node.clone(),
+fn entry(hook: Hook, def: &HookDef) -> hir::HookEntry {
+    let function = |entry: &durac_grammar::ast::Entry| hir::EntryFunction {
+        kind: hir::EntryKind::of_word(&entry.kind.node),
         symbol: entry.symbol.clone(),
     };
-    hir::Entry {
+    hir::HookEntry {
         hook,
         span: def.name.span,
         functions: def.entries.iter().map(function).collect(),
@@ -205,13 +170,8 @@ fn check_engine(engines: &[Ident], diagnostics: &mut Vec<Diagnostic>) -> Option<
     let first = engines.first()?;
     for again in engines.iter().skip(1) {
         diagnostics.push(
-            Diagnostic::new(
-                Code::Duplicate,
-                "a target has one engine",
-                again.span,
-                "named again here",
-            )
-            .also(first.span, "first named here"),
+            Diagnostic::new(Code::Duplicate, "a second engine", again.span, "named again here")
+                .also(first.span, "first named here"),
         );
     }
     let engine = Engine::parse(&first.node);
@@ -220,9 +180,9 @@ fn check_engine(engines: &[Ident], diagnostics: &mut Vec<Diagnostic>) -> Option<
         diagnostics.push(
             Diagnostic::new(
                 Code::UnknownEngine,
-                format!("there is no engine `{}`", first.node),
+                format!("unknown engine `{}`", first.node),
                 first.span,
-                "no such engine",
+                "not an engine",
             )
             .help(names::suggest(&first.node, &known)),
         );
@@ -230,16 +190,91 @@ fn check_engine(engines: &[Ident], diagnostics: &mut Vec<Diagnostic>) -> Option<
     engine
 }
 
+/// Whether calls overlap: they may, if the target does not say.
+fn check_callers(words: &[Ident], diagnostics: &mut Vec<Diagnostic>) -> Callers {
+    let Some(first) = words.first() else { return Callers::default() };
+    for again in words.iter().skip(1) {
+        diagnostics.push(
+            Diagnostic::new(Code::Duplicate, "a second `callers`", again.span, "said again here")
+                .also(first.span, "first said here"),
+        );
+    }
+    let callers = Callers::parse(&first.node);
+    if callers.is_none() {
+        let known: Vec<_> = Callers::ALL.iter().map(|c| c.name()).collect();
+        diagnostics.push(
+            Diagnostic::new(
+                Code::UnknownCallers,
+                format!("unknown number of callers `{}`", first.node),
+                first.span,
+                "not a number of callers",
+            )
+            .help(names::suggest(&first.node, &known)),
+        );
+    }
+    callers.unwrap_or_default()
+}
+
+/// Where the log is written: at its end, if the target does not say.
+fn check_layout(words: &[Ident], diagnostics: &mut Vec<Diagnostic>) -> Layout {
+    let Some(first) = words.first() else { return Layout::default() };
+    for again in words.iter().skip(1) {
+        diagnostics.push(
+            Diagnostic::new(Code::Duplicate, "a second `layout`", again.span, "said again here")
+                .also(first.span, "first said here"),
+        );
+    }
+    let layout = Layout::parse(&first.node);
+    if layout.is_none() {
+        let known: Vec<_> = Layout::ALL.iter().map(|l| l.name()).collect();
+        diagnostics.push(
+            Diagnostic::new(
+                Code::UnknownLayout,
+                format!("unknown layout `{}`", first.node),
+                first.span,
+                "not a layout",
+            )
+            .help(names::suggest(&first.node, &known)),
+        );
+    }
+    layout.unwrap_or_default()
+}
+
+/// How the log is divided into updates: not at all, if the target does not say.
+fn check_records(words: &[Ident], diagnostics: &mut Vec<Diagnostic>) -> Records {
+    let Some(first) = words.first() else { return Records::default() };
+    for again in words.iter().skip(1) {
+        diagnostics.push(
+            Diagnostic::new(Code::Duplicate, "a second `records`", again.span, "said again here")
+                .also(first.span, "first said here"),
+        );
+    }
+    let records = Records::parse(&first.node);
+    if records.is_none() {
+        let known: Vec<_> = Records::ALL.iter().map(|r| r.name()).collect();
+        diagnostics.push(
+            Diagnostic::new(
+                Code::UnknownRecords,
+                format!("unknown records `{}`", first.node),
+                first.span,
+                "not a kind of records",
+            )
+            .help(names::suggest(&first.node, &known)),
+        );
+    }
+    records.unwrap_or_default()
+}
+
 fn check_action(word: &Ident, diagnostics: &mut Vec<Diagnostic>) -> Option<Action> {
-    let action = Action::ALL.into_iter().find(|a| a.text() == word.node);
+    let action = Action::parse(&word.node);
     if action.is_none() {
         let known: Vec<_> = Action::ALL.iter().map(|a| a.text()).collect();
         diagnostics.push(
             Diagnostic::new(
                 Code::UnknownCapability,
-                format!("a target cannot grant `{}`", word.node),
+                format!("unknown action `{}`", word.node),
                 word.span,
-                "no such action",
+                "not an action",
             )
             .help(names::suggest(&word.node, &known)),
         );
@@ -249,7 +284,7 @@ fn check_action(word: &Ident, diagnostics: &mut Vec<Diagnostic>) -> Option<Actio
 
 /// The target called `name`: one of `local`, or one of the standard library, whose text is added
 /// to the sources so that diagnostics can point into it.
-pub fn find(name: &str, local: &[Target], sources: &mut Sources) -> Option<Target> {
+pub fn find(name: &str, local: &[CheckedTarget], sources: &mut Sources) -> Option<CheckedTarget> {
     if let Some(target) = local.iter().find(|t| t.hir.name == name) {
         return Some(target.clone());
     }

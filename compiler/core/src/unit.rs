@@ -1,5 +1,6 @@
 //! Units: what a number counts. Mixing them is an error.
 
+use durac_abi::object::ParamUnit;
 use durac_grammar::ast::{Suffix, UnitWord};
 use std::fmt;
 
@@ -10,6 +11,8 @@ pub enum Unit {
     Syncs,
     /// Write calls.
     Writes,
+    /// Records of the log.
+    Updates,
     /// A plain number.
     Count,
     /// Bytes.
@@ -26,8 +29,15 @@ pub enum Unit {
 
 impl Unit {
     /// The types that a declaration can name.
-    pub const NAMED: [Unit; 6] =
-        [Unit::Syncs, Unit::Writes, Unit::Count, Unit::Bytes, Unit::Duration, Unit::Bool];
+    pub const NAMED: [Unit; 7] = [
+        Unit::Syncs,
+        Unit::Writes,
+        Unit::Updates,
+        Unit::Count,
+        Unit::Bytes,
+        Unit::Duration,
+        Unit::Bool,
+    ];
 
     /// The type that is written `name`.
     #[must_use]
@@ -41,6 +51,7 @@ impl Unit {
         match self {
             Unit::Syncs => "syncs",
             Unit::Writes => "writes",
+            Unit::Updates => "updates",
             Unit::Count => "count",
             Unit::Bytes => "bytes",
             Unit::Duration => "duration",
@@ -48,6 +59,12 @@ impl Unit {
             Unit::Plain => "number",
             Unit::Unknown => "unknown",
         }
+    }
+
+    /// The unit that the note of an object gives a parameter; none for what no declaration has.
+    #[must_use]
+    pub fn noted(self) -> Option<ParamUnit> {
+        ParamUnit::parse(self.text())
     }
 
     /// The unit of a literal with this suffix.
@@ -62,6 +79,7 @@ impl Unit {
         match word {
             UnitWord::Syncs => Unit::Syncs,
             UnitWord::Writes => Unit::Writes,
+            UnitWord::Updates => Unit::Updates,
             UnitWord::Bytes => Unit::Bytes,
             UnitWord::Calls => Unit::Count,
         }
@@ -70,7 +88,7 @@ impl Unit {
     /// Whether an integer literal without a unit may stand for it.
     #[must_use]
     pub fn takes_plain(self) -> bool {
-        matches!(self, Unit::Syncs | Unit::Writes | Unit::Count | Unit::Plain)
+        matches!(self, Unit::Syncs | Unit::Writes | Unit::Updates | Unit::Count | Unit::Plain)
     }
 
     /// Whether it can be added and ordered.
@@ -87,7 +105,22 @@ impl Unit {
             Unit::Bytes => format!("{value}KiB"),
             Unit::Syncs => format!("{value} syncs"),
             Unit::Writes => format!("{value} writes"),
+            Unit::Updates => format!("{value} updates"),
             _ => value.to_string(),
+        }
+    }
+}
+
+impl From<ParamUnit> for Unit {
+    fn from(unit: ParamUnit) -> Self {
+        match unit {
+            ParamUnit::Syncs => Unit::Syncs,
+            ParamUnit::Writes => Unit::Writes,
+            ParamUnit::Updates => Unit::Updates,
+            ParamUnit::Count => Unit::Count,
+            ParamUnit::Bytes => Unit::Bytes,
+            ParamUnit::Duration => Unit::Duration,
+            ParamUnit::Bool => Unit::Bool,
         }
     }
 }

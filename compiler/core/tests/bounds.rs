@@ -1,12 +1,13 @@
 //! The derived loss of policies, against bounds worked out by hand.
 
+use durac_core::CompileOptions;
 use durac_grammar::Sources;
 
 /// The loss on a power loss, in words.
 fn loss(text: &str) -> String {
     let mut sources = Sources::new();
     let file = sources.add("test.dur", text);
-    let analysis = durac_compiler::analyse(&mut sources, file, "test");
+    let analysis = durac_core::analyse(&mut sources, file, &CompileOptions::new("test"));
     assert!(!analysis.has_errors(), "{text}: {:#?}", analysis.diagnostics);
     let policy = analysis.policy.expect("a policy");
     analysis.loss.expect("its loss").text(&policy)

@@ -9,32 +9,13 @@
     reason = "a test fails by panicking, and reads its cases"
 )]
 
-use durac_bpf::abi::{Context, Helper, Hook, Reading, Verdict};
-use durac_bpf::object::Program;
-use durac_compiler::hir::{self, Expr, ExprKind, Policy, Stmt, StmtKind};
+use durac_abi::object::Program;
+use durac_abi::{Context, Helper, Hook, Reading, Verdict};
+use durac_core::CompileOptions;
+use durac_core::hir::{self, Expr, ExprKind, Policy, Stmt, StmtKind};
 use durac_grammar::Sources;
+use durac_support::Random;
 use std::cell::RefCell;
-
-/// A small generator of pseudo-random numbers (xorshift64*), so that failures can be repeated.
-#[derive(Clone)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
-        from[self.below(from.len() as u64) as usize]
-    }
-}
 
 /// A policy with two parameters, three state variables, and a body of random statements.
 fn policy(random: &mut Random) -> String {
@@ -139,7 +120,7 @@ impl World {
     fn random(random: &mut Random, params: usize, state: usize) -> Self {
         // Small numbers meet the constants of the policies; some are huge.
         let mut number = || match random.below(8) {
-            0 => random.next(),
+            0 => random.bits(),
             1 => random.below(20_000_000_000),
             _ => random.below(12),
         };
@@ -155,6 +136,8 @@ impl World {
             notify_done: number() % 2,
             notify_count: number(),
             child_active: number() % 2,
+            pending_updates: number(),
+            updates: number(),
         };
         let params = (0..params).map(|_| number()).collect();
         let mut state: Vec<u64> = (0..state).map(|_| number()).collect();
@@ -188,6 +171,8 @@ fn read(context: &Context, reading: Reading) -> u64 {
         Reading::NotifyDone => context.notify_done,
         Reading::NotifyCount => context.notify_count,
         Reading::ChildActive => context.child_active,
+        Reading::PendingUpdates => context.pending_updates,
+        Reading::CallUpdates => context.updates,
     }
 }
 
@@ -340,10 +325,11 @@ fn bytecode_agrees_with_the_policy() {
         let text = policy(&mut random);
         let mut sources = Sources::new();
         let file = sources.add("random.dur", text.as_str());
-        let analysis = durac_compiler::analyse(&mut sources, file, "random");
+        let analysis = durac_core::analyse(&mut sources, file, &CompileOptions::new("random"));
         assert!(!analysis.has_errors(), "{text}\n{:#?}", analysis.diagnostics);
         let policy: Policy = analysis.policy.unwrap();
-        let object = match durac_compiler::compile(&policy, &sources, file) {
+        let object = match durac_core::compile(&policy, &sources, file, &CompileOptions::default())
+        {
             Ok(object) => object,
             Err(_) => {
                 too_complex += 1;

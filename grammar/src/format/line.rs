@@ -10,7 +10,7 @@ pub(super) struct Lines<'a> {
     comments: &'a [Comment],
     out: String,
     indent: usize,
-    /// Nothing stands in the current block yet, so a blank line would be its first.
+    /// The current block is empty so far, so a blank line would be its first.
     fresh: bool,
 }
 
@@ -62,7 +62,7 @@ impl<'a> Lines<'a> {
         self.comment_behind(span.end);
     }
 
-    /// `{` that stands at `at`, with a comment behind it.
+    /// The `{` at `at`, with a comment behind it.
     pub fn open(&mut self, at: u32) {
         self.out.push('{');
         self.indent += 1;
@@ -86,7 +86,7 @@ impl<'a> Lines<'a> {
         self.comments.get(from).is_some_and(|c| c.span.start < span.end)
     }
 
-    /// Where the first `{` in `span` stands that is not in a comment.
+    /// Position of the first `{` in `span` that is not in a comment.
     pub fn brace_after(&self, span: Span) -> u32 {
         let text = self.text.get(span.start as usize..span.end as usize).unwrap_or_default();
         text.match_indices('{')
@@ -95,7 +95,7 @@ impl<'a> Lines<'a> {
             .unwrap_or(span.start)
     }
 
-    /// `span` with the `word` that stands before it.
+    /// `span` with the `word` before it.
     pub fn with_word(&self, span: Span, word: &str) -> Span {
         let before = self.text.get(..span.start as usize).unwrap_or_default();
         match before.trim_end().strip_suffix(word) {
@@ -132,7 +132,7 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// The comment that stands on the same line behind `end`, if there is one.
+    /// The comment behind `end` on the same line, if any.
     fn comment_behind(&mut self, end: u32) {
         let Some((comment, rest)) = self.comments.split_first() else { return };
         let between = self.text.get(end as usize..comment.span.start as usize);

@@ -6,27 +6,44 @@ use crate::order;
 use crate::record;
 use crate::table;
 use libc::pid_t;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 /// Children that are remembered at once; more are not counted.
 const MAX: usize = 64;
 
 /// The children of one process.
-pub struct Children([AtomicI32; MAX]);
+pub struct Children {
+    pids: [AtomicI32; MAX],
+    /// Forks under way.
+    forking: AtomicU32,
+    /// There were more children than are remembered.
+    overflowed: AtomicBool,
+}
 
 impl Default for Children {
     fn default() -> Self {
-        Self([const { AtomicI32::new(0) }; MAX])
+        Self {
+            pids: [const { AtomicI32::new(0) }; MAX],
+            forking: AtomicU32::new(0),
+            overflowed: AtomicBool::new(false),
+        }
     }
 }
 
 impl Children {
     fn count(&self) -> u64 {
-        self.0.iter().filter(|pid| pid.load(Ordering::Relaxed) != 0).count() as u64
+        self.pids.iter().filter(|pid| pid.load(Ordering::Relaxed) != 0).count() as u64
+    }
+
+    /// Whether a child may have the files of this process open, or is about to get them.
+    pub fn share_files(&self) -> bool {
+        self.forking.load(Ordering::SeqCst) > 0
+            || self.overflowed.load(Ordering::Relaxed)
+            || self.pids.iter().any(|pid| pid.load(Ordering::Relaxed) != 0)
     }
 
     fn replace(&self, old: i32, new: i32) -> bool {
-        self.0
+        self.pids
             .iter()
             .any(|pid| pid.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed).is_ok())
     }
@@ -40,6 +57,11 @@ pub fn any() -> bool {
 /// Forks with `real`. The child sees an empty table, and passes everything through. It finds in the files
 /// what was acknowledged before.
 pub fn fork(real: impl FnOnce() -> pid_t) -> pid_t {
+    // Nothing is staged from here until every child is gone.
+    let registry = table::registry();
+    if let Some(registry) = registry {
+        registry.children.forking.fetch_add(1, Ordering::SeqCst);
+    }
     if table::any_staged() {
         let kept = Kept::now();
         guard::run(order::write_out_all);
@@ -49,6 +71,11 @@ pub fn fork(real: impl FnOnce() -> pid_t) -> pid_t {
     let pid = real();
     if pid > 0 {
         born(pid);
+    }
+    if pid != 0
+        && let Some(registry) = registry
+    {
+        registry.children.forking.fetch_sub(1, Ordering::SeqCst);
     }
     match begun {
         Some(begun) if pid > 0 => begun.forked(),
@@ -60,10 +87,11 @@ pub fn fork(real: impl FnOnce() -> pid_t) -> pid_t {
 
 /// The process has forked `pid`.
 fn born(pid: i32) {
-    if let Some(registry) = table::registry()
-        && registry.children.replace(0, pid)
-    {
+    let Some(registry) = table::registry() else { return };
+    if registry.children.replace(0, pid) {
         registry.page.publish_children(registry.children.count());
+    } else {
+        registry.children.overflowed.store(true, Ordering::Relaxed);
     }
 }
 

@@ -1,6 +1,8 @@
 //! Clocks.
 
+use crate::{sys, vdso};
 use durac_engine::Time;
+use std::time::Duration;
 
 /// Now, by `CLOCK_MONOTONIC`, nanoseconds.
 #[must_use]
@@ -11,8 +13,11 @@ pub fn now() -> Time {
 /// What a clock shows that always exists, nanoseconds.
 #[must_use]
 pub fn of(clock: libc::clockid_t) -> Time {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` has room for the answer.
-    unsafe { libc::clock_gettime(clock, &mut time) };
+    let time = vdso::clock(clock);
     (time.tv_sec as Time).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as Time)
+}
+
+/// Pauses for less than a second.
+pub fn pause(time: Duration) {
+    sys::sleep(i64::from(time.subsec_nanos()));
 }

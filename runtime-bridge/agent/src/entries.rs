@@ -1,22 +1,22 @@
-//! Functions of the application's own, which it calls for its log and asks for an answer
+//! Functions of the application's own, which it calls for its log and whose result it uses
 //! (`entry symbol "…"` in a target).
 //!
-//! The application has a variable for each, `durac_on_<hook>`, and calls what is in it. The answer is
+//! The application has a variable for each, `durac_on_<hook>`, and calls what is in it. The result is
 //! the result, or `-errno`; it then runs no call of its own. While a hook has such a function, the
-//! policy is asked there and nowhere else: what the application syncs or writes besides is done, and
+//! policy runs there and nowhere else: what the application syncs or writes besides is done, and
 //! counted, as the application does it.
 
 use crate::errno;
 use crate::hooks;
+use crate::local::zeroed_thread_local;
 use crate::policy::Policy;
-use durac_bpf::abi::Hook;
+use durac_abi::Hook;
 use libc::{c_int, c_long, c_void, size_t};
 use std::cell::Cell;
 use std::ffi::CStr;
 
-thread_local! {
-    /// The application asks.
-    static ASKED: Cell<bool> = const { Cell::new(false) };
+zeroed_thread_local! {
+    static ASKED: Cell<bool>;
 }
 
 /// Whether this thread is in a function of the application's own.
@@ -24,24 +24,31 @@ pub fn asked() -> bool {
     ASKED.get()
 }
 
-/// Puts our functions into the application's variables, all of them or none.
+/// The application was not built for the policy's target.
+#[derive(Debug, thiserror::Error)]
+#[error("this application is not made for the target `{target}`: it has no variable `{}`", name.to_string_lossy())]
+pub struct MissingVariable {
+    target: String,
+    name: &'static CStr,
+}
+
+/// Stores the agent's functions in the application's variables: all of them or none.
 ///
 /// # Errors
 /// A variable is missing.
-pub fn attach(policy: &Policy) -> Result<(), String> {
+pub fn attach(policy: &Policy) -> Result<(), MissingVariable> {
     let mut variables = Vec::new();
     for entry in &policy.meta.entries {
-        let (name, function): (&CStr, *const c_void) = match entry.hook {
+        let (name, function): (&'static CStr, *const c_void) = match entry.hook {
             Hook::Write => (c"durac_on_write", on_write as *const c_void),
             Hook::Fsync => (c"durac_on_fsync", on_fsync as *const c_void),
             Hook::Fdatasync => (c"durac_on_fdatasync", on_fdatasync as *const c_void),
-            Hook::Reply | Hook::Barrier => continue,
+            Hook::Reply | Hook::Barrier | Hook::Turn => continue,
         };
         // SAFETY: the name ends with a zero.
         let variable = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
         if variable.is_null() {
-            let (target, name) = (&policy.meta.target, name.to_string_lossy());
-            return Err(format!("this is no application for the target `{target}`: no `{name}`"));
+            return Err(MissingVariable { target: policy.meta.target.clone(), name });
         }
         variables.push((variable.cast::<*const c_void>(), function));
     }
@@ -53,7 +60,7 @@ pub fn attach(policy: &Policy) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs a call as one that the policy is asked about. The answer is its result, or `-errno`.
+/// Runs a call that the policy decides. Returns its result, or `-errno`.
 fn ask(call: impl FnOnce() -> isize) -> c_long {
     let before = ASKED.replace(true);
     let result = call();

@@ -2,15 +2,18 @@
 //! What is staged is written on the way.
 
 use crate::clock;
+use crate::completion::{Completion, Tries, completion, is_transient};
 use crate::errno;
+use crate::fault_injection::{self, Fault};
 use crate::log::{Core, Held, Slot};
 use crate::note;
 use crate::real;
 use crate::record;
+use crate::replies;
 use crate::ring::{Batch, Ring};
 use crate::stage::write_all;
+use crate::table;
 use crate::watch::Claimed;
-use crate::wrong::{self, Mistake};
 use durac_engine::{Drain, Errno, Flight, Time};
 use libc::c_int;
 use std::os::fd::RawFd;
@@ -32,12 +35,12 @@ impl Slot {
         let result = real_sync(fd, full);
         if result.is_ok() && before.is_some() && claimed.map(Claimed::started) == before {
             self.set_watch(&mut self.lock(), None);
-            note::info("kernel notify: a sync was not seen; the engine's own completions answer");
+            note::info("kernel notify: a sync was not counted; using the engine's own completions");
         }
         result
     }
 
-    /// Syncs in the calling thread, through `fd` or else the log's own descriptor, and answers what the
+    /// Syncs in the calling thread, through `fd` or else the log's own descriptor, and returns what the
     /// system call said.
     ///
     /// When it returns with success, the success is believed: no other sync that was out at the
@@ -92,10 +95,13 @@ impl Slot {
         let start = clock::now();
         self.count_written(&mut core);
         let flight = core.engine.start(background, full, start);
+        if core.engine.rules().holds_replies {
+            replies::sync_begins();
+        }
         let bytes = core.engine.pending_bytes();
         let taken = core.take_staged();
         let lasting = core.own_fd == Some(fd);
-        let early = background && wrong::makes(Mistake::Early);
+        let early = background && fault_injection::injects(Fault::EarlyCompletion);
         if early {
             core.engine.finish(flight.id, start, Ok(()));
             self.publish(&mut core);
@@ -108,16 +114,33 @@ impl Slot {
         };
         let end = clock::now();
         record::synced(self.index, &flight, bytes, end, result);
+        // The number may have been given to another file meanwhile.
+        let proved = if lasting { self.proof.is_file(fd) } else { self.proof.holds(fd) };
         let mut core = self.lock();
-        match background {
-            true if early => {}
-            true => core.engine.finish(flight.id, end, result),
-            false => core.engine.land(flight.id, end, result, lasting),
+        self.took(&mut core, end.saturating_sub(start));
+        match completion(result, proved) {
+            _ if early => {}
+            Completion::Durable => core.engine.finish(flight.id, end, Ok(())),
+            Completion::Failed(errno) => core.engine.finish(flight.id, end, Err(errno)),
+            Completion::Nothing => core.engine.abandon(flight.id, end),
+        }
+        if lasting && !proved {
+            self.lose_own_fd(&mut core, fd);
         }
         self.report_failure(&core);
         self.publish(&mut core);
-        core.release_own_fd();
-        let core = self.look_for_slow(self.wake_waiters(core), &flight, end);
+        self.release_own_fd(&mut core);
+        let mut core = self.wake_waiters(core);
+        if table::registry().is_some_and(|registry| registry.replies.hold()) {
+            drop(core);
+            if !background || !replies::loop_sends() {
+                replies::release();
+            }
+            core = self.lock();
+        }
+        let core = self.look_for_slow(core, &flight, end);
+        let core = self.tell_broken(core, &flight, end);
+        let core = self.tell_late(core, &flight, end);
         (core, Ok(Flown { flight, end, result }))
     }
 
@@ -130,22 +153,20 @@ impl Slot {
         full: bool,
         ring: Option<&mut Ring>,
     ) -> Result<(), Errno> {
-        let Batch { written, synced, lost } = match ring {
-            Some(ring) => {
+        let Batch { done, written, synced, lost } = match ring {
+            Some(ring) if self.proof.is_file(own) => {
                 record::syncing();
                 ring.write_and_sync(own, &taken, full)
             }
-            None => Batch::unsynced(write_all(own, &taken)),
+            _ => Batch::unsynced(self.write_staged(own, &taken)),
         };
         let mut core = self.lock();
-        core.stage.give_back(if lost { forgotten(taken) } else { taken });
+        core.stage.give_back(if lost { forgotten(taken) } else { taken }, done);
         self.publish(&mut core);
         drop(self.wake_waiters(core));
         match (written, synced) {
             (Ok(()), Some(synced)) => synced,
             (Ok(()), None) => self.sync_file(fd, full),
-            // What was not written is not synced; no interruption may hide that.
-            (Err(libc::EBADF | libc::EINTR), _) => Err(libc::EIO),
             (Err(errno), _) => Err(errno),
         }
     }
@@ -163,23 +184,37 @@ impl Slot {
     /// # Errors
     /// The error that has stopped the log, now or before.
     pub fn write_out<'a>(&'static self, mut core: Held<'a>) -> (Held<'a>, Result<(), Errno>) {
+        let mut unwritten = Ok(());
         loop {
             core = self.wait_for_writer(core);
             let Some((taken, own)) = core.take_staged() else { break };
             drop(core);
-            let result = write_all(own, &taken);
+            let (done, result) = self.write_staged(own, &taken);
             core = self.lock();
-            core.stage.give_back(taken);
-            if let Err(errno) = result {
-                core.engine.fail(errno);
-                self.report_failure(&core);
+            core.stage.give_back(taken, done);
+            match result {
+                // Kept, and tried again by the next call.
+                Err(errno) if is_transient(errno) => unwritten = Err(errno),
+                Err(errno) => {
+                    core.engine.fail(errno);
+                    self.report_failure(&core);
+                }
+                Ok(()) => {}
             }
             self.publish(&mut core);
-            core.release_own_fd();
+            self.release_own_fd(&mut core);
             core = self.wake_waiters(core);
+            if unwritten.is_err() {
+                break;
+            }
         }
         let failed = core.engine.error().filter(|_| core.engine.staged_writes() > 0);
-        (core, failed.map_or(Ok(()), Err))
+        (core, failed.map_or(unwritten, Err))
+    }
+
+    /// Writes staged bytes to the log's file, and to no other.
+    fn write_staged(&self, own: RawFd, bytes: &[u8]) -> (usize, Result<(), Errno>) {
+        if self.proof.is_file(own) { write_all(own, bytes) } else { (0, Err(libc::EBADF)) }
     }
 
     /// As [`Slot::write_out`], for a caller that does not hold the lock.
@@ -217,8 +252,7 @@ impl Slot {
             let result;
             (core, result) = self.sync(core, None, Kind::Data);
             match result {
-                // A signal came between: nothing was synced, nothing is lost.
-                Ok(()) | Err(libc::EINTR) => {}
+                Ok(()) => {}
                 // Another thread has closed it, and drained it for that.
                 Err(_) if core.retired => {}
                 Err(errno) => return (core, Err(errno)),
@@ -261,11 +295,21 @@ pub enum Kind {
     Full,
 }
 
-/// The next library's `fdatasync`, or `fsync` if `full`.
+/// The next library's `fdatasync`, or `fsync` if `full`. What says nothing of the data is tried again,
+/// for a while.
 fn real_sync(fd: RawFd, full: bool) -> Result<(), Errno> {
     let function = if full { real::FSYNC.get() } else { real::FDATASYNC.get() };
     record::syncing();
-    // SAFETY: any number may be passed as descriptor.
-    let result: c_int = unsafe { function(fd) };
-    if result == 0 { Ok(()) } else { Err(errno::get().max(1)) }
+    let mut tries = Tries::default();
+    loop {
+        // SAFETY: any number may be passed as descriptor.
+        let result: c_int = unsafe { function(fd) };
+        if result == 0 {
+            return Ok(());
+        }
+        let errno = errno::get().max(1);
+        if !tries.again(errno) {
+            return Err(errno);
+        }
+    }
 }

@@ -1,34 +1,54 @@
-//! Keeps a thread that is inside the agent out of its hooks.
+//! Whether this thread is inside the agent.
 //!
-//! Inside, the thread may hold a log's lock. A signal handler, the allocator or our own use of the
-//! standard library could call a hooked function there; it then goes straight to the real one.
+//! What the agent calls can call a hooked function again (an allocator that maps memory, a handler that was
+//! installed behind the agent's back); it then goes straight to the real one.
 
+use crate::signals;
+use crate::sync;
 use libc::c_int;
 use std::cell::Cell;
 use std::marker::PhantomData;
 
-thread_local! {
-    static INSIDE: Cell<bool> = const { Cell::new(false) };
+sync::zeroed_thread_local! {
+    static INSIDE: Cell<bool>;
 }
 
 unsafe extern "C" {
     fn pthread_setcancelstate(state: c_int, old: *mut c_int) -> c_int;
 }
 
+unsafe extern "C-unwind" {
+    fn pthread_testcancel();
+}
+
+/// The application may cancel this thread here, as at the real functions that are cancellation points. No lock
+/// is held.
+#[inline]
+pub fn test_cancel() {
+    // SAFETY: no preconditions.
+    unsafe { pthread_testcancel() };
+}
+
 const CANCEL_DISABLE: c_int = 1;
 
-/// While it lives, the thread is inside, and a cancellation waits until it is out: unwinding from
-/// here would leave a lock held for ever.
+/// While it lives, the thread is inside: cancellations and the application's signal handlers wait until it
+/// is out. Unwinding from here would leave a lock held for ever.
 pub struct Inside {
     cancel: c_int,
     /// The flag is this thread's.
     thread: PhantomData<*const ()>,
 }
 
+/// Whether this thread is inside.
+#[inline]
+pub fn is_inside() -> bool {
+    INSIDE.with(Cell::get)
+}
+
 /// Enters; none if the thread is inside already.
 #[must_use]
 pub fn enter() -> Option<Inside> {
-    if INSIDE.replace(true) {
+    if INSIDE.with(|inside| inside.replace(true)) {
         return None;
     }
     let mut cancel = 0;
@@ -41,13 +61,21 @@ impl Drop for Inside {
     fn drop(&mut self) {
         // SAFETY: the state is one that this function returned.
         unsafe { pthread_setcancelstate(self.cancel, std::ptr::null_mut()) };
-        INSIDE.set(false);
+        INSIDE.with(|inside| inside.set(false));
+        // Last: the handler that runs here may never return.
+        signals::left();
     }
 }
 
 /// Runs `body` inside. A panic in it must not unwind into C: it becomes `None`, as does being
-/// inside already, and the caller then does what it would have done without us.
+/// inside already, and the caller then does what it would have done without the agent.
 pub fn run<T>(body: impl FnOnce() -> T) -> Option<T> {
-    let _inside = enter()?;
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).ok()
+    run_and_stay(body).map(|(result, _inside)| result)
+}
+
+/// As [`run`]; the thread stays inside as long as the caller wants.
+pub fn run_and_stay<T>(body: impl FnOnce() -> T) -> Option<(T, Inside)> {
+    let inside = enter()?;
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).ok()?;
+    Some((result, inside))
 }

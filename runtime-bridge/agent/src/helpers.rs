@@ -4,7 +4,7 @@
 
 use crate::call::with_current;
 use crate::maps::MapArea;
-use durac_bpf::abi::Helper;
+use durac_abi::Helper;
 use durac_jit::{HelperCode, entry};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -20,7 +20,10 @@ unsafe extern "C" fn map_lookup_body(map: u64, key: u64) -> u64 {
     // SAFETY: the verifier has proved that the first argument is a map's address, put into the
     // code by the loader, and the second points to four readable bytes of the stack.
     let (map, key) = unsafe { (&*(map as *const MapArea), (key as *const u32).read_unaligned()) };
-    map.lookup(key) as u64
+    match crate::call::parameters(map) {
+        Some(values) if key == 0 => values as u64,
+        _ => map.lookup(key) as u64,
+    }
 }
 
 unsafe extern "C" fn request_body() -> u64 {

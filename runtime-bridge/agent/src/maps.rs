@@ -1,6 +1,7 @@
 //! The maps of a policy: arrays of 64-bit numbers that machine code reads and writes in place.
 
-use durac_engine::status::StatusPage;
+use durac_shm::status::StatusPage;
+use std::mem::MaybeUninit;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
@@ -37,6 +38,23 @@ impl MapArea {
         self.page.store(std::ptr::from_ref(page).cast_mut(), Ordering::Release);
     }
 
+    /// From now on parameters stay what they are.
+    pub fn freeze(&self) {
+        // SAFETY: only `follow` stores it, from a reference that lives for ever.
+        if let Some(page) = unsafe { self.page.swap(null_mut(), Ordering::AcqRel).as_ref() } {
+            for (index, word) in self.entry(0).iter().enumerate() {
+                if let Some(value) = page.param(index) {
+                    word.store(value, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    /// The parameters, as long as no page has them.
+    pub fn values(&self) -> Vec<u64> {
+        self.entry(0).iter().map(|word| word.load(Ordering::Relaxed)).collect()
+    }
+
     /// Gives entry `key` its first values again.
     pub fn reset(&self, key: usize) {
         for (word, value) in self.entry(key).iter().zip(&self.init) {
@@ -44,13 +62,12 @@ impl MapArea {
         }
     }
 
-    /// What the lookup helper answers for `key`.
+    /// The address of entry `key`.
     pub fn lookup(&self, key: u32) -> *mut u8 {
         let entry = self.entry(key as usize);
         if entry.is_empty() {
             return null_mut();
         }
-        self.refresh(entry);
         entry.as_ptr().cast_mut().cast()
     }
 
@@ -59,15 +76,25 @@ impl MapArea {
         self.words.get(start..start.saturating_add(self.fields)).unwrap_or(&[])
     }
 
-    /// Copies the parameters from the page, clamped: the program relies on their ranges, and
-    /// anyone with the file open can write any number there.
-    fn refresh(&self, entry: &[AtomicU64]) {
+    /// Copies the parameters as they are now, clamped: the program relies on their ranges, and
+    /// anyone with the file open can write any number to the page. A call sees these values to its end.
+    #[inline]
+    pub fn snapshot(&self, into: &mut [MaybeUninit<u64>]) {
         // SAFETY: only `follow` stores it, from a reference that lives for ever.
-        let Some(page) = (unsafe { self.page.load(Ordering::Acquire).as_ref() }) else { return };
-        for (index, (word, (min, max))) in entry.iter().zip(&self.ranges).enumerate() {
-            if let Some(value) = page.param(index) {
-                word.store(value.clamp(*min, *max), Ordering::Relaxed);
+        let page = unsafe { self.page.load(Ordering::Acquire).as_ref() };
+        let places = into.iter_mut().zip(&self.ranges);
+        match page {
+            Some(page) => places.zip(page.param_values()).for_each(clamp),
+            None => {
+                places
+                    .zip(self.words.iter().map(|word| word.load(Ordering::Relaxed)))
+                    .for_each(clamp);
             }
         }
     }
+}
+
+#[inline]
+fn clamp(((place, &(min, max)), value): ((&mut MaybeUninit<u64>, &(u64, u64)), u64)) {
+    place.write(value.clamp(min, max));
 }

@@ -1,19 +1,15 @@
 //! The map of what the kernel's programs count (`use kernel notify`), taken over from `durac run`.
-//! Reading it is no system call; [`crate::watch`] does. If it is not there or not ours, the engine answers
+//! Reading it takes no system call; [`crate::watch`] does. If it is missing or another, the engine decides
 //! alone.
 
 use crate::environment::{self, Inherited};
 use crate::note;
 use crate::table::{self, Entry};
 use crate::watch;
-use durac_bpf::abi::ENV_NOTIFY;
-use durac_bpf::notify::{MAGIC, MAP_BYTES, MAPS, VERSION};
+use durac_abi::ENV_NOTIFY;
+use durac_abi::notify::{FIRST_NAMESPACE, MAGIC, MAP_BYTES, MAPS, VERSION};
 use libc::c_int;
 use std::sync::atomic::{AtomicU64, Ordering};
-
-/// The inode of the first process namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`): the
-/// numbers of processes that the kernel's programs see.
-const FIRST_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Takes over the map that the environment names. Without one, nothing changes.
 pub fn start() {
@@ -21,7 +17,7 @@ pub fn start() {
     match environment::inherited(&named).ok_or("no numbers").and_then(take_over) {
         Ok(map) => watch::begin(map),
         Err(why) => {
-            note::info(&format!("kernel notify: {why}; the engine's own completions answer"));
+            note::info(&format!("kernel notify: {why}; using the engine's own completions"));
         }
     }
 }

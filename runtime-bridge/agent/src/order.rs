@@ -8,6 +8,7 @@
 //! And what the application does must not show that writes are staged: whatever could see a log's file
 //! has its bytes written before.
 
+use crate::fault_injection::{self, Fault};
 use crate::log::Slot;
 use crate::table;
 use durac_engine::Errno;
@@ -20,6 +21,9 @@ pub fn drain_others(except: Option<&Slot>) -> Result<(), Errno> {
 }
 
 fn drain_dirty(except: Option<&Slot>) -> Result<(), Errno> {
+    if fault_injection::injects(Fault::NoDrain) {
+        return Ok(());
+    }
     let Some(registry) = table::registry() else { return Ok(()) };
     let mut result = Ok(());
     for slot in registry.slots() {

@@ -2,10 +2,12 @@
 
 use crate::clock;
 use crate::note;
+use crate::past;
 use crate::policy::Policy;
 use crate::table::{self, Entry};
-use durac_bpf::abi::ENV_STATUS;
-use durac_engine::status::{self, Head, ParamStatus, Status, StatusPage};
+use durac_abi::ENV_STATUS;
+use durac_abi::object::Param;
+use durac_shm::status::{self, Amounts, ControlPage, Head, ParamStatus, Status, StatusPage};
 use libc::{c_int, pid_t};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -27,6 +29,8 @@ pub fn remember_path() {
 pub struct Made {
     /// It; for the rest of the process' life.
     pub page: &'static StatusPage,
+    /// Where tools ask for a change.
+    pub control: Option<&'static ControlPage>,
     /// Its file, if it has one.
     pub file: Option<PageFile>,
 }
@@ -64,33 +68,64 @@ pub fn make(policy: &'static Policy, number: c_int) -> Option<Made> {
     describe(policy, created.page);
     let file = path.filter(|_| created.id != (0, 0));
     let file = file.map(|path| PageFile { path, id: created.id });
-    Some(Made { page: created.page, file })
+    Some(Made { page: created.page, control: created.control, file })
 }
 
 /// Says on the page what runs here, and from now on takes the parameters from it.
 fn describe(policy: &'static Policy, page: &'static StatusPage) {
-    for (index, param) in policy.meta.params.iter().enumerate() {
-        let param = ParamStatus {
-            name: param.name.clone(),
-            unit: param.unit.clone(),
-            value: param.default,
-            min: param.min,
-            max: param.max,
-        };
-        page.publish_param(index, &param);
+    if past::is_go() {
+        page.publish_go();
     }
+    page.publish_head(&head(policy), &params(policy, |param| param.default));
     if let Some(params) = policy.params {
         params.follow(page);
     }
-    page.publish_head(&Head {
+}
+
+/// The same for a policy that has come in the place of another. One that was off has the values that its
+/// parameters were set to.
+pub fn exchanged(policy: &'static Policy, page: &'static StatusPage) {
+    let mut values = policy.params.map(|area| area.values()).unwrap_or_default().into_iter();
+    let all = params(policy, |param| values.next().unwrap_or(param.default));
+    page.publish_policy(&head(policy), &all);
+    if let Some(params) = policy.params {
+        params.follow(page);
+    }
+}
+
+fn params(policy: &Policy, mut value: impl FnMut(&Param) -> u64) -> Vec<ParamStatus> {
+    let shown = policy.meta.params.iter().map(|param| ParamStatus {
+        name: param.name.clone(),
+        unit: param.unit.to_string(),
+        value: value(param),
+        default: param.default,
+        min: param.min,
+        max: param.max,
+    });
+    shown.collect()
+}
+
+fn head(policy: &Policy) -> Head<'_> {
+    let amounts = policy.power_loss().map_or_else(Amounts::default, |loss| Amounts {
+        syncs: loss.syncs,
+        updates: loss.updates,
+        bytes: loss.bytes,
+        within: loss.within,
+    });
+    let nothing = Amounts { syncs: Some(0), updates: Some(0), bytes: Some(0), within: Some(0) };
+    let is_off = policy.instead_of.is_some();
+    Head {
         pid: std::process::id(),
         since: clock::now(),
         policy: &policy.meta.policy,
         target: &policy.meta.target,
-    });
+        loss: policy.loss_text(),
+        bound: if is_off { nothing } else { amounts },
+        is_off,
+    }
 }
 
-/// Whether the status file is the parent's: its forked children do without, and that is no news.
+/// Whether the status file is the parent's: its forked children have none, and need no message.
 fn belongs_to_parent(path: &Path) -> bool {
     // SAFETY: it takes no pointer, cannot fail, and changes nothing.
     let parent = unsafe { libc::getppid() };

@@ -4,12 +4,14 @@ use crate::entries;
 use crate::environment;
 use crate::maps::MapArea;
 use crate::note;
-use durac_bpf::abi::{Context, ENV_ENGINE, Engine, Hook, Reading, Verdict};
-use durac_bpf::object::{Meta, OnError};
+use crate::off;
+use durac_abi::object::{Action, Failure, Loss, Meta, OnError};
+use durac_abi::{Context, ENV_ENGINE, Engine, Hook, Reading, Verdict};
 use durac_engine::Rules;
 use durac_jit::Code;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// A compiled hook.
 pub struct Program {
@@ -45,36 +47,49 @@ pub struct Policy {
     pub engine: Engine,
     /// Readings that programs load, by number.
     reads: u32,
-    programs: [Option<Program>; 3],
+    programs: [Option<Program>; Hook::COUNT],
     /// The application has functions of its own.
     by_entries: bool,
+    /// It was switched off: this is what runs in the place of that policy.
+    pub instead_of: Option<&'static Policy>,
 }
 
-static POLICY: OnceLock<Policy> = OnceLock::new();
+static POLICY: AtomicPtr<Policy> = AtomicPtr::new(null_mut());
 
 /// The policy; none while the application runs without hooks.
 pub fn get() -> Option<&'static Policy> {
-    POLICY.get()
+    loaded().filter(|_| !off::is_off())
 }
 
-/// Sets the policy, once, and answers it.
+/// The policy, even if it is off: a log that has failed keeps its error. It is exchanged only with the locks of all
+/// logs held: who holds one reads the policy by whose rules that log goes.
+#[inline]
+pub fn loaded() -> Option<&'static Policy> {
+    // SAFETY: null, or a policy, which is never freed: a hook that a signal's handler has left by a jump
+    // may never tell that it has ended.
+    unsafe { POLICY.load(Ordering::Acquire).as_ref() }
+}
+
+/// Sets the policy, and returns it.
 pub fn set(policy: Policy) -> &'static Policy {
-    POLICY.get_or_init(|| policy)
+    exchange(Box::leak(Box::new(policy)))
+}
+
+/// The same for a policy that lives for ever.
+pub fn exchange(policy: &'static Policy) -> &'static Policy {
+    POLICY.store(std::ptr::from_ref(policy).cast_mut(), Ordering::Release);
+    policy
 }
 
 impl Policy {
     /// A policy without programs.
     #[must_use]
     pub fn new(meta: Meta) -> Self {
-        let reads = meta.reads.iter().fold(0, |set, &reading| set | bit(reading));
-        let rules = Rules {
-            flush_within: meta.flush_within,
-            keeps_age: reads & bit(Reading::PendingAge) != 0,
-            stages: meta.stages(),
-        };
+        let reads = meta.reads.iter().fold(0, |set, reading| set | reading.bit());
+        let rules = Rules { holds_replies: false, ..Rules::from(&meta) };
         let engine = asked_engine().or(meta.engine).unwrap_or_default();
         let by_entries = !meta.entries.is_empty();
-        let programs = [const { None }; 3];
+        let programs = [const { None }; Hook::COUNT];
         Self {
             meta,
             params: None,
@@ -85,6 +100,22 @@ impl Policy {
             reads,
             programs,
             by_entries,
+            instead_of: None,
+        }
+    }
+
+    /// What runs while it is switched off: no program, so that every call is the application's own. What is
+    /// known of the logs is still kept, so that it can come back.
+    #[must_use]
+    pub fn plain(&'static self) -> Self {
+        let rules = Rules { flush_within: None, keeps_age: false, assume_sync: None, ..self.rules };
+        Self {
+            params: self.params,
+            rules,
+            watches: self.watches,
+            engine: self.engine,
+            instead_of: Some(self),
+            ..Self::new(self.meta.clone())
         }
     }
 
@@ -92,10 +123,12 @@ impl Policy {
     pub fn set_program(&mut self, hook: Hook, program: Program) {
         if let Some(place) = self.programs.get_mut(hook as usize) {
             *place = Some(program);
+            // The note says so too, but only the program does it.
+            self.rules.holds_replies |= hook == Hook::Reply;
         }
     }
 
-    /// The program of a hook, if it is to be asked about this thread's call.
+    /// The program of a hook, if it decides this thread's call.
     #[inline]
     #[must_use]
     pub fn program(&self, hook: Hook) -> Option<&Program> {
@@ -103,24 +136,47 @@ impl Policy {
         program.filter(|_| !self.by_entries || entries::asked() || self.meta.entry(hook).is_none())
     }
 
+    /// Whether it can report a sync before it is made, as far as its note says: then a syncer thread is
+    /// started with the first log. (A second thread makes every call on a descriptor some 40 ns slower in
+    /// the kernel.)
+    #[must_use]
+    pub fn defers(&self) -> bool {
+        let direct = |used: &Action| matches!(used, Action::Pass | Action::Fail | Action::Await);
+        self.meta.capabilities.is_empty() || !self.meta.capabilities.iter().all(direct)
+    }
+
     /// Whether programs load `reading`.
     #[inline]
     #[must_use]
     pub fn reads(&self, reading: Reading) -> bool {
-        self.reads & bit(reading) != 0
+        self.reads & reading.bit() != 0
+    }
+
+    /// Whether programs load anything.
+    #[inline]
+    #[must_use]
+    pub fn reads_anything(&self) -> bool {
+        self.reads != 0
     }
 
     /// Whether somebody wants to know how many bytes a write has.
     #[inline]
     #[must_use]
     pub fn asks_length(&self) -> bool {
-        self.rules.stages || self.reads(Reading::CallLen)
+        self.rules.stages || self.reads(Reading::CallLen) || self.reads(Reading::CallUpdates)
+    }
+
+    /// Whether it matters what else can see or write a log's file.
+    #[inline]
+    #[must_use]
+    pub fn needs_sole(&self) -> bool {
+        self.rules.stages || self.rules.keeps_amounts
     }
 
     /// Whether a file that is opened for writing by this name is a log.
     #[must_use]
     pub fn covers(&self, path: &Path) -> bool {
-        durac_bpf::glob::covers(&self.meta.files, &self.meta.except, path)
+        durac_abi::glob::covers(&self.meta.files, &self.meta.except, path)
     }
 
     /// Whether a failed sync stops every log.
@@ -129,17 +185,44 @@ impl Policy {
         self.meta.on_error == OnError::Stop
     }
 
-    /// One line that says what runs.
+    /// The policy and what a power loss can take, in some words.
     #[must_use]
-    pub fn describe(&self) -> String {
-        let hooks = Hook::ALL.into_iter().zip(&self.programs).filter(|(_, p)| p.is_some());
-        let hooks: Vec<&str> = hooks.map(|(hook, _)| hook.name()).collect();
+    pub fn summary(&self) -> String {
+        let name = &self.meta.policy;
+        match self.instead_of {
+            Some(_) => format!("policy `{name}` off (power loss: nothing)"),
+            None => format!("policy `{name}` (power loss: {})", self.loss_text()),
+        }
+    }
+
+    /// What a power loss can take, as the object says.
+    #[must_use]
+    pub fn power_loss(&self) -> Option<&Loss> {
+        let is = |loss: &&Loss| loss.failure == Failure::PowerLoss;
+        self.meta.loss.iter().find(is).filter(|_| self.instead_of.is_none())
+    }
+
+    /// The same in words.
+    #[must_use]
+    pub fn loss_text(&self) -> &str {
+        match (self.instead_of, self.power_loss()) {
+            (Some(_), _) => "nothing",
+            (None, Some(loss)) => &loss.text,
+            (None, None) => "not proved",
+        }
+    }
+
+    /// One line that says what runs, on the log at `path`.
+    #[must_use]
+    pub fn describe(&self, path: &str) -> String {
+        let has = |hook: &Hook| self.programs.get(*hook as usize).is_some_and(Option::is_some);
+        let hooks: Vec<&str> = Hook::ALL.into_iter().filter(has).map(Hook::name).collect();
         format!(
-            "policy `{}` for target `{}`: files {}, hooks {}",
+            "policy `{}` for target `{}` is in force on {path} ({}): a power loss can take {}",
             self.meta.policy,
             self.meta.target,
-            self.meta.files.join(" "),
             hooks.join(" "),
+            self.loss_text(),
         )
     }
 }
@@ -150,12 +233,8 @@ fn asked_engine() -> Option<Engine> {
     match environment::engine(&name) {
         Ok(engine) => Some(engine),
         Err(name) => {
-            note::error(&format!("{ENV_ENGINE}: there is no engine `{name}`"));
+            note::error(&format!("{ENV_ENGINE}: unknown engine `{name}`"));
             None
         }
     }
-}
-
-fn bit(reading: Reading) -> u32 {
-    1 << (reading.offset() / 8)
 }

@@ -14,7 +14,7 @@ use crate::clock;
 use crate::log::Slot;
 use crate::note;
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{self, Condvar, Mutex, MutexGuard, PoisonError, WORKERS};
+use crate::sync::{self, Condvar, KEPT_WORKERS, Mutex, MutexGuard, PoisonError, WORKERS};
 use crate::syncer::Worker;
 use durac_engine::Time;
 use std::collections::VecDeque;
@@ -52,6 +52,8 @@ pub struct Pool {
     work: Condvar,
     /// It was said that a thread could not be started.
     complained: AtomicBool,
+    /// The workers end, and no more are started.
+    quits: AtomicBool,
 }
 
 #[derive(Default)]
@@ -64,7 +66,7 @@ struct Queue {
     /// Workers, those that are about to start included.
     threads: usize,
     /// Workers that have nothing, or are about to look into the queue. Every log that is not behind
-    /// so many others in the queue gets one of them.
+    /// that many others in the queue gets one of them.
     free: usize,
     /// A worker sleeps until this time at the latest; `Time::MAX` if none does.
     watched: Time,
@@ -76,7 +78,12 @@ impl Pool {
     /// A pool without threads.
     pub fn new() -> Self {
         let queue = Queue { watched: Time::MAX, ..Queue::default() };
-        Self { queue: Mutex::new(queue), work: Condvar::new(), complained: AtomicBool::new(false) }
+        Self {
+            queue: Mutex::new(queue),
+            work: Condvar::new(),
+            complained: AtomicBool::new(false),
+            quits: AtomicBool::new(false),
+        }
     }
 
     /// A worker is to look at the log. The caller holds its lock.
@@ -131,9 +138,9 @@ impl Pool {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more worker; answers false if there are enough, or it cannot be started.
+    /// Starts one more worker; returns false if there are enough, or it cannot be started.
     fn hire(&'static self, mut queue: Held<'_>) -> bool {
-        if queue.threads >= WORKERS {
+        if queue.threads >= WORKERS || self.quits.load(Ordering::Acquire) {
             return false;
         }
         queue.threads += 1;
@@ -142,12 +149,38 @@ impl Pool {
         let Err(error) = sync::spawn(move || Worker::run(self)) else { return true };
         self.lock().leave();
         if !self.complained.swap(true, Ordering::Relaxed) {
-            note::error(&format!("no background sync: {error}; syncs run as the application asks"));
+            note::error(&format!("no background syncs: {error}; each call syncs by itself"));
         }
         false
     }
 
-    /// A worker has died over a bug of ours, outside of every log.
+    /// The workers are to end as soon as they have no work.
+    pub fn quit(&self) {
+        let queue = self.lock();
+        self.quits.store(true, Ordering::Release);
+        drop(queue);
+        self.work.notify_all();
+    }
+
+    /// Workers may be started again.
+    pub fn resume(&self) {
+        self.quits.store(false, Ordering::Release);
+    }
+
+    /// Starts the first worker, if it has none.
+    pub fn staff(&'static self) {
+        let queue = self.lock();
+        if queue.threads == 0 {
+            self.hire(queue);
+        }
+    }
+
+    /// Whether it has workers.
+    pub fn is_staffed(&self) -> bool {
+        self.lock().threads > 0
+    }
+
+    /// A worker has died over a bug in the agent, outside of every log.
     pub fn died(&self) {
         self.lock().leave();
     }
@@ -189,6 +222,10 @@ impl Pool {
 
     /// Waits for work; none if the worker is not needed any more.
     fn idle<'a>(&'a self, mut queue: Held<'a>) -> Option<Held<'a>> {
+        if self.quits.load(Ordering::Acquire) {
+            queue.leave();
+            return None;
+        }
         let due = queue.earliest();
         if due < queue.watched {
             queue.watched = due;
@@ -202,7 +239,8 @@ impl Pool {
         }
         let (mut queue, woken) =
             self.work.wait_timeout(queue, SPARE).unwrap_or_else(PoisonError::into_inner);
-        if woken.timed_out() && queue.ready.is_empty() && !queue.is_unwatched() {
+        let spare = queue.threads > KEPT_WORKERS;
+        if woken.timed_out() && spare && queue.ready.is_empty() && !queue.is_unwatched() {
             queue.leave();
             return None;
         }

@@ -1,17 +1,17 @@
 //! Whether the application's memory can be read.
 //!
-//! The kernel answers a bad pointer with `EFAULT`; a read of ours would end the application by a
-//! signal. So the kernel is asked first, a page at a time, by a call that reads eight bytes there and
+//! The kernel returns `EFAULT` for a bad pointer; a read by the agent would end the application by a
+//! signal. So the kernel tries first, a page at a time, by a call that reads eight bytes there and
 //! then refuses what it was called for: it costs as little as a system call can, and changes nothing.
 //! What cannot be read is left to the application's own call, which says what the kernel says.
 
+use crate::sys;
 use libc::{c_int, c_void, iovec};
-use std::ptr::null_mut;
 
 /// The smallest page: what can be read of it can be read as a whole.
 const PAGE: usize = 4096;
 
-/// Where a page is read: not at address 0, which stands for no signals.
+/// Where a page is read: not at address 0, which means no signals.
 const PROBED: usize = SIGNALS;
 
 /// Bytes of a set of signals.
@@ -42,9 +42,8 @@ pub fn array(pieces: *const iovec, count: usize) -> Option<impl Iterator<Item = 
 /// Whether there is memory at this address.
 fn has(address: usize) -> bool {
     // SAFETY: the kernel reads the address, and refuses the command: nothing is changed.
-    let result = unsafe {
-        libc::syscall(libc::SYS_rt_sigprocmask, NO_COMMAND, address, null_mut::<c_void>(), SIGNALS)
-    };
-    // Where a filter answers in the kernel's place, nothing is known, as before.
-    !(result < 0 && crate::errno::get() == libc::EFAULT)
+    let result =
+        unsafe { sys::call(libc::SYS_rt_sigprocmask, [NO_COMMAND as usize, address, 0, SIGNALS]) };
+    // Where a filter returns in the kernel's place, nothing is known, as before.
+    sys::decode(result) != Err(libc::EFAULT)
 }

@@ -1,4 +1,4 @@
-//! The functions this library stands in front of: the next ones in the order of symbol search.
+//! The functions that this library interposes: the next ones in the order of symbol search.
 //!
 //! The next one, not libc's: a library preloaded after this one still sees every call, the
 //! background syncs included.
@@ -15,7 +15,7 @@ pub struct Next<F> {
     address: AtomicPtr<c_void>,
     name: &'static CStr,
     /// Stands in until [`find_all`] ran. An allocator that initialises itself calls `open` while
-    /// it holds its locks, and the dynamic linker's search is no place to be then.
+    /// it holds its locks, and the dynamic linker's search could call it again.
     early: Option<F>,
 }
 
@@ -120,6 +120,7 @@ next! {
     DUP3 = c"dup3": fn(c_int, c_int, c_int) -> c_int;
     FCNTL = c"fcntl": fn(c_int, c_int, usize) -> c_int;
     FCNTL64 = c"fcntl64": fn(c_int, c_int, usize) -> c_int;
+    PIDFD_GETFD = c"pidfd_getfd": fn(c_int, c_int, c_uint) -> c_int;
     SOCKET = c"socket": fn(c_int, c_int, c_int) -> c_int;
     ACCEPT = c"accept": fn(c_int, *mut sockaddr, *mut socklen_t) -> c_int;
     ACCEPT4 = c"accept4": fn(c_int, *mut sockaddr, *mut socklen_t, c_int) -> c_int;
@@ -131,6 +132,46 @@ next! {
     UNLINK = c"unlink": fn(*const c_char) -> c_int;
     UNLINKAT = c"unlinkat": fn(c_int, *const c_char, c_int) -> c_int;
     REMOVE = c"remove": fn(*const c_char) -> c_int;
+    SYMLINK = c"symlink": fn(*const c_char, *const c_char) -> c_int;
+    SYMLINKAT = c"symlinkat": fn(*const c_char, c_int, *const c_char) -> c_int;
+    RMDIR = c"rmdir": fn(*const c_char) -> c_int;
+    MSYNC = c"msync": fn(*mut c_void, size_t, c_int) -> c_int;
+    AIO_FSYNC = c"aio_fsync": fn(c_int, *mut c_void) -> c_int;
+    AIO_FSYNC64 = c"aio_fsync64": fn(c_int, *mut c_void) -> c_int;
+    AIO_WRITE = c"aio_write": fn(*mut c_void) -> c_int;
+    AIO_WRITE64 = c"aio_write64": fn(*mut c_void) -> c_int;
+    AIO_READ = c"aio_read": fn(*mut c_void) -> c_int;
+    AIO_READ64 = c"aio_read64": fn(*mut c_void) -> c_int;
+    LIO_LISTIO = c"lio_listio": fn(c_int, *const *mut c_void, c_int, *mut c_void) -> c_int;
+    LIO_LISTIO64 = c"lio_listio64": fn(c_int, *const *mut c_void, c_int, *mut c_void) -> c_int;
+    SIGACTION = c"sigaction": fn(c_int, *const libc::sigaction, *mut libc::sigaction) -> c_int;
+    SIGSET = c"sigset": fn(c_int, usize) -> usize;
+    SEND = c"send": fn(c_int, *const c_void, size_t, c_int) -> ssize_t;
+    SENDTO = c"sendto": fn(c_int, *const c_void, size_t, c_int, *const sockaddr, socklen_t) -> ssize_t;
+    EPOLL_WAIT = c"epoll_wait": fn(c_int, *mut libc::epoll_event, c_int, c_int) -> c_int;
+    EPOLL_PWAIT = c"epoll_pwait": fn(c_int, *mut libc::epoll_event, c_int, c_int, *const libc::sigset_t) -> c_int;
+    EPOLL_PWAIT2 = c"epoll_pwait2": fn(c_int, *mut libc::epoll_event, c_int, *const libc::timespec, *const libc::sigset_t) -> c_int;
+    SHUTDOWN = c"shutdown": fn(c_int, c_int) -> c_int;
+    SENDMSG = c"sendmsg": fn(c_int, *const libc::msghdr, c_int) -> ssize_t;
+    SENDMMSG = c"sendmmsg": fn(c_int, *mut c_void, c_uint, c_int) -> c_int;
+    IOCTL = c"ioctl": fn(c_int, libc::c_ulong, usize) -> c_int;
+    FUTIMENS = c"futimens": fn(c_int, *const libc::timespec) -> c_int;
+    SETRLIMIT = c"setrlimit": fn(c_int, *const libc::rlimit) -> c_int;
+    SETRLIMIT64 = c"setrlimit64": fn(c_int, *const libc::rlimit) -> c_int;
+    PRLIMIT = c"prlimit": fn(pid_t, c_int, *const libc::rlimit, *mut libc::rlimit) -> c_int;
+    PRLIMIT64 = c"prlimit64": fn(pid_t, c_int, *const libc::rlimit, *mut libc::rlimit) -> c_int;
+    PRCTL = c"prctl": fn(c_int, libc::c_ulong, libc::c_ulong, libc::c_ulong, libc::c_ulong) -> c_int;
+    UNSHARE = c"unshare": fn(c_int) -> c_int;
+    SETNS = c"setns": fn(c_int, c_int) -> c_int;
+    SYSCALL = c"syscall": fn(libc::c_long, usize, usize, usize, usize, usize, usize) -> libc::c_long;
+    DPRINTF = c"dprintf": fn() -> c_int;
+    VDPRINTF = c"vdprintf": fn() -> c_int;
+    DPRINTF_CHK = c"__dprintf_chk": fn() -> c_int;
+    VDPRINTF_CHK = c"__vdprintf_chk": fn() -> c_int;
+    FDOPEN = c"fdopen": fn(c_int, *const c_void) -> *mut c_void;
+    FCLOSE = c"fclose": fn(*mut c_void) -> c_int;
+    PTHREAD_EXIT = c"pthread_exit": fn(*mut c_void) -> ();
+    THRD_EXIT = c"thrd_exit": fn(c_int) -> ();
     LINK = c"link": fn(*const c_char, *const c_char) -> c_int;
     LINKAT = c"linkat": fn(c_int, *const c_char, c_int, *const c_char, c_int) -> c_int;
     SYNCFS = c"syncfs": fn(c_int) -> c_int;
@@ -167,6 +208,8 @@ next! {
     LSTAT64 = c"lstat64": fn(*const c_char, *mut libc::stat) -> c_int;
     FSTATAT = c"fstatat": fn(c_int, *const c_char, *mut libc::stat, c_int) -> c_int;
     FSTATAT64 = c"fstatat64": fn(c_int, *const c_char, *mut libc::stat, c_int) -> c_int;
+    FXSTATAT = c"__fxstatat": fn(c_int, c_int, *const c_char, *mut libc::stat, c_int) -> c_int;
+    FXSTATAT64 = c"__fxstatat64": fn(c_int, c_int, *const c_char, *mut libc::stat, c_int) -> c_int;
     XSTAT = c"__xstat": fn(c_int, *const c_char, *mut libc::stat) -> c_int;
     XSTAT64 = c"__xstat64": fn(c_int, *const c_char, *mut libc::stat) -> c_int;
     LXSTAT = c"__lxstat": fn(c_int, *const c_char, *mut libc::stat) -> c_int;
@@ -196,6 +239,27 @@ next! {
     EXECLP = c"execlp": fn() -> c_int;
     EXECLE = c"execle": fn() -> c_int;
     EXECVEAT = c"execveat": fn() -> c_int;
+    WORDEXP = c"wordexp": fn() -> c_int;
+    FCLOSEALL = c"fcloseall": fn() -> c_int;
+    REBOOT = c"reboot": fn() -> c_int;
+    UTIME = c"utime": fn() -> c_int;
+    UTIMES = c"utimes": fn() -> c_int;
+    UTIMENSAT = c"utimensat": fn() -> c_int;
+    FUTIMES = c"futimes": fn() -> c_int;
+    LUTIMES = c"lutimes": fn() -> c_int;
+    FUTIMESAT = c"futimesat": fn() -> c_int;
+    ULIMIT = c"ulimit": fn() -> c_int;
+    FTW = c"ftw": fn() -> c_int;
+    FTW64 = c"ftw64": fn() -> c_int;
+    NFTW = c"nftw": fn() -> c_int;
+    NFTW64 = c"nftw64": fn() -> c_int;
+    FTS_OPEN = c"fts_open": fn() -> c_int;
+    FTS_READ = c"fts_read": fn() -> c_int;
+    FTS64_OPEN = c"fts64_open": fn() -> c_int;
+    FTS64_READ = c"fts64_read": fn() -> c_int;
+    FORK_BARE = c"_Fork": fn() -> pid_t;
+    CLONE = c"clone": fn() -> c_int;
+    OPEN_BY_HANDLE_AT = c"open_by_handle_at": fn(c_int, *mut c_void, c_int) -> c_int;
     DAEMON = c"daemon": fn() -> c_int;
     FEXECVE = c"fexecve": fn() -> c_int;
 }

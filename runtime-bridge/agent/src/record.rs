@@ -8,9 +8,9 @@
 use crate::clock;
 use crate::errno;
 use crate::table;
-use durac_bpf::abi::{Hook, MAX_LOGS};
+use durac_abi::{Hook, MAX_LOGS};
 use durac_engine::{Errno, Flight, Time};
-use durac_trace::ring::Ring;
+use durac_shm::ring::Ring;
 use durac_trace::{Event, Op};
 use libc::ssize_t;
 use std::cell::Cell;
@@ -176,7 +176,9 @@ impl Begun {
 /// What is done with the call that the thread is in; [`Done::Pass`] if nobody says.
 #[inline]
 pub fn done(done: Done) {
-    THREAD.with(|thread| thread.done.set(done));
+    if !RING.load(Ordering::Relaxed).is_null() {
+        THREAD.with(|thread| thread.done.set(done));
+    }
 }
 
 /// How long the call that the thread is in was parked until now.
@@ -184,7 +186,7 @@ pub fn parked() -> u64 {
     THREAD.with(|thread| thread.parked.get())
 }
 
-/// Sets what [`parked`] answers.
+/// Sets what [`parked`] returns.
 pub fn set_parked(parked: u64) {
     THREAD.with(|thread| thread.parked.set(parked));
 }

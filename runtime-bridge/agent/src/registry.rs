@@ -1,25 +1,29 @@
 //! The logs of this process: which file has which place, from its first descriptor to its last.
 
 use crate::children::Children;
+use crate::clock;
 use crate::errno;
 use crate::log::{Opened, Slot};
 use crate::note;
 use crate::page::{self, Made, PageFile};
-use crate::policy::Policy;
+use crate::policy::{self, Policy};
 use crate::pool::Pool;
 use crate::real;
 use crate::record;
+use crate::replies::Replies;
+use crate::stage::StageOff;
 use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::table::{self, Entry};
 use crate::watch;
-use durac_bpf::abi::MAX_LOGS;
+use durac_abi::MAX_LOGS;
 use durac_engine::Errno;
-use durac_engine::status::StatusPage;
+use durac_shm::status::{ControlPage, StatusPage, Storage};
 use libc::{c_int, pid_t};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;
 use std::path::Path;
+use std::time::Duration;
 
 /// Highest number that the agent's own descriptors start from: above what an application opens
 /// first, so that the numbers it gets are those it would get without us.
@@ -36,12 +40,17 @@ pub struct Registry {
     pub page: &'static StatusPage,
     /// The forked children.
     pub children: Children,
+    /// The held replies.
+    pub replies: Replies,
     slots: [AtomicPtr<Slot>; MAX_LOGS as usize],
     /// The open logs.
     files: Mutex<Files>,
     /// The error that stopped every log, or 0.
     stopped: AtomicI32,
-    stops_all: bool,
+    /// Where tools ask for another policy.
+    pub control: Option<&'static ControlPage>,
+    /// A thread of the agent works on what they ask.
+    pub controls: AtomicBool,
     /// The process ends: nothing is deferred any more.
     closing: AtomicBool,
     status_file: Option<PageFile>,
@@ -52,7 +61,7 @@ const POOLS: u64 = 16;
 
 /// The open logs.
 #[derive(Default)]
-struct Files {
+pub struct Files {
     /// Which place a file has.
     open: BTreeMap<FileId, usize>,
     /// Places that were used and have no file.
@@ -78,17 +87,20 @@ impl Files {
 /// The registry, made when the process opens its first log. So does the status page appear: of the
 /// processes that one command starts, only the one with logs has something to show.
 fn make(policy: &'static Policy) -> Option<&'static Registry> {
-    let Made { page, file } = page::make(policy, own_fd_from())?;
+    crate::family::found();
+    let Made { page, control, file } = page::make(policy, own_fd_from())?;
     // SAFETY: it takes no pointer, cannot fail, and changes nothing.
     let pid = unsafe { libc::getpid() };
     Some(Box::leak(Box::new(Registry {
         pid,
         page,
         children: Children::default(),
+        replies: Replies::new(policy.rules.holds_replies, page),
         slots: [const { AtomicPtr::new(std::ptr::null_mut()) }; MAX_LOGS as usize],
         files: Mutex::new(Files::default()),
         stopped: AtomicI32::new(0),
-        stops_all: policy.stops_all(),
+        control,
+        controls: AtomicBool::new(false),
         closing: AtomicBool::new(false),
         status_file: file,
     })))
@@ -100,9 +112,16 @@ pub fn opened(policy: &'static Policy, fd: c_int, id: FileId, path: &Path, flags
     if !known && !policy.covers(path) {
         return;
     }
+    // What an application does with its next log may rest on what it did with the ones before. An error
+    // stays in its log.
+    if !known {
+        let _ = crate::order::drain_others(None);
+    }
     let made = table::registry().or_else(|| table::registry_or(|| make(policy)));
     let Some(registry) = made else { return };
     let mut files = registry.files();
+    // Another may have come meanwhile; none comes while the files are held.
+    let policy = policy::loaded().unwrap_or(policy);
     let index = match files.open.get(&id) {
         _ if !table::fits(fd) => None,
         Some(&index) => Some(index),
@@ -118,17 +137,25 @@ pub fn opened(policy: &'static Policy, fd: c_int, id: FileId, path: &Path, flags
     core.fds += 1;
     if flags & libc::O_TRUNC != 0 {
         slot.add_written(1);
+        slot.begins();
     }
     // Two open files have two positions, and only one is that of our descriptor.
-    if core.fds > 1 || flags & libc::O_DIRECT != 0 {
-        core.stage.turn_off();
-    }
+    let why = match core.fds > 1 {
+        true => Some(StageOff::OtherOpen),
+        false => (flags & libc::O_DIRECT != 0).then_some(StageOff::Direct),
+    };
     slot.publish(&mut core);
     table::set(fd, Entry::Log(index));
+    drop(core);
+    drop(files);
+    if let Some(why) = why {
+        slot.revoke(why);
+    }
 }
 
 impl Registry {
-    fn files(&self) -> MutexGuard<'_, Files> {
+    /// The open logs, held: none is opened or closed meanwhile.
+    pub fn files(&self) -> MutexGuard<'_, Files> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -167,7 +194,13 @@ impl Registry {
         }
         let path = path.to_string_lossy();
         let pool = files.pool(id.0);
-        let opened = Opened { file: id, own_fd: duplicate(fd), pool, path: &path };
+        let own_fd = duplicate(fd);
+        if own_fd.is_none() {
+            let error = std::io::Error::from_raw_os_error(errno::get());
+            note::error(&format!("no descriptor for background syncs: {error}"));
+        }
+        let storage = storage(fd);
+        let opened = Opened { file: id, own_fd, pool, path: &path, storage };
         let mut core = slot.lock();
         slot.reuse(&mut core, policy.rules, opened);
         slot.set_watch(&mut core, watch::watch(id));
@@ -195,7 +228,7 @@ impl Registry {
     fn has_no_room(&self, path: &Path) {
         if self.page.count_unplaced() == 0 {
             note::error(&format!(
-                "{}: there are {MAX_LOGS} logs; this one, and others that come now, have no policy",
+                "{}: the limit of {MAX_LOGS} open logs is reached; this and further logs run without a policy",
                 path.display()
             ));
         }
@@ -234,6 +267,8 @@ impl Registry {
         if core.fds > 0 || core.retired {
             return;
         }
+        let (log, covered) = slot.covered();
+        self.replies.closed(log, covered);
         files.open.remove(&core.file);
         files.free.insert(slot.index);
         record::closed(slot.index);
@@ -246,8 +281,7 @@ impl Registry {
         for slot in self.slots() {
             let mut core = slot.lock();
             if core.own_fd == Some(fd) {
-                core.own_fd = None;
-                core.engine.fail(libc::EBADF);
+                slot.lose_own_fd(&mut core, fd);
                 slot.publish(&mut core);
             }
         }
@@ -255,7 +289,8 @@ impl Registry {
 
     /// A log has failed.
     pub fn failed(&self, errno: Errno) {
-        if self.stops_all && self.stopped.swap(errno, Ordering::AcqRel) == 0 {
+        let stops_all = policy::loaded().is_some_and(Policy::stops_all);
+        if stops_all && self.stopped.swap(errno, Ordering::AcqRel) == 0 {
             for slot in self.slots() {
                 slot.error.store(errno, Ordering::Release);
             }
@@ -273,20 +308,40 @@ impl Registry {
         self.closing.load(Ordering::Acquire)
     }
 
+    /// Ends the syncer threads, and waits until they are gone, or for two seconds.
+    pub fn dismiss_workers(&self) {
+        self.replies.dismiss();
+        let pools: Vec<_> = self.files().pools.values().copied().collect();
+        for pool in &pools {
+            pool.quit();
+        }
+        let until = clock::now() + 2_000_000_000;
+        while pools.iter().any(|pool| pool.is_staffed()) && clock::now() < until {
+            clock::pause(Duration::from_millis(1));
+        }
+    }
+
+    /// Syncer threads may be started again.
+    pub fn recall_workers(&self) {
+        self.files().pools.values().for_each(|pool| pool.resume());
+    }
+
     /// The process ends: makes everything acknowledged durable and removes the status file.
-    pub fn close(&self) {
+    pub fn close(&'static self) {
         self.closing.store(true, Ordering::Release);
         if let Err(errno) = crate::order::drain_others(None) {
             let error = std::io::Error::from_raw_os_error(errno);
-            note::error(&format!("not everything acknowledged could be synced at exit: {error}"));
+            note::error(&format!("acknowledged calls were not synced at exit: {error}"));
         }
+        self.replies.finish(self);
+        self.slots().for_each(|slot| slot.crowd.leave());
         if let Some(file) = &self.status_file {
             file.remove();
         }
     }
 }
 
-/// Writes what is staged of this file; answers whether anything was.
+/// Writes what is staged of this file; returns whether anything was.
 pub fn settle_file(id: FileId) -> bool {
     let Some(registry) = table::registry().filter(|r| r.is_ours()) else { return false };
     let index = registry.files().open.get(&id).copied();
@@ -294,11 +349,25 @@ pub fn settle_file(id: FileId) -> bool {
     slot.is_some_and(|slot| slot.settle().is_ok())
 }
 
+/// The log of this file.
+pub fn slot_of(id: FileId) -> Option<&'static Slot> {
+    let registry = table::registry().filter(|r| r.is_ours())?;
+    let index = registry.files().open.get(&id).copied()?;
+    registry.slot(index)
+}
+
+/// Nothing of any log is staged from now on.
+pub fn revoke_all(why: StageOff) {
+    if let Some(registry) = table::registry().filter(|r| r.is_ours()) {
+        registry.slots().for_each(|slot| slot.revoke(why));
+    }
+}
+
 /// The log whose file is at `path`.
 pub fn slot_at(path: *const libc::c_char) -> Option<&'static Slot> {
     let registry = table::registry()?;
     let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: the system has just read `path`, and `stat` has room for the answer.
+    // SAFETY: the system has just read `path`, and `stat` has room for the result.
     if unsafe { libc::stat(path, stat.as_mut_ptr()) } != 0 {
         return None;
     }
@@ -313,22 +382,60 @@ pub fn slot_at(path: *const libc::c_char) -> Option<&'static Slot> {
 /// allowed it leaves the lower three quarters.
 fn own_fd_from() -> c_int {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` has room for the answer.
+    // SAFETY: `limit` has room for the result.
     unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
     (limit.rlim_cur / 4 * 3).min(OWN_FD_FROM) as c_int
 }
 
-/// A descriptor of the same open file, for the syncer.
-fn duplicate(fd: RawFd) -> Option<RawFd> {
+/// The file system of a descriptor.
+fn storage(fd: c_int) -> Storage {
+    let mut stat = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: any number may be passed, and `stat` has room for the result.
+    if unsafe { libc::fstatfs(fd, stat.as_mut_ptr()) } != 0 {
+        return Storage::Usual;
+    }
+    // SAFETY: the call succeeded and filled it.
+    let stat = unsafe { stat.assume_init() };
+    Storage::of_magic(stat.f_type as u64)
+}
+
+/// A descriptor of the same open file, for the agent.
+pub fn duplicate(fd: RawFd) -> Option<RawFd> {
     // SAFETY: any descriptor and number may be passed.
     let own = unsafe { real::FCNTL.get()(fd, libc::F_DUPFD_CLOEXEC, own_fd_from() as usize) };
     if own < 0 {
-        let error = std::io::Error::from_raw_os_error(errno::get());
-        note::error(&format!("no descriptor for background syncs: {error}"));
         return None;
     }
     table::set(own, Entry::Own);
     Some(own)
+}
+
+/// A descriptor of a second open file, from a descriptor of the first.
+pub fn reopen(fd: RawFd) -> Option<RawFd> {
+    use std::io::Write;
+    let mut path = [0_u8; 32];
+    write!(path.as_mut_slice(), "/proc/self/fd/{fd}").ok()?;
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOATIME;
+    let open = |flags| {
+        // SAFETY: the path ends with a zero.
+        unsafe { real::OPEN.get()(path.as_ptr().cast(), flags, 0) }
+    };
+    let low = match open(flags) {
+        low if low >= 0 => low,
+        _ => open(flags & !libc::O_NOATIME),
+    };
+    if low < 0 {
+        return None;
+    }
+    // SAFETY: any descriptor and number may be passed.
+    let high = unsafe { real::FCNTL.get()(low, libc::F_DUPFD_CLOEXEC, own_fd_from() as usize) };
+    // SAFETY: the descriptor is ours.
+    unsafe { real::CLOSE.get()(low) };
+    if high < 0 {
+        return None;
+    }
+    table::set(high, Entry::Own);
+    Some(high)
 }
 
 /// Closes one of the agent's own descriptors.

@@ -4,7 +4,8 @@
 //! A ring belongs to one syncer thread. Nothing else ever touches it: no thread of the application, no
 //! forked child.
 
-use crate::stage::{TRIES, write_all};
+use crate::completion::Tries;
+use crate::stage::write_all;
 use crate::table::{self, Entry};
 use durac_engine::Errno;
 use io_uring::{IoUring, opcode, squeue, types};
@@ -16,7 +17,7 @@ const ENTRIES: u32 = 2;
 /// What the two completions are told apart by.
 const WRITE: u64 = 1;
 const SYNC: u64 = 2;
-/// Where the descriptor stands, for a request that names an offset.
+/// The position of the descriptor, for a request that names an offset.
 const HERE: u64 = u64::MAX;
 
 /// A ring.
@@ -28,6 +29,8 @@ pub struct Ring {
 
 /// How a batch ended.
 pub struct Batch {
+    /// How many bytes are in the file.
+    pub done: usize,
     /// Whether all of it is in the file.
     pub written: Result<(), Errno>,
     /// What the sync said; none if none was made.
@@ -38,8 +41,8 @@ pub struct Batch {
 
 impl Batch {
     /// A batch of which the sync was not made.
-    pub fn unsynced(written: Result<(), Errno>) -> Self {
-        Self { written, synced: None, lost: false }
+    pub fn unsynced((done, written): (usize, Result<(), Errno>)) -> Self {
+        Self { done, written, synced: None, lost: false }
     }
 }
 
@@ -58,39 +61,40 @@ impl Ring {
         Ok(Self { ring, broken: false })
     }
 
-    /// Writes the bytes where the descriptor stands, and syncs; `full` is `fsync`. A write that was
+    /// Writes the bytes at the position of the descriptor, and syncs; `full` is `fsync`. A write that was
     /// cut short goes on.
     pub fn write_and_sync(&mut self, fd: RawFd, bytes: &[u8], full: bool) -> Batch {
-        let mut rest = bytes;
-        let mut tries = 0;
+        let mut done = 0;
+        let mut tries = Tries::default();
         loop {
+            let rest = bytes.get(done..).unwrap_or_default();
             let (wrote, synced) = match self.submit(fd, rest, full) {
                 Ok(results) => results,
                 // Nothing was submitted: without the ring, then.
-                Err(Lost::Nothing) => return Batch::unsynced(write_all(fd, rest)),
+                Err(Lost::Nothing) => {
+                    let (more, written) = write_all(fd, rest);
+                    return Batch::unsynced((done + more, written));
+                }
                 Err(Lost::Sight) => {
-                    return Batch { lost: true, ..Batch::unsynced(Err(libc::EIO)) };
+                    return Batch { lost: true, ..Batch::unsynced((bytes.len(), Err(libc::EIO))) };
                 }
             };
             match usize::try_from(wrote) {
                 Ok(wrote) if wrote >= rest.len() => {
                     let synced = if synced < 0 { Err(-synced) } else { Ok(()) };
-                    return Batch { synced: Some(synced), ..Batch::unsynced(Ok(())) };
+                    return Batch {
+                        synced: Some(synced),
+                        ..Batch::unsynced((bytes.len(), Ok(())))
+                    };
                 }
-                Ok(0) => return Batch::unsynced(Err(libc::EIO)),
+                Ok(0) => return Batch::unsynced((done, Err(libc::EIO))),
                 // The link is cut by a short write: the sync was cancelled.
                 Ok(wrote) => {
-                    rest = rest.get(wrote..).unwrap_or_default();
-                    tries = 0;
+                    done += wrote;
+                    tries.reset();
                 }
-                Err(_) => match -wrote {
-                    libc::EINTR => {}
-                    libc::EAGAIN if tries < TRIES => {
-                        tries += 1;
-                        std::thread::sleep(std::time::Duration::from_millis(1));
-                    }
-                    errno => return Batch::unsynced(Err(errno)),
-                },
+                Err(_) if tries.again(-wrote) => {}
+                Err(_) => return Batch::unsynced((done, Err(-wrote))),
             }
         }
     }

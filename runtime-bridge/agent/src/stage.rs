@@ -6,17 +6,16 @@
 //! who has taken them. An error stops the log, and what is left is thrown away: never is something
 //! written behind a hole.
 
+use crate::completion::Tries;
 use crate::errno;
+use crate::fault_injection::{self, Fault};
 use crate::readable;
 use crate::real;
-use crate::wrong::{self, Mistake};
-use durac_bpf::abi::STAGE_ROOM;
+use durac_abi::STAGE_ROOM;
 use durac_engine::Errno;
+pub use durac_shm::status::StageOff;
 use libc::{c_void, iovec};
 use std::os::fd::RawFd;
-
-/// How often a write is tried again that would block, a millisecond apart.
-pub const TRIES: u32 = 2000;
 
 /// The bytes of a write, in the application's memory.
 #[derive(Clone, Copy)]
@@ -48,9 +47,8 @@ pub struct Stage {
     writing: usize,
     /// Memory for the next, so that not every batch allocates.
     spare: Vec<u8>,
-    /// Nothing can be staged: the file is not only written at the place where our descriptor stands,
-    /// or its pages are mapped.
-    off: bool,
+    /// Why nothing is staged.
+    off: Option<StageOff>,
 }
 
 impl Stage {
@@ -71,20 +69,36 @@ impl Stage {
 
     /// Whether a write of `len` bytes can be kept.
     pub fn has_room(&self, len: u64) -> bool {
-        !self.off && len > 0 && self.held().saturating_add(len) <= STAGE_ROOM
+        self.off.is_none() && len > 0 && self.held().saturating_add(len) <= STAGE_ROOM
     }
 
-    /// From now on nothing is kept.
-    pub fn turn_off(&mut self) {
-        self.off = true;
+    /// From now on nothing is kept. Returns whether that is new.
+    pub fn turn_off(&mut self, why: StageOff) -> bool {
+        self.off.replace(why).is_none()
     }
 
-    /// Keeps the bytes of a write, at most `len`. Answers how many.
+    /// Why nothing is kept.
+    pub fn off(&self) -> Option<StageOff> {
+        self.off
+    }
+
+    /// Gets the memory for all that can be staged: later there may be none, or a handler may have
+    /// interrupted the allocator.
+    pub fn reserve(&mut self) {
+        let room = STAGE_ROOM as usize;
+        for bytes in [&mut self.bytes, &mut self.spare] {
+            if bytes.try_reserve_exact(room).is_err() {
+                self.off = Some(StageOff::Memory);
+            }
+        }
+    }
+
+    /// Keeps the bytes of a write, at most `len`. Returns how many.
     ///
     /// # Safety
     /// [`Pieces::are_readable`] has just said yes.
     pub unsafe fn copy(&mut self, pieces: Pieces, len: u64) -> u64 {
-        if wrong::makes(Mistake::Copy) {
+        if fault_injection::injects(Fault::NoCopy) {
             return len;
         }
         let before = self.bytes.len();
@@ -118,9 +132,15 @@ impl Stage {
         Some(std::mem::replace(&mut self.bytes, std::mem::take(&mut self.spare)))
     }
 
-    /// What was taken is in the file, or never will be.
-    pub fn give_back(&mut self, mut taken: Vec<u8>) {
+    /// Of what was taken, `done` bytes are in the file. The others are kept, before those that were
+    /// staged meanwhile.
+    pub fn give_back(&mut self, mut taken: Vec<u8>, done: usize) {
         self.writing = 0;
+        if done < taken.len() {
+            taken.drain(..done);
+            taken.extend_from_slice(&self.bytes);
+            std::mem::swap(&mut self.bytes, &mut taken);
+        }
         taken.clear();
         self.spare = taken;
     }
@@ -132,32 +152,41 @@ impl Stage {
 
     /// The place serves another file.
     pub fn reset(&mut self) {
-        *self = Self::default();
+        self.bytes.clear();
+        self.writing = 0;
+        self.off = None;
     }
 }
 
-/// Writes all of it where the descriptor stands.
-pub fn write_all(fd: RawFd, mut bytes: &[u8]) -> Result<(), Errno> {
-    let mut tries = 0;
-    while !bytes.is_empty() {
+/// Whether files of this process may not grow for ever: then each write says itself whether it fits.
+pub fn has_size_limit() -> bool {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` has room for the result.
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) };
+    result != 0 || limit.rlim_cur != libc::RLIM_INFINITY
+}
+
+/// Writes all of it at the position of the descriptor. Returns how many bytes were written.
+pub fn write_all(fd: RawFd, bytes: &[u8]) -> (usize, Result<(), Errno>) {
+    let mut tries = Tries::default();
+    let mut done = 0;
+    while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
         // SAFETY: the pointer and length are the slice's.
-        let written = unsafe { real::WRITE.get()(fd, bytes.as_ptr().cast(), bytes.len()) };
+        let written = unsafe { real::WRITE.get()(fd, rest.as_ptr().cast(), rest.len()) };
         match usize::try_from(written) {
             // A regular file never takes nothing.
-            Ok(0) => return Err(libc::EIO),
+            Ok(0) => return (done, Err(libc::EIO)),
             Ok(written) => {
-                bytes = bytes.get(written..).unwrap_or_default();
-                tries = 0;
+                done += written;
+                tries.reset();
             }
-            Err(_) => match errno::get() {
-                libc::EINTR => {}
-                libc::EAGAIN if tries < TRIES => {
-                    tries += 1;
-                    std::thread::sleep(std::time::Duration::from_millis(1));
+            Err(_) => {
+                let errno = errno::get().max(1);
+                if !tries.again(errno) {
+                    return (done, Err(errno));
                 }
-                errno => return Err(errno.max(1)),
-            },
+            }
         }
     }
-    Ok(())
+    (done, Ok(()))
 }

@@ -4,12 +4,14 @@
 use crate::clock;
 use crate::flight::Flying;
 use crate::guard;
+use crate::held::GRACE;
 use crate::log::{Held, Slot, Syncer};
 use crate::note;
 use crate::policy;
 use crate::pool::Pool;
+use crate::replies;
 use crate::ring::Ring;
-use durac_bpf::abi::Engine;
+use durac_abi::Engine;
 use durac_engine::{Step, Time};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,6 +40,8 @@ impl Worker {
 
     /// Carries out what the engine of a log asks for.
     fn look(&mut self, slot: &'static Slot) {
+        // What an event loop was to send, and has not.
+        replies::release();
         let mut core = slot.lock();
         core.users += 1;
         drop(core);
@@ -45,7 +49,7 @@ impl Worker {
         core = slot.lock();
         core.users -= 1;
         if ended.is_err() {
-            // A bug of ours: what is out will never come home, and nobody may wait for it.
+            // A bug in the agent: the sync under way will never be completed, and nobody may wait for it.
             core.engine.fail(libc::EIO);
             core.syncer = Syncer::Failed;
             self.pool.park(slot, Time::MAX);
@@ -59,6 +63,10 @@ impl Worker {
         core.syncer = Syncer::Awake;
         while !core.retired && core.own_fd.is_some() {
             let now = clock::now();
+            let by_loop = Slot::look_for_loop(&mut core);
+            let acknowledged = core.engine.counters().acknowledged;
+            let goes_on = core.acknowledged_before != acknowledged;
+            core.acknowledged_before = acknowledged;
             let until = match core.engine.next(now) {
                 Step::Start => {
                     core = slot.fly(core, None, Flying::Background(self.ring.as_mut())).0;
@@ -69,8 +77,11 @@ impl Worker {
                 Step::Idle if last_work.is_some_and(|at| now.saturating_sub(at) < LINGER) => {
                     now + LINGER
                 }
+                Step::Idle if by_loop && goes_on => now + LINGER,
                 Step::Idle => Time::MAX,
             };
+            let owes = by_loop && replies::is_waiting();
+            let until = if owes { until.min(now + GRACE) } else { until };
             self.pool.park(slot, until);
             core.syncer = Syncer::Parked(until);
             return core;
@@ -92,7 +103,7 @@ fn own_ring() -> Option<Ring> {
             if !SAID.swap(true, Ordering::Relaxed) {
                 let policy = &policy.meta.policy;
                 note::error(&format!(
-                    "no io_uring: {error}; what `{policy}` stages is written with `write`"
+                    "no io_uring: {error}; `{policy}` writes staged data with `write`"
                 ));
             }
             None

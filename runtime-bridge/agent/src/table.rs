@@ -1,6 +1,6 @@
 //! Which descriptor is which log: the one load that every hooked call makes.
 //!
-//! The table and the pointer to everything else of this process stand in one piece of memory that
+//! The table and the pointer to everything else of this process are in one piece of memory that
 //! the kernel empties in a forked child. The child then sees no logs and no registry: it cannot
 //! touch a lock that a thread of the parent held, nor wait for a thread it does not have.
 
@@ -15,15 +15,21 @@ pub const FDS: usize = 65536;
 /// What a descriptor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// Nothing of ours.
+    /// Neither a log nor a descriptor of the agent.
     Other,
     /// The log at this index of the registry.
     Log(usize),
+    /// A file of the application whose writes are durable when they return (`O_SYNC`, `O_DSYNC`).
+    Durable,
+    /// A connection that the application has accepted, while the policy holds replies.
+    Reply,
     /// The agent's own: the application must not close it.
     Own,
 }
 
 const OTHER: u16 = 0;
+const REPLY: u16 = u16::MAX - 2;
+const DURABLE: u16 = u16::MAX - 1;
 const OWN: u16 = u16::MAX;
 
 #[repr(C, align(4096))]
@@ -53,12 +59,12 @@ static SHARED: Emptied<Shared> = Emptied::new(Shared {
 pub fn empty_in_children() -> io::Result<()> {
     let address = (&raw const SHARED).cast_mut().cast();
     // SAFETY: the range is exactly the static, which is aligned to pages and, being all zero,
-    // stands in anonymous memory. The advice changes nothing in this process.
+    // is in anonymous memory. The advice changes nothing in this process.
     let result = unsafe { libc::madvise(address, size_of::<Shared>(), libc::MADV_WIPEONFORK) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether `fd` is nothing of ours: true for nearly every call.
+/// Whether `fd` does not concern the agent: true for nearly every call.
 #[inline(always)]
 #[must_use]
 pub fn is_other(fd: libc::c_int) -> bool {
@@ -69,6 +75,8 @@ fn decode(raw: u16) -> Entry {
     match raw {
         OTHER => Entry::Other,
         OWN => Entry::Own,
+        DURABLE => Entry::Durable,
+        REPLY => Entry::Reply,
         n => Entry::Log(usize::from(n) - 1),
     }
 }
@@ -80,15 +88,28 @@ pub fn get(fd: libc::c_int) -> Entry {
     SHARED.fds.get(fd as usize).map_or(Entry::Other, |e| decode(e.load(Ordering::Acquire)))
 }
 
-/// Changes what `fd` is and answers what it was. A descriptor beyond the table stays
-/// [`Entry::Other`].
-pub fn set(fd: libc::c_int, entry: Entry) -> Entry {
-    let raw = match entry {
+fn encode(entry: Entry) -> u16 {
+    match entry {
         Entry::Other => OTHER,
         Entry::Own => OWN,
+        Entry::Durable => DURABLE,
+        Entry::Reply => REPLY,
         Entry::Log(index) => u16::try_from(index + 1).unwrap_or(OTHER),
-    };
-    SHARED.fds.get(fd as usize).map_or(Entry::Other, |e| decode(e.swap(raw, Ordering::AcqRel)))
+    }
+}
+
+/// Changes what `fd` is and returns what it was. A descriptor beyond the table stays
+/// [`Entry::Other`].
+pub fn set(fd: libc::c_int, entry: Entry) -> Entry {
+    let place = SHARED.fds.get(fd as usize);
+    place.map_or(Entry::Other, |e| decode(e.swap(encode(entry), Ordering::AcqRel)))
+}
+
+/// Forgets what `fd` is if it still is `was`; returns whether this call did it.
+pub fn forget(fd: libc::c_int, was: Entry) -> bool {
+    SHARED.fds.get(fd as usize).is_some_and(|e| {
+        e.compare_exchange(encode(was), OTHER, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    })
 }
 
 /// Whether `fd` can be a log.
@@ -97,7 +118,7 @@ pub fn fits(fd: libc::c_int) -> bool {
     usize::try_from(fd).is_ok_and(|fd| fd < FDS)
 }
 
-/// The descriptors of `first..=last` that are something of ours.
+/// The descriptors of `first..=last` that concern the agent.
 pub fn ours(first: u32, last: u32) -> Vec<libc::c_int> {
     let last = last.min(FDS as u32 - 1);
     (first..=last).map(|fd| fd as libc::c_int).filter(|&fd| !is_other(fd)).collect()

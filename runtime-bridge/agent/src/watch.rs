@@ -2,17 +2,17 @@
 //!
 //! It adds syncs that the engine did not start: those that the application makes past the hooks. What
 //! the map proves goes to [`durac_engine::Log::witness`]; the rules are the engine's. Whenever the map
-//! is not there, or misses a sync of our own, the engine answers alone.
+//! is not there, or misses a sync of the agent, the engine decides alone.
 
 use crate::sync::OnceLock;
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
-use durac_bpf::notify::{WORDS, Word, kernel_device, probes};
+use durac_abi::notify::{WORDS, Word, kernel_device, probes};
 use durac_engine::{Errno, Log};
 
 /// The map: its header, and its slots.
 static MAP: OnceLock<&'static [AtomicU64]> = OnceLock::new();
 
-/// What the kernel counts stands there from now on.
+/// What the kernel counts is there from now on.
 pub fn begin(map: &'static [AtomicU64]) {
     MAP.get_or_init(|| map);
 }
@@ -108,6 +108,7 @@ struct Mark {
     ticket: u64,
     calls: u64,
     bytes: u64,
+    updates: u64,
 }
 
 /// Marks that are kept: there is one for each sync that began in between.
@@ -151,7 +152,8 @@ impl Watch {
 
     /// Remembers what `engine` knows: every sync with a higher ticket than `ticket` covers it.
     pub fn mark(&mut self, engine: &Log, ticket: u64) {
-        let mark = Mark { ticket, calls: engine.calls(), bytes: engine.written() };
+        let (calls, bytes) = (engine.calls(), engine.written());
+        let mark = Mark { ticket, calls, bytes, updates: engine.settled_updates() };
         match self.marks.last_mut() {
             Some(last) if last.ticket == ticket => *last = mark,
             _ => {
@@ -163,7 +165,7 @@ impl Watch {
         }
     }
 
-    /// Tells the engine what the kernel has seen. Answers whether that is news.
+    /// Tells the engine what the kernel has seen. Returns whether that is new.
     pub fn tell(&mut self, engine: &mut Log) -> bool {
         // In this order: a failure is counted before anything is proved beside it.
         let proved = self.claimed.get(Word::Proved);
@@ -173,7 +175,7 @@ impl Watch {
             return news;
         }
         let mark = self.marks.iter().rev().find(|mark| mark.ticket < proved);
-        mark.is_some_and(|mark| engine.witness(mark.calls, mark.bytes))
+        mark.is_some_and(|mark| engine.witness(mark.calls, mark.bytes, mark.updates))
     }
 
     /// The error of the last failure.

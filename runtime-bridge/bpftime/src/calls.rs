@@ -1,27 +1,21 @@
 //! The system calls, through libc's `syscall` and nothing else.
 //!
-//! `syscall` is variadic and imported from libc, so that a preloaded library can stand before it.
-//! The layouts are those of `include/uapi/linux/bpf.h` and `perf_event.h`.
+//! `syscall` is variadic and imported from libc, so that a preloaded library can replace it. `bpf` and its
+//! attributes are `durac-kernel`'s; `struct perf_event_attr` is that of `include/uapi/linux/perf_event.h`.
 
 use crate::LoadError;
-use durac_bpf::abi::Hook;
-use durac_bpf::bpftime::{ATTACH_TYPE, PERF_TYPE_OVERRIDE, PROG_TYPE};
-use durac_bpf::insn::Insn;
-use durac_bpf::notify::KernelMap;
-use durac_bpf::object::Map;
+use durac_abi::Hook;
+use durac_abi::bpftime::{ATTACH_TYPE, PERF_TYPE_OVERRIDE, PROG_TYPE};
+use durac_abi::btf::{MAP_MMAPABLE, MAP_TYPE_ARRAY};
+use durac_abi::insn::Insn;
+use durac_abi::notify::KernelMap;
+use durac_abi::object::Map;
+use durac_kernel::attr::{self, LinkCreate, MapCreate, MapUpdate, ObjInfo, ObjPin, ProgLoad};
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 
-const BPF_MAP_CREATE: libc::c_long = 0;
-const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
-const BPF_PROG_LOAD: libc::c_long = 5;
-const BPF_LINK_CREATE: libc::c_long = 28;
-
-/// `BPF_MAP_TYPE_ARRAY`
-const MAP_TYPE_ARRAY: u32 = 2;
-/// `BPF_F_MMAPABLE`: an array without it is refused when it is shared with the kernel.
-const MAP_MMAPABLE: u32 = 1 << 10;
 /// `PERF_FLAG_FD_CLOEXEC`
 const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 8;
 /// Any process.
@@ -43,38 +37,6 @@ impl Fd {
     }
 }
 
-/// `union bpf_attr`, with room for every command used here; the rest is zero.
-#[repr(C, align(8))]
-struct BpfAttr([u8; 128]);
-
-impl BpfAttr {
-    fn new() -> Self {
-        Self([0; 128])
-    }
-
-    /// Puts bytes at an offset.
-    fn put(mut self, offset: usize, bytes: &[u8]) -> Self {
-        if let Some(place) = self.0.get_mut(offset..offset + bytes.len()) {
-            place.copy_from_slice(bytes);
-        }
-        self
-    }
-
-    fn word(self, offset: usize, value: u32) -> Self {
-        self.put(offset, &value.to_ne_bytes())
-    }
-
-    fn long(self, offset: usize, value: u64) -> Self {
-        self.put(offset, &value.to_ne_bytes())
-    }
-
-    /// A name of at most 15 characters.
-    fn name(self, offset: usize, name: &str) -> Self {
-        let name = name.as_bytes();
-        self.put(offset, name.get(..15).unwrap_or(name))
-    }
-}
-
 /// `struct perf_event_attr`, version 5.
 #[repr(C)]
 #[derive(Default)]
@@ -93,51 +55,120 @@ struct PerfEventAttr {
     rest: [u64; 5],
 }
 
+/// Attempts of a call whose place is taken: BPFtime takes the number of a new descriptor for the place, and each
+/// attempt has another.
+const ATTEMPTS: usize = 16;
+
 /// Makes the calls, and keeps what they made.
 #[derive(Default)]
 pub(crate) struct Calls {
-    fds: Vec<Fd>,
+    /// Programs, probes and links: what a target attaches.
+    attached: Vec<Fd>,
 }
 
 impl Calls {
-    /// Everything that was made, in order.
-    pub(crate) fn into_fds(self) -> Vec<Fd> {
-        self.fds
+    /// What a target attaches, in the order it was made.
+    pub(crate) fn attached(&self) -> &[Fd] {
+        &self.attached
     }
 
-    fn made(&mut self, result: libc::c_long, what: &dyn Fn() -> String) -> Result<Fd, LoadError> {
-        // BPFtime answers some mistakes with a negative number of its own instead of -1.
-        let fd = i32::try_from(result).ok().filter(|fd| *fd >= 0).map(Fd);
-        let why = std::io::Error::last_os_error();
-        let fd = fd.ok_or_else(|| LoadError::Call { what: what(), why })?;
-        self.fds.push(fd);
-        Ok(fd)
+    /// Makes a call until its place is free.
+    fn make(call: impl Fn() -> libc::c_long, what: &dyn Fn() -> String) -> Result<Fd, LoadError> {
+        let mut attempts = 0;
+        loop {
+            // SAFETY: errno is this thread's.
+            unsafe { *libc::__errno_location() = 0 };
+            let result = call();
+            if let Some(fd) = i32::try_from(result).ok().filter(|fd| *fd >= 0) {
+                return Ok(Fd(fd));
+            }
+            let why = attr::error(result);
+            attempts += 1;
+            if why.raw_os_error() != Some(libc::EEXIST) || attempts == ATTEMPTS {
+                return Err(LoadError::Call { what: what(), why });
+            }
+        }
+    }
+
+    fn attaches(&mut self, fd: Fd) -> Fd {
+        self.attached.push(fd);
+        fd
     }
 
     /// An array with the layout of `map`.
     pub(crate) fn create_map(&mut self, map: &Map) -> Result<Fd, LoadError> {
-        let attr = BpfAttr::new()
-            .word(0, MAP_TYPE_ARRAY)
-            .word(4, size_of::<u32>() as u32)
-            .word(8, map.value_size())
-            .word(12, map.max_entries)
-            .word(16, MAP_MMAPABLE)
-            .name(28, &map.name);
-        let result = bpf(BPF_MAP_CREATE, attr);
-        self.made(result, &|| format!("the map `{}`", map.name))
+        self.create(
+            MapCreate {
+                kind: MAP_TYPE_ARRAY,
+                key_size: size_of::<u32>() as u32,
+                value_size: map.value_size(),
+                max_entries: map.max_entries,
+                // An array without it is refused when it is shared with the kernel.
+                flags: MAP_MMAPABLE,
+                name: attr::name(&map.name),
+                ..MapCreate::default()
+            },
+            &map.name,
+        )
     }
 
     /// A map of the kernel's programs.
     pub(crate) fn create_kernel_map(&mut self, map: &KernelMap) -> Result<Fd, LoadError> {
-        let attr = BpfAttr::new()
-            .word(0, map.kind)
-            .word(4, map.key_size())
-            .word(8, map.value_size())
-            .word(12, map.max_entries)
-            .word(16, map.flags)
-            .name(28, map.name);
-        let result = bpf(BPF_MAP_CREATE, attr);
-        self.made(result, &|| format!("the map `{}`", map.name))
+        self.create(MapCreate::from(map), map.name)
+    }
+
+    fn create(&mut self, map: MapCreate, name: &str) -> Result<Fd, LoadError> {
+        // SAFETY: the attributes hold no pointer.
+        Self::make(|| unsafe { attr::bpf(attr::MAP_CREATE, map) }, &|| format!("the map `{name}`"))
+    }
+
+    /// The first entry of a map, as it is now.
+    pub(crate) fn look_up(map: Fd, values: &mut [u64]) -> std::io::Result<()> {
+        let key = 0u32;
+        let lookup = MapUpdate {
+            map_fd: map.0 as u32,
+            key: (&raw const key) as u64,
+            value: values.as_mut_ptr() as u64,
+            ..MapUpdate::default()
+        };
+        // SAFETY: key and values outlive the call; the map's value is as large as `values`.
+        let result = unsafe { attr::bpf(attr::MAP_LOOKUP, lookup) };
+        if result < 0 { Err(attr::error(result)) } else { Ok(()) }
+    }
+
+    /// The first entry of an array in memory that the programs share; never unmapped.
+    pub(crate) fn map(
+        map: Fd,
+        name: &str,
+        words: usize,
+    ) -> Result<&'static [AtomicU64], LoadError> {
+        let size = words * size_of::<AtomicU64>();
+        // SAFETY: a new mapping of a map with that size.
+        let at = unsafe {
+            let access = libc::PROT_READ | libc::PROT_WRITE;
+            libc::mmap(std::ptr::null_mut(), size, access, libc::MAP_SHARED, map.0, 0)
+        };
+        if at == libc::MAP_FAILED {
+            let why = std::io::Error::last_os_error();
+            return Err(LoadError::Call { what: format!("to show the map `{name}`"), why });
+        }
+        // SAFETY: BPFtime's memory and the kernel's pages are aligned, and stay until this process ends; the
+        // words are numbers, and whoever else writes them writes whole words.
+        Ok(unsafe { std::slice::from_raw_parts(at.cast::<AtomicU64>(), words) })
+    }
+
+    /// The kernel's number of a map.
+    pub(crate) fn kernel_id(map: Fd) -> std::io::Result<u32> {
+        id_of(map.0)
+    }
+
+    /// Pins what a descriptor of the kernel stands for.
+    pub(crate) fn pin(number: i32, path: &CStr) -> std::io::Result<()> {
+        let pin =
+            ObjPin { pathname: path.as_ptr() as u64, bpf_fd: number as u32, ..ObjPin::default() };
+        // SAFETY: the path outlives the call.
+        let result = unsafe { attr::bpf(attr::OBJ_PIN, pin) };
+        if result < 0 { Err(attr::error(result)) } else { Ok(()) }
     }
 
     /// Sets the first entry of a map.
@@ -148,12 +179,16 @@ impl Calls {
         values: &[u64],
     ) -> Result<(), LoadError> {
         let key = 0u32;
-        let attr = BpfAttr::new()
-            .word(0, map.0 as u32)
-            .long(8, (&raw const key) as u64)
-            .long(16, values.as_ptr() as u64);
-        if bpf(BPF_MAP_UPDATE_ELEM, attr) < 0 {
-            let why = std::io::Error::last_os_error();
+        let update = MapUpdate {
+            map_fd: map.0 as u32,
+            key: (&raw const key) as u64,
+            value: values.as_ptr() as u64,
+            ..MapUpdate::default()
+        };
+        // SAFETY: key and values outlive the call; the map's value is as large as `values`.
+        let result = unsafe { attr::bpf(attr::MAP_UPDATE, update) };
+        if result < 0 {
+            let why = attr::error(result);
             return Err(LoadError::Call { what: format!("the first values of `{name}`"), why });
         }
         Ok(())
@@ -162,14 +197,17 @@ impl Calls {
     /// A program.
     pub(crate) fn load_program(&mut self, hook: Hook, insns: &[Insn]) -> Result<Fd, LoadError> {
         let code: Vec<[u8; 8]> = insns.iter().map(|insn| insn.to_bytes()).collect();
-        let attr = BpfAttr::new()
-            .word(0, PROG_TYPE)
-            .word(4, code.len() as u32)
-            .long(8, code.as_ptr() as u64)
-            .long(16, LICENSE.as_ptr() as u64)
-            .name(48, &format!("{PROGRAM}{hook}"));
-        let result = bpf(BPF_PROG_LOAD, attr);
-        self.made(result, &|| format!("the program of `{hook}`"))
+        let load = ProgLoad {
+            kind: PROG_TYPE,
+            insn_count: code.len() as u32,
+            insns: code.as_ptr() as u64,
+            license: LICENSE.as_ptr() as u64,
+            name: attr::name(&format!("{PROGRAM}{hook}")),
+            ..ProgLoad::default()
+        };
+        // SAFETY: code and licence outlive the call.
+        let call = || unsafe { attr::bpf(attr::PROG_LOAD, load) };
+        Ok(self.attaches(Self::make(call, &|| format!("the program of `{hook}`"))?))
     }
 
     /// A probe that may skip the function at that offset of the file.
@@ -189,46 +227,60 @@ impl Calls {
             config2: offset,
             ..PerfEventAttr::default()
         };
+        let place = &raw mut attr;
         // SAFETY: `attr`, which the kernel may write to, and the path it points to outlive the call;
         // the other arguments are numbers, each as wide as the call takes it.
-        let result = unsafe {
+        let call = || unsafe {
             libc::syscall(
                 libc::SYS_perf_event_open,
-                &raw mut attr,
+                place,
                 ANY_PROCESS,
                 0 as libc::c_int,
                 -1 as libc::c_int,
                 PERF_FLAG_FD_CLOEXEC,
             )
         };
-        self.made(result, &what)
+        Ok(self.attaches(Self::make(call, &what)?))
     }
 
     /// Attaches a program to a probe.
     pub(crate) fn link(&mut self, program: Fd, probe: Fd, symbol: &str) -> Result<Fd, LoadError> {
-        let attr =
-            BpfAttr::new().word(0, program.0 as u32).word(4, probe.0 as u32).word(8, ATTACH_TYPE);
-        let result = bpf(BPF_LINK_CREATE, attr);
-        self.made(result, &|| format!("the link to `{symbol}`"))
+        let link = LinkCreate {
+            prog_fd: program.0 as u32,
+            target_fd: probe.0 as u32,
+            attach_type: ATTACH_TYPE,
+            ..LinkCreate::default()
+        };
+        // SAFETY: the attributes hold no pointer.
+        let call = || unsafe { attr::bpf(attr::LINK_CREATE, link) };
+        Ok(self.attaches(Self::make(call, &|| format!("the link to `{symbol}`"))?))
     }
 }
 
-/// The kernel may write into the attributes, so they are the call's own.
-fn bpf(command: libc::c_long, mut attr: BpfAttr) -> libc::c_long {
-    // SAFETY: `attr` is as large as said, and everything that it points to outlives the call.
-    unsafe {
-        libc::syscall(libc::SYS_bpf, command, &raw mut attr, size_of::<BpfAttr>() as libc::c_ulong)
-    }
+/// The kernel's number of a map, from the kernel itself or through BPFtime's server.
+pub(crate) fn id_of(map: i32) -> std::io::Result<u32> {
+    // `struct bpf_map_info`: type, id, …
+    let mut about = [0u32; 32];
+    let info = ObjInfo {
+        bpf_fd: map as u32,
+        info_len: size_of_val(&about) as u32,
+        info: about.as_mut_ptr() as u64,
+    };
+    // SAFETY: the kernel writes at most that many bytes there.
+    let result = unsafe { attr::bpf(attr::OBJ_INFO, info) };
+    let [_, id, ..] = about;
+    if result < 0 { Err(attr::error(result)) } else { Ok(id) }
 }
 
-/// Whether another library than libc stands before `syscall`.
-pub(crate) fn intercepted() -> bool {
+/// Whether another library than libc provides `syscall`.
+#[must_use]
+pub fn intercepted() -> bool {
     let ours = library_of(libc::syscall as *const libc::c_void);
     let libc = library_of(libc::getppid as *const libc::c_void);
     matches!((ours, libc), (Some(ours), Some(libc)) if ours != libc)
 }
 
-/// Load address of the library that a function stands in.
+/// Load address of the library that holds a function.
 fn library_of(function: *const libc::c_void) -> Option<usize> {
     // SAFETY: the structure holds pointers and may be zero; `dladdr` fills it in.
     let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };

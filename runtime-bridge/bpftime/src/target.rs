@@ -1,5 +1,5 @@
-//! The program whose functions are hooked: where a function stands in its file, and whether
-//! BPFtime can hook it.
+//! The program whose functions are hooked: where a function is in its file, and whether BPFtime can
+//! hook it.
 
 use object::read::elf::{FileHeader as _, ProgramHeader as _, Sym as _};
 use object::{Endianness, elf};
@@ -22,8 +22,8 @@ pub enum TargetError {
         /// Why.
         why: std::io::Error,
     },
-    /// It is no program for this machine.
-    #[error("the target `{path}` is no 64-bit x86 program")]
+    /// It is not a program for this machine.
+    #[error("the target `{path}` is not a 64-bit x86 program")]
     NoProgram {
         /// The file.
         path: String,
@@ -37,7 +37,7 @@ pub enum TargetError {
         path: String,
     },
     /// The function is not there.
-    #[error("the target `{path}` has no function `{symbol}`")]
+    #[error("the target `{path}` has no function `{symbol}`{}", hint(symbol))]
     Missing {
         /// The file.
         path: String,
@@ -86,23 +86,36 @@ pub enum TargetError {
     },
 }
 
+/// What to use instead.
+fn hint(symbol: &str) -> &'static str {
+    match symbol.starts_with("durac_aof_") {
+        true => {
+            ": it is not the server with durac's patch, which `runtime-bridge/redis/build.sh` builds"
+        }
+        false => "",
+    }
+}
+
 /// A program file.
-pub struct Target {
+pub struct TargetBinary {
     path: PathBuf,
+    /// As it was named, for messages.
+    named: String,
     bytes: Vec<u8>,
 }
 
-impl Target {
+impl TargetBinary {
     /// Reads the file.
     ///
     /// # Errors
-    /// When it is no program that BPFtime's agent can be preloaded into.
+    /// When BPFtime's agent cannot be preloaded into it.
     pub fn open(path: &Path) -> Result<Self, TargetError> {
         let shown = path.display().to_string();
-        let unreadable = |why| TargetError::Unreadable { path: shown.clone(), why };
+        let named = shown.clone();
+        let unreadable = |why| TargetError::Unreadable { path: named.clone(), why };
         let path = std::fs::canonicalize(path).map_err(unreadable)?;
         let bytes = std::fs::read(&path).map_err(unreadable)?;
-        let target = Self { path, bytes };
+        let target = Self { path, named: shown, bytes };
         let path = target.shown();
         let Some(header) = target.header() else { return Err(TargetError::NoProgram { path }) };
         let headers = header.program_headers(Endianness::Little, target.bytes.as_slice());
@@ -143,7 +156,7 @@ impl Target {
     }
 
     fn shown(&self) -> String {
-        self.path.display().to_string()
+        self.named.clone()
     }
 
     fn header(&self) -> Option<&Header> {

@@ -3,7 +3,7 @@
 use crate::node::{BLOCK, Content, Entries, Ino, Kind, Node, ROOT};
 use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 
 /// A part of a block that a device writes whole or not at all.
@@ -35,6 +35,8 @@ enum Change {
 struct Durable {
     dirs: BTreeMap<Ino, Entries>,
     files: BTreeMap<Ino, Vec<u8>>,
+    /// The latest sync of a file that has ended.
+    synced: BTreeMap<Ino, u64>,
 }
 
 /// A write that is not durable.
@@ -55,6 +57,7 @@ pub struct Unsynced {
 /// What a sync that has begun makes durable if it ends with success.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Syncing {
+    number: u64,
     ino: Ino,
     size: u64,
     blocks: Vec<(u64, Vec<u8>)>,
@@ -62,6 +65,15 @@ pub struct Syncing {
     writes: u64,
     /// So many changes of directories.
     changes: u64,
+}
+
+/// The pages of a sync that has begun and not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct WriteBack {
+    ino: Ino,
+    blocks: BTreeSet<u64>,
+    /// An earlier sync of the same file has failed meanwhile.
+    failed: bool,
 }
 
 /// The whole file system.
@@ -73,8 +85,19 @@ pub struct Image {
     changes: VecDeque<Change>,
     changed: u64,
     unsynced: Vec<Unsynced>,
+    /// By the number of the sync.
+    write_back: BTreeMap<u64, WriteBack>,
+    syncs: u64,
     writes: u64,
     next: Ino,
+}
+
+impl Syncing {
+    /// The file or directory.
+    #[must_use]
+    pub fn ino(&self) -> Ino {
+        self.ino
+    }
 }
 
 impl Default for Image {
@@ -103,6 +126,8 @@ impl Image {
             changes: VecDeque::new(),
             changed: 0,
             unsynced: Vec::new(),
+            write_back: BTreeMap::new(),
+            syncs: 0,
             writes: 0,
             next: ROOT + 1,
         }
@@ -197,6 +222,13 @@ impl Image {
         Some(())
     }
 
+    /// Gives a file one more name.
+    pub fn add_name(&mut self, dir: Ino, name: &OsStr, ino: Ino) -> Option<()> {
+        self.link(dir, name, ino)?;
+        self.nodes.get_mut(&ino)?.links += 1;
+        Some(())
+    }
+
     /// Takes a name away. What has no name stays while programs have it open.
     pub fn unlink(&mut self, dir: Ino, name: &OsStr) -> Option<Ino> {
         let removed = match &mut self.nodes.get_mut(&dir)?.kind {
@@ -266,21 +298,36 @@ impl Image {
 
     // ---- syncs ----
 
-    /// A sync of a file or directory begins: what was written until now belongs to it.
+    /// A sync of a file or directory begins: what was written until now belongs to it. If others of the
+    /// same file are under way, so do their pages, as they are now: it ends with success only if these are
+    /// durable, too.
     pub fn begin_sync(&mut self, ino: Ino) -> Option<Syncing> {
         let (writes, changes) = (self.writes, self.changed + self.changes.len() as u64);
-        let mut syncing = Syncing { ino, size: 0, blocks: Vec::new(), writes, changes };
+        self.syncs += 1;
+        let number = self.syncs;
+        let mut syncing = Syncing { number, ino, size: 0, blocks: Vec::new(), writes, changes };
         if let Kind::File(content) = &mut self.nodes.get_mut(&ino)?.kind {
-            let dirty = std::mem::take(&mut content.dirty);
+            let mut blocks = std::mem::take(&mut content.dirty);
             syncing.size = content.data.len() as u64;
-            syncing.blocks = dirty.into_iter().map(|block| (block, content.block(block))).collect();
+            let others = self.write_back.values().filter(|other| other.ino == ino);
+            blocks.extend(others.flat_map(|other| &other.blocks));
+            blocks.retain(|block| block * BLOCK < syncing.size);
+            let content = |block: &u64| (*block, content.block(*block));
+            syncing.blocks = blocks.iter().map(content).collect();
+            self.write_back.insert(number, WriteBack { ino, blocks, failed: false });
         }
         Some(syncing)
     }
 
-    /// It has ended with success: what belongs to it is durable, with every change of a directory
-    /// before it, as a commit of the journal has all of them.
-    pub fn end_sync(&mut self, syncing: &Syncing) {
+    /// It has ended: what belongs to it is durable, with every change of a directory before it, as a commit
+    /// of the journal has all of them. False if it has failed nevertheless, because a sync whose pages it
+    /// waited for has.
+    pub fn end_sync(&mut self, syncing: &Syncing) -> bool {
+        if self.write_back.get(&syncing.number).is_some_and(|it| it.failed) {
+            self.fail_sync(syncing);
+            return false;
+        }
+        self.write_back.remove(&syncing.number);
         while self.changed < syncing.changes
             && let Some(change) = self.changes.pop_front()
         {
@@ -288,14 +335,24 @@ impl Image {
             self.durable.apply(&change);
         }
         if self.nodes.get(&syncing.ino).is_some_and(|node| matches!(node.kind, Kind::File(_))) {
-            let file = self.durable.files.entry(syncing.ino).or_default();
-            put(file, syncing.size, &syncing.blocks);
+            let latest = self.durable.synced.entry(syncing.ino).or_default();
+            // A later one has written the same pages, with what they hold since.
+            if *latest < syncing.number {
+                *latest = syncing.number;
+                let file = self.durable.files.entry(syncing.ino).or_default();
+                put(file, syncing.size, &syncing.blocks);
+            }
             self.unsynced.retain(|w| w.lost || w.ino != syncing.ino || w.number > syncing.writes);
         }
+        true
     }
 
-    /// It has failed: its pages stay clean, as Linux leaves them, so that nothing writes them again.
+    /// It has failed: its pages stay clean, as Linux leaves them, so that nothing writes them again. Later
+    /// syncs under way, which wait for these pages, will fail, too.
     pub fn fail_sync(&mut self, syncing: &Syncing) {
+        self.write_back.remove(&syncing.number);
+        let later = self.write_back.range_mut(syncing.number..);
+        later.filter(|(_, it)| it.ino == syncing.ino).for_each(|(_, it)| it.failed = true);
         let of = |w: &&mut Unsynced| w.ino == syncing.ino && w.number <= syncing.writes;
         self.unsynced.iter_mut().filter(of).for_each(|w| w.lost = true);
     }
@@ -344,6 +401,10 @@ impl Image {
             let entries = self.durable.dirs.get(&dir).cloned().unwrap_or_default();
             for ino in entries.values() {
                 let Some(node) = self.nodes.get(ino) else { continue };
+                if let Some(known) = image.nodes.get_mut(ino) {
+                    known.links += 1;
+                    continue;
+                }
                 let kind = match node.kind {
                     Kind::Dir(_) => {
                         found.push(*ino);
@@ -452,7 +513,7 @@ mod tests {
 
     fn sync(image: &mut Image, ino: Ino) {
         let syncing = image.begin_sync(ino).unwrap();
-        image.end_sync(&syncing);
+        assert!(image.end_sync(&syncing));
     }
 
     /// A file with 3 bytes synced and 3 more that are not.
@@ -483,6 +544,47 @@ mod tests {
         image.end_sync(&syncing);
         assert_eq!(data(&image.clone().after_cut(Cut::Clean, 1, &[]), "log").unwrap(), b"abcdef");
         assert_eq!(image.unsynced().len(), 1);
+    }
+
+    #[test]
+    fn each_of_overlapping_syncs_makes_durable_what_was_written_before_it() {
+        for order in [[0, 1], [1, 0]] {
+            let (mut image, ino) = half();
+            let first = image.begin_sync(ino).unwrap();
+            image.write(ino, 0, b"ABC").unwrap();
+            let second = image.begin_sync(ino).unwrap();
+            let left = |image: &Image| data(&image.clone().after_cut(Cut::Clean, 1, &[]), "log");
+            let [begin, end] = order.map(|at| [&first, &second][at]);
+            assert!(image.end_sync(begin));
+            let expected: &[u8] = if order[0] == 0 { b"abcdef" } else { b"ABCdef" };
+            assert_eq!(left(&image).unwrap(), expected);
+            assert!(image.end_sync(end));
+            assert_eq!(left(&image).unwrap(), b"ABCdef", "the older pages do not come back");
+            assert!(image.unsynced().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_sync_that_waits_for_pages_that_fail_fails_too() {
+        let (mut image, ino) = half();
+        let first = image.begin_sync(ino).unwrap();
+        let second = image.begin_sync(ino).unwrap();
+        image.fail_sync(&first);
+        assert!(!image.end_sync(&second));
+        sync(&mut image, ino);
+        assert_eq!(image.unsynced().len(), 1, "and what it held stays lost");
+    }
+
+    #[test]
+    fn a_file_with_two_names_keeps_the_other() {
+        let (mut image, ino) = half();
+        image.add_name(ROOT, OsStr::new("other"), ino).unwrap();
+        sync(&mut image, ino);
+        let mut image = image.after_cut(Cut::Clean, 1, &[]);
+        assert_eq!(image.node(ino).unwrap().links, 2);
+        image.unlink(ROOT, OsStr::new("log")).unwrap();
+        assert_eq!(data(&image, "other").unwrap(), b"abcdef");
+        assert_eq!(image.node(ino).unwrap().links, 1);
     }
 
     #[test]

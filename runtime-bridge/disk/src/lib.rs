@@ -21,3 +21,4 @@ mod session;
 pub use image::{Cut, Image};
 pub use mount::{Mounted, Power, private_mounts};
 pub use plan::{Fault, Op, Plan};
+pub use session::SYNC;

@@ -14,6 +14,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+/// What the table of mounts calls it.
+const NAME: &str = "durac-disk";
+
 /// Whether the device still has power.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Power {
@@ -40,6 +43,8 @@ pub(crate) struct State {
     pub(crate) under_way: Vec<(u64, Syncing)>,
     pub(crate) syncs: u64,
     pub(crate) writes: u64,
+    /// Writes of a file that was being synced.
+    pub(crate) overlapping: u64,
     /// The power goes during the sync after so many.
     cut_in_sync: Option<u64>,
     /// The process that dies with the power.
@@ -123,6 +128,7 @@ impl Mounted {
             under_way: Vec::new(),
             syncs: 0,
             writes: 0,
+            overlapping: 0,
             cut_in_sync: None,
             victim: None,
             notes: Notes::default(),
@@ -130,7 +136,7 @@ impl Mounted {
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let mut config = Config::default();
         config.mount_options = vec![
-            MountOption::FSName("durac-disk".into()),
+            MountOption::FSName(NAME.into()),
             MountOption::DefaultPermissions,
             MountOption::NoDev,
             MountOption::NoSuid,
@@ -187,6 +193,12 @@ impl Mounted {
     #[must_use]
     pub fn writes(&self) -> u64 {
         self.shared.lock().writes
+    }
+
+    /// Writes that completed while a sync of the same file was out.
+    #[must_use]
+    pub fn overlapping(&self) -> u64 {
+        self.shared.lock().overlapping
     }
 
     /// Whether a file of that name is in a directory of that path.
@@ -299,5 +311,57 @@ pub fn private_mounts() -> io::Result<()> {
         libc::mount(std::ptr::null(), root, std::ptr::null(), flags, std::ptr::null())
     })?;
     PRIVATE.set(true);
+    detach_copies()
+}
+
+/// The new namespace has copies of all mounts. A copy of another thread's disk would keep that disk alive,
+/// and its owner waiting, for as long as this namespace lasts.
+fn detach_copies() -> io::Result<()> {
+    for line in std::fs::read_to_string("/proc/thread-self/mountinfo")?.lines() {
+        let Some(path) = disk_mounted_at(line) else { continue };
+        let path = CString::new(path)?;
+        // SAFETY: the path is a C string.
+        if unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
     Ok(())
+}
+
+/// The mount point in a line of `mountinfo` (proc(5)), if one of these disks is mounted there.
+fn disk_mounted_at(line: &str) -> Option<Vec<u8>> {
+    let (mount, file_system) = line.split_once(" - ")?;
+    let mut words = file_system.split(' ');
+    (words.next() == Some("fuse") && words.next() == Some(NAME)).then_some(())?;
+    // Blanks and backslashes are in octal: `\040`.
+    let mut bytes = mount.split(' ').nth(4)?.bytes();
+    let mut path = Vec::new();
+    while let Some(byte) = bytes.next() {
+        path.push(match byte {
+            b'\\' => (0..3).try_fold(0u8, |code, _| {
+                let digit = bytes.next().filter(|b| (b'0'..=b'7').contains(b))?;
+                Some(code.wrapping_mul(8).wrapping_add(digit - b'0'))
+            })?,
+            byte => byte,
+        });
+    }
+    Some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::disk_mounted_at;
+
+    #[test]
+    fn lines_of_mountinfo() {
+        let line = r"64 44 0:39 / /tmp/a\040b\134c rw,nosuid - fuse durac-disk rw,user_id=0";
+        assert_eq!(disk_mounted_at(line).as_deref(), Some(&br"/tmp/a b\c"[..]));
+        let tagged = "64 44 0:39 / /d rw shared:7 master:1 - fuse durac-disk rw";
+        assert_eq!(disk_mounted_at(tagged).as_deref(), Some(&b"/d"[..]));
+        for other in
+            ["", "64 44 0:39 / /d rw - fuse sshfs rw", "64 44 0:39 / /d rw - ext4 durac-disk rw"]
+        {
+            assert_eq!(disk_mounted_at(other), None, "{other}");
+        }
+    }
 }

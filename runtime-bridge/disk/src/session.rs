@@ -6,10 +6,12 @@ use crate::noted::What;
 use crate::plan::{Effect, Op};
 use fuser::{
     BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen,
+    ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,7 +24,17 @@ const ROOM: u64 = 64 << 30;
 /// program is one write here.
 const OPENED: FopenFlags = FopenFlags::FOPEN_DIRECT_IO;
 
+/// The `ioctl` that syncs a file as `fsync` does: `_IO('D', 1)`.
+pub const SYNC: u32 = (b'D' as u32) << 8 | 1;
+
 type Answer<T> = Result<T, Errno>;
+
+fn empty(reply: ReplyEmpty, result: Answer<()>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(errno) => reply.error(errno),
+    }
+}
 
 /// One mount.
 pub(crate) struct Session {
@@ -61,10 +73,15 @@ impl Session {
         })
     }
 
-    fn sync(&self, ino: Ino, reply: ReplyEmpty) {
+    /// Syncs a file or directory, and then calls `done`, from another thread: others go on meanwhile.
+    fn sync(&self, ino: Ino, done: impl FnOnce(Answer<()>) + Send + 'static) {
         let begun = self.powered(|state| {
             let path = state.image.path(ino);
             let effect = state.faults.next(Op::Sync, &path);
+            // An interrupted sync has not begun, and says nothing of the data.
+            if let Some(Effect::Fail(errno @ libc::EINTR)) = effect {
+                return Err(Errno::from_i32(errno));
+            }
             let syncing = state.image.begin_sync(ino).ok_or(Errno::ENOENT)?;
             state.syncs += 1;
             let number = state.syncs;
@@ -78,39 +95,32 @@ impl Session {
         });
         let (number, path, effect, time) = match begun {
             Ok(begun) => begun,
-            Err(errno) => return reply.error(errno),
+            Err(errno) => return done(Err(errno)),
         };
         let shared = self.shared.clone();
-        // Others go on meanwhile.
         let rest = move || {
             shared.sleep(time / 2);
             shared.middle_of_sync(number);
             shared.sleep(time - time / 2);
             let mut state = shared.lock();
             if state.power == Power::Off {
-                return reply.error(Errno::EIO);
+                return done(Err(Errno::EIO));
             }
             let at = state.under_way.iter().position(|(known, _)| *known == number);
             let Some((_, syncing)) = at.map(|at| state.under_way.remove(at)) else {
-                return reply.error(Errno::EIO);
+                return done(Err(Errno::EIO));
             };
             let errno = match effect {
-                Some(Effect::Fail(errno)) => Some(errno),
-                _ => None,
+                Some(Effect::Fail(errno)) => {
+                    state.image.fail_sync(&syncing);
+                    Some(errno)
+                }
+                _ => (!state.image.end_sync(&syncing)).then_some(libc::EIO),
             };
             state.notes.add(&path, || What::Ended { sync: number, errno });
-            match errno {
-                Some(errno) => {
-                    state.image.fail_sync(&syncing);
-                    reply.error(Errno::from_i32(errno));
-                }
-                None => {
-                    state.image.end_sync(&syncing);
-                    reply.ok();
-                }
-            }
+            done(errno.map_or(Ok(()), |errno| Err(Errno::from_i32(errno))));
         };
-        // Without a thread the reply is dropped with what it was given to, which answers `EIO`.
+        // Without a thread `done` is dropped with its reply, and a dropped reply is `EIO`.
         let _ = std::thread::Builder::new().name("sync".into()).spawn(rest);
     }
 }
@@ -177,6 +187,8 @@ fn write(state: &mut State, ino: Ino, offset: u64, data: &[u8]) -> Answer<u32> {
         _ => data,
     };
     let number = state.image.write(ino, offset, data).ok_or(Errno::EISDIR)?;
+    let is_synced = state.under_way.iter().any(|(_, syncing)| syncing.ino() == ino);
+    state.overlapping += u64::from(is_synced);
     state.notes.add(&path, || What::wrote(number, data));
     if data.len() < asked {
         state.image.was_short();
@@ -188,6 +200,14 @@ fn write(state: &mut State, ino: Ino, offset: u64, data: &[u8]) -> Answer<u32> {
 }
 
 impl Filesystem for Session {
+    /// Shared mappings, which a file past the page cache has only if this is asked for (Linux 6.6): the index of SQLite's
+    /// log is one.
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // An older kernel has none: whoever maps a file gets ENODEV.
+        let _ = config.add_capabilities(InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP);
+        Ok(())
+    }
+
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let found = self.powered(|state| {
             let ino = state.image.lookup(parent.0, name).ok_or(Errno::ENOENT)?;
@@ -358,6 +378,27 @@ impl Filesystem for Session {
         }
     }
 
+    fn link(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        newparent: INodeNo,
+        newname: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let linked = self.powered(|state| {
+            if state.image.lookup(newparent.0, newname).is_some() {
+                return Err(Errno::EEXIST);
+            }
+            state.image.add_name(newparent.0, newname, ino.0).ok_or(Errno::ENOENT)?;
+            attr(state, ino.0)
+        });
+        match linked {
+            Ok(attr) => reply.entry(&TTL, &attr, Generation(0)),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
     fn write(
         &self,
         _: &Request,
@@ -366,11 +407,18 @@ impl Filesystem for Session {
         offset: u64,
         data: &[u8],
         _: WriteFlags,
-        _: OpenFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         match self.powered(|state| write(state, ino.0, offset, data)) {
+            // `O_SYNC` contains this flag.
+            Ok(written) if flags.0 & libc::O_DSYNC != 0 => {
+                self.sync(ino.0, move |synced| match synced {
+                    Ok(()) => reply.written(written),
+                    Err(errno) => reply.error(errno),
+                });
+            }
             Ok(written) => reply.written(written),
             Err(errno) => reply.error(errno),
         }
@@ -381,11 +429,33 @@ impl Filesystem for Session {
     }
 
     fn fsync(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        self.sync(ino.0, reply);
+        self.sync(ino.0, |synced| empty(reply, synced));
     }
 
     fn fsyncdir(&self, _: &Request, ino: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        self.sync(ino.0, reply);
+        self.sync(ino.0, |synced| empty(reply, synced));
+    }
+
+    /// [`SYNC`]. The kernel holds the file's lock during `fsync`, so that writes of that file wait for its
+    /// end, which they do not on ext4. It holds none during this.
+    fn ioctl(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        _: IoctlFlags,
+        command: u32,
+        _: &[u8],
+        _: u32,
+        reply: ReplyIoctl,
+    ) {
+        if command != SYNC {
+            return reply.error(Errno::ENOTTY);
+        }
+        self.sync(ino.0, |synced| match synced {
+            Ok(()) => reply.ioctl(0, &[]),
+            Err(errno) => reply.error(errno),
+        });
     }
 
     fn readdir(

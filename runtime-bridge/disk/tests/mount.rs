@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use durac_disk::plan::{Effect, Fault};
-use durac_disk::{Cut, Image, Mounted, Op, Plan, Power, private_mounts};
+use durac_disk::{Cut, Image, Mounted, Op, Plan, Power, SYNC, private_mounts};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -46,6 +48,99 @@ fn programs_see_a_file_system() {
     drop(log);
     drop(disk);
     assert!(!path.exists(), "the folder is gone");
+}
+
+/// A namespace that is made while a disk is mounted has a copy of that mount. The disk's owner does not
+/// wait for it.
+#[test]
+fn another_namespace_keeps_no_disk() {
+    use std::sync::mpsc::channel;
+    let (unmounted, is_unmounted) = channel();
+    let (done, is_done) = channel::<()>();
+    let owner = std::thread::spawn(move || {
+        let disk = mounted(Plan::default());
+        let (private, is_private) = channel();
+        let other = std::thread::spawn(move || {
+            private_mounts().unwrap();
+            private.send(()).unwrap();
+            // Until the owner has ended, or given up.
+            let _ = is_done.recv();
+        });
+        is_private.recv().unwrap();
+        drop(disk);
+        unmounted.send(()).unwrap();
+        other
+    });
+    let ended = is_unmounted.recv_timeout(Duration::from_secs(60));
+    drop(done);
+    assert_eq!(ended, Ok(()), "the disk is still mounted elsewhere");
+    owner.join().unwrap().join().unwrap();
+}
+
+/// `fsync` through the `ioctl` of this file system.
+fn sync_by_ioctl(file: &File) -> std::io::Result<()> {
+    // SAFETY: this command takes no argument.
+    match unsafe { libc::ioctl(file.as_raw_fd(), SYNC.into()) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+/// The sync takes an hour, unless the power goes.
+#[test]
+fn a_write_completes_while_a_sync_is_out() {
+    let disk = mounted(Plan { latency: Duration::from_secs(3600), ..Plan::default() });
+    let mut log = appended(&disk);
+    log.write_all(b"before ").unwrap();
+    let other = log.try_clone().unwrap();
+    let sync = std::thread::spawn(move || sync_by_ioctl(&other));
+    while disk.syncs() == 0 {
+        std::thread::yield_now();
+    }
+    log.write_all(b"during").unwrap();
+    assert_eq!((disk.writes(), disk.overlapping(), disk.syncs()), (2, 1, 1));
+    assert!(!sync.is_finished());
+    disk.cut();
+    assert_eq!(sync.join().unwrap().unwrap_err().raw_os_error(), Some(libc::EIO));
+    drop(log);
+    let after = disk.after_cut(Cut::Clean, 1).unwrap();
+    assert_eq!(after.unsynced.len(), 2);
+}
+
+#[test]
+fn the_ioctl_syncs_and_others_are_refused() {
+    let disk = mounted(Plan::default());
+    let mut log = appended(&disk);
+    log.write_all(b"synced").unwrap();
+    sync_by_ioctl(&log).unwrap();
+    // SAFETY: this command takes no argument.
+    assert_eq!(unsafe { libc::ioctl(log.as_raw_fd(), (SYNC + 1).into()) }, -1);
+    drop(log);
+    assert!(disk.after_cut(Cut::Clean, 1).unwrap().unsynced.is_empty());
+}
+
+#[test]
+fn a_write_with_o_dsync_is_durable_when_it_returns() {
+    let disk = mounted(Plan::default());
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    let mut log = options.clone().custom_flags(libc::O_DSYNC).open(disk.join("log")).unwrap();
+    log.write_all(b"synced ").unwrap();
+    assert_eq!(disk.syncs(), 1);
+    options.open(disk.join("log")).unwrap().write_all(b"not synced").unwrap();
+    drop(log);
+    assert_eq!(disk.after_cut(Cut::Clean, 1).unwrap().unsynced.len(), 1);
+}
+
+#[test]
+fn a_file_may_have_two_names() {
+    let disk = mounted(Plan::default());
+    fs::write(disk.join("a"), "one").unwrap();
+    fs::hard_link(disk.join("a"), disk.join("b")).unwrap();
+    assert!(fs::hard_link(disk.join("a"), disk.join("b")).is_err());
+    assert_eq!(fs::metadata(disk.join("a")).unwrap().nlink(), 2);
+    fs::remove_file(disk.join("a")).unwrap();
+    assert_eq!(read(disk.join("b")), "one");
 }
 
 #[test]

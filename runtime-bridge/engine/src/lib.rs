@@ -1,20 +1,27 @@
-//! The sync engine of one log as a state machine, and the layout of the agent's status file.
+//! The sync engine of one log as a state machine: pure data and rules.
+//!
+//! Stage: what happens to a log → what is durable, who waits, which sync starts next.
 //!
 //! [`Log`] decides what is durable, who has to wait and when the next background sync starts. The
 //! agent drives it from real threads and real `fdatasync` calls, the model checker from every
 //! possible interleaving: both run this code.
 //!
-//! Architecture invariant: [`Log`] has no clock, no threads and does no input or output. Times are
-//! nanoseconds of any monotonic clock and come in as arguments.
+//! Architecture invariant: no clock, no threads, no I/O, no memory shared with others. Times are
+//! nanoseconds of any monotonic clock and come in as arguments. It knows an object's note
+//! ([`Rules`] come from it) and nothing of its code.
 
 mod log;
 pub mod model;
 mod pace;
 mod protocol;
+pub mod records;
+mod release;
+mod rules;
 mod slow;
-pub mod status;
 
-pub use log::{Call, Counters, Errno, Flight, Log, Rules, Step, Time};
+pub use log::{Call, Counters, Errno, Flight, Log, Step, Time};
 pub use pace::Pace;
 pub use protocol::{Able, Answer, Decision, Drain, Entry, Put, Wait, Writing};
-pub use slow::{SLOW, Slow};
+pub use release::{Fate, LogKey, Need, Release, Ticket};
+pub use rules::Rules;
+pub use slow::{Quiet, SLOW, Slow};

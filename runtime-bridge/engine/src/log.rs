@@ -1,32 +1,14 @@
 //! The state machine of one log.
 
 use crate::pace::Pace;
+use crate::rules::Rules;
+use durac_abi::READING_MOST;
 
 /// Nanoseconds of a monotonic clock.
 pub type Time = u64;
 
 /// An error number of the operating system, greater than 0.
 pub type Errno = i32;
-
-/// What the policy asks of every log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Rules {
-    /// `flush within`: nothing acknowledged stays unsynced longer, nanoseconds.
-    pub flush_within: Option<Time>,
-    /// Whether the policy reads `pending.age`.
-    pub keeps_age: bool,
-    /// Whether the policy stages writes.
-    pub stages: bool,
-}
-
-impl Rules {
-    /// Whether acknowledgements need a time. A clock costs as much as the rest of a hook, so the
-    /// caller may pass 0 for `now` to [`Log::acknowledge`] when they do not.
-    #[must_use]
-    pub fn needs_time(&self) -> bool {
-        self.keeps_age || self.flush_within.is_some()
-    }
-}
 
 /// A sync call of the application, by number from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,12 +31,17 @@ pub struct Flight {
     pub bytes: u64,
     /// It covers this many of the writes that were ever staged.
     pub stages: u64,
-    /// It has to be `fsync`: a call it covers asked for more than `fdatasync` gives.
+    /// It covers this many updates: those that a replay of the log applies.
+    pub updates: u64,
+    /// It has to be `fsync`: a call that it covers needs more than `fdatasync` does.
     pub full: bool,
     /// The syncer runs it, not a thread of the application.
     pub background: bool,
     /// When it started.
     pub since: Time,
+    /// When it should have started: before `since` if a background sync was wanted then and the syncer
+    /// was slow to wake.
+    pub wanted: Time,
 }
 
 /// A flight, and whether it reported success.
@@ -64,6 +51,8 @@ pub(crate) struct Airborne {
     pub(crate) flight: Flight,
     /// Set when it came home with success: number of the first flight that started after that.
     pub(crate) home: Option<u64>,
+    /// It was counted among the broken assumptions.
+    pub(crate) broken: bool,
 }
 
 /// What the syncer has to do.
@@ -84,10 +73,14 @@ pub struct Counters {
     pub acknowledged: u64,
     /// Most calls that were acknowledged and not durable at once.
     pub max_pending: u64,
+    /// Most updates that were acknowledged and not durable at once.
+    pub max_updates: u64,
     /// Syncs that ended with success.
     pub syncs: u64,
     /// Syncs that failed.
     pub errors: u64,
+    /// Syncs that took longer than the policy assumes.
+    pub broken_assumptions: u64,
 }
 
 /// The sync engine of one log.
@@ -100,10 +93,16 @@ pub struct Log {
     pub(crate) durable: u64,
     /// Highest call that was acknowledged.
     pub(crate) acknowledged: u64,
-    /// Highest call whose sync was asked for.
+    /// Highest call whose sync was requested.
     pub(crate) requested: u64,
     /// Somebody waits until this call is durable.
     pub(crate) demanded: u64,
+    /// A reply is held until so many bytes are covered.
+    pub(crate) held: u64,
+    /// When the first reply was held that the newest flight does not cover.
+    pub(crate) held_since: Option<Time>,
+    /// How long a sync for replies waits for more of them, nanoseconds.
+    pub(crate) grace: Time,
     /// Highest call that was an `fsync`.
     pub(crate) full_until: u64,
     /// Bytes written, those that are staged included.
@@ -113,14 +112,30 @@ pub struct Log {
     pub(crate) staged_after: Option<u64>,
     /// Writes that were staged.
     pub(crate) stages: u64,
-    /// Of these, the first so many are durable, or were written for one that the policy passed.
+    /// How many of these, counted from the first, are durable, or were written for one that the policy passed.
     pub(crate) unstaged: u64,
     /// The policy wants a background sync of what was staged since the last sync call began.
     pub(crate) commits: bool,
     /// Bytes covered by a sync that succeeded.
     pub(crate) covered: u64,
+    /// Updates that are complete in what was written.
+    pub(crate) updates: u64,
+    /// How many of these, counted from the first, a replay of the log applies: no transaction is open.
+    pub(crate) settled: u64,
+    /// Updates covered by a sync that succeeded.
+    pub(crate) covered_updates: u64,
+    /// Updates that had been written when the last call was acknowledged without a sync of its own.
+    pub(crate) acknowledged_updates: u64,
+    /// The numbers of updates above are too small, perhaps.
+    pub(crate) unsure_of_updates: bool,
+    /// The number of bytes written is too small, perhaps.
+    pub(crate) unsure_of_bytes: bool,
     /// Bytes that had been written when the last sync call began; none before the first.
     pub(crate) marked: Option<u64>,
+    /// Writes for which the policy's program did not run.
+    pub(crate) passed: u64,
+    /// Those that a sync of the application's own has made durable since: the first so many.
+    pub(crate) passed_and_synced: u64,
     /// The error that stopped this log.
     pub(crate) error: Option<Errno>,
     /// Syncs that are not over, or over and not yet believed, in the order they started.
@@ -133,6 +148,8 @@ pub struct Log {
     pub(crate) oldest_after: Option<Time>,
     /// Duration of the last sync.
     pub(crate) last_latency: Time,
+    /// When the last background sync ended.
+    pub(crate) landed: Time,
     pub(crate) pace: Pace,
     pub(crate) counters: Counters,
 }
@@ -153,8 +170,27 @@ impl Log {
         self.written = self.written.max(total);
     }
 
+    /// So many updates are complete in what has been written since the log was opened, and a replay would
+    /// apply so many. Never goes back.
+    pub fn counted(&mut self, updates: u64, settled: u64) {
+        self.updates = self.updates.max(updates);
+        self.settled = self.settled.max(settled.min(updates));
+    }
+
+    /// How many updates are written is not known from now on.
+    pub fn lose_updates(&mut self) {
+        self.unsure_of_updates = true;
+    }
+
+    /// How much is written is not known from now on: something else than calls of the application writes.
+    pub fn lose_bytes(&mut self) {
+        self.unsure_of_bytes = true;
+        self.unsure_of_updates = true;
+    }
+
     /// A sync call begins; `full` if it is `fsync`. It may already return the error that stopped
     /// the log: ask [`Log::error`] first.
+    #[inline]
     pub fn begin(&mut self, full: bool) -> Call {
         self.calls += 1;
         if full {
@@ -178,24 +214,72 @@ impl Log {
     ///
     /// `call` itself counts as pending from its acknowledgement, so at most `distance` calls are
     /// acknowledged and not durable afterwards.
+    #[inline]
     pub fn await_target(&mut self, call: u64, distance: u64) -> u64 {
         self.pace.set_window(distance);
         call.saturating_sub(distance)
     }
 
     /// Whether someone who waits for `target` may go on: it is durable, or never will be.
+    #[inline]
     #[must_use]
     pub fn is_ready(&self, target: u64) -> bool {
         self.durable >= target || self.error.is_some()
     }
 
     /// Somebody parks until `target` is durable. A wait without a sync under way starts one, so
-    /// that no wait is for ever.
+    /// that every wait ends.
     pub fn demand(&mut self, target: u64) {
         self.demanded = self.demanded.max(target);
     }
 
+    /// A reply is held until so many bytes are covered. A sync that covers them starts as soon as it can, or after
+    /// the grace, whether or not the application ever asks for one: no reply is held forever.
+    pub fn hold(&mut self, bytes: u64, now: Time) {
+        self.held = self.held.max(bytes.min(self.written));
+        if self.is_held() {
+            self.held_since.get_or_insert(now);
+        }
+    }
+
+    /// How long after a reply was held, and after the last background sync, the next one starts: more replies may come
+    /// that it covers, or an event loop is going to sync them itself. 0 is at once.
+    pub fn set_grace(&mut self, grace: Time) {
+        self.grace = grace;
+    }
+
+    /// How long a sync for replies waits for more of them.
+    #[must_use]
+    pub fn grace(&self) -> Time {
+        self.grace
+    }
+
+    /// From when the grace counts at the earliest.
+    fn not_before(&self) -> Time {
+        if self.grace > 0 { self.landed } else { 0 }
+    }
+
+    /// Whether a reply waits for bytes that no sync covers, one under way included.
+    fn is_held(&self) -> bool {
+        self.held > self.promised_bytes()
+    }
+
+    /// Whether the time of a request matters now: only the first of those that no sync covers has one, and a
+    /// narrow window measures the time between calls. A clock costs as much as the rest of a hook.
+    #[inline]
+    #[must_use]
+    pub fn times_requests(&self) -> bool {
+        self.rules.needs_time() || self.pace.times_requests()
+    }
+
+    /// [`Log::request`] of a call whose time does not matter ([`Log::times_requests`]).
+    #[inline]
+    pub fn request_untimed(&mut self, call: u64) {
+        self.requested = self.requested.max(call);
+    }
+
     /// The policy asks for a background sync that covers `call`.
+    #[inline]
     pub fn request(&mut self, call: u64, now: Time) {
         self.requested = self.requested.max(call);
         self.pace.called(now);
@@ -220,7 +304,7 @@ impl Log {
         }
     }
 
-    /// A write, or a change of the file's length, that the policy is not asked about. It proves
+    /// A write, or a change of the file's length, for which the policy does not run. It proves
     /// nothing of what is staged, and counts as if it were.
     pub fn wrote_unasked(&mut self) {
         if self.rules.stages {
@@ -233,6 +317,7 @@ impl Log {
     ///
     /// # Errors
     /// The error that stopped the log: nothing is acknowledged after it.
+    #[inline]
     pub fn acknowledge(&mut self, call: u64, now: Time) -> Result<(), Errno> {
         if let Some(errno) = self.error {
             return Err(errno);
@@ -240,6 +325,8 @@ impl Log {
         self.acknowledged = self.acknowledged.max(call);
         self.counters.acknowledged += 1;
         self.counters.max_pending = self.counters.max_pending.max(self.unsynced());
+        self.acknowledged_updates = self.updates;
+        self.counters.max_updates = self.counters.max_updates.max(self.unsynced_updates());
         if self.rules.needs_time() && call > self.durable {
             self.oldest.get_or_insert(now);
             if call > self.newest_covers() {
@@ -256,18 +343,22 @@ impl Log {
     /// `full` asks for `fsync`. The answer's [`Flight::full`] is binding: a deferred `fsync` must
     /// not be paid with an `fdatasync`, which leaves metadata behind.
     pub fn start(&mut self, background: bool, full: bool, now: Time) -> Flight {
+        let wanted = self.wanted(now);
         let flight = Flight {
             id: self.next_flight,
             covers: self.calls,
             bytes: self.written,
             stages: self.stages,
+            updates: self.settled,
             full: full || self.full_until > self.durable,
             background,
             since: now,
+            wanted,
         };
         self.next_flight += 1;
-        self.flights.push(Airborne { flight, home: None });
+        self.flights.push(Airborne { flight, home: None, broken: false });
         self.oldest_after = None;
+        self.held_since = None;
         self.commits = false;
         self.pace.started();
         flight
@@ -279,6 +370,7 @@ impl Log {
     /// the error and the other may return 0 though its pages are lost. So a success counts only
     /// when every sync that was still out when it came home has come home with success too.
     pub fn finish(&mut self, id: u64, now: Time, result: Result<(), Errno>) {
+        self.count_broken(now);
         let Some(flight) = self.flights.iter_mut().find(|a| a.flight.id == id) else {
             return;
         };
@@ -287,6 +379,7 @@ impl Log {
         flight.home = Some(self.next_flight);
         let parked = self.demanded > self.durable;
         if background {
+            self.landed = now;
             self.pace.flown(self.calls.saturating_sub(covers), parked);
         }
         if parked || !background {
@@ -310,30 +403,45 @@ impl Log {
     /// A sync ended that neither succeeded nor failed: a signal interrupted it, or the descriptor
     /// was gone. It proves nothing, and what it covered needs another.
     pub fn abandon(&mut self, id: u64, now: Time) {
+        self.count_broken(now);
         self.flights.retain(|a| a.flight.id != id);
         if self.requested > self.promised() {
             self.pace.requested(now);
         }
+        if self.is_held() {
+            self.held_since.get_or_insert(now);
+        }
         self.commits |= self.rules.stages && self.is_loose();
-        // Age is kept per newest flight; without one the oldest acknowledgement stands for all.
+        // Age is kept per newest flight; without one the oldest acknowledgement counts for all.
         if let Some(oldest) = self.oldest {
             self.oldest_after.get_or_insert(oldest);
         }
         self.settle();
     }
 
+    /// Counts the syncs that are out and take longer than the policy assumes, each once. A sync that ends
+    /// is counted without it.
+    pub fn count_broken(&mut self, now: Time) {
+        let rules = self.rules;
+        for airborne in self.flights.iter_mut().filter(|a| a.home.is_none() && !a.broken) {
+            airborne.broken = rules.broken_by(&airborne.flight, now).is_some();
+            self.counters.broken_assumptions += u64::from(airborne.broken);
+        }
+    }
+
     /// A sync that the engine did not start is known to have succeeded, and no sync that was out beside
-    /// it has failed: every call up to `covers` and that many bytes are on the disk. Answers whether
-    /// that is news.
+    /// it has failed: every call up to `covers`, that many bytes and that many updates are on the disk.
+    /// Returns whether that is news.
     ///
     /// It may have been an `fdatasync`: while a deferred `fsync` is not paid it proves nothing.
-    pub fn witness(&mut self, covers: u64, bytes: u64) -> bool {
+    pub fn witness(&mut self, covers: u64, bytes: u64, updates: u64) -> bool {
         let before = (self.durable, self.covered);
         if self.error.is_some() || self.full_until > self.durable {
             return false;
         }
         self.durable = self.durable.max(covers.min(self.calls));
         self.covered = self.covered.max(bytes.min(self.written));
+        self.covered_updates = self.covered_updates.max(updates.min(self.settled));
         if self.durable >= self.acknowledged {
             self.oldest = None;
             self.oldest_after = None;
@@ -354,13 +462,14 @@ impl Log {
         let first_out = out.map_or(u64::MAX, |a| a.flight.id);
         let newest = self.next_flight.saturating_sub(1);
         let (mut durable, mut covered, mut newest_home) = (self.durable, self.covered, false);
-        let mut unstaged = self.unstaged;
+        let (mut unstaged, mut updates) = (self.unstaged, self.covered_updates);
         self.flights.retain(|a| {
             let believed = a.home.is_some_and(|until| until <= first_out);
             if believed {
                 durable = durable.max(a.flight.covers);
                 covered = covered.max(a.flight.bytes);
                 unstaged = unstaged.max(a.flight.stages);
+                updates = updates.max(a.flight.updates);
                 newest_home |= a.flight.id == newest;
             }
             !believed
@@ -371,6 +480,7 @@ impl Log {
         self.durable = durable;
         self.covered = covered;
         self.unstaged = unstaged;
+        self.covered_updates = updates;
         if self.durable >= self.acknowledged && self.staged_writes() == 0 {
             self.oldest = None;
             self.oldest_after = None;
@@ -382,20 +492,26 @@ impl Log {
     // ---- what the syncer asks ----
 
     /// What to do about background syncs. Ask again after every change.
+    #[inline]
     #[must_use]
     pub fn next(&self, now: Time) -> Step {
         // One background sync at a time: a second would only wait in the journal.
-        if self.error.is_some() || self.background().is_some() {
+        if self.error.is_some() || self.has_background() {
             return Step::Idle;
         }
         let promised = self.promised();
-        if self.demanded > promised || self.commits && self.is_loose() {
+        let waits = self.is_held();
+        if self.demanded > promised || waits && self.grace == 0 || self.commits && self.is_loose() {
             return Step::Start;
         }
         let mut at = Time::MAX;
+        if waits {
+            at = self.held_since.unwrap_or(now).max(self.not_before()).saturating_add(self.grace);
+        }
         if self.requested > promised {
-            match self.pace.start_at(self.calls.saturating_sub(promised), now) {
-                Some(time) => at = time,
+            let waiting = self.calls.saturating_sub(promised);
+            match self.pace.start_at(waiting, (self.grace, self.not_before()), now) {
+                Some(time) => at = at.min(time),
                 None => return Step::Start,
             }
         }
@@ -409,17 +525,31 @@ impl Log {
         }
     }
 
-    /// When a sync has to start so that `flush within` is kept: early enough for twice its usual
-    /// duration, but never before half the time is over.
+    /// When a sync has to start so that `flush within` is kept. Under an assumption, early enough for two
+    /// syncs: one may be out then that does not cover the oldest call, and the next begins when that
+    /// ends. Without one, early enough for twice the usual duration, but never before half the time
+    /// is over.
     fn due(&self) -> Option<Time> {
         let within = self.rules.flush_within?;
         let oldest = if self.flights.is_empty() { self.oldest } else { self.oldest_after }?;
-        let margin = (within / 2).min(self.pace.latency().saturating_mul(2));
+        let margin = match self.rules.assume_sync {
+            Some(most) => within.min(most.saturating_mul(2)),
+            None => (within / 2).min(self.pace.latency().saturating_mul(2)),
+        };
         Some(oldest.saturating_add(within - margin))
+    }
+
+    /// Since when a sync is wanted that starts now. A direct sync takes the place of a background sync that
+    /// is wanted: its time counts from when that should have started, at the latest.
+    fn wanted(&self, now: Time) -> Time {
+        let due = [self.due(), self.pace.due()].into_iter().flatten().min();
+        let due = due.filter(|_| !self.has_background());
+        due.map_or(now, |at| at.max(self.landed).min(now))
     }
 
     /// What a sync call has to wait for because `flush within` is broken: the device is slower
     /// than the promise, and what is acknowledged late must not grow.
+    #[inline]
     #[must_use]
     pub fn overdue(&self, now: Time) -> Option<u64> {
         let within = self.rules.flush_within?;
@@ -429,6 +559,7 @@ impl Log {
 
     /// What has to be durable before the log may be closed, or another file of the application be
     /// synced, renamed or removed; none if everything is.
+    #[inline]
     #[must_use]
     pub fn undrained(&self) -> Option<u64> {
         (self.acknowledged > self.durable).then_some(self.acknowledged)
@@ -444,6 +575,12 @@ impl Log {
     fn promised(&self) -> u64 {
         let flying = self.flights.iter().map(|a| a.flight.covers).max();
         flying.unwrap_or(0).max(self.durable)
+    }
+
+    /// So many bytes are durable or will be when the flights have come home.
+    fn promised_bytes(&self) -> u64 {
+        let flying = self.flights.iter().map(|a| a.flight.bytes).max();
+        flying.unwrap_or(0).max(self.covered)
     }
 
     /// What the newest flight covers, even when it is over.
@@ -467,6 +604,12 @@ impl Log {
     #[must_use]
     pub fn background(&self) -> Option<Flight> {
         self.flights.iter().find(|a| a.flight.background && a.home.is_none()).map(|a| a.flight)
+    }
+
+    /// Whether a background sync is out.
+    #[inline]
+    pub(crate) fn has_background(&self) -> bool {
+        self.flights.iter().any(|a| a.flight.background && a.home.is_none())
     }
 
     // ---- readings ----
@@ -516,6 +659,7 @@ impl Log {
     /// `staged` as call `number` reads it: calls up to it that are not durable and whose writes the
     /// policy has staged. What had to be written all the same, because somebody could see the file or
     /// there was no room, is not taken off: the number does not depend on who reads the file.
+    #[inline]
     #[must_use]
     pub fn staged(&self, number: u64) -> u64 {
         self.staged_after.map_or(0, |after| number.saturating_sub(after.max(self.durable)))
@@ -535,13 +679,54 @@ impl Log {
         self.staged_writes() > 0 && self.written > self.marked.unwrap_or(0).max(promised)
     }
 
+    /// Bytes that are durable, of those written.
+    #[must_use]
+    pub fn covered(&self) -> u64 {
+        self.covered
+    }
+
     /// `pending.bytes`: bytes written and not durable.
     #[must_use]
     pub fn pending_bytes(&self) -> u64 {
         self.written.saturating_sub(self.covered)
     }
 
+    /// `pending.bytes` as a program reads it: the most if it is not known.
+    #[inline]
+    #[must_use]
+    pub fn read_bytes(&self) -> u64 {
+        if self.unsure_of_bytes { READING_MOST } else { self.pending_bytes().min(READING_MOST) }
+    }
+
+    /// `pending.updates` as a program reads it: updates that are complete in what was written, and that no
+    /// replay is known to apply after a power loss; the most if it is not known.
+    #[inline]
+    #[must_use]
+    pub fn read_updates(&self) -> u64 {
+        let pending = self.updates.saturating_sub(self.covered_updates);
+        if self.unsure_of_updates { READING_MOST } else { pending.min(READING_MOST) }
+    }
+
+    /// Updates that a replay applies to what was written up to now.
+    #[must_use]
+    pub fn settled_updates(&self) -> u64 {
+        self.settled
+    }
+
+    /// Updates that are acknowledged and not durable: what a power loss takes now, at most.
+    #[must_use]
+    pub fn unsynced_updates(&self) -> u64 {
+        self.acknowledged_updates.saturating_sub(self.covered_updates)
+    }
+
+    /// Whether the number of updates is not known.
+    #[must_use]
+    pub fn is_unsure_of_updates(&self) -> bool {
+        self.unsure_of_updates
+    }
+
     /// `pending.age`: 0 if everything acknowledged is durable.
+    #[inline]
     #[must_use]
     pub fn pending_age(&self, now: Time) -> Time {
         self.oldest.map_or(0, |oldest| now.saturating_sub(oldest))

@@ -5,6 +5,7 @@
 //! with a constant. So numbers can be counted from the durable frontier, bytes can be replaced by
 //! their order, and flights be numbered from the oldest that is still known. Times and the pace
 //! decide only *when* a background sync starts; a checker lets it start at every moment instead.
+//! No rule reads how many updates were written: a checker does not count them.
 
 use crate::log::{Flight, Log, Time};
 use crate::pace::Pace;
@@ -42,7 +43,10 @@ impl Log {
             flight.covers = call(flight.covers);
             flight.bytes = order(flight.bytes);
             flight.stages = flight.stages.saturating_sub(self.unstaged);
+            flight.updates = 0;
             flight.since = 0;
+            flight.wanted = 0;
+            airborne.broken = false;
             airborne.home = airborne.home.map(|home| home - shift.flights);
         }
         self.stages -= self.unstaged;
@@ -51,8 +55,13 @@ impl Log {
         self.covered = order(self.covered);
         self.marked = Some(order(self.marked.unwrap_or(0)));
         self.written = order(self.written);
+        (self.updates, self.settled) = (0, 0);
+        (self.covered_updates, self.acknowledged_updates) = (0, 0);
         self.oldest = self.oldest.map(|_| 0);
         self.oldest_after = self.oldest_after.map(|_| 0);
+        self.passed = self.missed().min(1);
+        self.passed_and_synced = 0;
+        self.landed = 0;
         self.pace = Pace::default();
         self.counters = crate::log::Counters::default();
         shift
@@ -67,6 +76,35 @@ impl Log {
         self.staged_after = self.staged_after.map(|after| without(after, from, count));
         for airborne in &mut self.flights {
             airborne.flight.covers = without(airborne.flight.covers, from, count);
+        }
+    }
+
+    /// Counts as if the oldest call that is not durable had never been made. What named it names the next
+    /// one then, which stands for both: a request stays one.
+    pub fn forget_bottom(&mut self) {
+        let first = self.durable + 1;
+        self.change_calls(|number| if number > first { number - 1 } else { number });
+    }
+
+    /// The opposite of [`Log::forget_bottom`]: one more call, right after the oldest that is not durable.
+    pub fn add_bottom(&mut self) {
+        self.add_calls(1, 0);
+    }
+
+    /// So many calls more, right after the oldest that is not durable, and so many more staged writes.
+    pub fn add_calls(&mut self, count: u64, stages: u64) {
+        let first = self.durable + 1;
+        self.change_calls(|number| if number > first { number + count } else { number });
+        self.stages += stages;
+    }
+
+    fn change_calls(&mut self, change: impl Fn(u64) -> u64) {
+        for number in self.numbers() {
+            *number = change(*number);
+        }
+        self.staged_after = self.staged_after.map(&change);
+        for airborne in &mut self.flights {
+            airborne.flight.covers = change(airborne.flight.covers);
         }
     }
 
@@ -124,7 +162,7 @@ impl Log {
         (self.unstaged + self.staged(covers)).min(most)
     }
 
-    /// Counts at most so many staged writes; answers whether there were more.
+    /// Limits the count of staged writes to `most`; returns whether there were more.
     pub fn cap_stages(&mut self, most: u64) -> bool {
         let more = self.staged_writes().saturating_sub(most);
         self.stages -= more;
@@ -141,7 +179,7 @@ impl Log {
         self.staged_after.map(|after| after.max(self.durable))
     }
 
-    /// Whether the policy has asked, in a write, for a sync of what it has staged.
+    /// Whether the policy has requested, in a write, a sync of what it has staged.
     #[must_use]
     pub fn is_committing(&self) -> bool {
         self.commits && self.is_loose()
@@ -181,7 +219,7 @@ impl Log {
         self.marked.unwrap_or(0) == self.written
     }
 
-    /// Calls since the last that asked for a background sync; none if all such are durable.
+    /// Calls since the last that requested a background sync; none if all such are durable.
     #[must_use]
     pub fn since_request(&self) -> Option<u64> {
         (self.requested > self.durable).then(|| self.calls.saturating_sub(self.requested))
@@ -193,14 +231,14 @@ impl Log {
         self.next(Time::MAX) != crate::log::Step::Idle
     }
 
-    /// Whether something acknowledged would stay unsynced for ever, if the application made no
+    /// Whether something acknowledged would never be synced, if the application made no
     /// other call and every sync succeeded.
     #[must_use]
     pub fn leaves_tail(&self) -> bool {
         self.at_rest().undrained().is_some()
     }
 
-    /// Whether a write would stay staged for ever, in the same way.
+    /// Whether a write would never be written, in the same way.
     #[must_use]
     pub fn leaves_staged(&self) -> bool {
         self.staged_writes() > 0 && self.at_rest().staged_writes() > 0

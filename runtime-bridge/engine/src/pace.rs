@@ -1,4 +1,4 @@
-//! When a background sync that somebody asked for should start.
+//! When a requested background sync should start.
 //!
 //! A sync costs a processor 75–90 µs whatever it covers, so one that covers many calls is much
 //! cheaper than many that cover one each. But a sync that starts too late makes the application
@@ -57,6 +57,12 @@ impl Pace {
         self.latency
     }
 
+    /// Whether the time of a request changes anything: not that of a later one, beside a window that does not
+    /// look at the time between calls.
+    pub(crate) fn times_requests(&self) -> bool {
+        self.first.is_none() || self.window.is_none_or(|window| window <= NARROW)
+    }
+
     /// A call asks for a sync that covers it.
     pub(crate) fn called(&mut self, now: Time) {
         if let Some(before) = self.went_on.replace(now) {
@@ -102,18 +108,33 @@ impl Pace {
         }
     }
 
+    /// When a sync should start at the latest for the requests that no sync covers; none without one.
+    pub(crate) fn due(&self) -> Option<Time> {
+        Some(self.first?.saturating_add(Self::PATIENCE_MOST))
+    }
+
     /// When a sync for `waiting` calls should start; `None` is at once.
     ///
-    /// Without an `await` in the policy nothing ever waits, and company costs only loss: at once.
+    /// Without an `await` in the policy nothing ever waits, and company costs only loss: at once, or after the
+    /// grace of an event loop that syncs for replies.
     ///
     /// With a narrow window a call soon waits for a sync that is out. If calls come sooner than a sync
     /// ends, the one that has to wait loses little by making the sync itself, for all of them: one sync
     /// for the window and one call more, and no thread to wake.
-    pub(crate) fn start_at(&self, waiting: u64, now: Time) -> Option<Time> {
-        let window = self.window?;
+    #[inline]
+    pub(crate) fn start_at(
+        &self,
+        waiting: u64,
+        (grace, not_before): (Time, Time),
+        now: Time,
+    ) -> Option<Time> {
         let at_latest = |patience| {
             let at = self.first.unwrap_or(now).saturating_add(patience);
             (at > now).then_some(at)
+        };
+        let Some(window) = self.window else {
+            let at = self.first.unwrap_or(now).max(not_before).saturating_add(grace);
+            return (at > now).then_some(at);
         };
         if window <= NARROW && self.turn < self.latency {
             return at_latest(PATIENCE_LEAST);

@@ -1,4 +1,4 @@
-//! The steps of a call of the application: what happens before the policy is asked, what becomes of
+//! The steps of a call of the application: what happens before the policy runs, what becomes of
 //! its verdict, and what a call does that has to wait.
 //!
 //! Whoever drives a [`Log`] takes these steps and carries out what they answer: the agent with
@@ -6,13 +6,14 @@
 //! the simulator on a clock of its own. None of them decides anything by itself.
 
 use crate::log::{Call, Errno, Log, Time};
+use crate::rules::Rules;
 
 /// How a sync call begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// The log has stopped: the call returns this error.
     Refused(Errno),
-    /// The call runs its own sync; the policy is not asked.
+    /// The call runs its own sync; the policy does not run.
     Direct(Call),
     /// The policy decides.
     Ask(Call),
@@ -102,16 +103,57 @@ pub enum Drain {
 
 impl Log {
     /// A sync call begins; `full` if it is `fsync`, `hooked` if the policy has a program for it.
+    #[inline]
     pub fn enter(&mut self, full: bool, hooked: bool) -> Entry {
         if let Some(errno) = self.error() {
             return Entry::Refused(errno);
         }
         let call = self.begin(full);
-        if hooked && !call.barrier { Entry::Ask(call) } else { Entry::Direct(call) }
+        let knows_all = self.missed() == 0;
+        if hooked && !call.barrier && knows_all { Entry::Ask(call) } else { Entry::Direct(call) }
     }
 
-    /// The policy has decided about `call`; `requested` if its program has asked for a background
+    /// A write passes by: it overlaps another call, and the policy's program does not run for it. What the
+    /// program keeps says nothing of it, so the next sync calls are the application's own
+    /// ([`Entry::Direct`]), until one has succeeded.
+    pub fn passed_by(&mut self) {
+        self.wrote_unasked();
+        self.passed += 1;
+    }
+
+    /// These rules hold from now on: the policy was exchanged. Everything acknowledged is durable and nothing is
+    /// staged, which the caller has seen to, and no program runs. A write may be under way that no program has
+    /// seen, so the next sync calls are the application's own, until one has succeeded: the new policy decides
+    /// from a log on that is as durable as one that was just opened.
+    pub fn follow(&mut self, rules: Rules) {
+        self.rules = rules;
+        self.staged_after = rules.stages.then_some(self.calls);
+        self.commits = false;
+        self.passed_by();
+    }
+
+    /// Writes that have passed by ([`Log::passed_by`]).
+    #[must_use]
+    pub fn passed(&self) -> u64 {
+        self.passed
+    }
+
+    /// Those that no sync of the application's own has made durable.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.passed - self.passed_and_synced
+    }
+
+    /// A sync call that ran its own sync has succeeded; when it began, so many writes had passed by and ended.
+    /// Several such calls can be inside at once: this is a number of writes from the first on, not a
+    /// difference.
+    pub fn direct_done(&mut self, passed: u64) {
+        self.passed_and_synced = self.passed_and_synced.max(passed.min(self.passed));
+    }
+
+    /// The policy has decided about `call`; `requested` if its program has requested a background
     /// sync before. `now` may be 0 if no rule needs it and the request was made.
+    #[inline]
     pub fn decide(
         &mut self,
         call: u64,
@@ -145,7 +187,7 @@ impl Log {
         }
         match decision {
             Writing::Fail(errno) => Put::Fail(errno),
-            // An object whose note does not say that it stages is none of ours.
+            // The compiler makes no object that stages and whose note does not say so.
             Writing::Stage if !self.rules().stages => Put::Write,
             Writing::Pass => {
                 self.staged_after = None;
@@ -171,7 +213,7 @@ impl Log {
         if self.is_ready(target) {
             return Wait::Ready;
         }
-        let alone = self.background().is_none() && !awake;
+        let alone = !self.has_background() && !awake;
         if alone && !self.is_promised(target) {
             // Without a descriptor of our own nothing is ever deferred, so nothing waits.
             return if able.descriptor { Wait::Sync } else { Wait::Ready };
@@ -192,6 +234,7 @@ impl Log {
     }
 
     /// The next step of making everything acknowledged durable.
+    #[inline]
     #[must_use]
     pub fn drain(&self) -> Drain {
         match (self.undrained(), self.error()) {

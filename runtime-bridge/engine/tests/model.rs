@@ -9,18 +9,7 @@
 )]
 
 use durac_engine::{Able, Answer, Decision, Drain, Entry, Log, Put, Rules, Step, Time, Writing};
-
-/// A small generator of pseudo-random numbers (xorshift64*), so that failures can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) % n
-    }
-}
+use durac_support::Random;
 
 /// A log with its flights that are out, and the call that is under way.
 #[derive(Clone)]
@@ -118,7 +107,12 @@ impl DrainKind for Log {
 
 fn rules(random: &mut Random) -> Rules {
     let within = (random.below(2) == 0).then_some(1_000_000);
-    Rules { flush_within: within, keeps_age: random.below(2) == 0, stages: random.below(2) == 0 }
+    Rules {
+        flush_within: within,
+        keeps_age: random.below(2) == 0,
+        stages: random.below(2) == 0,
+        ..Rules::default()
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@
     reason = "a test that fails says so"
 )]
 
-use durac_engine::{Log, Rules, Step};
+use durac_engine::{Entry, Log, Rules, Step};
 
 const MS: u64 = 1_000_000;
 
@@ -404,14 +404,14 @@ fn a_sync_of_somebody_else_makes_durable_what_it_covers() {
         deferred(&mut log, 0);
     }
     let written = log.written();
-    assert!(log.witness(2, 0));
+    assert!(log.witness(2, 0, 0));
     assert_eq!((log.durable(), log.unsynced(), log.notify_done()), (2, 1, false));
-    assert!(!log.witness(1, 0), "no news");
-    assert!(log.witness(3, written));
+    assert!(!log.witness(1, 0, 0), "no news");
+    assert!(log.witness(3, written, 0));
     assert_eq!((log.durable(), log.unsynced(), log.notify_done()), (3, 0, true));
     assert_eq!(log.undrained(), None);
     // What it says of calls and bytes that are not there yet is not believed.
-    assert!(!log.witness(9, written + 9));
+    assert!(!log.witness(9, written + 9, 0));
     assert_eq!(log.durable(), 3);
 }
 
@@ -422,14 +422,14 @@ fn a_sync_of_somebody_else_leaves_the_flights_alone() {
     let flight = log.start(true, false, 0);
     deferred(&mut log, 0);
     log.wrote(log.written() + 1);
-    log.witness(2, 0);
+    log.witness(2, 0, 0);
     log.finish(flight.id, 5, Ok(()));
     assert_eq!((call, log.durable()), (1, 2), "durability never goes back");
     log.wrote(log.written() + 1);
     deferred(&mut log, 0);
     let flight = log.start(true, false, 6);
     log.finish(flight.id, 7, Err(5));
-    assert!(!log.witness(3, log.written()));
+    assert!(!log.witness(3, log.written(), 0));
     assert_eq!((log.durable(), log.error()), (2, Some(5)), "nothing is durable after an error");
 }
 
@@ -439,7 +439,7 @@ fn a_sync_of_somebody_else_does_not_pay_an_fsync() {
     log.wrote(1);
     let call = log.begin(true).number;
     log.acknowledge(call, 0).unwrap();
-    assert!(!log.witness(1, 1), "it may have been an fdatasync");
+    assert!(!log.witness(1, 1, 0), "it may have been an fdatasync");
     let flight = log.start(true, false, 0);
     assert!(flight.full);
     log.finish(flight.id, 1, Ok(()));
@@ -461,4 +461,135 @@ fn counters_count() {
     assert_eq!((counters.acknowledged, counters.max_pending), (4, 3));
     assert_eq!((counters.syncs, counters.errors), (1, 1));
     assert_eq!(log.sync_latency(), 7);
+}
+
+#[test]
+fn a_write_that_passes_by_makes_the_next_sync_the_applications_own() {
+    let mut log = Log::new(Rules::default());
+    log.wrote(10);
+    let Entry::Ask(first) = log.enter(false, true) else { panic!("the policy decides") };
+    // Another thread writes while the first call waits.
+    log.passed_by();
+    log.wrote(20);
+    assert_eq!(log.acknowledge(first.number, 0), Ok(()));
+    assert!(matches!(log.enter(false, true), Entry::Direct(_)));
+    let passed = log.passed();
+    // One more passes by while the second call runs its own sync: that sync settles only the first.
+    log.passed_by();
+    log.wrote(30);
+    log.direct_done(passed);
+    // A third call began beside the second and has synced no more than that.
+    log.direct_done(passed);
+    assert_eq!(log.missed(), 1);
+    assert!(matches!(log.enter(false, true), Entry::Direct(_)));
+    log.direct_done(log.passed());
+    log.wrote(40);
+    assert!(matches!(log.enter(false, true), Entry::Ask(_)));
+}
+
+#[test]
+fn an_assumed_sync_starts_two_syncs_before_the_deadline() {
+    let ms = 1_000_000;
+    let rules =
+        Rules { flush_within: Some(50 * ms), assume_sync: Some(10 * ms), ..Rules::default() };
+    let mut log = Log::new(rules);
+    log.wrote(1);
+    let call = log.begin(false);
+    assert_eq!(log.acknowledge(call.number, 100 * ms), Ok(()));
+    assert_eq!(log.next(100 * ms), Step::At(130 * ms));
+    assert_eq!(log.next(130 * ms), Step::Start);
+}
+
+/// A log under `flush within 50ms` and `assume sync <= 10ms`, with a call acknowledged at 100 ms.
+fn assumes() -> Log {
+    let rules =
+        Rules { flush_within: Some(50 * MS), assume_sync: Some(10 * MS), ..Rules::default() };
+    let mut log = Log::new(rules);
+    acknowledged(&mut log, 100 * MS);
+    log
+}
+
+fn acknowledged(log: &mut Log, now: u64) {
+    log.wrote(log.written() + 1);
+    let call = log.begin(false);
+    assert_eq!(log.acknowledge(call.number, now), Ok(()));
+}
+
+fn broken(log: &Log) -> u64 {
+    log.counters().broken_assumptions
+}
+
+#[test]
+fn the_time_of_a_sync_counts_from_when_it_was_wanted() {
+    for background in [true, false] {
+        let mut log = assumes();
+        // The syncer wakes 4 ms late, or a direct sync comes instead.
+        let flight = log.start(background, false, 134 * MS);
+        assert_eq!((flight.wanted, flight.since), (130 * MS, 134 * MS));
+        assert_eq!(log.rules().broken_by(&flight, 140 * MS), None);
+        assert_eq!(log.rules().broken_by(&flight, 141 * MS), Some(11 * MS));
+        log.finish(flight.id, 140 * MS, Ok(()));
+        assert_eq!(broken(&log), 0);
+
+        acknowledged(&mut log, 200 * MS);
+        let flight = log.start(background, false, 234 * MS);
+        log.finish(flight.id, 241 * MS, Ok(()));
+        assert_eq!(broken(&log), 1);
+    }
+}
+
+#[test]
+fn a_sync_that_nothing_wanted_counts_from_its_start() {
+    let mut log = assumes();
+    let flight = log.start(false, false, 120 * MS);
+    log.finish(flight.id, 130 * MS, Ok(()));
+    assert_eq!(broken(&log), 0);
+    let flight = log.start(false, false, 300 * MS);
+    log.finish(flight.id, 311 * MS, Ok(()));
+    assert_eq!(broken(&log), 1);
+}
+
+#[test]
+fn a_requested_sync_is_wanted_after_ten_milliseconds() {
+    let mut log = Log::new(Rules { assume_sync: Some(10 * MS), ..Rules::default() });
+    log.wrote(1);
+    let call = log.begin(false).number;
+    log.request(call, 100 * MS);
+    assert_eq!(log.acknowledge(call, 100 * MS), Ok(()));
+    assert_eq!(log.start(true, false, 125 * MS).wanted, 110 * MS);
+}
+
+#[test]
+fn a_background_sync_is_wanted_when_the_one_before_has_ended() {
+    let mut log = assumes();
+    let first = log.start(true, false, 130 * MS);
+    acknowledged(&mut log, 131 * MS);
+    log.finish(first.id, 190 * MS, Ok(()));
+    assert_eq!(broken(&log), 1);
+    // The deadline wanted it at 161 ms.
+    assert_eq!(log.start(true, false, 195 * MS).wanted, 190 * MS);
+}
+
+#[test]
+fn a_sync_that_breaks_the_assumption_is_counted_once() {
+    for end in [Ok(()), Err(5), Err(4)] {
+        let mut log = assumes();
+        let flight = log.start(true, false, 130 * MS);
+        log.count_broken(140 * MS);
+        assert_eq!(broken(&log), 0);
+        log.count_broken(141 * MS);
+        log.count_broken(150 * MS);
+        assert_eq!(broken(&log), 1, "while it is out");
+        log.land(flight.id, 160 * MS, end, true);
+        assert_eq!(broken(&log), 1, "{end:?}");
+    }
+}
+
+#[test]
+fn without_an_assumption_nothing_is_broken() {
+    let mut log = within(50 * MS);
+    acknowledged(&mut log, 100 * MS);
+    let flight = log.start(true, false, 150 * MS);
+    log.finish(flight.id, 900_000 * MS, Ok(()));
+    assert_eq!(broken(&log), 0);
 }

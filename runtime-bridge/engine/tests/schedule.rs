@@ -10,23 +10,7 @@
 )]
 
 use durac_engine::{Flight, Log, Rules, Step};
-
-/// A generator of numbers (Steele, Lea, Flood: SplitMix64, 2014).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
+use durac_support::Random;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
@@ -112,8 +96,12 @@ enum Thread {
 
 fn run(policy: Policy, threads: usize, failures: bool, seed: u64) {
     let mut random = Random(seed);
-    let mut log =
-        Log::new(Rules { flush_within: policy.flush_within, keeps_age: true, stages: false });
+    let mut log = Log::new(Rules {
+        flush_within: policy.flush_within,
+        keeps_age: true,
+        stages: false,
+        ..Rules::default()
+    });
     let mut oracle = Oracle::default();
     let mut app = vec![Thread::Idle; threads];
     let mut syncer: Option<InCall> = None;

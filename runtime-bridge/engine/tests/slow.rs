@@ -6,7 +6,17 @@ const SECOND: Time = 1_000_000_000;
 
 fn flight(id: u64, since: Time) -> Flight {
     let (covers, bytes, stages) = (0, 0, 0);
-    Flight { id, covers, bytes, stages, full: false, background: true, since }
+    Flight {
+        id,
+        covers,
+        bytes,
+        stages,
+        updates: 0,
+        full: false,
+        background: true,
+        since,
+        wanted: since,
+    }
 }
 
 #[test]

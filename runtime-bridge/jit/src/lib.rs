@@ -1,21 +1,26 @@
-//! From instructions to machine code, by rbpf's JIT compiler: the code that runs in a database, and
-//! the same code in the simulator.
+//! Machine code, by rbpf's JIT compiler: the code that runs in a database, and the same code in the
+//! simulator.
+//!
+//! Stage: verified instructions with the maps' addresses in them → [`Code`] ([`compile`]).
 //!
 //! The verifier has proved the program safe for a machine that does what the instruction set
 //! says, and has refused the few instructions for which rbpf 0.4.1 does something else.
+//!
+//! Architecture invariant: it must not know policies, objects or maps; it trusts that what it compiles
+//! was verified.
 
-use durac_bpf::Insn;
-use durac_bpf::abi::{Helper, Verdict};
+use durac_abi::Insn;
+use durac_abi::{Helper, Verdict};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::panic::AssertUnwindSafe;
 
 /// Machine code: `fn(_, _, context, length, _, _) -> r0`, in the C calling convention.
-type Entry = unsafe extern "C" fn(usize, usize, *mut u8, usize, usize, usize) -> u64;
+type MachineCode = unsafe extern "C" fn(usize, usize, *mut u8, usize, usize, usize) -> u64;
 
-/// A compiled program, with the memory it stands in.
+/// A compiled program, with the memory that holds it.
 pub struct Code {
-    entry: Entry,
+    entry: MachineCode,
     _memory: Memory,
 }
 
@@ -63,11 +68,28 @@ const BYTES_PER_SLOT: usize = 96;
 /// Prologue and epilogue, rounded up: rbpf insists on a page.
 const BYTES_BESIDES: usize = 4096;
 
-/// Compiles `insns`, in which every `lddw` of a map holds its address already.
+/// Why a program was not compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum JitError {
+    /// rbpf refuses the program.
+    #[error("{0:?}")]
+    Refused(rbpf::lib::Error),
+    /// rbpf has panicked: it asserts where it could return an error.
+    #[error("the JIT compiler gave up")]
+    Panicked,
+    /// No memory to write the code to.
+    #[error("no memory for code: {0}")]
+    Memory(#[source] io::Error),
+    /// The system does not allow executable memory.
+    #[error("code cannot be made executable: {0}")]
+    Executable(#[source] io::Error),
+}
+
+/// Compiles `insns`, in which every `lddw` of a map already holds the map's address.
 ///
 /// # Errors
-/// Why it cannot be run, in words.
-pub fn compile(insns: &[Insn], helpers: &[(Helper, HelperCode)]) -> Result<Code, String> {
+/// If the program cannot be compiled, or the system refuses memory for it.
+pub fn compile(insns: &[Insn], helpers: &[(Helper, HelperCode)]) -> Result<Code, JitError> {
     let bytes: Vec<u8> = insns.iter().flat_map(|i| i.to_bytes()).collect();
     let size = (insns.len() * BYTES_PER_SLOT + BYTES_BESIDES).next_multiple_of(4096);
     let memory = Memory::new(size)?;
@@ -75,28 +97,23 @@ pub fn compile(insns: &[Insn], helpers: &[(Helper, HelperCode)]) -> Result<Code,
     let compiled = std::panic::catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: the mapping has `size` bytes, is writable, and nothing else refers to it.
         let target = unsafe { std::slice::from_raw_parts_mut(memory.address, size) };
-        let mut vm = rbpf::EbpfVmRaw::new(Some(&bytes)).map_err(in_words)?;
+        let mut vm = rbpf::EbpfVmRaw::new(Some(&bytes)).map_err(JitError::Refused)?;
         for &(helper, code) in helpers {
             // SAFETY: both are pointers to functions. rbpf only copies the address into machine
             // code, which calls it in the C convention that it really has.
             let code = unsafe {
                 std::mem::transmute::<HelperCode, fn(u64, u64, u64, u64, u64) -> u64>(code)
             };
-            vm.register_helper(helper.number() as u32, code).map_err(in_words)?;
+            vm.register_helper(helper.number() as u32, code).map_err(JitError::Refused)?;
         }
-        vm.set_jit_exec_memory(target).map_err(in_words)?;
-        vm.jit_compile().map_err(in_words)
+        vm.set_jit_exec_memory(target).map_err(JitError::Refused)?;
+        vm.jit_compile().map_err(JitError::Refused)
     }));
     match compiled {
         Ok(result) => result?,
-        Err(_) => return Err("the JIT compiler gave up".into()),
+        Err(_) => return Err(JitError::Panicked),
     }
     memory.into_code()
-}
-
-/// rbpf's error does not print itself without its standard library.
-fn in_words(error: rbpf::lib::Error) -> String {
-    format!("{error:?}")
 }
 
 /// Memory that is written first and run later, never both.
@@ -111,27 +128,27 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    fn new(size: usize) -> Result<Self, String> {
+    fn new(size: usize) -> Result<Self, JitError> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         // SAFETY: a new mapping; the kernel chooses the address.
         let address = unsafe { libc::mmap(std::ptr::null_mut(), size, access, flags, -1, 0) };
         if address == libc::MAP_FAILED {
-            return Err(format!("no memory for code: {}", io::Error::last_os_error()));
+            return Err(JitError::Memory(io::Error::last_os_error()));
         }
         Ok(Self { address: address.cast(), size })
     }
 
     /// Makes it executable.
-    fn into_code(self) -> Result<Code, String> {
+    fn into_code(self) -> Result<Code, JitError> {
         let memory = match self.protect() {
             Ok(()) => self,
             // systemd's MemoryDenyWriteExecute allows only what was executable from the start.
-            Err(_) => self.copy().map_err(|e| format!("code cannot be made executable: {e}"))?,
+            Err(_) => self.copy().map_err(JitError::Executable)?,
         };
         // SAFETY: rbpf put a function there that follows the C calling convention. It is the same
         // at any address: its jumps are relative, its calls absolute.
-        let entry = unsafe { std::mem::transmute::<*mut u8, Entry>(memory.address) };
+        let entry = unsafe { std::mem::transmute::<*mut u8, MachineCode>(memory.address) };
         Ok(Code { entry, _memory: memory })
     }
 

@@ -1,23 +1,19 @@
 //! From an object to programs that run: maps, types, the kernel's verifier, links.
 
-use crate::btf::{Kernel, Kind};
+use crate::btf::{BtfKind, Kernel};
 use crate::map::Slots;
 use crate::{sys, trial};
-use durac_bpf::insn::Insn;
-use durac_bpf::notify::{Attach, KernelProgram, MAPS};
-use durac_bpf::object::Reloc;
-use durac_bpf::{Object, elf};
+use durac_abi::Object;
+use durac_abi::elf::{KernelTypes, ProgramTypes};
+use durac_abi::insn::Insn;
+use durac_abi::link::{self, LinkError, MapRef};
+use durac_abi::notify::{Attach, FIRST_NAMESPACE, KernelProgram, MAPS};
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
-/// `BPF_PSEUDO_MAP_FD`: the immediate of a `lddw` is the descriptor of a map.
-const PSEUDO_MAP_FD: u8 = 1;
 /// The text in the object's section `license`.
 pub(crate) const LICENSE: &std::ffi::CStr = c"Dual MIT/GPL";
-/// The inode of the first process namespace (`PROC_PID_INIT_INO`, `include/linux/proc_ns.h`). The
-/// programs see the numbers that processes have there.
-const FIRST_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Why the programs do not run, or not at one place.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +22,7 @@ pub enum Failure {
     #[error("the policy does not say `use kernel notify`")]
     NotWanted,
     /// Processes have other numbers here than in the kernel.
-    #[error("this is a container with process numbers of its own")]
+    #[error("this process runs in a PID namespace of its own (a container)")]
     Namespace,
     /// The map, or the types, are refused.
     #[error("the kernel refuses {what}: {}", reason(why))]
@@ -60,8 +56,11 @@ pub enum Failure {
         /// What the system call said.
         why: io::Error,
     },
+    /// A program's maps cannot be put in.
+    #[error(transparent)]
+    Link(#[from] LinkError),
     /// It was attached, and did not count a sync.
-    #[error("a sync was not counted there")]
+    #[error("a trial sync was not counted")]
     Blind,
 }
 
@@ -110,10 +109,10 @@ impl Notify {
 ///
 /// # Errors
 /// Why none works: one failure for each place, best place first.
-pub fn load(object: &Object) -> Result<Notify, Vec<(Attach, Failure)>> {
+pub fn load(object: &Object, types: &KernelTypes) -> Result<Notify, Vec<(Attach, Failure)>> {
     let mut refused = Vec::new();
     for attach in Attach::ALL {
-        match load_at(object, attach) {
+        match load_at(object, types, attach) {
             Ok(notify) => return Ok(Notify { refused, ..notify }),
             Err(failure) => refused.push((attach, failure)),
         }
@@ -125,7 +124,7 @@ pub fn load(object: &Object) -> Result<Notify, Vec<(Attach, Failure)>> {
 ///
 /// # Errors
 /// Why they do not run there.
-pub fn load_at(object: &Object, attach: Attach) -> Result<Notify, Failure> {
+pub fn load_at(object: &Object, types: &KernelTypes, attach: Attach) -> Result<Notify, Failure> {
     if object.kernel.is_empty() {
         return Err(Failure::NotWanted);
     }
@@ -133,7 +132,6 @@ pub fn load_at(object: &Object, attach: Attach) -> Result<Notify, Failure> {
     let setup = |what| move |why| Failure::Setup { what, why };
     let maps = MAPS.iter().map(sys::map_create).collect::<io::Result<Vec<OwnedFd>>>();
     let maps = maps.map_err(setup("the map"))?;
-    let types = elf::kernel_types(object);
     let btf = sys::btf_load(&types.btf).map_err(setup("the types"))?;
     let mut links = Vec::new();
     for section in attach.sections() {
@@ -164,30 +162,30 @@ pub(crate) fn absent(what: String) -> Failure {
 /// Loads one program and attaches it.
 fn link(
     program: &KernelProgram,
-    types: &elf::ProgramTypes,
+    types: &ProgramTypes,
     maps: &[OwnedFd],
     btf: &OwnedFd,
 ) -> Result<OwnedFd, Failure> {
     let section = program.section;
     let (kind, place) = section.split_once('/').unwrap_or((section, ""));
-    let of_kernel = |kind: Kind, name: &str, what: &str| {
+    let of_kernel = |kind: BtfKind, name: &str, what: &str| {
         let types = Kernel::read().map_err(|_| absent("types (/sys/kernel/btf/vmlinux)".into()))?;
         types.find(kind, name).ok_or_else(|| absent(format!("{what} {place}")))
     };
     let (kind, attach_type, attach_id) = match kind {
         "tp_btf" => {
-            let id = of_kernel(Kind::Typedef, &format!("btf_trace_{place}"), "tracepoint")?;
+            let id = of_kernel(BtfKind::Typedef, &format!("btf_trace_{place}"), "tracepoint")?;
             (sys::TRACING, sys::TRACE_RAW_TP, id)
         }
         "fentry" | "fexit" => {
-            let id = of_kernel(Kind::Function, place, "function")?;
+            let id = of_kernel(BtfKind::Function, place, "function")?;
             let when = if kind == "fentry" { sys::TRACE_FENTRY } else { sys::TRACE_FEXIT };
             (sys::TRACING, when, id)
         }
         _ => (sys::RAW_TRACEPOINT, 0, 0),
     };
     let maps: Vec<RawFd> = maps.iter().map(AsRawFd::as_raw_fd).collect();
-    let code = code(program, &maps);
+    let code = code(program, &maps)?;
     let loaded = sys::prog_load(&sys::Program {
         kind,
         attach_type,
@@ -205,13 +203,8 @@ fn link(
 }
 
 /// The instructions, with the descriptors of the maps.
-pub(crate) fn code(program: &KernelProgram, maps: &[RawFd]) -> Vec<u8> {
-    let mut insns: Vec<Insn> = program.insns.clone();
-    for Reloc { slot, map } in &program.relocs {
-        if let (Some(insn), Some(map)) = (insns.get_mut(*slot as usize), maps.get(*map as usize)) {
-            insn.src = PSEUDO_MAP_FD;
-            insn.imm = *map;
-        }
-    }
-    insns.into_iter().flat_map(Insn::to_bytes).collect()
+pub(crate) fn code(program: &KernelProgram, maps: &[RawFd]) -> Result<Vec<u8>, LinkError> {
+    let descriptor = |map: u32| maps.get(map as usize).copied().map(MapRef::Descriptor);
+    let insns = link::link(&program.insns, &program.relocs, descriptor)?;
+    Ok(insns.into_iter().flat_map(Insn::to_bytes).collect())
 }

@@ -13,7 +13,7 @@ const COMMON: usize = 12;
 
 /// What a type is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum BtfKind {
     /// `BTF_KIND_TYPEDEF`: of a tracepoint's prototype, named `btf_trace_` and the tracepoint.
     Typedef = 8,
     /// `BTF_KIND_FUNC`
@@ -34,7 +34,7 @@ impl Kernel {
 
     /// The number of a type.
     #[must_use]
-    pub fn find(&self, kind: Kind, name: &str) -> Option<u32> {
+    pub fn find(&self, kind: BtfKind, name: &str) -> Option<u32> {
         let bytes = &self.0;
         if bytes.first_chunk() != Some(&[0x9f, 0xeb]) {
             return None;
@@ -96,10 +96,10 @@ mod tests {
     #[test]
     fn known_names_are_found() {
         let kernel = Kernel::read().expect("needs a kernel with /sys/kernel/btf/vmlinux");
-        assert!(kernel.find(Kind::Function, "vfs_fsync_range").is_some());
-        assert!(kernel.find(Kind::Typedef, "vfs_fsync_range").is_none());
-        assert!(kernel.find(Kind::Function, "vfs_fsync_rang").is_none());
-        assert!(kernel.find(Kind::Typedef, "btf_trace_sys_enter").is_some());
+        assert!(kernel.find(BtfKind::Function, "vfs_fsync_range").is_some());
+        assert!(kernel.find(BtfKind::Typedef, "vfs_fsync_range").is_none());
+        assert!(kernel.find(BtfKind::Function, "vfs_fsync_rang").is_none());
+        assert!(kernel.find(BtfKind::Typedef, "btf_trace_sys_enter").is_some());
     }
 
     #[test]
@@ -107,12 +107,12 @@ mod tests {
         let whole = Kernel::read().expect("needs a kernel with /sys/kernel/btf/vmlinux").0;
         for length in [0, 1, 4, 23, 24, 100, 4096, whole.len() / 2] {
             let cut = Kernel(whole.get(..length).unwrap().to_vec());
-            assert_eq!(cut.find(Kind::Function, "no_such_function"), None);
+            assert_eq!(cut.find(BtfKind::Function, "no_such_function"), None);
         }
         let mut changed = whole.get(..4096).unwrap().to_vec();
         for at in 0..64 {
             changed.get_mut(at..at + 1).unwrap().fill(0xff);
-            assert_eq!(Kernel(changed.clone()).find(Kind::Function, "no_such_function"), None);
+            assert_eq!(Kernel(changed.clone()).find(BtfKind::Function, "no_such_function"), None);
         }
     }
 }

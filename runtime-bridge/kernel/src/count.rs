@@ -1,25 +1,26 @@
-//! The program that counts the syncs of BPFtime's programs ([`durac_bpf::notify::count`]), attached at the
+//! The program that counts the syncs of BPFtime's programs ([`durac_abi::notify::count`]), attached at the
 //! best place that this kernel allows, with a map that somebody else has made.
 //!
 //! Nothing that is opened here is closed: this runs under BPFtime's system-call server, which takes a number
-//! that is closed for one of its own. So what has to be read is read first ([`Places::find`]).
+//! that is closed for one of its own. So what has to be read is read first ([`Attachments::find`]).
 
 use crate::attach::{Failure, LICENSE, absent, code, in_first_namespace};
-use crate::btf::{Kernel, Kind};
+use crate::btf::{BtfKind, Kernel};
 use crate::sys;
-use durac_bpf::notify::{Attach, count};
-use durac_bpf::{Object, elf};
+use durac_abi::Object;
+use durac_abi::elf::KernelTypes;
+use durac_abi::notify::{Attach, count};
 use std::mem::ManuallyDrop;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Name of the programs: one that does not begin as those that BPFtime runs by itself.
 const NAME: &str = "count_syncs";
 
 /// Where the program could be attached, by the types of the running kernel.
 #[derive(Debug)]
-pub struct Places(Vec<(Attach, Option<u32>)>);
+pub struct Attachments(Vec<(Attach, Option<u32>)>);
 
-impl Places {
+impl Attachments {
     /// Looks for them.
     ///
     /// # Errors
@@ -28,10 +29,10 @@ impl Places {
         in_first_namespace()?;
         let types = Kernel::read().map_err(|_| absent("types (/sys/kernel/btf/vmlinux)".into()))?;
         let of = |place| match place {
-            Attach::Function => types.find(Kind::Function, "vfs_fsync_range"),
-            _ => types.find(Kind::Typedef, "btf_trace_ext4_sync_file_exit"),
+            Attach::Function => types.find(BtfKind::Function, "vfs_fsync_range"),
+            _ => types.find(BtfKind::Typedef, "btf_trace_ext4_sync_file_exit"),
         };
-        Ok(Self(count::PLACES.into_iter().map(|place| (place, of(place))).collect()))
+        Ok(Self(count::ATTACHMENTS.into_iter().map(|place| (place, of(place))).collect()))
     }
 }
 
@@ -42,6 +43,8 @@ pub struct Counter {
     pub attach: Attach,
     /// Why it is at no better place.
     pub refused: Vec<(Attach, Failure)>,
+    /// What keeps it attached.
+    pub link: RawFd,
     _open: ManuallyDrop<Vec<OwnedFd>>,
 }
 
@@ -51,14 +54,15 @@ pub struct Counter {
 /// Why none works: one failure for each place, best place first.
 pub fn attach(
     object: &Object,
-    places: &Places,
+    types: &KernelTypes,
+    places: &Attachments,
     map: RawFd,
 ) -> Result<Counter, Vec<(Attach, Failure)>> {
     let mut refused = Vec::new();
     let mut open = ManuallyDrop::new(Vec::new());
     for (place, id) in &places.0 {
-        match attach_at(object, *place, *id, map, &mut open) {
-            Ok(()) => return Ok(Counter { attach: *place, refused, _open: open }),
+        match attach_at(object, types, *place, *id, map, &mut open) {
+            Ok(link) => return Ok(Counter { attach: *place, refused, link, _open: open }),
             Err(failure) => refused.push((*place, failure)),
         }
     }
@@ -67,13 +71,13 @@ pub fn attach(
 
 fn attach_at(
     object: &Object,
+    types: &KernelTypes,
     place: Attach,
     id: Option<u32>,
     map: RawFd,
     open: &mut Vec<OwnedFd>,
-) -> Result<(), Failure> {
+) -> Result<RawFd, Failure> {
     let section = count::section(place);
-    let types = elf::kernel_types(object);
     let mut programs = object.kernel.iter().zip(&types.programs);
     let (program, of) = programs.find(|(p, _)| p.section == section).ok_or(Failure::NotWanted)?;
     let id = id.ok_or_else(|| absent(section.to_owned()))?;
@@ -86,7 +90,7 @@ fn attach_at(
             _ => sys::TRACE_RAW_TP,
         },
         attach_id: id,
-        code: &code(program, &[map]),
+        code: &code(program, &[map])?,
         name: NAME,
         btf: &btf,
         function: &of.function,
@@ -97,6 +101,8 @@ fn attach_at(
     let loaded = loaded.map_err(|(why, said)| Failure::Load { section, why, said })?;
     let link = sys::attach(None, &loaded);
     open.push(loaded);
-    open.push(link.map_err(|why| Failure::Attach { section, why })?);
-    Ok(())
+    let link = link.map_err(|why| Failure::Attach { section, why })?;
+    let number = link.as_raw_fd();
+    open.push(link);
+    Ok(number)
 }

@@ -1,6 +1,6 @@
 //! The map of slots, as memory of this process.
 
-use durac_bpf::notify::{MAGIC, MAP_BYTES, VERSION, WORDS, Word, probes};
+use durac_abi::notify::{MAGIC, MAP_BYTES, VERSION, WORDS, Word, probes};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;

@@ -2,7 +2,7 @@
 //! kernel's compiler has inlined can be attached to, and is never called.
 
 use crate::map::Slots;
-use durac_bpf::notify::{Attach, Word, kernel_device};
+use durac_abi::notify::{Attach, Word, kernel_device};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd};

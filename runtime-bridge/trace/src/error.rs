@@ -10,6 +10,8 @@ pub struct TraceError {
     pub line: u64,
     /// The character in the line, from 1.
     pub column: u64,
+    /// The byte in the text, from 0.
+    pub byte: u64,
     /// What is wrong.
     pub problem: Problem,
 }
@@ -32,7 +34,7 @@ pub enum Problem {
     #[error("cannot be read: {0}")]
     Io(io::Error),
     /// It is something else, and this is what to do.
-    #[error("no trace: this {0}")]
+    #[error("not a trace: this {0}")]
     Foreign(&'static str),
     /// A trace of another version.
     #[error("version {0} of the format; this durac reads version {1}")]
@@ -40,7 +42,7 @@ pub enum Problem {
     /// It stops in the middle.
     #[error("{}: the file was cut off, or is still being written", stops(*.0))]
     CutOff(u64),
-    /// Something else stands here.
+    /// Something else was found.
     #[error("expected {expected}, found {found}")]
     Expected {
         /// What may stand here.
@@ -64,7 +66,7 @@ pub enum Problem {
     #[error("unknown field `{0}`{1}")]
     Field(String, Near),
     /// A word that the field does not take.
-    #[error("`{word}` is no {field}{near}")]
+    #[error("unknown {field} `{word}`{near}")]
     Word {
         /// The field.
         field: &'static str,
@@ -73,14 +75,14 @@ pub enum Problem {
         /// What was meant, perhaps.
         near: Near,
     },
-    /// A field that stands in an object already.
-    #[error("the field `{0}` stands here twice")]
+    /// A duplicate field.
+    #[error("duplicate field `{0}`")]
     Twice(&'static str),
     /// A field without which nothing can be said.
     #[error("{0} without the field `{1}`")]
     Missing(&'static str, &'static str),
     /// Time goes back.
-    #[error("`t` goes back from {0} to {1}: events stand in the order in which they ended")]
+    #[error("`t` goes back from {0} to {1}: events are in the order in which they ended")]
     Backwards(u64, u64),
     /// It would have begun before the trace.
     #[error(
@@ -104,7 +106,7 @@ pub enum Problem {
         was_open: bool,
     },
     /// A number that another log has.
-    #[error("log {0} was opened before: each log has a number of its own")]
+    #[error("log {0} was opened before: each log has its own number")]
     OpenedTwice(u32),
     /// The end counts other events than there are.
     #[error("`end` counts {says} events, but there are {are}: some were removed or added")]
@@ -134,7 +136,8 @@ fn stops(events: u64) -> String {
 pub struct Near(Option<&'static str>);
 
 impl Near {
-    /// The nearest of `known`, if one is near.
+    /// The nearest of `known`, if one is near: nearer than its own length, since fields are as short
+    /// as `t`, and in the same case, since JSON tells cases apart.
     #[must_use]
     pub fn of(word: &str, known: impl IntoIterator<Item = &'static str>) -> Self {
         let distance = |known: &str| strsim::damerau_levenshtein(word, known);

@@ -9,7 +9,7 @@ pub const VERSION: u32 = 1;
 /// Logs that a trace can have.
 pub const MAX_LOGS: u64 = 1 << 20;
 
-/// What stands before the events.
+/// What precedes the events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Version of the format.
@@ -138,7 +138,7 @@ impl Op {
 words! {
     /// What was done with a call.
     Verdict {
-        /// It is no call, or nobody decided on it.
+        /// It is not a call, or no policy decided on it.
         #[default]
         None = "none",
         /// It ran as the application made it.
@@ -151,7 +151,7 @@ words! {
         Stage = "stage",
         /// The policy failed it.
         Fail = "fail",
-        /// A sync call with nothing new to sync, which waits for everything; no policy is asked.
+        /// A sync call with nothing new to sync, which waits for everything; no policy is called.
         Barrier = "barrier",
         /// An error had stopped the log.
         Refused = "refused",
@@ -201,7 +201,7 @@ impl Event {
     }
 }
 
-/// What stands after the events.
+/// What follows the events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct End {
     /// How many events there are.

@@ -1,29 +1,35 @@
-//! The tokens of a JSON text that is read as a stream, each with its place.
+//! The tokens of a JSON text that is read as a stream, each with its position.
 //!
-//! Only what a trace needs: the reader asks for the token that has to come, and anything else is
-//! an error at the place where it stands. Memory does not grow with the text.
+//! Only what a trace needs: the reader says which token has to come, and any other is an error at its
+//! position. Memory does not grow with the text.
+//!
+//! By hand, because a trace is one document of any length, and `serde_json` gives no line and column of
+//! each value of a document that it reads as a stream. When the format next changes its version it becomes
+//! JSON Lines, read by `serde_json`.
 
 use crate::error::{Problem, Result, TraceError};
 use std::io::{ErrorKind, Read};
 
 /// Bytes that are read at once.
 const BUFFER: usize = 64 << 10;
-/// A longer string is no name, path or command.
+/// Longer strings are refused: no name, path or command is longer.
 const MAX_TEXT: usize = 1 << 20;
 
-/// A place in the text.
+/// A position in the text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct Position {
     /// The line, from 1.
     pub line: u64,
     /// The character in the line, from 1.
     pub column: u64,
+    /// The byte in the text, from 0.
+    pub byte: u64,
 }
 
-impl Place {
+impl Position {
     /// An error here.
     pub fn error(self, problem: Problem) -> TraceError {
-        TraceError { line: self.line, column: self.column, problem }
+        TraceError { line: self.line, column: self.column, byte: self.byte, problem }
     }
 }
 
@@ -58,10 +64,11 @@ impl<R: Read> Lexer<R> {
         Ok(self.rest())
     }
 
-    /// Where the next byte stands.
+    /// Position of the next byte.
     #[inline]
-    pub fn here(&self) -> Place {
-        Place { line: self.line, column: self.base + self.at as u64 - self.line_start + 1 }
+    pub fn here(&self) -> Position {
+        let byte = self.base + self.at as u64;
+        Position { line: self.line, column: byte - self.line_start + 1, byte }
     }
 
     /// Reads more. Answers false at the end of the text.
@@ -129,7 +136,7 @@ impl<R: Read> Lexer<R> {
         if self.take(sign)? { Ok(()) } else { Err(self.unexpected(expected)?) }
     }
 
-    /// What stands here is not what was expected.
+    /// The next bytes are not what was expected.
     #[cold]
     pub fn unexpected(&mut self, expected: &'static str) -> Result<TraceError> {
         let next = self.peek()?;
@@ -182,8 +189,8 @@ impl<R: Read> Lexer<R> {
 
     /// A character of several bytes.
     fn character(&mut self) -> Result<()> {
-        let place = self.here();
-        let bad = place.error(Problem::Text("bytes that are not UTF-8"));
+        let position = self.here();
+        let bad = position.error(Problem::Text("bytes that are not UTF-8"));
         let start = self.text.len();
         let length = match self.byte()? {
             Some(0xc2..=0xdf) => 2,
@@ -193,7 +200,7 @@ impl<R: Read> Lexer<R> {
         };
         for _ in 0..length {
             let Some(byte) = self.byte()? else {
-                return Err(place.error(Problem::CutOff(0)));
+                return Err(position.error(Problem::CutOff(0)));
             };
             self.text.push(byte);
             self.at += 1;
@@ -206,7 +213,7 @@ impl<R: Read> Lexer<R> {
     }
 
     fn escape(&mut self) -> Result<()> {
-        let place = self.here();
+        let position = self.here();
         self.at += 1;
         let plain = match self.byte()? {
             Some(sign @ (b'"' | b'\\' | b'/')) => sign,
@@ -217,10 +224,10 @@ impl<R: Read> Lexer<R> {
             Some(b't') => b'\t',
             Some(b'u') => {
                 self.at += 1;
-                return self.escaped_character(place);
+                return self.escaped_character(position);
             }
-            Some(_) => return Err(place.error(Problem::Text("an unknown escape"))),
-            None => return Err(place.error(Problem::CutOff(0))),
+            Some(_) => return Err(position.error(Problem::Text("an unknown escape"))),
+            None => return Err(position.error(Problem::CutOff(0))),
         };
         self.at += 1;
         self.text.push(plain);
@@ -228,33 +235,33 @@ impl<R: Read> Lexer<R> {
     }
 
     /// The character of `\uXXXX`, or of two of them.
-    fn escaped_character(&mut self, place: Place) -> Result<()> {
-        let mut units = vec![self.hex(place)?];
+    fn escaped_character(&mut self, position: Position) -> Result<()> {
+        let mut units = vec![self.hex(position)?];
         if matches!(units.as_slice(), [0xd800..=0xdbff]) {
             for sign in *b"\\u" {
                 if self.byte()? != Some(sign) {
-                    return Err(place.error(Problem::Text("half of a surrogate pair")));
+                    return Err(position.error(Problem::Text("half of a surrogate pair")));
                 }
                 self.at += 1;
             }
-            units.push(self.hex(place)?);
+            units.push(self.hex(position)?);
         }
         let Ok(text) = String::from_utf16(&units) else {
-            return Err(place.error(Problem::Text("half of a surrogate pair")));
+            return Err(position.error(Problem::Text("half of a surrogate pair")));
         };
         self.text.extend_from_slice(text.as_bytes());
         Ok(())
     }
 
-    fn hex(&mut self, place: Place) -> Result<u16> {
+    fn hex(&mut self, position: Position) -> Result<u16> {
         let mut unit = 0;
         for _ in 0..4 {
             let digit = match self.byte()? {
                 Some(byte) => char::from(byte).to_digit(16),
-                None => return Err(place.error(Problem::CutOff(0))),
+                None => return Err(position.error(Problem::CutOff(0))),
             };
             let Some(digit) = digit else {
-                return Err(place.error(Problem::Text("an unknown escape")));
+                return Err(position.error(Problem::Text("an unknown escape")));
             };
             unit = unit << 4 | digit as u16;
             self.at += 1;
@@ -267,14 +274,14 @@ impl<R: Read> Lexer<R> {
     pub fn number(&mut self, max: u64) -> Result<u64> {
         const WHOLE: &str = "a whole number from 0 on";
         let first = self.peek()?;
-        let place = self.here();
+        let position = self.here();
         let mut value = 0u64;
         let mut digits = 0;
         while let Some(byte @ b'0'..=b'9') = self.byte()? {
             let digit = u64::from(byte - b'0');
             value = match value.checked_mul(10).and_then(|v| v.checked_add(digit)) {
                 Some(value) if value <= max => value,
-                _ => return Err(place.error(Problem::TooLarge(max))),
+                _ => return Err(position.error(Problem::TooLarge(max))),
             };
             digits += 1;
             self.at += 1;
@@ -285,7 +292,7 @@ impl<R: Read> Lexer<R> {
         }
         if fraction || (first == Some(b'0') && digits > 1) {
             let found = if fraction { "a fraction" } else { "a number that begins with 0" };
-            return Err(place.error(Problem::Expected { expected: WHOLE, found: found.into() }));
+            return Err(position.error(Problem::Expected { expected: WHOLE, found: found.into() }));
         }
         Ok(value)
     }

@@ -2,7 +2,7 @@
 
 use crate::error::{Near, Problem, Result, TraceError};
 use crate::event::{End, Event, FORMAT, Header, MAX_LOGS, Op, Recorded, Source, VERSION, Verdict};
-use crate::json::{Lexer, Place};
+use crate::json::{Lexer, Position};
 use std::io::Read;
 
 const EVENT_FIELDS: [&str; 14] = [
@@ -51,7 +51,7 @@ impl<R: Read> Reader<R> {
     /// Reads the header.
     ///
     /// # Errors
-    /// If it is no trace, or one of another version.
+    /// If it is not a trace, or one of another version.
     pub fn open(input: R) -> Result<Self> {
         let mut lexer = Lexer::new(input);
         if let Some(foreign) = foreign(lexer.beginning()?) {
@@ -61,13 +61,13 @@ impl<R: Read> Reader<R> {
         Ok(Self { lexer, header, events: 0, last: 0, logs: Vec::new(), end: None, failed: false })
     }
 
-    /// What stands before the events.
+    /// What precedes the events.
     #[must_use]
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// What stands after the events; none before they were all read.
+    /// What follows the events; none before all were read.
     #[must_use]
     pub fn end(&self) -> Option<End> {
         self.end
@@ -98,43 +98,43 @@ impl<R: Read> Reader<R> {
         let mut event = Event::default();
         let mut seen = Seen::default();
         let (mut at_t, mut at_log, mut at_took) = (start, start, start);
-        while let Some(place) = seen.key(lexer)? {
+        while let Some(position) = seen.key(lexer)? {
             // In the order in which the writer writes them, which is that of how often they stand.
             match lexer.text() {
                 b"t" => {
-                    seen.once(0, "t", place)?;
+                    seen.once(0, "t", position)?;
                     at_t = value(lexer)?;
                     event.t = lexer.number(u64::MAX)?;
                 }
                 b"op" => {
-                    seen.once(1, "op", place)?;
+                    seen.once(1, "op", position)?;
                     let at = value(lexer)?;
                     lexer.string("the name of an operation")?;
                     event.op = Op::from_word(lexer.text())
                         .ok_or_else(|| at.error(word(lexer, "operation", Op::ALL, Op::word)))?;
                 }
                 b"log" => {
-                    seen.once(2, "log", place)?;
+                    seen.once(2, "log", position)?;
                     at_log = value(lexer)?;
                     event.log = lexer.number(MAX_LOGS - 1)? as u32;
                 }
                 b"thread" => {
-                    seen.once(3, "thread", place)?;
+                    seen.once(3, "thread", position)?;
                     value(lexer)?;
                     event.thread = lexer.number(u32::MAX.into())? as u32;
                 }
                 b"took" => {
-                    seen.once(4, "took", place)?;
+                    seen.once(4, "took", position)?;
                     at_took = value(lexer)?;
                     event.took = lexer.number(u64::MAX)?;
                 }
-                b"cpu" => event.cpu = seen.number(lexer, 5, "cpu", place)?,
-                b"sync_cpu" => event.sync_cpu = seen.number(lexer, 6, "sync_cpu", place)?,
-                b"bytes" => event.bytes = seen.number(lexer, 7, "bytes", place)?,
-                b"wait" => event.wait = seen.number(lexer, 8, "wait", place)?,
-                b"covers" => event.covers = seen.number(lexer, 9, "covers", place)?,
+                b"cpu" => event.cpu = seen.number(lexer, 5, "cpu", position)?,
+                b"sync_cpu" => event.sync_cpu = seen.number(lexer, 6, "sync_cpu", position)?,
+                b"bytes" => event.bytes = seen.number(lexer, 7, "bytes", position)?,
+                b"wait" => event.wait = seen.number(lexer, 8, "wait", position)?,
+                b"covers" => event.covers = seen.number(lexer, 9, "covers", position)?,
                 b"verdict" => {
-                    seen.once(10, "verdict", place)?;
+                    seen.once(10, "verdict", position)?;
                     let at = value(lexer)?;
                     lexer.string("the name of a verdict")?;
                     event.verdict = Verdict::from_word(lexer.text()).ok_or_else(|| {
@@ -142,22 +142,22 @@ impl<R: Read> Reader<R> {
                     })?;
                 }
                 b"background" => {
-                    seen.once(11, "background", place)?;
+                    seen.once(11, "background", position)?;
                     value(lexer)?;
                     event.background = lexer.boolean()?;
                 }
                 b"result" => {
-                    seen.once(12, "result", place)?;
+                    seen.once(12, "result", position)?;
                     value(lexer)?;
                     event.result = lexer.number(i32::MAX as u64)? as i32;
                 }
                 b"path" => {
-                    seen.once(13, "path", place)?;
+                    seen.once(13, "path", position)?;
                     value(lexer)?;
                     lexer.string("a path")?;
                     event.path = lexer.owned_text();
                 }
-                _ => return Err(place.error(unknown(lexer, &EVENT_FIELDS))),
+                _ => return Err(position.error(unknown(lexer, &EVENT_FIELDS))),
             }
         }
         seen.all(&[(0, "t"), (1, "op")], "an event", start)?;
@@ -176,7 +176,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// Whether the log of this event is open, which the event may change.
-    fn check_log(&mut self, event: &Event, place: Place) -> Result<()> {
+    fn check_log(&mut self, event: &Event, position: Position) -> Result<()> {
         let index = event.log as usize;
         if index >= self.logs.len() {
             self.logs.resize(index + 1, LogState::Unknown);
@@ -184,14 +184,14 @@ impl<R: Read> Reader<R> {
         let Some(state) = self.logs.get_mut(index) else { return Ok(()) };
         match (event.op, *state) {
             (Op::Open, LogState::Unknown) => *state = LogState::Open,
-            (Op::Open, _) => return Err(place.error(Problem::OpenedTwice(event.log))),
+            (Op::Open, _) => return Err(position.error(Problem::OpenedTwice(event.log))),
             (Op::Close, LogState::Open) => *state = LogState::Closed,
             // A background sync may still be on its way when the log is closed.
             (_, LogState::Open) | (Op::Sync, LogState::Closed) => {}
             (op, state) => {
                 let was_open = state == LogState::Closed;
                 let (op, log) = (op.word(), event.log);
-                return Err(place.error(Problem::NotOpen { op, log, was_open }));
+                return Err(position.error(Problem::NotOpen { op, log, was_open }));
             }
         }
         Ok(())
@@ -205,15 +205,15 @@ impl<R: Read> Reader<R> {
         let start = lexer.here();
         lexer.expect(b'{', "an object")?;
         let (mut seen, mut end, mut at_events) = (Seen::default(), End::default(), start);
-        while let Some(place) = seen.key(lexer)? {
+        while let Some(position) = seen.key(lexer)? {
             match lexer.text() {
                 b"events" => {
-                    seen.once(0, "events", place)?;
+                    seen.once(0, "events", position)?;
                     at_events = value(lexer)?;
                     end.events = lexer.number(u64::MAX)?;
                 }
-                b"dropped" => end.dropped = seen.number(lexer, 1, "dropped", place)?,
-                _ => return Err(place.error(unknown(lexer, &END_FIELDS))),
+                b"dropped" => end.dropped = seen.number(lexer, 1, "dropped", position)?,
+                _ => return Err(position.error(unknown(lexer, &END_FIELDS))),
             }
         }
         seen.all(&[(0, "events"), (1, "dropped")], "`end`", start)?;
@@ -265,9 +265,9 @@ struct Seen {
 }
 
 impl Seen {
-    /// The next field's name, and its place; none at the end of the object.
+    /// The next field's name, and its position; none at the end of the object.
     #[inline]
-    fn key<R: Read>(&mut self, lexer: &mut Lexer<R>) -> Result<Option<Place>> {
+    fn key<R: Read>(&mut self, lexer: &mut Lexer<R>) -> Result<Option<Position>> {
         if !self.any {
             self.any = true;
             if lexer.take(b'}')? {
@@ -278,16 +278,16 @@ impl Seen {
             return Ok(None);
         }
         lexer.peek()?;
-        let place = lexer.here();
+        let position = lexer.here();
         lexer.string("the name of a field")?;
-        Ok(Some(place))
+        Ok(Some(position))
     }
 
-    /// Notes that field `number` stands here.
+    /// Notes that field `number` was found.
     #[inline]
-    fn once(&mut self, number: u32, name: &'static str, place: Place) -> Result<()> {
+    fn once(&mut self, number: u32, name: &'static str, position: Position) -> Result<()> {
         if self.fields & 1 << number != 0 {
-            return Err(place.error(Problem::Twice(name)));
+            return Err(position.error(Problem::Twice(name)));
         }
         self.fields |= 1 << number;
         Ok(())
@@ -300,9 +300,9 @@ impl Seen {
         lexer: &mut Lexer<R>,
         number: u32,
         name: &'static str,
-        place: Place,
+        position: Position,
     ) -> Result<u64> {
-        self.once(number, name, place)?;
+        self.once(number, name, position)?;
         value(lexer)?;
         lexer.number(u64::MAX)
     }
@@ -313,26 +313,31 @@ impl Seen {
         lexer: &mut Lexer<R>,
         number: u32,
         name: &'static str,
-        place: Place,
+        position: Position,
     ) -> Result<String> {
-        self.once(number, name, place)?;
+        self.once(number, name, position)?;
         value(lexer)?;
         lexer.string("a string")?;
         Ok(lexer.owned_text())
     }
 
     /// Whether what must be there is.
-    fn all(&self, fields: &[(u32, &'static str)], what: &'static str, place: Place) -> Result<()> {
+    fn all(
+        &self,
+        fields: &[(u32, &'static str)],
+        what: &'static str,
+        position: Position,
+    ) -> Result<()> {
         match fields.iter().find(|(number, _)| self.fields & 1 << number == 0) {
-            Some((_, name)) => Err(place.error(Problem::Missing(what, name))),
+            Some((_, name)) => Err(position.error(Problem::Missing(what, name))),
             None => Ok(()),
         }
     }
 }
 
-/// After the name of a field: where its value stands.
+/// After the name of a field: the position of its value.
 #[inline]
-fn value<R: Read>(lexer: &mut Lexer<R>) -> Result<Place> {
+fn value<R: Read>(lexer: &mut Lexer<R>) -> Result<Position> {
     lexer.expect(b':', "`:`")?;
     lexer.peek()?;
     Ok(lexer.here())
@@ -356,12 +361,12 @@ fn word<R: Read, T: Copy>(
 }
 
 /// The next part of the document has to be this one.
-fn part<R: Read>(lexer: &mut Lexer<R>, name: &'static str) -> Result<Place> {
+fn part<R: Read>(lexer: &mut Lexer<R>, name: &'static str) -> Result<Position> {
     lexer.peek()?;
-    let place = lexer.here();
+    let position = lexer.here();
     lexer.string("the name of a field")?;
     if lexer.text() != name.as_bytes() {
-        return Err(place.error(Problem::Order(name, lexer.owned_text())));
+        return Err(position.error(Problem::Order(name, lexer.owned_text())));
     }
     value(lexer)
 }
@@ -396,31 +401,31 @@ fn recorded<R: Read>(lexer: &mut Lexer<R>) -> Result<Recorded> {
     let start = lexer.here();
     lexer.expect(b'{', "an object")?;
     let (mut seen, mut recorded) = (Seen::default(), Recorded::default());
-    while let Some(place) = seen.key(lexer)? {
+    while let Some(position) = seen.key(lexer)? {
         match lexer.text() {
-            b"tool" => recorded.tool = seen.text(lexer, 0, "tool", place)?,
-            b"started" => recorded.started = seen.number(lexer, 1, "started", place)?,
-            b"policy" => recorded.policy = seen.text(lexer, 2, "policy", place)?,
-            b"target" => recorded.target = seen.text(lexer, 3, "target", place)?,
+            b"tool" => recorded.tool = seen.text(lexer, 0, "tool", position)?,
+            b"started" => recorded.started = seen.number(lexer, 1, "started", position)?,
+            b"policy" => recorded.policy = seen.text(lexer, 2, "policy", position)?,
+            b"target" => recorded.target = seen.text(lexer, 3, "target", position)?,
             b"command" => {
-                seen.once(4, "command", place)?;
+                seen.once(4, "command", position)?;
                 value(lexer)?;
                 recorded.command = words(lexer)?;
             }
             b"cores" => {
-                seen.once(5, "cores", place)?;
+                seen.once(5, "cores", position)?;
                 value(lexer)?;
                 recorded.cores = lexer.number(u32::MAX.into())? as u32;
             }
-            b"kernel" => recorded.kernel = seen.text(lexer, 6, "kernel", place)?,
+            b"kernel" => recorded.kernel = seen.text(lexer, 6, "kernel", position)?,
             b"source" => {
-                seen.once(7, "source", place)?;
+                seen.once(7, "source", position)?;
                 let at = value(lexer)?;
                 lexer.string("the name of a source")?;
                 recorded.source = Source::from_word(lexer.text())
                     .ok_or_else(|| at.error(word(lexer, "source", Source::ALL, Source::word)))?;
             }
-            _ => return Err(place.error(unknown(lexer, &RECORDED_FIELDS))),
+            _ => return Err(position.error(unknown(lexer, &RECORDED_FIELDS))),
         }
     }
     seen.all(&[(7, "source")], "`recorded`", start)?;
@@ -444,7 +449,7 @@ fn words<R: Read>(lexer: &mut Lexer<R>) -> Result<Vec<String>> {
     }
 }
 
-/// What a file is that is no trace, and what to do with it, as it continues "this …".
+/// What a file is that is not a trace, and what to do with it; it continues "this …".
 fn foreign(beginning: &[u8]) -> Option<&'static str> {
     let text = beginning.trim_ascii_start();
     if text.is_empty() {
@@ -471,7 +476,7 @@ fn foreign(beginning: &[u8]) -> Option<&'static str> {
             "looks like the output of strace; `durac record --from-strace FILE -o OUT` imports it",
         );
     }
-    Some("is no JSON; `durac record -o FILE -- CMD` makes a trace")
+    Some("is not JSON; `durac record -o FILE -- CMD` makes a trace")
 }
 
 /// Reads all of a trace.

@@ -17,7 +17,7 @@ use std::path::Path;
 
 /// How long an event is held back, so that one that ended earlier can overtake it, nanoseconds.
 const HOLD: u64 = 1_000_000_000;
-/// A longer line is none of strace's.
+/// strace writes no longer lines.
 const MAX_LINE: usize = 64 << 20;
 
 /// Reads strace's output as a stream of events.
@@ -27,6 +27,9 @@ pub struct Importer<R, F> {
     covers: F,
     line: Vec<u8>,
     number: u64,
+    /// Where the line begins, and where the next one does, in bytes.
+    begins: u64,
+    next: u64,
     /// Time of the first line, nanoseconds since 1970.
     began: Option<u64>,
     sorter: Sorter,
@@ -60,7 +63,7 @@ struct Unfinished {
     since: u64,
     /// Its text so far.
     text: String,
-    /// If it syncs a log: what it covers, the call with this number and so many bytes.
+    /// If it syncs a log: what it covers, the call with this number and this many bytes.
     sync: Option<(u64, u64)>,
 }
 
@@ -91,6 +94,8 @@ impl<R: BufRead, F: Fn(&Path) -> bool> Importer<R, F> {
             covers,
             line: Vec::new(),
             number: 0,
+            begins: 0,
+            next: 0,
             began: None,
             sorter: Sorter::default(),
             latest: 0,
@@ -114,7 +119,8 @@ impl<R: BufRead, F: Fn(&Path) -> bool> Importer<R, F> {
     fn error(&self, at: usize, message: String) -> TraceError {
         let before = self.line.get(..at).unwrap_or_default();
         let column = String::from_utf8_lossy(before).chars().count() as u64 + 1;
-        TraceError { line: self.number.max(1), column, problem: Problem::Strace(message) }
+        let byte = self.begins + before.len() as u64;
+        TraceError { line: self.number.max(1), column, byte, problem: Problem::Strace(message) }
     }
 
     /// Reads a line. Answers false at the end.
@@ -122,13 +128,15 @@ impl<R: BufRead, F: Fn(&Path) -> bool> Importer<R, F> {
         self.line.clear();
         let read = self.input.by_ref().take(MAX_LINE as u64).read_until(b'\n', &mut self.line);
         self.number += 1;
+        self.begins = self.next;
         match read {
             Ok(0) => return Ok(false),
-            Ok(_) => {}
+            Ok(read) => self.next += read as u64,
             Err(error) => {
                 return Err(TraceError {
                     line: self.number,
                     column: 1,
+                    byte: self.begins,
                     problem: Problem::Io(error),
                 });
             }
@@ -240,11 +248,10 @@ impl World {
     ) -> Result<(), String> {
         match call.name {
             "open" | "openat" | "creat" => self.opened(call, covers),
-            "dup" | "dup2" | "dup3" | "fcntl" => self.copied(call),
+            "dup" | "dup2" | "dup3" | "fcntl" | "fcntl64" => self.copied(call),
             "close" => self.closed(call),
-            "write" | "writev" | "pwrite64" | "pwritev" | "pwritev2" | "ftruncate" => {
-                self.wrote(call, covers)
-            }
+            "write" | "writev" | "pwrite64" | "pwritev" | "pwritev2" | "ftruncate"
+            | "ftruncate64" => self.wrote(call, covers),
             "fsync" | "fdatasync" => self.synced(call, sync, covers),
             "fork" | "vfork" | "clone" | "clone3" => self.forked(call),
             "wait4" | "waitid" | "waitpid" => self.reaped(call),
@@ -336,7 +343,10 @@ impl World {
 
     fn copied(&mut self, call: &Call<'_>) -> Result<(), String> {
         let Returned::Value(new) = call.returned()? else { return Ok(()) };
-        if call.name == "fcntl" && !call.has_flag("F_DUPFD") && !call.has_flag("F_DUPFD_CLOEXEC") {
+        if call.name.starts_with("fcntl")
+            && !call.has_flag("F_DUPFD")
+            && !call.has_flag("F_DUPFD_CLOEXEC")
+        {
             return Ok(());
         }
         let (old, _) = call.descriptor()?;
@@ -356,7 +366,7 @@ impl World {
         self.let_go(call, fd)
     }
 
-    /// Descriptor `fd` is no log any more.
+    /// Descriptor `fd` is no longer a log.
     fn let_go(&mut self, call: &Call<'_>, fd: i32) -> Result<(), String> {
         let Some(number) = self.descriptors(call.thread).remove(&fd) else { return Ok(()) };
         let Some(log) = self.logs.get_mut(number as usize) else { return Ok(()) };
@@ -370,7 +380,7 @@ impl World {
     fn wrote(&mut self, call: &Call<'_>, covers: &dyn Fn(&Path) -> bool) -> Result<(), String> {
         let Some(log) = self.log(call, covers)? else { return Ok(()) };
         let (bytes, result) = match call.returned()? {
-            Returned::Value(_) if call.name == "ftruncate" => (0, 0),
+            Returned::Value(_) if call.name.starts_with("ftruncate") => (0, 0),
             Returned::Value(bytes) => (bytes, 0),
             Returned::Error(errno) => (0, errno),
             Returned::Nothing => return Ok(()),
@@ -422,7 +432,7 @@ impl World {
             self.threads.insert(child, table);
             return Ok(());
         }
-        // A child has its parent's descriptors, but what it does with them is none of the
+        // A child has its parent's descriptors, but what it does with them is not part of the
         // application's calls, as for the agent.
         if !self.threads.contains_key(&child) {
             let table = self.tables.len();

@@ -102,7 +102,7 @@ impl<W: Write> Writer<W> {
         self.bytes + self.buffer.len() as u64
     }
 
-    /// Ends the trace, and answers the output and what the end says.
+    /// Ends the trace and returns the output and the trailer.
     ///
     /// # Errors
     /// That of the output.

@@ -43,23 +43,23 @@ fn the_good_one_is_good() {
 #[test]
 fn foreign_files() {
     const MAKE: &str = "`durac record -o FILE -- CMD` makes a trace";
-    check("", &format!("1:1: no trace: this file is empty; {MAKE}"));
-    check(" \n\n", &format!("1:1: no trace: this file is empty; {MAKE}"));
+    check("", &format!("1:1: not a trace: this file is empty; {MAKE}"));
+    check(" \n\n", &format!("1:1: not a trace: this file is empty; {MAKE}"));
     check(
         b"\x7fELF\x02\x01\x01",
-        "1:1: no trace: this is an ELF file, perhaps a policy's object; `durac record` makes traces",
+        "1:1: not a trace: this is an ELF file, perhaps a policy's object; `durac record` makes traces",
     );
     check(
         b"\x1f\x8b\x08",
-        "1:1: no trace: this is compressed; decompress it with gzip -d or zstd -d",
+        "1:1: not a trace: this is compressed; decompress it with gzip -d or zstd -d",
     );
     check(
         r#"{"traceEvents":[]}"#,
-        r#"1:1: no trace: this is JSON of another kind; a trace begins with {"format":"durac-trace""#,
+        r#"1:1: not a trace: this is JSON of another kind; a trace begins with {"format":"durac-trace""#,
     );
-    check("on fdatasync: defer\n", &format!("1:1: no trace: this is no JSON; {MAKE}"));
-    check("[1,2]", &format!("1:1: no trace: this is no JSON; {MAKE}"));
-    let strace = "1:1: no trace: this looks like the output of strace; \
+    check("on fdatasync: defer\n", &format!("1:1: not a trace: this is not JSON; {MAKE}"));
+    check("[1,2]", &format!("1:1: not a trace: this is not JSON; {MAKE}"));
+    let strace = "1:1: not a trace: this looks like the output of strace; \
                   `durac record --from-strace FILE -o OUT` imports it";
     check("1795516113.687562 fdatasync(4) = 0 <0.000017>\n", strace);
     check("[pid  7] 1795516113.687562 fdatasync(4 <unfinished ...>\n", strace);
@@ -71,7 +71,7 @@ fn headers() {
     changed(
         "durac-trace",
         "durac-trade",
-        "1:11: `durac-trade` is no format of a trace; did you mean `durac-trace`?",
+        "1:11: unknown format of a trace `durac-trade`; did you mean `durac-trace`?",
     );
     changed(
         "\"version\":1",
@@ -83,7 +83,7 @@ fn headers() {
         "\"version\":\"1\"",
         "1:35: expected a whole number from 0 on, found a string",
     );
-    changed("\"made\"", "\"mode\"", "1:58: `mode` is no source; did you mean `made`?");
+    changed("\"made\"", "\"mode\"", "1:58: unknown source `mode`; did you mean `made`?");
     changed("\"cores\"", "\"core\"", "1:65: unknown field `core`; did you mean `cores`?");
     changed("\"source\":\"made\",", "", "1:48: `recorded` without the field `source`");
     changed(
@@ -104,9 +104,9 @@ fn headers() {
 fn fields() {
     changed("\"bytes\"", "\"byte\"", "3:31: unknown field `byte`; did you mean `bytes`?");
     changed("\"bytes\"", "\"colour\"", "3:31: unknown field `colour`");
-    changed("\"bytes\":30", "\"took\":30", "3:31: the field `took` stands here twice");
-    changed("\"write\"", "\"wrote\"", "3:14: `wrote` is no operation; did you mean `write`?");
-    changed("\"pass\"", "\"passed\"", "3:52: `passed` is no verdict; did you mean `pass`?");
+    changed("\"bytes\":30", "\"took\":30", "3:31: duplicate field `took`");
+    changed("\"write\"", "\"wrote\"", "3:14: unknown operation `wrote`; did you mean `write`?");
+    changed("\"pass\"", "\"passed\"", "3:52: unknown verdict `passed`; did you mean `pass`?");
     changed("\"t\":40,", "", "3:1: an event without the field `t`");
     changed("\"op\":\"write\",", "", "3:1: an event without the field `op`");
     changed("30", "-30", "3:39: expected a whole number from 0 on, found a negative number");
@@ -138,7 +138,7 @@ fn sense() {
     changed(
         "\"t\":60",
         "\"t\":39",
-        "4:6: `t` goes back from 40 to 39: events stand in the order in which they ended",
+        "4:6: `t` goes back from 40 to 39: events are in the order in which they ended",
     );
     changed(
         "\"took\":15",
@@ -152,11 +152,7 @@ fn sense() {
         "2:1: `write` of log 0, which is not open",
     );
     changed("\"write\"", "\"close\"", "4:1: `fdatasync` of log 0, which is no longer open");
-    changed(
-        "\"write\"",
-        "\"open\"",
-        "3:1: log 0 was opened before: each log has a number of its own",
-    );
+    changed("\"write\"", "\"open\"", "3:1: log 0 was opened before: each log has its own number");
     changed(
         "\"events\":4",
         "\"events\":5",
@@ -166,10 +162,7 @@ fn sense() {
     let lines: Vec<&str> = GOOD.lines().collect();
     let [head, open, write, sync, rest @ ..] = lines.as_slice() else { panic!() };
     let swapped = [&[*head, *open, *sync, *write], rest].concat().join("\n");
-    check(
-        swapped,
-        "4:6: `t` goes back from 60 to 40: events stand in the order in which they ended",
-    );
+    check(swapped, "4:6: `t` goes back from 60 to 40: events are in the order in which they ended");
 }
 
 #[test]
@@ -194,6 +187,8 @@ fn layout() {
     changed("/a.incr", "/a\\ud83e.incr", "2:31: half of a surrogate pair in a string");
     // A column is a character, not a byte.
     changed("/a.incr.aof\"", "/ü🦀.aof\" 1", "2:38: expected `,` or `}`, found a number");
+    let text = GOOD.replacen("/a.incr.aof\"", "/ü🦀.aof\" 1", 1);
+    assert_eq!(error(text.as_bytes()).byte, text.find("\" 1").unwrap() as u64 + 2);
     let mut bytes = GOOD.as_bytes().to_vec();
     let at = GOOD.find("/a.incr").unwrap();
     bytes.splice(at..=at, [0xff]);
@@ -300,11 +295,8 @@ fn strace_lines() {
         &format!("{open}7 100.6 fsync(3) = 0\n"),
         "2:9: no duration behind the call: run strace with -T",
     );
-    strace(
-        &format!("{open}7 100.6 fsync(3) = -1 EWHAT (?) <0.1>\n"),
-        "2:9: `EWHAT` is no error that is known",
-    );
-    strace(&format!("{open}7 100.6 fsync(3) = yes <0.1>\n"), "2:9: `yes` is no result of a call");
+    strace(&format!("{open}7 100.6 fsync(3) = -1 EWHAT (?) <0.1>\n"), "2:9: unknown error `EWHAT`");
+    strace(&format!("{open}7 100.6 fsync(3) = yes <0.1>\n"), "2:9: invalid result of a call `yes`");
     strace(
         &format!("{open}7 100.6 fsync(3) = 0 <0.0001"),
         "2:9: no duration behind the call: run strace with -T; the file was cut off here",
@@ -313,6 +305,6 @@ fn strace_lines() {
         &format!(
             "{open}7 100.6 fsync(3 <unfinished ...>\n7 100.7 <... fsync resumed>) = what <0.1>\n"
         ),
-        "3:28: `what` is no result of a call",
+        "3:28: invalid result of a call `what`",
     );
 }

@@ -2,13 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
-mod common;
-
+use durac_support::events::{events, header};
 use durac_trace::{End, Event, Reader, Writer, read_all};
 use std::io::Read;
 
 fn write(events: &[Event], dropped: u64) -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new(), &common::header()).unwrap();
+    let mut writer = Writer::new(Vec::new(), &header()).unwrap();
     for event in events {
         writer.event(event).unwrap();
     }
@@ -20,9 +19,9 @@ fn write(events: &[Event], dropped: u64) -> Vec<u8> {
 #[test]
 fn what_is_written_is_read() {
     for seed in 0..200 {
-        let events = common::events(seed, seed as usize * 3);
+        let events = events(seed, seed as usize * 3);
         let (header, read, end) = read_all(write(&events, seed).as_slice()).unwrap();
-        assert_eq!((header, end.dropped), (common::header(), seed));
+        assert_eq!((header, end.dropped), (durac_support::events::header(), seed));
         assert_eq!(read, events);
     }
 }
@@ -30,7 +29,7 @@ fn what_is_written_is_read() {
 /// Laid out by another tool, and with other escapes, it is the same trace.
 #[test]
 fn any_layout_of_the_same_document_is_read() {
-    let events = common::events(7, 300);
+    let events = events(7, 300);
     let bytes = write(&events, 1);
     let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
     let pretty = String::from_utf8(bytes).unwrap();
@@ -58,7 +57,7 @@ impl Read for Drip<'_> {
 
 #[test]
 fn the_size_of_the_pieces_does_not_matter() {
-    let events = common::events(3, 200);
+    let events = events(3, 200);
     let bytes = write(&events, 0);
     for size in [1, 2, 3, 7, 4096] {
         let reader = Reader::open(Drip(&bytes, size)).unwrap();

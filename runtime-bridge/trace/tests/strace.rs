@@ -157,3 +157,127 @@ fn children_and_threads() {
         "#,
     );
 }
+
+/// The message about the first line of `text` that cannot be read.
+fn refused(text: &str) -> String {
+    let importer = match Importer::open(text.as_bytes(), |_| true) {
+        Ok(importer) => importer,
+        Err(error) => return error.to_string(),
+    };
+    let failed = importer.filter_map(Result::err).next();
+    failed.map_or_else(|| "accepted".to_owned(), |error| error.to_string())
+}
+
+/// strace has let go of a process whose call had not returned: with Ctrl-C, the usual end.
+#[test]
+fn detached() {
+    check(
+        r#"17620 1795979020.000000 openat(AT_FDCWD, "x.aof", O_RDWR|O_CREAT, 0644) = 4 <0.000100>
+17620 1795979020.001000 fdatasync(4) = 0 <0.000500>
+17620 1795979020.002000 write(4, "a\n", 2 <unfinished ...>
+17618 1795979020.002100 pause( <detached ...>
+17620 1795979020.002200 <... write resumed>) = 2 <0.000200>
+17620 1795979020.003000 fdatasync(4 <detached ...>
+"#,
+        r#"
+        {"t":100000,"op":"open","path":"x.aof"}
+        {"t":1500000,"op":"sync","took":500000,"covers":1}
+        {"t":1500000,"op":"fdatasync","took":500000,"verdict":"pass"}
+        {"t":2200000,"op":"write","took":200000,"bytes":2,"verdict":"pass"}
+        "#,
+    );
+}
+
+/// What other options of strace add to a line changes nothing.
+#[test]
+fn other_options() {
+    let events = r#"
+        {"t":50000,"op":"open","path":"/d/x.aof"}
+        {"t":1015000,"op":"write","took":15000,"bytes":6,"verdict":"pass"}
+        {"t":2400000,"op":"sync","took":400000,"bytes":6,"covers":1}
+        {"t":2400000,"op":"fdatasync","took":400000,"verdict":"pass"}
+        "#;
+    for text in [
+        // A short id is padded.
+        r#"12    1795979020.000000 openat(AT_FDCWD, "/d/x.aof", O_WRONLY) = 3 <0.000050>
+12    1795979020.001000 write(3, "a\n\1\377<x", 6) = 6 <0.000015>
+12    1795979020.002000 fdatasync(3)    = 0 <0.000400>
+"#,
+        // -r beside -ttt.
+        r#"16325 1795979020.000000 (+     0.000042) openat(AT_FDCWD, "/d/x.aof", O_WRONLY) = 3 <0.000050>
+16325 1795979020.001000 (+     0.000074) write(3, "a", 6) = 6 <0.000015>
+16325 1795979020.002000 (+     0.000038) fdatasync(3) = 0 <0.000400>
+16325 1795979020.003000 (+     0.000175) +++ killed by SIGINT +++
+"#,
+        // -xx and -y.
+        r#"16555 1795979020.000000 openat(AT_FDCWD, "\x2f\x64\x2f\x78\x2e\x61\x6f\x66", O_WRONLY) = 3<\x2f\x64\x2f\x78\x2e\x61\x6f\x66> <0.000050>
+16555 1795979020.001000 write(3<\x2f\x64\x2f\x78\x2e\x61\x6f\x66>, "\x61\x0a\x01\xff\x3c\x78", 6) = 6 <0.000015>
+16555 1795979020.002000 fdatasync(3<\x2f\x64\x2f\x78\x2e\x61\x6f\x66>) = 0 <0.000400>
+"#,
+        // --decode-pids=comm, -n and -i.
+        r#"16743<redis server> 1795979020.000000 [ 257] [00007f99ce966011] openat(AT_FDCWD, "/d/x.aof", O_WRONLY) = 3 <0.000050>
+16743<redis server> 1795979020.001000 [   1] [00007f99ce966350] write(3, "a", 6) = 6 <0.000015>
+[pid 16743<redis server>] 1795979020.002000 [  75] [00007f99ce96cce0] fdatasync(3) = 0 <0.000400>
+16743<redis server> 1795979020.003000 [  34] [????????????????] +++ killed by SIGINT +++
+"#,
+        // -k, and names of older systems.
+        r#"16743 1795979020.000000 openat(AT_FDCWD, "/d/x.aof", O_WRONLY) = 3 <0.000050>
+ > /usr/lib/x86_64-linux-gnu/libc.so.6(openat+0x10) [0xfece0]
+16743 1795979020.001000 write(3, "a", 6) = 6 <0.000015>
+ > /usr/lib/x86_64-linux-gnu/libc.so.6(write+0x10) [0xfece0]
+
+16743 1795979020.001500 fcntl64(3, F_GETFL) = 0x8001 (flags O_WRONLY|O_LARGEFILE) <0.000001>
+16743 1795979020.002000 fdatasync(3) = 0 <0.000400>
+"#,
+        // The halves of calls have numbers.
+        r#"16743 1795979020.000000 openat(AT_FDCWD, "/d/x.aof", O_WRONLY <unfinished #1 ...>
+16744 1795979020.000010 futex(0x7f, FUTEX_WAIT <unfinished #2 ...>
+16743 1795979020.000050 <... openat resumed #1>) = 3 <0.000050>
+16743 1795979020.001000 write(3, "a", 6) = 6 <0.000015>
+16743 1795979020.002000 fdatasync(3) = 0 <0.000400>
+16744 1795979020.003000 <... futex resumed #2>) = 0 <0.002990>
+"#,
+    ] {
+        check(text, events);
+    }
+}
+
+#[test]
+fn names_of_other_systems() {
+    check(
+        r#"1 1.0 open("/a.aof", O_WRONLY) = 3 <0.000000>
+1 1.1 fcntl64(3, F_DUPFD, 10) = 10 <0.000001>
+1 1.2 ftruncate64(10, 0) = 0 <0.000003>
+"#,
+        r#"
+        {"t":0,"op":"open","path":"/a.aof"}
+        {"t":200003000,"op":"write","took":3000,"verdict":"pass"}
+        "#,
+    );
+}
+
+/// Times that are not absolute are never taken for such, and the message says which option is missing.
+#[test]
+fn missing_options() {
+    let relative = "run strace with -ttt instead of -r";
+    let absolute = "run strace with -ttt";
+    for (text, says) in [
+        ("16267      0.000041 openat(AT_FDCWD, \"x.aof\", O_WRONLY) = 3 <0.000059>\n", relative),
+        ("16267      0.000044706 fdatasync(3) = 0 <0.000059>\n", relative),
+        ("     0.000041 fdatasync(3) = 0 <0.000059>\n", relative),
+        ("[pid 16267]      0.000041 fdatasync(3) = 0 <0.000059>\n", relative),
+        ("12         0.000041 fdatasync(3) = 0 <0.000059>\n", relative),
+        ("16377 19:03:30.113877 fdatasync(3) = 0 <0.000050>\n", absolute),
+        ("19:03:30 fdatasync(3) = 0 <0.000050>\n", absolute),
+        ("17259 1795979017 fdatasync(3) = 0 <0.000050>\n", absolute),
+        ("17259 fdatasync(3) = 0 <0.000050>\n", absolute),
+        ("fdatasync(3) = 0\n", absolute),
+        ("1.0 open(\"/a.aof\", O_WRONLY) = 3\n", "run strace with -T"),
+        ("1.0 open(\"/a.aof\", O_WRONLY) = 3 <0>\n", "run strace with -T"),
+        ("OK\n", "with -o FILE"),
+    ] {
+        let message = refused(text);
+        assert!(message.contains(says), "{text}: {message}");
+        assert!(says != absolute || !message.contains("instead"), "{text}: {message}");
+    }
+}

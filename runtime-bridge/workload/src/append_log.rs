@@ -1,7 +1,7 @@
 //! The load without a database: records appended to a log, with the syncs a database would make.
 //!
 //! [`run`] does it, in the process that calls it; the program `durac-append-log` is that function
-//! and no more, so that an agent can be preloaded into it. [`measure`] starts the program.
+//! only, so that an agent can be preloaded into it. [`measure`] starts the program.
 
 use crate::child;
 use crate::error::{Error, Result, Trying};
@@ -40,7 +40,9 @@ impl FromStr for Sync {
             "always" => Ok(Self::Always),
             "everysec" => Ok(Self::Everysec),
             "no" => Ok(Self::No),
-            _ => Err(Error::Config(format!("`{text}` is none of always, everysec, no"))),
+            _ => Err(Error::Config(format!(
+                "unknown mode `{text}`: expected always, everysec or no"
+            ))),
         }
     }
 }
@@ -73,17 +75,19 @@ impl Options {
     /// Reads the arguments of `durac-append-log`: a directory, and pairs of an option and its value.
     ///
     /// # Errors
-    /// If an option is unknown or its value is no number, or too small.
+    /// If an option is unknown or its value is not a number, or too small.
     pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self> {
         let mut args = args.into_iter();
-        let dir = args.next().ok_or_else(|| Error::Config("the directory is missing".into()))?;
+        let dir =
+            args.next().ok_or_else(|| Error::Config("missing argument: the directory".into()))?;
         let mut options = Self::new(dir.into());
         while let Some(option) = args.next() {
             let option = option.to_string_lossy().into_owned();
             let value = args.next().unwrap_or_default().to_string_lossy().into_owned();
             let number = |at_least: u64| {
                 let number = value.parse().ok().filter(|&n| n >= at_least);
-                let range = || format!("{option}: `{value}` is no number from {at_least} on");
+                let range =
+                    || format!("{option}: `{value}` is not a number of at least {at_least}");
                 number.ok_or_else(|| Error::Config(range()))
             };
             match option.as_str() {
@@ -158,6 +162,7 @@ pub fn run(options: &Options) -> Result<Measured> {
         p50_ms: millis(0.5),
         p99_ms: millis(0.99),
         max_ms: millis(1.0),
+        writes: None,
     })
 }
 
@@ -208,19 +213,12 @@ fn sync_every_second(log: &File, stop: &Receiver<()>) -> io::Result<()> {
     log.sync_data()
 }
 
-/// The program `durac-append-log`: beside this executable, or beside the folder `deps` in which
-/// cargo puts test executables.
+/// The program `durac-append-log`.
 ///
 /// # Errors
-/// If it is in neither place.
+/// As [`child::beside`].
 pub fn program() -> Result<PathBuf> {
-    let exe = std::env::current_exe().trying(|| "find this executable".into())?;
-    exe.ancestors()
-        .skip(1)
-        .take(2)
-        .map(|dir| dir.join("durac-append-log"))
-        .find(|file| file.is_file())
-        .ok_or_else(|| Error::NotFound("durac-append-log".into()))
+    child::beside("durac-append-log")
 }
 
 /// Runs `durac-append-log` after `prefix`, such as `durac run window --`, and reads its result.
@@ -268,10 +266,15 @@ mod tests {
     #[test]
     fn bad_arguments() {
         let parse = |args: &[&str]| Options::parse(args.iter().map(OsString::from)).unwrap_err();
-        assert_eq!(parse(&[]).to_string(), "the directory is missing");
+        assert_eq!(parse(&[]).to_string(), "missing argument: the directory");
         assert_eq!(parse(&["d", "--what"]).to_string(), "unknown option `--what`");
-        assert_eq!(parse(&["d", "--size", "0"]).to_string(), "--size: `0` is no number from 1 on");
-        assert!(parse(&["d", "--sync", "x"]).to_string().contains("always, everysec, no"));
+        assert_eq!(
+            parse(&["d", "--size", "0"]).to_string(),
+            "--size: `0` is not a number of at least 1"
+        );
+        assert!(
+            parse(&["d", "--sync", "x"]).to_string().contains("expected always, everysec or no")
+        );
     }
 
     #[test]

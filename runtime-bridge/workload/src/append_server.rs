@@ -2,18 +2,16 @@
 //!
 //! It speaks as much of the Redis protocol as the clients need, and does in each turn of its loop what
 //! Redis does with `appendfsync always`: reads from everybody who has sent something, makes one write
-//! and one `fdatasync`, then answers. When it starts it reads the log back, up to the first record that
+//! and one `fdatasync`, then replies. When it starts it reads the log back, up to the first record that
 //! is not whole, and cuts it off there.
 
 use crate::append_log::log_path;
 use crate::error::{Result, Trying};
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
+use crate::sys::Readable;
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
 use std::path::Path;
 
 /// Words of a command, and bytes of a word, at most.
@@ -31,24 +29,16 @@ pub fn serve(dir: &Path, port: u16) -> Result<()> {
     let mut store = Store::open(dir).trying(what)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).trying(what)?;
     listener.set_nonblocking(true).trying(what)?;
-    let mut poll = Poll::new().trying(what)?;
-    let readable = Interest::READABLE;
-    let fd = listener.as_raw_fd();
-    poll.registry().register(&mut SourceFd(&fd), Token(LISTENER), readable).trying(what)?;
+    let mut readable = Readable::new(1024).trying(what)?;
+    readable.add(&listener, LISTENER).trying(what)?;
     let mut clients: BTreeMap<usize, Client> = BTreeMap::new();
-    let mut events = Events::with_capacity(1024);
     let mut next = LISTENER + 1;
     loop {
-        match poll.poll(&mut events, None) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            polled => polled.trying(what)?,
-        }
-        for Token(token) in events.iter().map(mio::event::Event::token) {
+        let ready: Vec<usize> = readable.wait(None).trying(what)?.collect();
+        for token in ready {
             if token == LISTENER {
                 while let Ok((stream, _)) = listener.accept() {
-                    let fd = stream.as_raw_fd();
-                    let mut source = SourceFd(&fd);
-                    poll.registry().register(&mut source, Token(next), readable).trying(what)?;
+                    readable.add(&stream, next).trying(what)?;
                     clients.insert(next, Client::new(stream).trying(what)?);
                     next += 1;
                 }
@@ -90,7 +80,7 @@ impl Client {
         }
     }
 
-    /// Carries out what it has sent; false if that is no command.
+    /// Carries out what it has sent; false if that is not a command.
     fn obey(&mut self, store: &mut Store) -> bool {
         let mut parser = Parser { bytes: &self.received, at: 0 };
         let mut done = 0;
@@ -195,7 +185,7 @@ fn bulk(word: &[u8], out: &mut Vec<u8>) {
 enum Stop {
     /// It is not all there.
     More,
-    /// It is none.
+    /// It is not one.
     Bad,
 }
 

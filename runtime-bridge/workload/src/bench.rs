@@ -5,15 +5,17 @@
 //! a server, a directory and a log of its own: none inherits what another left.
 
 use crate::append_log::{self, Options, Sync};
+use crate::crash::sync_library;
 use crate::error::{Error, Result, Trying};
 use crate::machine::{Machine, is_volatile};
-use crate::mix::mix;
+use crate::mix::{beside, mix};
 use crate::progress::Progress;
 use crate::redis::{Redis, RedisConfig};
 use crate::redis_benchmark::redis_benchmark;
 use crate::report::{Measured, Report, Row, Sample, VERSION};
 use crate::status::Page;
 use crate::sys;
+use durac_disk::{Image, Mounted, Plan};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fmt;
@@ -79,7 +81,7 @@ impl FromStr for Load {
                 Ok(Self { clients, pipeline })
             }
             _ => Err(Error::Config(format!(
-                "`{text}` is no load: write the number of clients, or clients and pipeline as 50x16"
+                "invalid load `{text}`: expected CLIENTS or CLIENTSxPIPELINE, as 50x16"
             ))),
         }
     }
@@ -116,7 +118,7 @@ impl Policy {
 pub struct Mode {
     /// Its name in the table; no two modes of a bench have the same.
     pub name: String,
-    /// `always`, `everysec` or `no`; `None` is no log at all.
+    /// `always`, `everysec` or `no`; `None` without a log.
     pub appendfsync: Option<String>,
     /// The policy it runs under, if any.
     pub policy: Option<Policy>,
@@ -124,7 +126,7 @@ pub struct Mode {
     pub recorded: bool,
     /// What can be lost on power loss, in words.
     pub stated_loss: String,
-    /// Most acknowledged syncs that a power loss takes; `None` if there is no bound.
+    /// Most acknowledged syncs that a power loss can lose; `None` without a bound.
     pub bound: Option<u64>,
 }
 
@@ -205,8 +207,12 @@ pub struct Config {
     pub requests: u64,
     /// Number of different keys.
     pub keyspace: u64,
-    /// Commands in a hundred that read, of [`Workload::Mix`].
+    /// Percentage of reads, of [`Workload::Mix`].
     pub reads: u8,
+    /// Clients of [`Workload::Mix`] that only write; those of the load only read then.
+    pub writers: Option<u32>,
+    /// How long a sync takes: the logs are on a disk in memory then, by FUSE.
+    pub sync_takes: Option<Duration>,
     /// Where the logs are; a place that is not in memory if `None`.
     pub dir: Option<PathBuf>,
 }
@@ -228,6 +234,8 @@ impl Default for Config {
             requests: 100_000,
             keyspace: 100_000_000,
             reads: 50,
+            writers: None,
+            sync_takes: None,
             dir: None,
         }
     }
@@ -293,7 +301,10 @@ pub fn run(config: &Config) -> Result<Report> {
         rounds: config.rounds,
         requests: config.requests,
         keyspace: config.keyspace,
-        reads: (config.workload == Workload::Mix).then_some(config.reads),
+        reads: (config.workload == Workload::Mix && config.writers.is_none())
+            .then_some(config.reads),
+        writers: config.writers,
+        sync_ms: config.sync_takes.map(|time| time.as_secs_f64() * 1e3),
         stopped,
         rows,
         samples,
@@ -317,15 +328,20 @@ impl Config {
     fn check(&self) -> Result<()> {
         let wrong = |text: String| Err(Error::Config(text));
         if self.reads > 100 {
-            return wrong(format!("{} in a hundred commands cannot read", self.reads));
+            return wrong(format!(
+                "the percentage of reads must be at most 100, found {}",
+                self.reads
+            ));
         }
         if self.modes.is_empty() || self.loads.is_empty() || self.rounds == 0 || self.requests == 0
         {
-            return wrong("there is nothing to measure".into());
+            return wrong(
+                "nothing to measure: give at least one mode, load, round and request".into(),
+            );
         }
         for (index, mode) in self.modes.iter().enumerate() {
             if self.modes.iter().take(index).any(|other| other.name == mode.name) {
-                return wrong(format!("two modes are called `{}`", mode.name));
+                return wrong(format!("duplicate mode `{}`", mode.name));
             }
         }
         Ok(())
@@ -412,19 +428,44 @@ impl Config {
             parent: Some(dir.to_owned()),
             ..RedisConfig::default()
         };
+        let mut config = config;
+        let disk = self.slow_disk(mode, &mut config)?;
         let redis = Redis::start(config)?;
         let page = Page::open(status);
         let syncs = || page.as_ref().map_or(0, Page::syncs);
         let requests = self.requests * u64::from(load.pipeline);
         let drive = |requests| match self.workload {
-            Workload::Mix => mix(&redis, load, requests, self.keyspace, self.reads),
+            Workload::Mix => match self.writers {
+                Some(writers) => beside(&redis, load, requests, self.keyspace, writers),
+                None => mix(&redis, load, requests, self.keyspace, self.reads),
+            },
             _ => redis_benchmark(&redis, load, requests, self.keyspace),
         };
         drive((requests / WARM_UP_SHARE).max(1))?;
         let before = syncs();
         let measured = drive(requests)?;
         let seen = Seen::new(page.as_ref(), before, requests, &measured);
+        drop(redis);
+        drop(disk);
         Ok((measured, seen))
+    }
+
+    /// The disk on which a sync takes as long as it is to, with the server's data on it.
+    fn slow_disk(&self, mode: &Mode, config: &mut RedisConfig) -> Result<Option<Mounted>> {
+        let Some(latency) = self.sync_takes else { return Ok(None) };
+        let plan = Plan { latency, ..Plan::default() };
+        let disk = Mounted::new(Image::default(), plan)
+            .trying(|| "mount a disk through FUSE (this needs root)".into())?;
+        config.data = Some(disk.join("data"));
+        // Writes pass the syncs, as on ext4.
+        let library = sync_library()?;
+        match (&mode.policy, config.prefix.pop()) {
+            (Some(_), Some(end)) => {
+                config.prefix.extend(["--preload-after".into(), library.into(), end]);
+            }
+            _ => config.env.push(("LD_PRELOAD".into(), library.into())),
+        }
+        Ok(Some(disk))
     }
 
     fn measure_append_log(
@@ -550,9 +591,12 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         let twice = Config { modes: vec![Mode::always(); 2], ..small(Workload::Redis) };
-        assert_eq!(run(&twice).unwrap_err().to_string(), "two modes are called `always`");
+        assert_eq!(run(&twice).unwrap_err().to_string(), "duplicate mode `always`");
         let nothing = Config { rounds: 0, ..small(Workload::Redis) };
-        assert_eq!(run(&nothing).unwrap_err().to_string(), "there is nothing to measure");
+        assert_eq!(
+            run(&nothing).unwrap_err().to_string(),
+            "nothing to measure: give at least one mode, load, round and request"
+        );
     }
 
     #[test]

@@ -27,11 +27,29 @@ pub fn which(name: &str) -> Result<PathBuf> {
         .ok_or_else(|| Error::NotFound(name.to_owned()))
 }
 
+/// A program or library of durac: beside this executable, beside the folder `deps` in which cargo puts test
+/// executables, or where a package puts it.
+///
+/// # Errors
+/// If it is in none of these places.
+pub fn beside(name: &str) -> Result<PathBuf> {
+    let exe = std::env::current_exe().trying(|| "find this executable".into())?;
+    let folders = exe.ancestors().skip(1).take(2);
+    let mut places = folders.flat_map(|dir| [dir.join(name), dir.join("lib/durac").join(name)]);
+    places.find(|file| file.is_file()).ok_or_else(|| {
+        Error::Config(format!(
+            "cannot find `{name}` beside `{}` or in `../lib/durac`: \
+             `cargo build --workspace --lib --bins` builds it",
+            exe.display()
+        ))
+    })
+}
+
 /// The executable that a user named: by its path, or by a name on `PATH`. Links are not followed: a
 /// program may ask what it was called by.
 ///
 /// # Errors
-/// If there is none.
+/// If it does not exist.
 pub fn program(named: &Path) -> Result<PathBuf> {
     if let (Some(name), 1) = (named.to_str(), named.components().count())
         && !named.exists()
@@ -41,7 +59,7 @@ pub fn program(named: &Path) -> Result<PathBuf> {
     let is_program = |m: &Metadata| m.is_file() && m.permissions().mode() & 0o111 != 0;
     match std::path::absolute(named) {
         Ok(path) if path.metadata().is_ok_and(|m| is_program(&m)) => Ok(path),
-        _ => Err(Error::Config(format!("`{}` is no program", named.display()))),
+        _ => Err(Error::Config(format!("`{}` is not a program", named.display()))),
     }
 }
 
@@ -126,7 +144,7 @@ pub fn run(command: Command, within: Duration) -> Result<Ended> {
 fn run_while(mut command: Command, within: Duration, needed: impl Fn() -> bool) -> Result<Ended> {
     let program = command.get_program().to_string_lossy().into_owned();
     let what = || format!("run {program}");
-    // Files, not pipes: whoever writes much must not wait for us to read.
+    // Files, not pipes: a program that writes much must not wait for a reader.
     let mut stdout = tempfile::tempfile().trying(what)?;
     let mut stderr = tempfile::tempfile().trying(what)?;
     command.stdout(stdout.try_clone().trying(what)?).stderr(stderr.try_clone().trying(what)?);
@@ -150,7 +168,7 @@ fn run_while(mut command: Command, within: Duration, needed: impl Fn() -> bool) 
             Ok(Ended { status, stdout: read(&mut stdout)?, stderr: read(&mut stderr)? })
         }
         None if needed() => Err(Error::Late { what: format!("the end of {program}"), within }),
-        None => Err(Error::Config(format!("{program} lost the server that it was to drive"))),
+        None => Err(Error::Config(format!("the server ended while {program} was using it"))),
     }
 }
 
@@ -219,7 +237,7 @@ mod tests {
         assert_eq!(program(&shell).unwrap(), shell);
         for wrong in ["/dev/null", "/", "/etc/passwd", "/no/such/program"] {
             let error = program(Path::new(wrong)).unwrap_err().to_string();
-            assert_eq!(error, format!("`{wrong}` is no program"));
+            assert_eq!(error, format!("`{wrong}` is not a program"));
         }
         assert!(program(Path::new("no-such-program")).is_err());
     }

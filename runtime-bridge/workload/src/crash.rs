@@ -5,9 +5,11 @@
 //! survives in parts. The server is killed in the same instant, so nothing is acknowledged after it.
 //! Then Redis starts alone on what is left, and everything acknowledged is read back.
 
+mod age;
 mod fault;
 mod timeline;
 
+pub use age::millis;
 pub use fault::fault;
 pub use timeline::Line;
 
@@ -16,8 +18,9 @@ use crate::bench::Policy;
 use crate::child;
 use crate::error::{Error, Result, Trying};
 use crate::redis::{Redis, RedisConfig, Stop};
+use crate::status::Page;
 use crate::sys;
-use crate::writers::{Acknowledged, Load, Writers};
+use crate::writers::{self, Acknowledged, Load, Writers};
 use durac_disk::image::Unsynced;
 use durac_disk::mount::After;
 use durac_disk::{Cut, Fault, Image, Mounted, Plan, Power};
@@ -28,6 +31,10 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Where the database's data is on the disk.
@@ -82,7 +89,7 @@ pub enum App {
 }
 
 /// A crash test.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Config {
     /// The executable `durac`, with the agent beside it.
     pub durac: PathBuf,
@@ -92,6 +99,9 @@ pub struct Config {
     pub policy: Option<Policy>,
     /// Redis' own `appendfsync`.
     pub appendfsync: String,
+    /// The library that lets writes pass syncs ([`sync_library`]); without it a write waits while its file is
+    /// synced.
+    pub sync_library: Option<PathBuf>,
     /// Environment variables of the server.
     pub env: Vec<(OsString, OsString)>,
     /// Words between the policy and redis-server.
@@ -108,10 +118,25 @@ pub struct Config {
     pub at: Vec<At>,
     /// Where chance begins.
     pub seed: u64,
+    /// Clients read what others write, too, and remember what they have seen.
+    pub reads: bool,
     /// Acknowledged syncs that a power loss may take; `None` is any number.
     pub power_loss: Option<u64>,
     /// The same for the end of the process.
     pub process_crash: Option<u64>,
+    /// Acknowledged commands that a power loss may take; `None` is any number.
+    pub power_loss_updates: Option<u64>,
+    /// Their bytes in the log.
+    pub power_loss_bytes: Option<u64>,
+    /// How old what a power loss takes may be; `None` is any age.
+    pub power_loss_within: Option<Duration>,
+    /// The same for the end of the process.
+    pub process_crash_within: Option<Duration>,
+    /// How long a sync takes at most, as the policy assumes.
+    pub assume_sync: Option<Duration>,
+    /// Commands that run one after the other, again and again, from the first write to the crash: `{pid}` in
+    /// their words is the server. The bounds are then those of the worst moment.
+    pub meanwhile: Vec<Vec<OsString>>,
 }
 
 /// One crash, and what came of it.
@@ -123,23 +148,90 @@ pub struct Trial {
     pub crash: Crash,
     /// When it came.
     pub at: At,
+    /// Commands of [`Config::meanwhile`] that ended with success before it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub changes: u64,
     /// Commands acknowledged before it.
     pub acknowledged: u64,
     /// Acknowledged commands that are gone.
     pub lost_commands: u64,
     /// The same in writes of the log, each of which a sync call follows: what the bound counts.
     pub lost_syncs: u64,
+    /// The same in bytes of the log.
+    pub lost_bytes: u64,
     /// Redis refused the log until `redis-check-aof` had cut off its end.
     pub repaired: bool,
+    /// Writes that completed while a sync of the same file was out.
+    pub overlapping_writes: u64,
     /// Operations that a fault met.
     pub faults: u64,
     /// The application ended by itself before the crash.
     pub ended: bool,
+    /// Age of the oldest lost command at the crash, microseconds: at least, because it counts from the
+    /// instant its client read the reply.
+    pub lost_age_us: u64,
+    /// No sync took longer than the policy assumes.
+    pub assumption_held: bool,
+    /// Why the loss is older than the bound, if that is no violation because the assumption did not hold.
+    pub excused: Option<String>,
     /// What should not be.
     pub violation: Option<String>,
     /// How it came to that. Not in the JSON of every crash.
     #[serde(skip)]
     pub timeline: Vec<Line>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// Commands that run beside the load.
+struct Meanwhile {
+    ends: Arc<AtomicBool>,
+    thread: Option<JoinHandle<u64>>,
+}
+
+impl Meanwhile {
+    fn start(commands: &[Vec<OsString>], pid: u32) -> Self {
+        let ends = Arc::new(AtomicBool::new(false));
+        let filled = |word: &OsString| match word.to_str() {
+            Some("{pid}") => pid.to_string().into(),
+            _ => word.clone(),
+        };
+        let commands: Vec<Vec<OsString>> =
+            commands.iter().map(|words| words.iter().map(filled).collect()).collect();
+        let until = ends.clone();
+        let run = move || {
+            let mut good = 0;
+            for words in commands.iter().cycle() {
+                let Some((program, words)) = words.split_first() else { break };
+                let mut command = std::process::Command::new(program);
+                command.args(words).env_remove("LD_PRELOAD");
+                command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+                let ended = command.status();
+                if until.load(Ordering::Acquire) {
+                    break;
+                }
+                good += u64::from(ended.is_ok_and(|status| status.success()));
+            }
+            good
+        };
+        let thread = Some(std::thread::spawn(run));
+        Self { ends, thread }
+    }
+
+    /// How many have ended with success.
+    fn end(mut self) -> u64 {
+        self.ends.store(true, Ordering::Release);
+        self.thread.take().and_then(|thread| thread.join().ok()).unwrap_or(0)
+    }
+}
+
+impl Drop for Meanwhile {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Release);
+    }
 }
 
 impl Config {
@@ -154,16 +246,29 @@ impl Config {
         let turns = number / self.crashes.len().max(1) as u32;
         let at = self.at.get(pick(self.at.len(), turns)).copied();
         let (Some(crash), Some(at)) = (crash, at) else {
-            return Err(Error::Config("there is nothing to crash".into()));
+            return Err(Error::Config(
+                "nothing to test: give at least one kind and one instant of a crash".into(),
+            ));
         };
         let disk = mount(Image::new(), self.latency, &self.faults)?;
-        let mut redis = Redis::start(self.server(&disk)?)?;
+        let place = tempfile::tempdir().trying(|| "make a folder for the status page".into())?;
+        let status = place.path().join("status");
+        let mut server = self.server(&disk)?;
+        server.env.push(("DURAC_STATUS".into(), status.clone().into()));
+        let mut redis = Redis::start(server)?;
+        let page = Page::open(&status);
         disk.kills(redis.pid());
         disk.note(LOG);
         let load = Load { clients: self.clients, pipeline: 1, requests: u64::MAX };
-        let writers = Writers::start(redis.port(), load, 0);
+        let writers = match self.reads {
+            true => Writers::start_reading(redis.port(), load, 0),
+            false => Writers::start(redis.port(), load, 0),
+        };
+        let meanwhile = Meanwhile::start(&self.meanwhile, redis.pid());
         self.wait_for(at, &mut random, &disk, &redis, &writers)?;
         let ended = self.has_ended(&redis, &writers);
+        // A kill takes a while to return.
+        let before = Instant::now();
         match crash {
             _ if ended => disk.cut(),
             Crash::Kill => redis.kill(libc::SIGKILL)?,
@@ -171,8 +276,10 @@ impl Config {
         }
         let crashed = Instant::now();
         redis.wait(WITHIN)?;
+        let changes = meanwhile.end();
         let acknowledged = writers.join();
-        let (noted, met) = (disk.noted(), disk.faults());
+        let broken_assumptions = page.as_ref().map_or(0, Page::broken_assumptions);
+        let (noted, met, overlapping) = (disk.noted(), disk.faults(), disk.overlapping());
         let cut = match crash {
             Crash::Torn => Cut::Torn,
             Crash::Reordered => Cut::Reordered,
@@ -187,15 +294,21 @@ impl Config {
             _ => disk.after_cut(cut, random.random_range(0..u64::MAX)).trying(unmounted)?,
         };
         let mut trial = Trial {
+            changes,
             number,
             crash,
             at,
             acknowledged: acknowledged.total(),
             lost_commands: 0,
             lost_syncs: 0,
+            lost_bytes: 0,
             repaired: false,
+            overlapping_writes: overlapping,
             faults: met,
             ended,
+            lost_age_us: 0,
+            assumption_held: true,
+            excused: None,
             violation: None,
             timeline: Vec::new(),
         };
@@ -204,7 +317,10 @@ impl Config {
         let late = || fault::late(&noted, &acknowledged, bound.unwrap_or(u64::MAX));
         trial.violation = trial.violation.or_else(late);
         let (noted, missing) = (noted.as_slice(), missing.as_slice());
-        let seen = timeline::Seen { noted, acknowledged: &acknowledged, missing, crashed };
+        let acknowledged = &acknowledged;
+        let seen = age::Seen { noted, acknowledged, missing, before, ended, broken_assumptions };
+        trial.judged(age::judge(self, crash, &seen));
+        let seen = timeline::Seen { noted, acknowledged, missing, crashed };
         trial.timeline = timeline::lines(&seen, &trial);
         Ok(trial)
     }
@@ -230,10 +346,17 @@ impl Config {
         let mut prefix = self.policy.as_ref().map_or_else(Vec::new, |policy| {
             let mut words: Vec<OsString> = vec![self.durac.clone().into(), "run".into()];
             words.extend(policy.words());
+            if let Some(library) = &self.sync_library {
+                words.extend(["--preload-after".into(), library.clone().into()]);
+            }
             words.push("--".into());
             words
         });
         prefix.extend(self.words.iter().cloned());
+        let mut env = self.env.clone();
+        if let (None, Some(library)) = (&self.policy, &self.sync_library) {
+            env.push(("LD_PRELOAD".into(), library.clone().into()));
+        }
         let command = match &self.app {
             App::Redis => None,
             App::Builtin => {
@@ -245,7 +368,7 @@ impl Config {
         Ok(RedisConfig {
             command,
             prefix,
-            env: self.env.clone(),
+            env,
             data: Some(disk.join(DATA)),
             lines: vec![("auto-aof-rewrite-percentage".into(), "0".into())],
             ..RedisConfig::new(&self.appendfsync)
@@ -313,7 +436,7 @@ impl Config {
         Ok(())
     }
 
-    /// Starts Redis alone on what is left, and looks what is gone: answers the keys.
+    /// Starts Redis alone on what is left, and returns the keys that are gone.
     fn read_back(
         &self,
         mut redis: Redis,
@@ -341,14 +464,49 @@ impl Config {
         redis.stop(Stop::Kill)?;
         trial.lost_commands = missing.len() as u64;
         trial.lost_syncs = lost_syncs(&missing, &after.unsynced, self.clients);
-        let bound = self.bound(trial.crash);
-        trial.violation = holes(&missing, acknowledged).or_else(|| {
-            bound.filter(|bound| trial.lost_syncs > *bound).map(|bound| {
-                format!("{} acknowledged syncs are lost, proved is {bound}", trial.lost_syncs)
-            })
-        });
+        trial.lost_bytes = missing.iter().map(|key| writers::bytes_of(key)).sum();
+        trial.violation = holes(&missing, acknowledged).or_else(|| self.too_much(trial));
         Ok(missing)
     }
+
+    /// In which unit a crash took more than was proved.
+    fn too_much(&self, trial: &Trial) -> Option<String> {
+        let on_power = |bound| if trial.crash == Crash::Kill { None } else { bound };
+        [
+            (trial.lost_syncs, self.bound(trial.crash), "syncs"),
+            (trial.lost_commands, on_power(self.power_loss_updates), "updates"),
+            (trial.lost_bytes, on_power(self.power_loss_bytes), "bytes"),
+        ]
+        .into_iter()
+        .find_map(|(lost, bound, what)| {
+            let bound = bound.filter(|bound| lost > *bound)?;
+            Some(format!("{lost} acknowledged {what} are lost, proved is {bound}"))
+        })
+    }
+}
+
+impl Trial {
+    /// Takes what is said about the ages: a loss older than the bound is a violation if the assumption
+    /// held.
+    fn judged(&mut self, judged: age::Judged) {
+        self.lost_age_us = judged.oldest.as_micros().try_into().unwrap_or(u64::MAX);
+        self.assumption_held = judged.broken.is_none();
+        match (judged.late, judged.broken) {
+            (Some(late), Some(broken)) => self.excused = Some(format!("{late}; {broken}")),
+            (Some(late), None) => {
+                self.violation.get_or_insert(late);
+            }
+            (None, _) => {}
+        }
+    }
+}
+
+/// `libdurac_disk_sync.so`, with which writes pass syncs on the disk.
+///
+/// # Errors
+/// As [`child::beside`].
+pub fn sync_library() -> Result<PathBuf> {
+    child::beside("libdurac_disk_sync.so")
 }
 
 fn mount(image: Image, latency: Duration, faults: &[Fault]) -> Result<Mounted> {
@@ -431,6 +589,27 @@ mod tests {
         assert_eq!(holes(&[], &acknowledged), None);
         assert_eq!(holes(&keys(&["0:1", "0:2", "1:1"]), &acknowledged), None);
         assert!(holes(&keys(&["0:1", "1:1"]), &acknowledged).unwrap().contains("0:1 is gone"));
+    }
+
+    #[test]
+    fn a_broken_assumption_excuses_age_alone() {
+        let judged = |late: bool, broken: bool, violation: Option<&str>| {
+            let mut trial = timeline::tests::trial();
+            trial.violation = violation.map(str::to_owned);
+            trial.judged(age::Judged {
+                oldest: Duration::from_millis(51),
+                late: late.then(|| "late".to_owned()),
+                broken: broken.then(|| "broken".to_owned()),
+            });
+            assert_eq!((trial.lost_age_us, trial.assumption_held), (51_000, !broken));
+            (trial.violation, trial.excused)
+        };
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(judged(true, false, None), (text("late"), None));
+        assert_eq!(judged(true, true, None), (None, text("late; broken")));
+        assert_eq!(judged(false, true, None), (None, None));
+        assert_eq!(judged(true, true, Some("a hole")), (text("a hole"), text("late; broken")));
+        assert_eq!(judged(true, false, Some("a hole")), (text("a hole"), None));
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub enum Error {
     /// A program ended although it should run on, or ended badly.
     #[error("{program} ended with {status}{output}")]
     Ended {
-        /// Its name.
+        /// Name of the program.
         program: String,
         /// How it ended.
         status: ExitStatus,
@@ -37,10 +37,10 @@ pub enum Error {
         within: Duration,
     },
     /// The database answered with an error.
-    #[error("the database answered: {0}")]
+    #[error("the database returned an error: {0}")]
     Refused(String),
     /// The answer was not what the protocol allows here.
-    #[error("unexpected answer: {0}")]
+    #[error("unexpected reply: {0}")]
     Protocol(String),
     /// The user asked to stop (SIGINT or SIGTERM).
     #[error("interrupted")]

@@ -1,14 +1,24 @@
-//! How far a bench is: a bar on a terminal, else one line per measurement, on stderr.
+//! Progress of long commands: a bar on a terminal; of a bench, else one line per measurement. On stderr.
 
 use crate::bench::Load;
+use crate::columns::grouped;
 use crate::report::Measured;
-use crate::table::grouped;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, stderr};
 
+/// A bar for steps that take seconds each.
+pub const MEASUREMENTS: &str = "{bar:30} {pos}/{len} {msg} (about {eta} left)";
+
+/// A bar of `steps`, drawn as `template` says, on a terminal only.
+#[must_use]
+pub fn bar(steps: u64, template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template);
+    ProgressBar::new(steps).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
 /// Shows the progress of one bench.
 pub(crate) struct Progress {
-    /// `None` when stderr is no terminal.
+    /// `None` when stderr is not a terminal.
     bar: Option<ProgressBar>,
     rounds: u32,
     current: String,
@@ -17,12 +27,8 @@ pub(crate) struct Progress {
 impl Progress {
     /// A bench of `rounds` rounds of `per_round` measurements.
     pub(crate) fn new(per_round: usize, rounds: u32) -> Self {
-        let bar = stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(per_round as u64 * u64::from(rounds));
-            let style =
-                ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} (about {eta} left)");
-            bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-        });
+        let bar =
+            stderr().is_terminal().then(|| bar(per_round as u64 * u64::from(rounds), MEASUREMENTS));
         Self { bar, rounds, current: String::new() }
     }
 

@@ -33,7 +33,7 @@ pub struct RedisConfig {
     pub command: Option<Vec<OsString>>,
     /// The words before `redis-server`, such as `durac run window --`.
     pub prefix: Vec<OsString>,
-    /// Environment variables on top of ours.
+    /// Environment variables besides the inherited ones.
     pub env: Vec<(OsString, OsString)>,
     /// Further lines of `redis.conf`, name and value as they stand there.
     pub lines: Vec<(String, String)>,
@@ -99,7 +99,7 @@ pub struct Redis {
 
 #[derive(Debug)]
 struct Running {
-    /// `None` for a daemon, which is nobody's child.
+    /// `None` for a daemon, which is not a child of this process.
     child: Option<Child>,
     pid: u32,
     process: Process,
@@ -196,7 +196,7 @@ impl Redis {
         self.read("stderr")
     }
 
-    /// Stops the server and waits for its end. `None` for a daemon, whose status nobody gets.
+    /// Stops the server and waits for its end. `None` for a daemon, whose status is lost.
     ///
     /// # Errors
     /// If it does not run, or does not end in time; it is then killed.
@@ -206,7 +206,7 @@ impl Redis {
                 let mut client = self.client()?;
                 client.queue(&["SHUTDOWN"]);
                 client.flush()?;
-                // It answers only if it refuses; else the connection just ends.
+                // It replies only if it refuses; else the connection just ends.
                 if let Ok(reply) = client.receive() {
                     return Err(Error::Refused(format!("{reply:?}")));
                 }
@@ -260,7 +260,7 @@ impl Redis {
     }
 
     fn running(&self) -> Result<&Running> {
-        self.running.as_ref().ok_or_else(|| Error::Config("redis-server does not run".into()))
+        self.running.as_ref().ok_or_else(|| Error::Config("redis-server is not running".into()))
     }
 
     fn read(&self, name: &str) -> String {
@@ -280,7 +280,7 @@ impl Redis {
         fs::write(&conf, self.conf()).trying(what)?;
         let mut prefix = self.config.prefix.clone();
         if self.config.has_parent {
-            // The server too must not outlive whoever started it.
+            // The server too must not outlive the process that started it.
             prefix.extend(["setpriv", "--pdeathsig", "KILL"].map(OsString::from));
         }
         let words = self.words(conf)?;

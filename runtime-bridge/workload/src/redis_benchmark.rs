@@ -39,7 +39,7 @@ pub fn redis_benchmark(
         command.args([option, &value.to_string()]);
     }
     command.args(["-h", "127.0.0.1", "-t", "set", "--csv"]);
-    // Without a server it would try to connect for ever.
+    // Without a server it would try to connect forever.
     let output = child::output_while(command, WITHIN, || redis.is_running())?;
     parse(&output).ok_or_else(|| Error::Protocol(format!("redis-benchmark printed {output:?}")))
 }
@@ -69,6 +69,7 @@ fn parse(csv: &str) -> Option<Measured> {
         p50_ms: number("p50_latency_ms")?,
         p99_ms: number("p99_latency_ms")?,
         max_ms: number("max_latency_ms")?,
+        writes: None,
     })
 }
 
@@ -87,7 +88,8 @@ mod tests {
 
     #[test]
     fn the_csv_of_version_7() {
-        let expected = Measured { rps: 40404.04, p50_ms: 0.079, p99_ms: 0.191, max_ms: 3.807 };
+        let expected =
+            Measured { rps: 40404.04, p50_ms: 0.079, p99_ms: 0.191, max_ms: 3.807, writes: None };
         assert_eq!(parse(CSV), Some(expected));
         assert_eq!(parse(&format!("WARNING: no config\n{CSV}")), Some(expected));
     }

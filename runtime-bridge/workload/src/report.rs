@@ -22,10 +22,24 @@ pub struct Measured {
     pub rps: f64,
     /// Median latency of a request, milliseconds.
     pub p50_ms: f64,
-    /// Latency that one request in a hundred exceeds, milliseconds.
+    /// Latency that 1 % of the requests exceed, milliseconds.
     pub p99_ms: f64,
     /// Greatest latency, milliseconds.
     pub max_ms: f64,
+    /// The writes of other clients at the same time, if they were measured apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writes: Option<Writes>,
+}
+
+/// What clients that only write have seen beside those that only read.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Writes {
+    /// Requests per second.
+    pub per_second: f64,
+    /// Median latency, milliseconds.
+    pub median_ms: f64,
+    /// Latency that 1 % exceed, milliseconds.
+    pub slow_ms: f64,
 }
 
 /// The result of a bench.
@@ -41,15 +55,21 @@ pub struct Report {
     pub seconds: f64,
     /// Where.
     pub machine: Machine,
-    /// Rounds asked for; a row says how many it has.
+    /// Rounds requested; a row says how many it has.
     pub rounds: u32,
     /// Requests per measurement, to be multiplied by the load's pipeline.
     pub requests: u64,
     /// Number of different keys.
     pub keyspace: u64,
-    /// Commands in a hundred that read; `null` if all write.
+    /// Percentage of commands that read; `null` if all write.
     #[serde(default)]
     pub reads: Option<u8>,
+    /// Clients that only write, beside those of the load, which only read; `null` if all do both.
+    #[serde(default)]
+    pub writers: Option<u32>,
+    /// How long a sync takes at least, milliseconds; `null` if as long as the device needs.
+    #[serde(default)]
+    pub sync_ms: Option<f64>,
     /// Why it ended before all rounds were measured; `null` if it did not.
     pub stopped: Option<String>,
     /// The result: by load, then by mode, in the order they were given.
@@ -85,6 +105,9 @@ pub struct Row {
     pub p99_ms: f64,
     /// Greatest latency seen, milliseconds.
     pub max_ms: f64,
+    /// The writes of other clients; medians.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writes: Option<Writes>,
     /// Syncs of the log per second; without a policy those of a run of its own, in which a policy that
     /// passes every call counts them; `null` if they were not counted.
     pub syncs_per_second: Option<Spread>,
@@ -138,61 +161,106 @@ impl Row {
             p50_ms: spread(|m| m.p50_ms)?.median,
             p99_ms: spread(|m| m.p99_ms)?.median,
             max_ms: spread(|m| m.max_ms)?.max,
+            writes: Writes::median(&mine),
             syncs_per_second: Spread::of(mine.iter().filter_map(|s| s.syncs_per_second)),
             max_pending: mine.iter().filter_map(|s| s.max_pending).max(),
         })
     }
 }
 
+impl Writes {
+    /// The medians of samples.
+    fn median(samples: &[&Sample]) -> Option<Self> {
+        let of = |value: fn(&Self) -> f64| {
+            let values = samples.iter().filter_map(|sample| sample.measured.writes.as_ref());
+            Spread::of(values.map(value)).map(|spread| spread.median)
+        };
+        Some(Self {
+            per_second: of(|w| w.per_second)?,
+            median_ms: of(|w| w.median_ms)?,
+            slow_ms: of(|w| w.slow_ms)?,
+        })
+    }
+}
+
+/// Rounds whose ratios lie further apart, relative to the least, do not say how large a difference is.
+const WIDE: f64 = 0.3;
+
 impl Row {
+    /// The ratios of the rounds, if they lie too far apart to conclude from: the least and the greatest.
+    #[must_use]
+    pub fn too_wide(&self) -> Option<(f64, f64)> {
+        let spread = self.to_always.unwrap_or(self.rps);
+        (spread.max > spread.min * (1.0 + WIDE)).then_some((spread.min, spread.max))
+    }
+
     /// Sets the syncs of a mode that no policy counts.
     pub(crate) fn count_syncs(&mut self, per_second: Option<f64>) {
         self.syncs_per_second = Spread::of(per_second);
     }
 }
 
-/// A row of the CSV.
-#[derive(Serialize)]
-struct Line<'a> {
-    mode: &'a str,
-    clients: u32,
-    pipeline: u32,
-    rounds: usize,
-    requests_per_second: f64,
-    requests_per_second_min: f64,
-    requests_per_second_max: f64,
-    times_always: Option<f64>,
-    times_everysec: Option<f64>,
-    p50_ms: f64,
-    p99_ms: f64,
-    max_ms: f64,
-    syncs_per_second: Option<f64>,
-    most_seen_at_risk_syncs: Option<u64>,
-    bound_syncs: Option<u64>,
-    stated_loss: &'a str,
+/// The columns of the CSV.
+const COLUMNS: [&str; 19] = [
+    "mode",
+    "clients",
+    "pipeline",
+    "rounds",
+    "requests_per_second",
+    "requests_per_second_min",
+    "requests_per_second_max",
+    "times_always",
+    "times_everysec",
+    "p50_ms",
+    "p99_ms",
+    "max_ms",
+    "syncs_per_second",
+    "most_seen_at_risk_syncs",
+    "bound_syncs",
+    "stated_loss",
+    "writes_per_second",
+    "writes_p50_ms",
+    "writes_p99_ms",
+];
+
+/// The fields of a row of the CSV.
+fn fields(row: &Row) -> [String; COLUMNS.len()] {
+    // As Debug prints them, floating-point numbers always have a point.
+    let float = |value: f64| format!("{value:?}");
+    let median = |spread: Option<Spread>| spread.map(|s| float(s.median)).unwrap_or_default();
+    let writes = |value: fn(&Writes) -> f64| {
+        row.writes.as_ref().map(|writes| float(value(writes))).unwrap_or_default()
+    };
+    let count = |count: Option<u64>| count.map(|n| n.to_string()).unwrap_or_default();
+    [
+        quoted(&row.mode),
+        row.load.clients.to_string(),
+        row.load.pipeline.to_string(),
+        row.samples.to_string(),
+        float(row.rps.median),
+        float(row.rps.min),
+        float(row.rps.max),
+        median(row.to_always),
+        median(row.to_everysec),
+        float(row.p50_ms),
+        float(row.p99_ms),
+        float(row.max_ms),
+        median(row.syncs_per_second),
+        count(row.max_pending),
+        count(row.bound),
+        quoted(&row.stated_loss),
+        writes(|w| w.per_second),
+        writes(|w| w.median_ms),
+        writes(|w| w.slow_ms),
+    ]
 }
 
-impl<'a> Line<'a> {
-    fn new(row: &'a Row) -> Self {
-        let median = |spread: Option<Spread>| spread.map(|spread| spread.median);
-        Self {
-            mode: &row.mode,
-            clients: row.load.clients,
-            pipeline: row.load.pipeline,
-            rounds: row.samples,
-            requests_per_second: row.rps.median,
-            requests_per_second_min: row.rps.min,
-            requests_per_second_max: row.rps.max,
-            times_always: median(row.to_always),
-            times_everysec: median(row.to_everysec),
-            p50_ms: row.p50_ms,
-            p99_ms: row.p99_ms,
-            max_ms: row.max_ms,
-            syncs_per_second: median(row.syncs_per_second),
-            most_seen_at_risk_syncs: row.max_pending,
-            bound_syncs: row.bound,
-            stated_loss: &row.stated_loss,
-        }
+/// Text as a field of a CSV.
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.to_owned()
     }
 }
 
@@ -203,24 +271,22 @@ impl Report {
         table::render(self)
     }
 
-    /// The rows as CSV (RFC 4180): a line of titles, then a line for each mode under each load. What
-    /// is unknown is empty.
-    ///
-    /// # Errors
-    /// If there is no memory left for it.
-    pub fn csv(&self) -> Result<Vec<u8>> {
-        let what = || "make the CSV".to_owned();
-        let mut out = csv::Writer::from_writer(Vec::new());
+    /// The rows as CSV (RFC 4180, with plain line ends): a line of titles, then a line for each mode under
+    /// each load. What is unknown is empty.
+    #[must_use]
+    pub fn csv(&self) -> String {
+        let mut out = COLUMNS.join(",") + "\n";
         for row in &self.rows {
-            out.serialize(Line::new(row)).map_err(std::io::Error::other).trying(what)?;
+            out += &fields(row).join(",");
+            out.push('\n');
         }
-        out.into_inner().map_err(|error| error.into_error()).trying(what)
+        out
     }
 
     /// The report as JSON.
     ///
     /// # Errors
-    /// If there is no memory left for it.
+    /// If memory runs out.
     pub fn json(&self) -> Result<Vec<u8>> {
         let json = serde_json::to_vec_pretty(self).map_err(std::io::Error::other);
         let mut json = json.trying(|| "make the JSON".into())?;
@@ -228,7 +294,7 @@ impl Report {
         Ok(json)
     }
 
-    /// Reads a file of what [`Report::json`] answers.
+    /// Reads a file of what [`Report::json`] returns.
     ///
     /// # Errors
     /// If the file cannot be read, or is of another version.
@@ -248,7 +314,13 @@ pub(crate) mod tests {
             round,
             load: Load { clients: 5, pipeline: 1 },
             mode: mode.to_owned(),
-            measured: Measured { rps, p50_ms: 0.5, p99_ms: 1.0, max_ms: rps / 1000.0 },
+            measured: Measured {
+                rps,
+                p50_ms: 0.5,
+                p99_ms: 1.0,
+                max_ms: rps / 1000.0,
+                writes: None,
+            },
             syncs_per_second: (mode == "window").then_some(rps / 10.0),
             max_pending: (mode == "window").then_some(60 + u64::from(round)),
         }
@@ -286,6 +358,8 @@ pub(crate) mod tests {
             requests: 100_000,
             keyspace: 100_000_000,
             reads: None,
+            writers: None,
+            sync_ms: None,
             stopped: Some("interrupted".into()),
             rows,
             samples,
@@ -313,16 +387,23 @@ pub(crate) mod tests {
 
     #[test]
     fn the_csv() {
-        let csv = String::from_utf8(example().csv().unwrap()).unwrap();
+        let csv = example().csv();
         let lines: Vec<&str> = csv.lines().collect();
         assert!(lines[0].starts_with("mode,clients,pipeline,rounds,requests_per_second,"), "{csv}");
         assert_eq!(
             lines[1..],
             [
-                "always,5,1,3,10000.0,9000.0,11000.0,1.0,,0.5,1.0,11.0,,,0,nothing",
-                "window,5,1,2,42500.0,40000.0,45000.0,4.5,,0.5,1.0,45.0,4250.0,62,64,\"64 syncs, 50 ms\"",
+                "always,5,1,3,10000.0,9000.0,11000.0,1.0,,0.5,1.0,11.0,,,0,nothing,,,",
+                "window,5,1,2,42500.0,40000.0,45000.0,4.5,,0.5,1.0,45.0,4250.0,62,64,\"64 syncs, 50 ms\",,,",
             ]
         );
+    }
+
+    #[test]
+    fn text_is_quoted_where_it_must_be() {
+        assert_eq!(quoted("window n=16"), "window n=16");
+        assert_eq!(quoted("64 syncs, 50 ms"), "\"64 syncs, 50 ms\"");
+        assert_eq!(quoted("a \"b\"\n"), "\"a \"\"b\"\"\n\"");
     }
 
     #[test]

@@ -4,10 +4,10 @@ use crate::error::{Error, Result, Trying};
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-/// A server that answers nothing for so long is taken for hung.
+/// A server that sends nothing for this long is considered hung.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// One answer of the server.
@@ -32,11 +32,18 @@ pub struct Client {
     out: Vec<u8>,
 }
 
+/// To wait for replies on many connections.
+impl AsFd for Client {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.get_ref().as_fd()
+    }
+}
+
 impl Client {
     /// Connects to a server on this machine.
     ///
     /// # Errors
-    /// If nobody listens there.
+    /// If nothing listens there.
     pub fn connect(port: u16) -> Result<Self> {
         let what = || format!("connect to port {port}");
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).trying(what)?;
@@ -44,12 +51,6 @@ impl Client {
         stream.set_read_timeout(Some(ANSWER_WITHIN)).trying(what)?;
         stream.set_write_timeout(Some(ANSWER_WITHIN)).trying(what)?;
         Ok(Self { reader: BufReader::new(stream), out: Vec::new() })
-    }
-
-    /// Its descriptor, to wait for answers on many connections.
-    #[must_use]
-    pub fn as_raw_fd(&self) -> RawFd {
-        self.reader.get_ref().as_raw_fd()
     }
 
     /// Adds a command to those that [`Client::flush`] sends.
@@ -80,7 +81,7 @@ impl Client {
     /// Reads one answer. An error answer is a [`Reply::Error`], not an `Err`.
     ///
     /// # Errors
-    /// If the connection is gone or the answer is no RESP.
+    /// If the connection is gone or the reply is not RESP.
     pub fn receive(&mut self) -> Result<Reply> {
         let line = self.line()?;
         let (kind, rest) = line.split_at_checked(1).ok_or_else(|| protocol(&line))?;
@@ -122,7 +123,7 @@ impl Client {
     /// A command whose answer is text.
     ///
     /// # Errors
-    /// As [`Client::command`], or if the answer is no text.
+    /// As [`Client::command`], or if the reply is not a string.
     pub fn text<A: AsRef<[u8]>>(&mut self, command: &[A]) -> Result<String> {
         match self.command(command)? {
             Reply::Status(text) => Ok(text),
@@ -134,7 +135,7 @@ impl Client {
     /// A command whose answer is a number.
     ///
     /// # Errors
-    /// As [`Client::command`], or if the answer is no number.
+    /// As [`Client::command`], or if the reply is not a number.
     pub fn integer<A: AsRef<[u8]>>(&mut self, command: &[A]) -> Result<i64> {
         match self.command(command)? {
             Reply::Integer(number) => Ok(number),

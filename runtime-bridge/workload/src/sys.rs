@@ -1,7 +1,9 @@
 //! The few system calls that the standard library does not have. All `unsafe` of this crate.
 
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use rustix::process::{self, Pid, PidfdFlags, Signal};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,18 +16,14 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// The kernel keeps this over `execve`, so it also holds for what the child becomes; a setuid
 /// program or a daemon's fork loses it.
 pub fn die_with_parent(command: &mut Command) {
-    // SAFETY: getpid does nothing but return a number.
-    let parent = unsafe { libc::getpid() };
+    let parent = process::getpid();
     // SAFETY: the closure runs between fork and exec and makes only system calls, which allocate
-    // nothing and take no lock; nor does an error made of a number. The argument of `prctl` is as wide as
-    // it reads it.
+    // nothing and take no lock; nor does an error made of a number.
     unsafe {
         command.pre_exec(move || {
-            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong) != 0 {
-                return Err(io::Error::last_os_error());
-            }
+            process::set_parent_process_death_signal(Some(Signal::KILL))?;
             // The parent may have died before the request was made.
-            if libc::getppid() != parent {
+            if process::getppid() != Some(parent) {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
             }
             Ok(())
@@ -36,18 +34,12 @@ pub fn die_with_parent(command: &mut Command) {
 /// Sends `signal` to the process `pid`.
 ///
 /// # Errors
-/// That of kill(2).
+/// Those of kill(2).
 pub fn kill(pid: u32, signal: i32) -> io::Result<()> {
-    let pid = libc::pid_t::try_from(pid).map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
-    if pid == 0 {
-        // 0 would mean the whole process group.
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    // SAFETY: kill takes no pointers.
-    check(unsafe { libc::kill(pid, signal) })
+    Ok(process::kill_process(pid_of(pid)?, named(signal)?)?)
 }
 
-/// A process that need not be our child: it is the same process even if its number is used again.
+/// A process, which need not be our child. It stays the same process even if its number is reused.
 #[derive(Debug)]
 pub struct Process {
     fd: OwnedFd,
@@ -57,49 +49,79 @@ impl Process {
     /// The process that has the number `pid` now.
     ///
     /// # Errors
-    /// That of pidfd_open(2).
+    /// Those of pidfd_open(2).
     pub fn open(pid: u32) -> io::Result<Self> {
-        // SAFETY: pidfd_open takes no pointers, and what it returns is looked at before it is taken for a new
-        // descriptor, which nobody else owns.
-        unsafe {
-            let fd = libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0);
-            let fd = i32::try_from(fd).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-            check(fd)?;
-            Ok(Self { fd: OwnedFd::from_raw_fd(fd) })
-        }
+        Ok(Self { fd: process::pidfd_open(pid_of(pid)?, PidfdFlags::empty())? })
     }
 
-    /// Sends `signal` to it.
+    /// Sends it `signal`.
     ///
     /// # Errors
-    /// That of pidfd_send_signal(2).
+    /// Those of pidfd_send_signal(2).
     pub fn kill(&self, signal: i32) -> io::Result<()> {
-        // SAFETY: the null pointer is allowed: the kernel then fills in the signal's information.
-        let status = unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                self.fd.as_raw_fd(),
-                signal,
-                std::ptr::null::<libc::siginfo_t>(),
-                0,
-            )
-        };
-        check(status as i32)
+        Ok(process::pidfd_send_signal(&self.fd, named(signal)?)?)
     }
 
     /// Waits until it has ended; false if it still runs after `within`.
     ///
     /// # Errors
-    /// That of poll(2).
+    /// Those of poll(2).
     pub fn wait(&self, within: Duration) -> io::Result<bool> {
-        let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        let millis = i32::try_from(within.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: the pointer is to one valid pollfd, which outlives the call.
-        let ready = unsafe { libc::poll(&raw mut poll, 1, millis) };
-        if ready < 0 {
-            return Err(io::Error::last_os_error());
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        Ok(poll(&mut fds, Some(&timespec(within)))? > 0)
+    }
+}
+
+/// Zero and negative numbers would mean process groups.
+fn pid_of(pid: u32) -> io::Result<Pid> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+fn named(signal: i32) -> io::Result<Signal> {
+    Signal::from_named_raw(signal).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+fn timespec(time: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
+    }
+}
+
+/// A set of descriptors, each with a token, that waits until some of them can be read: epoll(7).
+pub(crate) struct Readable {
+    epoll: OwnedFd,
+    events: Vec<epoll::Event>,
+}
+
+impl Readable {
+    /// An empty set, which reports at most `most` descriptors at once.
+    pub(crate) fn new(most: usize) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Ok(Self { epoll, events: Vec::with_capacity(most.max(1)) })
+    }
+
+    /// Adds a descriptor. Closing it removes it.
+    pub(crate) fn add(&self, fd: impl AsFd, token: usize) -> io::Result<()> {
+        let token = epoll::EventData::new_u64(token as u64);
+        Ok(epoll::add(&self.epoll, fd, token, epoll::EventFlags::IN)?)
+    }
+
+    /// Waits and returns the tokens of the descriptors that can be read or have hung up. None after
+    /// `within`, or after a signal.
+    pub(crate) fn wait(
+        &mut self,
+        within: Option<Duration>,
+    ) -> io::Result<impl Iterator<Item = usize>> {
+        let within = within.map(timespec);
+        self.events.clear();
+        let room = rustix::buffer::spare_capacity(&mut self.events);
+        match epoll::wait(&self.epoll, room, within.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
-        Ok(ready > 0)
+        Ok(self.events.iter().map(|event| event.data.u64() as usize))
     }
 }
 
@@ -126,10 +148,40 @@ pub fn interrupted() -> bool {
 /// Whether this process may do what only root may.
 #[must_use]
 pub fn is_root() -> bool {
-    // SAFETY: geteuid does nothing but return a number.
-    unsafe { libc::geteuid() == 0 }
+    process::geteuid().is_root()
 }
 
-fn check(status: i32) -> io::Result<()> {
-    if status < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn waits_for_what_can_be_read() {
+        let mut set = Readable::new(8).unwrap();
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        let (silent, _kept) = UnixStream::pair().unwrap();
+        set.add(&ours, 7).unwrap();
+        set.add(&silent, 8).unwrap();
+        let none = Some(Duration::ZERO);
+        assert_eq!(set.wait(none).unwrap().count(), 0);
+        theirs.write_all(b"ab").unwrap();
+        assert_eq!(set.wait(None).unwrap().collect::<Vec<_>>(), [7]);
+        // Still there until all is read.
+        ours.read_exact(&mut [0]).unwrap();
+        assert_eq!(set.wait(None).unwrap().collect::<Vec<_>>(), [7]);
+        ours.read_exact(&mut [0]).unwrap();
+        assert_eq!(set.wait(none).unwrap().count(), 0);
+        drop(theirs);
+        assert_eq!(set.wait(None).unwrap().collect::<Vec<_>>(), [7]);
+    }
+
+    #[test]
+    fn bad_numbers_are_errors() {
+        assert!(kill(0, libc::SIGTERM).is_err());
+        assert!(kill(u32::MAX, libc::SIGTERM).is_err());
+        assert!(kill(std::process::id(), 0).is_err());
+        assert!(Process::open(0).is_err());
+    }
 }

@@ -1,11 +1,12 @@
 //! The table of a report, as text.
 
 use crate::bench::Workload;
+use crate::columns::{Align, columns, counted, grouped};
 use crate::report::{Report, Row};
 use crate::stats::Spread;
 use std::fmt::Write as _;
 
-/// What stands where nothing was measured.
+/// Shown where nothing was measured.
 const NONE: &str = "–";
 const COUNTED: &str =
     "syncs/s of the modes without a policy: of another run, under a policy that only counts";
@@ -20,6 +21,9 @@ pub(crate) fn render(report: &Report) -> String {
     let _ = writeln!(out, "{}, {} cores, Linux {}", machine.cpu, machine.cores, machine.kernel);
     let _ = write!(out, "{} on {}, ", machine.file_system, machine.device);
     let _ = write!(out, "fdatasync {:.0} µs, load {:.2}", machine.fdatasync_us, machine.load);
+    if let Some(ms) = report.sync_ms {
+        let _ = write!(out, "logs on a disk in memory on which a sync takes {ms} ms, ");
+    }
     let _ = match (machine.database(), report.workload) {
         (Some(database), Workload::Redis | Workload::Mix) => writeln!(out, ", {database}"),
         _ => writeln!(out, ", built-in append-log workload (no Redis)"),
@@ -39,7 +43,18 @@ pub(crate) fn render(report: &Report) -> String {
         let (table, rest) = rows.split_at(same);
         rows = rest;
         let _ = writeln!(out, "\n{}", title(report, first));
-        out.push_str(&columns(table));
+        out.push_str(&rows_as_text(table));
+        out.push_str(&writes_as_text(table));
+    }
+    for row in &report.rows {
+        if let Some((least, greatest)) = row.too_wide() {
+            let of = if row.to_always.is_some() { "×always" } else { "req/s" };
+            let _ = writeln!(
+                out,
+                "note: {}, {}: {of} from {least:.2} to {greatest:.2} in its rounds: too wide to conclude",
+                row.mode, row.load
+            );
+        }
     }
     if let Some(why) = &report.stopped {
         let _ = writeln!(out, "\nnote: stopped early ({why}): not every round was measured");
@@ -48,13 +63,19 @@ pub(crate) fn render(report: &Report) -> String {
 }
 
 fn title(report: &Report, row: &Row) -> String {
-    let rounds = counted(row.samples, "round");
+    let rounds = counted(row.samples as u64, "round");
     let requests = grouped(report.requests as f64 * f64::from(row.load.pipeline));
     match (report.workload, row.load.pipeline) {
         (Workload::Redis, _) => {
             format!("SET by redis-benchmark {}, {requests} requests, {rounds}", row.load)
         }
         (Workload::Mix, _) => {
+            if let Some(writers) = report.writers {
+                return format!(
+                    "GET by {} beside SET by {writers} others, Zipf's keys, {requests} GETs, {rounds}",
+                    row.load
+                );
+            }
             let reads = report.reads.unwrap_or(0);
             let writes = 100_u8.saturating_sub(reads);
             format!(
@@ -63,7 +84,7 @@ fn title(report: &Report, row: &Row) -> String {
             )
         }
         (Workload::AppendLog, every) => {
-            let writers = counted(row.load.clients as usize, "writer");
+            let writers = counted(row.load.clients.into(), "writer");
             let synced = match every {
                 1 => "each synced".to_owned(),
                 _ => format!("a sync every {every}"),
@@ -73,11 +94,7 @@ fn title(report: &Report, row: &Row) -> String {
     }
 }
 
-fn counted(number: usize, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
-}
-
-fn columns(rows: &[Row]) -> String {
+fn rows_as_text(rows: &[Row]) -> String {
     let mut lines = vec![
         [
             "mode",
@@ -111,40 +128,36 @@ fn columns(rows: &[Row]) -> String {
             row.stated_loss.clone(),
         ]);
     }
-    let last = 11;
-    let width = |column: usize| {
-        lines.iter().filter_map(|l| l.get(column)).map(|c| c.chars().count()).max().unwrap_or(0)
-    };
-    let mut out = String::new();
-    for line in &lines {
-        for (column, cell) in line.iter().enumerate() {
-            let width = width(column);
-            let _ = match column {
-                0 => write!(out, "{cell:width$}"),
-                _ if column == last => write!(out, "  {cell}"),
-                _ => write!(out, "  {cell:>width$}"),
-            };
-        }
-        out.push('\n');
+    let mut aligns = [Align::Right; 12];
+    (aligns[0], aligns[11]) = (Align::Left, Align::Left);
+    columns(&aligns, &lines)
+}
+
+/// What the clients that only write have seen, and how it compares to `always`.
+fn writes_as_text(rows: &[Row]) -> String {
+    let always = rows.iter().find(|row| row.mode == "always").and_then(|row| row.writes);
+    let mut lines =
+        vec![["mode", "SET/s", "SET p50 ms", "SET p99 ms", "p99 ×always"].map(str::to_owned)];
+    for row in rows {
+        let Some(writes) = row.writes else { continue };
+        lines.push([
+            row.mode.clone(),
+            grouped(writes.per_second),
+            format!("{:.2}", writes.median_ms),
+            format!("{:.2}", writes.slow_ms),
+            always.map_or(NONE.into(), |always| format!("{:.2}", writes.slow_ms / always.slow_ms)),
+        ]);
     }
-    out
+    if lines.len() == 1 {
+        return String::new();
+    }
+    let mut aligns = [Align::Right; 5];
+    aligns[0] = Align::Left;
+    format!("\n{}", columns(&aligns, &lines))
 }
 
 fn ratio(spread: Option<Spread>) -> String {
     spread.map_or(NONE.into(), |spread| format!("{:.2}", spread.median))
-}
-
-/// A whole number with a comma between thousands.
-pub(crate) fn grouped(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 #[cfg(test)]
@@ -180,12 +193,5 @@ note: stopped early (interrupted): not every round was measured
         assert!(text.contains("no Redis"), "{text}");
         let title = "\n100,000 records of 100 bytes, each synced, 5 writers, 3 rounds\n";
         assert!(text.contains(title), "{text}");
-    }
-
-    #[test]
-    fn thousands() {
-        assert_eq!(grouped(0.4), "0");
-        assert_eq!(grouped(999.0), "999");
-        assert_eq!(grouped(1_234_567.0), "1,234,567");
     }
 }

@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-/// Keys asked for in one command when the data is read back.
+/// Keys per command when the data is read back.
 const BATCH: u64 = 500;
-/// A writer remembers when it read so many answers, the last ones.
-const ANSWERS: usize = 256;
+/// A writer remembers when it read its last replies, this many.
+const ANSWERS: usize = 4096;
 
 /// How much is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Writers {
     from: u32,
 }
 
-/// What a writer leaves: its last answers, with their numbers, and why it ended early.
+/// What a writer leaves: its last replies, with their numbers, and why it ended early.
 type Ended = (VecDeque<(Instant, u64)>, Option<Error>);
 
 /// When a writer read an answer that acknowledged a key.
@@ -57,7 +57,7 @@ pub struct Acknowledged {
     pub counts: Vec<u64>,
     /// Why writers ended early, if any did: the server was gone, or refused.
     pub errors: Vec<Error>,
-    /// The last answers of each writer.
+    /// The last replies to each writer.
     pub last: Vec<Answer>,
 }
 
@@ -65,15 +65,30 @@ impl Writers {
     /// Starts writers against the server on `port`, named from `from` on.
     #[must_use]
     pub fn start(port: u16, load: Load, from: u32) -> Self {
+        Self::begin(port, load, from, false)
+    }
+
+    /// The same of writers that also read what the next one writes, and count what they have seen of it among what
+    /// that one was told.
+    #[must_use]
+    pub fn start_reading(port: u16, load: Load, from: u32) -> Self {
+        Self::begin(port, load, from, true)
+    }
+
+    fn begin(port: u16, load: Load, from: u32, reads: bool) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let acknowledged: Vec<_> = (0..load.clients).map(|_| Arc::default()).collect();
+        let others = acknowledged.iter().cycle().skip(1);
         let threads = (from..)
-            .zip(&acknowledged)
-            .map(|(writer, count)| {
-                let (stop, count) = (Arc::clone(&stop), Arc::clone(count));
+            .zip(acknowledged.iter().zip(others))
+            .map(|(writer, (count, other))| {
+                let (stop, count, other) =
+                    (Arc::clone(&stop), Arc::clone(count), Arc::clone(other));
+                let next = if writer + 1 < from + load.clients { writer + 1 } else { from };
                 std::thread::spawn(move || {
                     let mut last = VecDeque::new();
-                    let error = write(port, load, writer, &stop, &count, &mut last).err();
+                    let seen = reads.then_some((next, &*other));
+                    let error = write(port, load, writer, &stop, (&count, seen), &mut last).err();
                     (last, error)
                 })
             })
@@ -108,7 +123,7 @@ impl Writers {
         Acknowledged { from: self.from, counts, errors, last }
     }
 
-    /// Tells the writers to end after the answers they wait for, and waits for that.
+    /// Tells the writers to end after the replies they wait for, and waits for them.
     #[must_use]
     pub fn stop(self) -> Acknowledged {
         self.stop.store(true, Ordering::Relaxed);
@@ -153,12 +168,21 @@ fn key(writer: u32, number: u64) -> String {
     format!("{writer}:{number}")
 }
 
+/// Bytes of the command that writes a key, as Redis puts it into its log.
+pub(crate) fn bytes_of(key: &str) -> u64 {
+    let number = key.split(':').next_back().unwrap_or_default();
+    let words = ["SET", key, number];
+    // `$`, the length, the word, and two line ends; before them `*3` and one.
+    let length = |word: &str| word.len() + word.len().to_string().len() + 5;
+    4 + words.into_iter().map(length).sum::<usize>() as u64
+}
+
 fn write(
     port: u16,
     load: Load,
     writer: u32,
     stop: &AtomicBool,
-    count: &AtomicU64,
+    (count, seen): (&AtomicU64, Option<(u32, &AtomicU64)>),
     last: &mut VecDeque<(Instant, u64)>,
 ) -> Result<()> {
     let mut client = Client::connect(port)?;
@@ -169,6 +193,11 @@ fn write(
         for number in batch.clone() {
             client.queue(&["SET".to_owned(), key(writer, number), number.to_string()]);
         }
+        // The first key of the other that it was not told of.
+        let looks = seen.map(|(other, told)| (other, told, told.load(Ordering::Relaxed)));
+        if let Some((other, _, number)) = looks {
+            client.queue(&["GET".to_owned(), key(other, number)]);
+        }
         client.flush()?;
         let mut loading = false;
         for number in batch {
@@ -178,7 +207,7 @@ fn write(
                 Reply::Error(text) if text.starts_with("LOADING") => loading = true,
                 Reply::Status(ok) if ok == "OK" && !loading => {
                     next = number + 1;
-                    count.store(next, Ordering::Relaxed);
+                    count.fetch_max(next, Ordering::Relaxed);
                     if last.len() >= ANSWERS {
                         last.pop_front();
                     }
@@ -189,6 +218,11 @@ fn write(
                 reply => return Err(Error::Protocol(format!("{reply:?}"))),
             }
         }
+        if let Some((_, told, number)) = looks
+            && let Reply::Bulk(Some(_)) = client.receive()?
+        {
+            told.fetch_max(number + 1, Ordering::Relaxed);
+        }
     }
     Ok(())
 }
@@ -197,6 +231,13 @@ fn write(
 mod tests {
     use super::*;
     use crate::redis::{Redis, RedisConfig, Stop};
+
+    #[test]
+    fn a_command_has_so_many_bytes() {
+        assert_eq!(bytes_of("0:7"), "*3\r\n$3\r\nSET\r\n$3\r\n0:7\r\n$1\r\n7\r\n".len() as u64);
+        let long = "*3\r\n$3\r\nSET\r\n$12\r\n3:1234567890\r\n$10\r\n1234567890\r\n";
+        assert_eq!(bytes_of("3:1234567890"), long.len() as u64);
+    }
 
     #[test]
     fn what_is_acknowledged_is_there_and_what_is_gone_is_missed() {
@@ -226,6 +267,22 @@ mod tests {
         let acknowledged = writers.join();
         assert_eq!(acknowledged.errors.len(), 2);
         assert!(acknowledged.total() >= 100);
+    }
+
+    #[test]
+    fn what_is_seen_counts_as_told() {
+        let redis = Redis::start(RedisConfig::new("no")).unwrap();
+        let mut client = redis.client().unwrap();
+        for number in 0..40 {
+            client.command(&["SET".to_owned(), key(3, number), number.to_string()]).unwrap();
+        }
+        let load = Load { clients: 1, pipeline: 1, requests: 20 };
+        let (count, told) = (AtomicU64::new(0), AtomicU64::new(0));
+        let (stop, mut last) = (AtomicBool::new(false), VecDeque::new());
+        write(redis.port(), load, 4, &stop, (&count, Some((3, &told))), &mut last).unwrap();
+        assert_eq!((count.into_inner(), told.into_inner()), (20, 20));
+        let acknowledged = Writers::start_reading(redis.port(), load, 3).join();
+        assert_eq!(acknowledged.missing(&mut client).unwrap(), Vec::<String>::new());
     }
 
     #[test]

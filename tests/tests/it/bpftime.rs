@@ -1,15 +1,17 @@
 //! `durac compile --runtime bpftime` and `durac load`: what BPFtime's system-call server is asked
 //! for, in which order, and what is refused before it is asked.
 
+mod life;
+mod place;
+
 use anyhow::{Context, Result, ensure};
-use durac_bpf::{Object, elf};
+use durac_abi::elf;
+use durac_abi::{Object, session};
 use durac_tests::{cc, durac, run, run_durac, show};
 use durac_workload::child;
+use place::{DEFERS, Place, with_kernel};
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use tempfile::TempDir;
+use std::path::Path;
 
 /// A policy with everything that is loaded: parameters, state, two programs.
 const POLICY: &str = "\
@@ -39,85 +41,47 @@ on fdatasync {
 }
 ";
 
-struct Place {
-    dir: TempDir,
-    target: PathBuf,
-    server: PathBuf,
-}
-
-impl Place {
-    fn new() -> Result<Self> {
-        let target = cc("bpftime_target.c", "bpftime_target", &["-rdynamic"])?;
-        let server = cc("bpftime_server.c", "bpftime_server.so", &["-shared", "-fPIC", "-ldl"])?;
-        Ok(Self { dir: TempDir::new()?, target, server })
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Compiles a policy for BPFtime.
-    fn compile(&self, text: &str) -> Result<PathBuf> {
-        let (from, to) = (self.path("p.dur"), self.path("p.o"));
-        fs::write(&from, text)?;
-        let mut command = durac(["compile", "--runtime", "bpftime", "-o"])?;
-        command.arg(&to).arg(&from);
-        let ended = run(command)?;
-        ensure!(ended.status.success(), "{}", show(&ended));
-        Ok(to)
-    }
-
-    fn load(&self, object: &Path, target: &Path, more: &[&str]) -> Result<std::process::Command> {
-        let mut command = durac(["load"])?;
-        command.arg(object).arg("--target").arg(target).args(more);
-        command.env("LD_PRELOAD", &self.server).env("RECORD", self.path("record"));
-        command.env_remove("BPFTIME_RUN_WITH_KERNEL").env_remove("BPFTIME_NOT_LOAD_PATTERN");
-        Ok(command)
-    }
-
-    fn record(&self) -> Result<String> {
-        let path = self.path("record");
-        Ok(if path.exists() { fs::read_to_string(path)? } else { String::new() })
-    }
-}
-
-/// A loader that runs, and is killed if the test gives up on it.
-struct Loader(Child);
-
-impl Drop for Loader {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn object(path: &Path) -> Result<Object> {
     Ok(elf::read(&fs::read(path)?)?)
+}
+
+/// What was called, without the number that each loader makes up.
+fn calls(place: &Place) -> Result<String> {
+    let mut out = String::new();
+    let mut session = None;
+    for line in place.record()?.lines() {
+        let mut words: Vec<&str> = line.split(' ').collect();
+        if words.starts_with(&["map_create", "session"]) {
+            session = words.last().copied().map(str::to_owned);
+        }
+        if words.first() == Some(&"map_update") && words.get(1).copied() == session.as_deref() {
+            ensure!(
+                words.get(6).is_some_and(|id| id.parse::<u64>().is_ok_and(|id| id > 1 << 32)),
+                "{line}"
+            );
+            words.iter_mut().skip(6).take(1).for_each(|id| *id = "ID");
+        }
+        out.push_str(&words.join(" "));
+        out.push('\n');
+    }
+    Ok(out)
 }
 
 #[test]
 fn the_calls_are_those_that_bpftime_understands() -> Result<()> {
     let place = Place::new()?;
     let compiled = place.compile(POLICY)?;
-    let mut command = place.load(&compiled, &place.target, &["--set", "most=1MiB"])?;
-    let mut loader = Loader(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?);
-    // It says what it did, and stays.
-    let stdout = loader.0.stdout.take().context("no output")?;
-    let mut said = String::new();
-    for line in BufReader::new(stdout).lines() {
-        said.push_str(&line?);
-        said.push('\n');
-        if said.contains("let this run") {
-            break;
-        }
-    }
-    ensure!(loader.0.try_wait()?.is_none(), "{said}");
-    let before = place.record()?;
-    // SAFETY: a signal to a child that was not waited for.
-    ensure!(unsafe { libc::kill(loader.0.id() as i32, libc::SIGTERM) } == 0, "cannot signal");
-    ensure!(loader.0.wait()?.success(), "{said}");
-    // Nothing that BPFtime made is closed before the process ends.
-    ensure!(place.record()? == before, "{}", place.record()?);
+    let mut command = place.load(&compiled, &["--set", "most=1MiB"])?;
+    // A place that is taken is no error: the next number has another.
+    command.env("EEXIST", "7");
+    let loader = place.loader(command)?;
+    let before = calls(&place)?;
+    let said = loader.end(libc::SIGTERM)?;
+    let ended = calls(&place)?;
+    // What a target attaches is closed at the end, where BPFtime sees it, and nothing before.
+    let closed = ended.strip_prefix(&before).context(ended.clone())?;
+    let expected: String = (4..=9).rev().map(|number| format!("close {number}\n")).collect();
+    ensure!(closed == expected, "{closed}");
 
     let offsets = offsets(&place.target)?;
     let offset = |symbol: &str| -> Result<u64> {
@@ -139,17 +103,26 @@ fn the_calls_are_those_that_bpftime_understands() -> Result<()> {
         )
     };
     let (probe_0, probe_1) = (probe(write), probe(sync));
+    let zeros = " 0".repeat(session::WORDS - 1);
+    let load_0 =
+        format!("prog_load durac_write type 2 licence Dual MIT/GPL slots {slots_0} maps{maps_0}");
     let expected = format!(
         "map_create params type 2 key 4 value 16 entries 1 flags 0x400 = 1\n\
          map_update 1 key 0 flags 0: 1048576 0 = ok\n\
-         map_create state type 2 key 4 value 32 entries 1 flags 0x400 = 2\n\
-         map_update 2 key 0 flags 0: 1 0 0 0 = ok\n\
-         prog_load durac_write type 2 licence Dual MIT/GPL slots {slots_0} maps{maps_0} = 3\n\
-         prog_load durac_fdatasync type 2 licence Dual MIT/GPL slots {slots_1} maps{maps_1} = 4\n\
-         {probe_0} = 5\n\
-         link_create program 3 probe 5 attach_type 41 flags 0 = 6\n\
-         {probe_1} = 7\n\
-         link_create program 4 probe 7 attach_type 41 flags 0 = 8\n"
+         map_create state type 2 key 4 value 16 entries 1 flags 0x400 = 2\n\
+         map_update 2 key 0 flags 0: 1 0 = ok\n\
+         mmap 2\n\
+         map_create session type 2 key 4 value {} entries 1 flags 0x400 = 3\n\
+         map_update 3 key 0 flags 0: ID{zeros} = ok\n\
+         mmap 3\n\
+         {load_0} = taken\n\
+         {load_0} = 4\n\
+         prog_load durac_fdatasync type 2 licence Dual MIT/GPL slots {slots_1} maps{maps_1} = 5\n\
+         {probe_0} = 6\n\
+         link_create program 4 probe 6 attach_type 41 flags 0 = 7\n\
+         {probe_1} = 8\n\
+         link_create program 5 probe 8 attach_type 41 flags 0 = 9\n",
+        8 * session::WORDS
     );
     ensure!(before == expected, "made:\n{before}expected:\n{expected}");
     let line = format!("    fdatasync: at test_fdatasync, {sync:#x} of the file");
@@ -175,16 +148,33 @@ fn offsets(path: &Path) -> Result<Vec<(String, u64)>> {
 fn a_call_that_fails_ends_the_loader() -> Result<()> {
     let place = Place::new()?;
     let compiled = place.compile(POLICY)?;
-    for call in 1..=10 {
+    for call in 1..=12 {
         let _ = fs::remove_file(place.path("record"));
-        let mut command = place.load(&compiled, &place.target, &[])?;
+        let mut command = place.load(&compiled, &[])?;
         command.env("REFUSE", call.to_string());
         let ended = run(command)?;
         ensure!(ended.status.code() == Some(2), "{call}: {}", show(&ended));
         ensure!(ended.stderr.contains("BPFtime refused"), "{call}: {}", show(&ended));
         ensure!(ended.stdout.is_empty(), "{call}: {}", show(&ended));
-        ensure!(place.record()?.lines().count() == call, "{call}: {}", place.record()?);
+        let record = place.record()?;
+        let made = record.lines().filter(|line| !line.starts_with("mmap")).count();
+        ensure!(made == call, "{call}: {record}");
+        // A target finds no half of it.
+        ensure!(!place.memory().exists(), "{call}: the memory is left");
     }
+    // BPFtime returns an error without errno: not "Success".
+    for (result, why) in [("28", "No space left on device"), ("1", "no reason given")] {
+        let mut command = place.load(&compiled, &[])?;
+        command.env("REFUSE", "7").env("REFUSE_AS", result);
+        let ended = run(command)?;
+        let said = format!("BPFtime refused the program of `write`: {why}");
+        ensure!(ended.stderr.contains(&said), "{}", show(&ended));
+    }
+    // A place that stays taken.
+    let mut command = place.load(&compiled, &[])?;
+    command.env("REFUSE", "7").env("REFUSE_AS", "17").env("REFUSE_ALL", "1");
+    let ended = run(command)?;
+    ensure!(ended.stderr.contains("the program of `write`: File exists"), "{}", show(&ended));
     Ok(())
 }
 
@@ -196,18 +186,52 @@ fn the_calls_can_be_intercepted() -> Result<()> {
     let imported =
         |line: &str| line.trim().strip_prefix("U ").is_some_and(|n| n.starts_with("syscall@"));
     ensure!(ended.stdout.lines().any(imported), "{}", show(&ended));
+    // The maps are shown by `mmap`, and what is closed must be seen.
+    for name in ["mmap", "close"] {
+        let of = |line: &str| {
+            let found = line.trim().strip_prefix("U ").and_then(|rest| rest.split('@').next());
+            found.is_some_and(|found| found == name || found == format!("{name}64"))
+        };
+        ensure!(ended.stdout.lines().any(of), "{name}: {}", show(&ended));
+    }
     Ok(())
 }
 
 #[test]
-fn without_the_server_nothing_is_called() -> Result<()> {
+fn the_server_is_preloaded_by_the_loader_alone() -> Result<()> {
     let place = Place::new()?;
     let compiled = place.compile(POLICY)?;
-    let mut command = place.load(&compiled, &place.target, &[])?;
-    command.env_remove("LD_PRELOAD");
+    // By hand, as it was in earlier versions: its session is cleared before anything can be looked at.
+    let mut command = place.load(&compiled, &[])?;
+    command.env("LD_PRELOAD", place.bpftime.join("libbpftime-syscall-server.so"));
     let ended = run(command)?;
     ensure!(ended.status.code() == Some(2), "{}", show(&ended));
-    ensure!(ended.stderr.contains("libbpftime-syscall-server.so"), "{}", show(&ended));
+    ensure!(ended.stderr.contains("start `durac load` without LD_PRELOAD"), "{}", show(&ended));
+    // The second run without the first, or without the server.
+    let mut command = place.load(&compiled, &[])?;
+    command.env("DURAC_LOAD_LOCK", "0");
+    let ended = run(command)?;
+    ensure!(ended.status.code() == Some(2), "{}", show(&ended));
+    ensure!(ended.stderr.contains("BPFtime's server is not preloaded"), "{}", show(&ended));
+    let mut command = place.load(&compiled, &[])?;
+    command.env("DURAC_LOAD_LOCK", "0");
+    command.env("LD_PRELOAD", place.bpftime.join("libbpftime-syscall-server.so"));
+    let ended = run(command)?;
+    ensure!(
+        ended.stderr.contains("DURAC_LOAD_LOCK is not the lock of the session"),
+        "{}",
+        show(&ended)
+    );
+    // Nowhere.
+    let mut command = durac(["load"])?;
+    command.arg(&compiled).arg("--target").arg(&place.target).env("HOME", place.path("home"));
+    let ended = run(command)?;
+    ensure!(
+        ended.stderr.contains("cannot find `libbpftime-syscall-server.so` in"),
+        "{}",
+        show(&ended)
+    );
+    ensure!(place.record()?.is_empty(), "{}", place.record()?);
     Ok(())
 }
 
@@ -216,18 +240,27 @@ fn what_cannot_be_hooked_is_refused_before_any_call() -> Result<()> {
     let place = Place::new()?;
     let script = place.path("script");
     fs::write(&script, "#!/bin/sh\n")?;
-    let fixed = cc("bpftime_target.c", "bpftime_target_static", &["-static"])?;
+    let fixed = cc("bpftime/target.c", "bpftime_target_static", &["-static", "-pthread"])?;
+    // As Debian's redis-server is one.
+    let named = place.path("redis-server");
+    std::os::unix::fs::symlink(&place.target, &named)?;
     let cases = [
         ("test_short", place.target.clone(), "bytes, and the patch takes up to 16"),
         ("test_hidden", place.target.clone(), "is not exported"),
         ("test_missing", place.target.clone(), "has no function `test_missing`"),
-        ("test_fdatasync", script, "is no 64-bit x86 program"),
+        (
+            "durac_aof_fdatasync",
+            named,
+            "/redis-server` has no function `durac_aof_fdatasync`: it is not the \
+                                        server with durac's patch, which `runtime-bridge/redis/build.sh` builds",
+        ),
+        ("test_fdatasync", script, "is not a 64-bit x86 program"),
         ("test_fdatasync", fixed, "is statically linked"),
         ("test_fdatasync", place.path("nothing"), "cannot read the target"),
     ];
     for (symbol, target, why) in cases {
         let object = place.compile(&POLICY.replace("test_fdatasync", symbol))?;
-        let ended = run(place.load(&object, &target, &[])?)?;
+        let ended = run(place.load_for(&object, &target, &[])?)?;
         ensure!(ended.status.code() == Some(1), "{why}: {}", show(&ended));
         ensure!(ended.stderr.contains(why), "{why}: {}", show(&ended));
         ensure!(place.record()?.is_empty(), "{why}: {}", place.record()?);
@@ -242,16 +275,24 @@ fn each_runtime_refuses_the_others_objects() -> Result<()> {
     let mut command = durac(["compile", "always", "-o"])?;
     command.arg(&agents);
     ensure!(run(command)?.status.success(), "cannot compile");
-    let ended = run(place.load(&agents, &place.target, &[])?)?;
+    let ended = run(place.load(&agents, &[])?)?;
     ensure!(ended.status.code() == Some(1), "{}", show(&ended));
-    ensure!(ended.stderr.contains("made for agent"), "{}", show(&ended));
+    ensure!(
+        ended.stderr.contains("the object is for the runtime `agent`, not `bpftime`"),
+        "{}",
+        show(&ended)
+    );
 
     let compiled = place.compile(POLICY)?;
     let mut command = durac(["run"])?;
     command.arg(&compiled).args(["--", "true"]);
     let ended = run(command)?;
     ensure!(ended.status.code() == Some(1), "{}", show(&ended));
-    ensure!(ended.stderr.contains("made for bpftime"), "{}", show(&ended));
+    ensure!(
+        ended.stderr.contains("the object is for the runtime `bpftime`, not `agent`"),
+        "{}",
+        show(&ended)
+    );
     Ok(())
 }
 
@@ -263,7 +304,11 @@ fn the_agent_runs_the_application_without_it() -> Result<()> {
     command.env("LD_PRELOAD", durac_tests::agent()?).env("DURAC_OBJECT", &compiled);
     let ended = run(command)?;
     ensure!(ended.status.success(), "{}", show(&ended));
-    ensure!(ended.stderr.contains("made for bpftime, not for agent"), "{}", show(&ended));
+    ensure!(
+        ended.stderr.contains("the object is for the runtime `bpftime`, not `agent`"),
+        "{}",
+        show(&ended)
+    );
     Ok(())
 }
 
@@ -295,114 +340,109 @@ fn what_is_unsafe_there_does_not_compile() -> Result<()> {
     Ok(())
 }
 
-/// A policy whose syncs the kernel counts.
-const DEFERS: &str = "\
-policy delayed
-target test
-use kernel notify
-
-target test {
-    files \"*.log\"
-    hook fdatasync(log: file, failed: status) -> status {
-        entry symbol \"test_fdatasync\"
-        entry barrier \"test_barrier\"
-        may pass, defer, await
-    }
-}
-
-on fdatasync: await previous; defer
-";
-
-/// With what `durac load` says has to be set.
-fn with_kernel(command: &mut std::process::Command) {
-    command.env("BPFTIME_RUN_WITH_KERNEL", "1").env("BPFTIME_NOT_LOAD_PATTERN", "durac_.*");
-}
-
 #[test]
 fn the_kernels_program_is_loaded_with_the_others() -> Result<()> {
     let place = Place::new()?;
     let compiled = place.compile(DEFERS)?;
-    // The first place is refused, as under lockdown.
-    for (refuse, section) in [(0, "fentry and fexit"), (8, "tracepoints ext4_sync_file")] {
-        let _ = fs::remove_file(place.path("record"));
-        let mut command = place.load(&compiled, &place.target, &[])?;
-        with_kernel(&mut command);
-        command.env("REFUSE", refuse.to_string());
-        let mut loader = Loader(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?);
-        let stdout = loader.0.stdout.take().context("no output")?;
-        let mut said = String::new();
-        for line in BufReader::new(stdout).lines() {
-            said.push_str(&line?);
-            said.push('\n');
-            if said.contains("let this run") {
-                break;
-            }
-        }
-        ensure!(said.contains(&format!("the kernel counts its syncs: {section}")), "{said}");
-        let record = place.record()?;
-        let object = object(&compiled)?;
-        let kernel = |name: &str, number: usize, types: usize| {
-            let program = object.kernel.iter().find(|p| p.section.starts_with(name));
-            let slots = program.map_or(0, |p| p.insns.len());
-            let slot = program.and_then(|p| p.relocs.first()).map_or(0, |r| r.slot);
-            let attach = if name == "fexit" { 25 } else { 23 };
-            format!(
-                "kernel_prog_load count_syncs type 26 attach {attach} types {types} slots {slots} maps {slot}:2 = {number}\n"
-            )
-        };
-        let program = |index: usize| -> Result<(usize, String)> {
-            let program = object.programs.get(index).context("no program")?;
-            let maps = program.relocs.iter().map(|r| format!(" {}:{}", r.slot, r.map + 1));
-            Ok((program.insns.len(), maps.collect()))
-        };
-        let ((slots_0, maps_0), (slots_1, maps_1)) = (program(0)?, program(1)?);
-        let begin = format!(
-            "map_create state type 2 key 4 value 48 entries 1 flags 0x400 = 1\n\
-             map_update 1 key 0 flags 0: 0 0 0 0 0 0 = ok\n\
-             map_create syncs type 1 key 4 value 16 entries 1 flags 0 = 2\n\
-             map_update 2 key 0 flags 0: 0 0 = ok\n\
-             prog_load durac_fdatasync type 2 licence Dual MIT/GPL slots {slots_0} maps{maps_0} = 3\n\
-             prog_load durac_barrier type 2 licence Dual MIT/GPL slots {slots_1} maps{maps_1} = 4\n\
-             btf_load = 5\n"
-        );
-        ensure!(record.starts_with(&begin), "{record}\n{begin}");
-        let rest = record.strip_prefix(&begin).unwrap_or_default();
-        let counts = match refuse {
-            0 => format!("{}raw_tracepoint 6 = 7\n", kernel("fexit", 6, 5)),
-            _ => format!(
-                "{}btf_load = 6\n{}raw_tracepoint 7 = 8\n",
-                kernel("fexit", 0, 5).replace("= 0", "= refused"),
-                kernel("tp_btf", 7, 6)
-            ),
-        };
-        ensure!(rest.starts_with(&counts), "{rest}\n{counts}");
-        let probes = rest.matches("type 1008").count();
-        let links = rest.matches("attach_type 41").count();
-        ensure!((probes, links) == (2, 2) && !rest.contains("close"), "{rest}");
-    }
+    let mut command = place.load(&compiled, &[])?;
+    with_kernel(&mut command)?;
+    let loader = place.loader(command)?;
+    let record = calls(&place)?;
+    let said = loader.end(libc::SIGTERM)?;
+    ensure!(said.contains("the kernel counts its syncs: "), "{said}");
+    let object = object(&compiled)?;
+    let program = |index: usize| -> Result<(usize, String)> {
+        let program = object.programs.get(index).context("no program")?;
+        let maps = program.relocs.iter().map(|r| format!(" {}:{}", r.slot, r.map + 1));
+        Ok((program.insns.len(), maps.collect()))
+    };
+    let ((slots_0, maps_0), (slots_1, maps_1)) = (program(0)?, program(1)?);
+    let begin = format!(
+        "map_create state type 2 key 4 value 48 entries 1 flags 0x400 = 1\n\
+         map_update 1 key 0 flags 0: 0 0 0 0 0 0 = ok\n\
+         mmap 1\n\
+         map_create session type 2 key 4 value {} entries 1 flags 0x400 = 2\n\
+         map_update 2 key 0 flags 0: ID{} = ok\n\
+         mmap 2\n\
+         map_create syncs type 1 key 4 value 16 entries 1 flags 0 = 3\n\
+         map_update 3 key 0 flags 0: 0 0 = ok\n\
+         prog_load durac_fdatasync type 2 licence Dual MIT/GPL slots {slots_0} maps{maps_0} = 4\n\
+         prog_load durac_barrier type 2 licence Dual MIT/GPL slots {slots_1} maps{maps_1} = 5\n\
+         btf_load = 6\n",
+        8 * session::WORDS,
+        " 0".repeat(session::WORDS - 1)
+    );
+    ensure!(record.starts_with(&begin), "{record}\n{begin}");
+    // At the first place that the kernel allows; and it outlives the loader.
+    let rest = record.strip_prefix(&begin).unwrap_or_default();
+    ensure!(rest.starts_with("kernel_prog_load count_syncs type 26 attach 25 types 6"), "{rest}");
+    let (counts, attaches) = rest.split_once("\nperf_event_open").context(rest.to_owned())?;
+    let opened = counts.lines().rev().nth(1).context("no tracepoint")?;
+    let (_, number) = opened.split_once(" = ").context(opened.to_owned())?;
+    ensure!(opened.starts_with("raw_tracepoint "), "{rest}");
+    ensure!(counts.ends_with(&format!("\npin {number} = ok")), "{rest}");
+    let probes = attaches.matches("type 1008").count();
+    let links = attaches.matches("attach_type 41").count();
+    ensure!((probes, links) == (2, 2) && !rest.contains("close"), "{rest}");
     Ok(())
 }
 
 #[test]
 fn what_the_server_must_be_told_is_said_before_any_call() -> Result<()> {
     let place = Place::new()?;
-    let compiled = place.compile(DEFERS)?;
-    let cases: [(&[(&str, &str)], &str); 3] = [
-        (&[], "export BPFTIME_RUN_WITH_KERNEL='1'"),
-        (&[("BPFTIME_RUN_WITH_KERNEL", "1")], "export BPFTIME_NOT_LOAD_PATTERN='durac_.*'"),
+    let (plain, counted) = (place.compile(POLICY)?, place.path("counted.o"));
+    fs::rename(&plain, place.path("plain.o"))?;
+    fs::rename(place.compile(DEFERS)?, &counted)?;
+    let plain = place.path("plain.o");
+    let kernel = ("BPFTIME_RUN_WITH_KERNEL", "1");
+    let pattern = ("BPFTIME_NOT_LOAD_PATTERN", "durac_.*");
+    type Case<'a> = (&'a Path, &'a [(&'a str, &'a str)], &'a str);
+    let cases: [Case<'_>; 7] = [
+        (&counted, &[], "export BPFTIME_RUN_WITH_KERNEL='1'"),
+        (&counted, &[kernel], "export BPFTIME_NOT_LOAD_PATTERN='durac_.*'"),
         (
-            &[("BPFTIME_RUN_WITH_KERNEL", "1"), ("BPFTIME_NOT_LOAD_PATTERN", "x.*")],
+            &counted,
+            &[kernel, ("BPFTIME_NOT_LOAD_PATTERN", "x.*")],
             "export BPFTIME_NOT_LOAD_PATTERN='durac_.*'",
         ),
+        (
+            &counted,
+            &[kernel, pattern, ("BPFTIME_MAX_FD_COUNT", "128")],
+            "export BPFTIME_MAX_FD_COUNT=",
+        ),
+        (&plain, &[kernel], "`unset BPFTIME_RUN_WITH_KERNEL`"),
+        (&plain, &[("BPFTIME_LOG_OUTPUT", "/proc/nowhere/log")], "cannot write BPFtime's log"),
+        (&plain, &[("BPFTIME_GLOBAL_SHM_NAME", "a/b")], "invalid session name `a/b`"),
     ];
-    for (variables, why) in cases {
-        let mut command = place.load(&compiled, &place.target, &[])?;
+    for (object, variables, why) in cases {
+        let mut command = place.load(object, &[])?;
+        with_kernel(&mut command)?;
+        for variable in ["RUN_WITH_KERNEL", "NOT_LOAD_PATTERN", "MAX_FD_COUNT"] {
+            command.env_remove(format!("BPFTIME_{variable}"));
+        }
         command.envs(variables.iter().copied());
         let ended = run(command)?;
-        ensure!(ended.status.code() == Some(2), "{why}: {}", show(&ended));
+        ensure!(ended.status.code().is_some_and(|code| code > 0), "{why}: {}", show(&ended));
         ensure!(ended.stderr.contains(why), "{why}: {}", show(&ended));
         ensure!(place.record()?.is_empty(), "{why}: {}", place.record()?);
     }
+    // An agent without io_uring.
+    let poor = ["-shared", "-fPIC", "-DNO_IOURING"];
+    let poor = cc("bpftime/agent.c", "poor/libbpftime-agent.so", &poor)?;
+    let folder = poor.parent().context("no folder")?;
+    cc("bpftime/server.c", "poor/libbpftime-syscall-server.so", &["-shared", "-fPIC"])?;
+    let mut command = durac(["load"])?;
+    command.arg(&counted).arg("--target").arg(&place.target).arg("--bpftime").arg(folder);
+    with_kernel(&mut command)?;
+    let ended = run(command)?;
+    ensure!(ended.stderr.contains("cmake -DBPFTIME_ENABLE_IOURING_EXT=1"), "{}", show(&ended));
+    // Without the rights; durac's own file may be out of reach then.
+    let mut command = child::command(&[], &child::which("setpriv")?);
+    command.args(["--bounding-set=-sys_admin", "--"]).arg(durac_tests::tool()?).arg("load");
+    command.arg(&counted).arg("--target").arg(&place.target);
+    with_kernel(&mut command)?;
+    let ended = run(command)?;
+    ensure!(ended.stderr.contains("needs root (CAP_SYS_ADMIN)"), "{}", show(&ended));
     Ok(())
 }
 
@@ -410,13 +450,12 @@ fn what_the_server_must_be_told_is_said_before_any_call() -> Result<()> {
 fn a_call_for_the_kernel_that_fails_ends_the_loader() -> Result<()> {
     let place = Place::new()?;
     let compiled = place.compile(DEFERS)?;
-    // Both attempts to load the kernel's program, and what stands around them.
     for (refuse, why) in
-        [("3", "BPFtime refused"), ("4", "BPFtime refused"), ("all", "cannot count")]
+        [("3", "BPFtime refused"), ("5", "BPFtime refused"), ("all", "cannot count")]
     {
         let _ = fs::remove_file(place.path("record"));
-        let mut command = place.load(&compiled, &place.target, &[])?;
-        with_kernel(&mut command);
+        let mut command = place.load(&compiled, &[])?;
+        with_kernel(&mut command)?;
         match refuse {
             "all" => command.env("REFUSE_KERNEL", "1"),
             call => command.env("REFUSE", call),

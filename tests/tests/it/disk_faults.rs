@@ -5,8 +5,9 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use durac_disk::plan::Effect;
-use durac_disk::{Cut, Fault, Image, Mounted, Op, Plan};
-use durac_engine::status::Status;
+use durac_disk::{Cut, Fault, Image, Mounted, Op, Plan, private_mounts};
+use durac_shm::status::Status;
+use durac_support::Random;
 use durac_tests::heavy;
 use durac_tests::server::{Server, Under, until, until_written};
 use durac_workload::writers::Acknowledged;
@@ -36,6 +37,7 @@ fn fault(op: Op, after: u64, times: Option<u64>, effect: Effect) -> Fault {
 
 impl OnDisk {
     fn start(under: Under) -> Result<Self> {
+        private_mounts()?;
         let disk = Mounted::new(Image::new(), plan(Vec::new()))?;
         let under = Under { data: Some(disk.join("data")), ..under };
         Ok(Self { server: under.start()?, disk })
@@ -73,9 +75,7 @@ fn rounds() -> u64 {
 
 /// Some number below `end`, another for each round and place.
 fn some(round: u64, place: usize, end: u64) -> u64 {
-    let mut x = (round << 8 | place as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    (x ^ x >> 27) % end
+    Random(round << 8 | place as u64).below(end)
 }
 
 /// One sync fails, at any moment. Redis gets that error and ends; no more is lost than the policy may
@@ -237,7 +237,7 @@ fn a_stuck_disk() -> Result<()> {
         let stuck = Effect::Slow(Duration::from_millis(2500));
         on.disk.plan(plan(vec![fault(Op::Sync, 20, Some(1), stuck)]));
         let writers = on.server.write(CLIENTS, 1, u64::MAX, 0);
-        let line = "a sync takes long: ";
+        let line = "slow sync, ";
         until("a line about it", || Ok(on.server.redis.stderr().contains(line)))?;
         let slow: u64 = status.snapshot().logs.iter().map(|log| log.numbers.slow).sum();
         ensure!(slow == 1, "{policy}: {slow} slow");

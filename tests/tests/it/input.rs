@@ -135,7 +135,7 @@ fn no_permission() -> Result<()> {
     // durac is copied.
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
     let copy = dir.path().join("durac");
-    fs::copy(tool()?, &copy)?;
+    durac_tests::copy_program(&tool()?, &copy)?;
     let mut command = child::command(&[], &child::which("setpriv")?);
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(copy);
     command.arg("check").arg(&path);
@@ -159,7 +159,10 @@ fn a_wrong_policy_runs_nothing() -> Result<()> {
 fn what_no_runtime_has_yet() -> Result<()> {
     let out = TempDir::new()?;
     let object = out.path().join("out.o");
-    let policy = "external_synchrony";
+    let text = "target my.server {\n    files \"*.log\"\n    hook fdatasync(log: file) -> status {\n        entry libc \"fdatasync\"\n        may pass, defer\n    }\n    hook reply(client: connection) -> bytes {\n        entry symbol \"reply\"\n        may pass, hold\n    }\n}\ntarget my.server\non reply: hold until durable\n";
+    let path = out.path().join("held_elsewhere.dur");
+    std::fs::write(&path, text)?;
+    let policy = path.to_str().context("a path")?;
     complains(&run_durac(["run", policy, "--", "true"])?, 1, &["E0601", policy])?;
     let mut command = durac(["compile", policy, "-o"])?;
     command.arg(&object);
@@ -201,22 +204,26 @@ fn no_command() -> Result<()> {
     Ok(())
 }
 
-/// A static program has no place for the agent: running it would silently do nothing.
+/// A static program has no place for the agent: a policy that only the agent can run is refused.
 #[test]
 fn static_program() -> Result<()> {
-    let program = cc("nothing.c", "nothing-static", &["-static"])?;
-    let program = program.to_str().context("path")?;
-    complains(&run_durac(["run", "window", "--", program])?, 1, &[program, "static"])?;
-    let program = cc("nothing.c", "nothing-static-pie", &["-static-pie"])?;
-    let program = program.to_str().context("path")?;
-    complains(&run_durac(["run", "window", "--", program])?, 1, &[program, "static"])
+    for (name, option) in [("nothing-static", "-static"), ("nothing-static-pie", "-static-pie")] {
+        let program = cc("nothing.c", name, &[option])?;
+        let program = program.to_str().context("path")?;
+        let ended = run_durac(["run", "batch", "--", program])?;
+        ensure!(ended.status.code() == Some(1), "{}", show(&ended));
+        for word in [program, "is statically linked", "E0612", "`on write` is not available"] {
+            ensure!(ended.stderr.contains(word), "no {word:?}: {}", show(&ended));
+        }
+    }
+    Ok(())
 }
 
 #[test]
 fn setuid_program() -> Result<()> {
     let dir = TempDir::new()?;
     let program = dir.path().join("setuid");
-    fs::copy(cc("nothing.c", "nothing", &[])?, &program)?;
+    durac_tests::copy_program(&cc("nothing.c", "nothing", &[])?, &program)?;
     for mode in [0o4755, 0o2755] {
         fs::set_permissions(&program, fs::Permissions::from_mode(mode))?;
         let shown = program.to_str().context("path")?;
@@ -230,10 +237,10 @@ fn the_agent_library_is_missing() -> Result<()> {
     agent()?;
     let dir = TempDir::new()?;
     let copy = dir.path().join("durac");
-    fs::copy(tool()?, &copy)?;
+    durac_tests::copy_program(&tool()?, &copy)?;
     let mut command = child::command(&[], &copy);
     command.args(["run", "window", "--", "true"]).env_remove("LD_PRELOAD");
-    complains(&run(command)?, 2, &["libdurac_agent.so"])
+    complains(&run(command)?, 2, &["libdurac_preload.so"])
 }
 
 /// A symbolic link to durac, as in /usr/local/bin, finds the agent beside the real file.
@@ -297,5 +304,21 @@ fn output_to_a_link() -> Result<()> {
     let status = command.stdout(File::create(&printed)?).status()?;
     let text = std::fs::read_to_string(&printed)?;
     ensure!(status.success() && text.contains("durac/fdatasync"), "{status}: {text}");
+    Ok(())
+}
+
+/// `/dev/shm` is a folder like any other; the rest of `/dev` is written to as it is.
+#[test]
+fn output_in_shared_memory() -> Result<()> {
+    let dir = tempfile::TempDir::new_in("/dev/shm")?;
+    let path = dir.path().join("x.o");
+    let path = path.to_str().context("path")?;
+    for _ in 0..2 {
+        let ended = run_durac(["compile", "always", "-o", path])?;
+        ensure!(ended.status.success(), "{}", show(&ended));
+    }
+    ensure!(std::fs::read(path)?.starts_with(b"\x7fELF"));
+    let ended = run_durac(["compile", "always", "-o", "/dev/null"])?;
+    ensure!(ended.status.success(), "{}", show(&ended));
     Ok(())
 }

@@ -159,7 +159,7 @@ fn an_unpatched_redis_is_left_alone() -> Result<()> {
     let dir = TempDir::new()?;
     let under = Under::policy(policy(&dir, "window")?);
     let Err(error) = under.start() else { bail!("the policy was in force") };
-    ensure!(format!("{error:#}").contains("no `durac_on_fdatasync`"), "{error:#}");
+    ensure!(format!("{error:#}").contains("it has no variable `durac_on_fdatasync`"), "{error:#}");
     Ok(())
 }
 

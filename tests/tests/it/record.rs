@@ -1,7 +1,7 @@
 //! `durac record` on real programs: what stands in a trace is what happened.
 
 use anyhow::{Context, Result, ensure};
-use durac_engine::status::{LogNumbers, Status};
+use durac_shm::status::{LogNumbers, Status};
 use durac_tests::server::{Under, until, until_written};
 use durac_tests::{append_log, durac, heavy, run, show};
 use durac_trace::{End, Event, Header, Op, Source, Verdict, read_all};
@@ -235,8 +235,8 @@ fn a_command_that_changes_its_user() -> Result<()> {
     let file = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
     let (out, agent, program, logs) =
         (file("trace.json"), file("agent.so"), file("append-log"), file("logs"));
-    std::fs::copy(durac_tests::agent()?, &agent)?;
-    std::fs::copy(append_log()?, &program)?;
+    durac_tests::copy_program(&durac_tests::agent()?, &agent)?;
+    durac_tests::copy_program(&append_log()?, &program)?;
     std::fs::create_dir(&logs)?;
     std::os::unix::fs::chown(&logs, Some(NOBODY), Some(NOBODY))?;
     for path in [dir.path(), agent.as_ref(), program.as_ref()] {
@@ -247,7 +247,7 @@ fn a_command_that_changes_its_user() -> Result<()> {
     words.extend(["setpriv", &user, "--clear-groups", &program, &logs, "--records", "50"]);
     let ended = run(durac(words)?)?;
     ensure!(ended.status.success(), "{}", show(&ended));
-    let said = ["nothing is recorded: ", "Permission denied", "policy `window`", "opened no log"];
+    let said = ["cannot record: ", "Permission denied", "policy `window`", "opened no log"];
     ensure!(said.iter().all(|text| ended.stderr.contains(text)), "{}", show(&ended));
     let written = std::fs::read_dir(&logs)?.map(|entry| Ok(entry?.metadata()?.len()));
     let written = written.collect::<std::io::Result<Vec<_>>>()?;
@@ -309,7 +309,7 @@ fn a_file_that_is_wrong_is_refused() -> Result<()> {
     let ended = import("json")?;
     let found: serde_json::Value = serde_json::from_str(&ended.stderr)?;
     let place = found.pointer("/0/labels/0/start").context("place")?;
-    ensure!(*place == serde_json::json!({ "line": 2, "column": 9 }), "{found}");
+    ensure!(*place == serde_json::json!({ "line": 2, "column": 9, "byte": 40 }), "{found}");
     ensure!(std::fs::read_to_string(&out)? == "what was there");
     Ok(())
 }

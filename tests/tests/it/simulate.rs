@@ -1,10 +1,12 @@
 //! `durac simulate` on real recordings: that what it says fits the trace, not what it says.
 
 use anyhow::{Context, Result, ensure};
-use durac_sim::replay::report::Report;
-use durac_tests::server::Under;
+use durac_simulate::report::Report;
+use durac_tests::server::{Server, Under, until};
 use durac_tests::{POLICIES, append_log, durac, heavy, run, run_durac, show};
+use durac_workload::resp::Client;
 use durac_workload::{Load, Stop, redis_benchmark};
+use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
@@ -17,13 +19,39 @@ fn report(trace: &Path, args: &[&str]) -> Result<Report> {
     serde_json::from_str(&ended.stdout).with_context(|| show(&ended))
 }
 
+/// A turn with a command of each of `clients`, however busy the machine is: they send while the server is
+/// stopped, so it finds all of them when it goes on.
+fn full_turn(server: &Server, clients: usize) -> Result<()> {
+    let connect = || -> Result<Client> {
+        let mut client = server.redis.client()?;
+        client.command(&["PING"])?;
+        Ok(client)
+    };
+    let mut clients = (0..clients).map(|_| connect()).collect::<Result<Vec<_>>>()?;
+    server.redis.kill(libc::SIGSTOP)?;
+    let stat = format!("/proc/{}/stat", server.redis.pid());
+    until("a stopped server", || Ok(fs::read_to_string(&stat)?.contains(") T ")))?;
+    for client in &mut clients {
+        // As long as the commands of redis-benchmark.
+        client.queue(&["SET", "key:000000000000", "abc"]);
+        client.flush()?;
+    }
+    server.redis.kill(libc::SIGCONT)?;
+    for client in &mut clients {
+        client.receive()?;
+    }
+    Ok(())
+}
+
 #[test]
 fn a_recorded_redis() -> Result<()> {
     let _turn = heavy()?;
     let dir = TempDir::new()?;
     let trace = dir.path().join("trace.json");
     let mut server = Under::policy("always").trace(&trace).start()?;
-    redis_benchmark(&server.redis, Load { clients: 5, pipeline: 1 }, 3000, 1_000_000)?;
+    redis_benchmark(&server.redis, Load { clients: 5, pipeline: 1 }, 1500, 1_000_000)?;
+    // On a busy machine the five of the benchmark may never meet in one turn.
+    full_turn(&server, 5)?;
     server.redis.stop(Stop::Shutdown)?;
 
     let all = report(&trace, &[])?;
@@ -33,7 +61,7 @@ fn a_recorded_redis() -> Result<()> {
     let names: Vec<&str> = all.policies.iter().map(|p| p.name.as_str()).collect();
     ensure!(names == POLICIES, "{names:?}");
     let left_out: Vec<&str> = all.left_out.iter().map(|p| p.name.as_str()).collect();
-    ensure!(left_out == ["external_synchrony"], "{left_out:?}");
+    ensure!(left_out == ["gathered", "external_synchrony"], "{left_out:?}");
     for (policy, bound) in all.policies.iter().zip([0.0, 1.0, 1.0, 64.0, 1024.0, 47.0, 48.0]) {
         ensure!(policy.loss.worst.syncs <= bound, "{}: {:?}", policy.name, policy.loss);
     }
@@ -50,11 +78,13 @@ fn a_recorded_redis() -> Result<()> {
     ensure!(always.loss.worst.syncs == 0.0, "{:?}", always.loss);
     ensure!(two == report(&trace, &["-p", "window:n=16", "-p", "always", "--crash", "100"])?);
 
-    let disk = report(&trace, &["-p", "always", "--device", "disk"])?;
+    // Devices of known speed: the one that was recorded may be slower than any.
+    ensure!(all.device.name == "as recorded", "{:?}", all.device);
+    let on = |device| report(&trace, &["-p", "always", "--device", device]);
+    let (disk, nvme) = (on("disk")?, on("nvme-plp")?);
     ensure!(disk.device.name == "disk", "{:?}", disk.device);
-    let speed =
-        |r: &Report| r.policies.iter().find(|p| p.name == "always").map(|p| p.calls_per_second);
-    ensure!(speed(&disk) < speed(&all), "{:?} {:?}", speed(&disk), speed(&all));
+    let speed = |r: &Report| r.policies.iter().map(|p| p.calls_per_second).next();
+    ensure!(speed(&disk) > Some(0.0) && speed(&disk) < speed(&nvme), "{disk:?} {nvme:?}");
 
     let mut command = durac(["simulate", "-p", "delayed_fsync"])?;
     command.arg(&trace);
@@ -102,7 +132,11 @@ fn what_cannot_be_simulated() -> Result<()> {
         (vec![broken.as_str()], 1, "E0701"),
         (vec!["/no/such/trace"], 1, "cannot read `/no/such/trace`: no such file"),
         (vec![empty.as_str(), "-p", "nothing"], 1, "cannot read `nothing`"),
-        (vec![empty.as_str(), "-p", "external_synchrony"], 1, "none of the policies can be run"),
+        (
+            vec![empty.as_str(), "-p", "external_synchrony"],
+            1,
+            "this version cannot run any of the policies",
+        ),
         (vec![empty.as_str(), "--clients", "0"], 1, "0 is not in 1..=100000"),
     ] {
         let ended = run_durac([&["simulate"], args.as_slice()].concat())?;

@@ -2,10 +2,10 @@
 //! application runs as durable as without it.
 
 use anyhow::{Context, Result, ensure};
-use durac_bpf::Object;
-use durac_bpf::abi::{ABI, Hook, PARAMS_MAP};
-use durac_bpf::elf;
-use durac_bpf::insn::Insn;
+use durac_abi::Object;
+use durac_abi::elf;
+use durac_abi::insn::Insn;
+use durac_abi::{ABI, Hook, PARAMS_MAP};
 use durac_tests::witness::Witness;
 use durac_tests::{agent, append_log, durac, heavy, run, show};
 use durac_workload::child::Ended;
@@ -67,7 +67,7 @@ fn change(why: &str, change: impl Fn(&mut Object) -> Result<()>) -> Result<()> {
     let dir = TempDir::new()?;
     let mut object = elf::read(&compiled(&dir)?)?;
     change(&mut object)?;
-    let bytes = elf::write(&object)?;
+    let bytes = durac_bpf::write(&object)?;
     refused(&store(&dir, &bytes)?, why)
 }
 
@@ -218,7 +218,7 @@ fn redis_runs_unhooked() -> Result<()> {
     let mut object = elf::read(&compiled(&dir)?)?;
     let insns = code(&mut object)?;
     insns.truncate(insns.len() - 1);
-    let path = store(&dir, &elf::write(&object)?)?;
+    let path = store(&dir, &durac_bpf::write(&object)?)?;
     let witness = Witness::new()?;
     let mut config = RedisConfig::new("always").prefix(witness.words());
     config.env = vec![

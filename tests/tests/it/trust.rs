@@ -33,8 +33,8 @@ fn a_folder_that_others_can_write_is_refused() -> Result<()> {
     }
     let dir = TempDir::new()?;
     mode(dir.path(), 0o755)?;
-    fs::copy(tool()?, dir.path().join("durac"))?;
-    fs::copy(agent()?, dir.path().join("libdurac_agent.so"))?;
+    durac_tests::copy_program(&tool()?, dir.path().join("durac"))?;
+    durac_tests::copy_program(&agent()?, dir.path().join("libdurac_preload.so"))?;
     let temp = dir.path().join("temp");
     fs::create_dir(&temp)?;
     mode(&temp, 0o1777)?;

@@ -1,14 +1,12 @@
 //! From an [`Object`] to the bytes of a file.
 
-use super::rules::{self, Invalid};
-use super::{
-    LICENSE, LICENSE_SECTION, MAX_SIZE, R_BPF_64_64, R_BPF_64_ABS32, R_BPF_64_ABS64, function_names,
-};
-use crate::btf::MAP_DEFINITION;
-use crate::insn::Insn;
-use crate::notify;
-use crate::object::{Object, Program, Reloc};
-use crate::{btf, dwarf, note, sum};
+use super::{R_BPF_64_ABS32, R_BPF_64_ABS64, function_names};
+use crate::{btf, dwarf, note};
+use durac_abi::btf::MAP_DEFINITION;
+use durac_abi::elf::{self as format, Invalid, LICENSE, LICENSE_SECTION, MAX_SIZE, R_BPF_64_64};
+use durac_abi::note::SECTION as NOTE_SECTION;
+use durac_abi::object::{Object, Program, Reloc};
+use durac_abi::{Insn, sum};
 use object::write::{Object as Elf, Relocation, SectionId, Symbol, SymbolId, SymbolSection};
 use object::{
     Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKind, SymbolFlags, SymbolKind,
@@ -41,9 +39,9 @@ pub enum WriteError {
 /// The bytes of the object file.
 ///
 /// # Errors
-/// When the object breaks a rule that [`super::read`] would refuse, or is too large.
+/// When the object breaks a rule that [`durac_abi::elf::read`] would refuse, or is too large.
 pub fn write(object: &Object) -> Result<Vec<u8>, WriteError> {
-    rules::check(object)?;
+    format::check(object)?;
     let functions = function_names(object);
     let mut file = Elf::new(BinaryFormat::Elf, Architecture::Bpf, Endianness::Little);
 
@@ -66,7 +64,7 @@ pub fn write(object: &Object) -> Result<Vec<u8>, WriteError> {
     add_section(&mut file, ".BTF", SectionKind::Other, &btf.btf, 4);
     add_section(&mut file, ".BTF.ext", SectionKind::Other, &btf.ext, 4);
     let note = note::encode(&object.meta)?;
-    add_section(&mut file, note::SECTION, SectionKind::Note, &note, 4);
+    add_section(&mut file, NOTE_SECTION, SectionKind::Note, &note, 4);
     let sum = sum::encode(object, &note);
     add_section(&mut file, sum::SECTION, SectionKind::Note, &sum, 4);
     add_debug(&mut file, object, &functions, programs)?;
@@ -103,7 +101,7 @@ fn add_programs(
 fn add_maps(file: &mut Elf<'_>, object: &Object) -> Vec<SymbolId> {
     let mut names: Vec<&str> = object.maps.iter().map(|map| map.name.as_str()).collect();
     if !object.kernel.is_empty() {
-        names.extend(notify::maps_of(object.meta.runtime).iter().map(|map| map.name));
+        names.extend(object.meta.runtime.backend().counter().maps().iter().map(|map| map.name));
     }
     if names.is_empty() {
         return Vec::new();
@@ -139,8 +137,10 @@ fn add_debug(
     for (section, (_, id)) in sections.iter().zip(&added) {
         for reloc in &section.relocs {
             let symbol = match reloc.target {
-                dwarf::Target::Program(index) => programs.get(index).map(|(_, symbol)| *symbol),
-                dwarf::Target::Section(name) => {
+                dwarf::RelocTarget::Program(index) => {
+                    programs.get(index).map(|(_, symbol)| *symbol)
+                }
+                dwarf::RelocTarget::Section(name) => {
                     let target = added.iter().find(|(other, _)| *other == name);
                     target.map(|(_, id)| file.section_symbol(*id))
                 }

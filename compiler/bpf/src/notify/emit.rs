@@ -2,12 +2,11 @@
 //!
 //! Registers: r6 the file's inode, r7 its device, r9 its slot; r8 for what has to survive a call.
 
-use super::fields::Field;
-use super::{FieldReloc, HASH, KernelProgram, PROBES, SLOTS, Word};
-use crate::abi::KernelHelper;
 use crate::asm::{Asm, AsmError, Label};
-use crate::insn::{Alu, Cond, Insn, Reg, Size};
 use Reg::{R0, R1, R2, R3, R4, R6, R7, R8, R9, R10};
+use durac_abi::KernelHelper;
+use durac_abi::insn::{Alu, Cond, Insn, Reg, Size};
+use durac_abi::notify::{Field, FieldReloc, HASH, KernelProgram, PROBES, SLOTS, Word};
 
 // Places on the stack.
 /// Key of the sync that is out: thread, file.

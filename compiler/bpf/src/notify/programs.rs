@@ -2,12 +2,11 @@
 //! [`super`], what they share is in [`super::emit`].
 
 use super::emit::{Body, Emit, READ, RESULT, WHOLE};
-use super::fields::Field;
-use super::{Attach, KernelProgram};
-use crate::abi::KernelHelper;
 use crate::asm::AsmError;
-use crate::insn::{Cond, Insn, Reg, Size};
 use Reg::{R0, R1, R2, R3, R6, R7, R8, R9, R10};
+use durac_abi::KernelHelper;
+use durac_abi::insn::{Cond, Insn, Reg, Size};
+use durac_abi::notify::{Attach, Field, KernelProgram};
 
 /// `__NR_fsync` and `__NR_fdatasync` of x86-64 (`arch/x86/entry/syscalls/syscall_64.tbl`).
 const SYSCALLS: [i32; 2] = [74, 75];
@@ -133,7 +132,7 @@ fn syscall_ends(emit: &mut Emit) {
     emit.asm.jump(emit.out);
     emit.asm.bind(sync);
     emit.key_of_syscall();
-    // Only a failure has to know its file: it counts, whoever meets it.
+    // Only a failure has to know its file: it counts in whichever process it occurs.
     emit.asm.push(Insn::mov_imm(R6, 0));
     emit.asm.push(Insn::mov_imm(R7, 0));
     emit.asm.jump_if_imm(Cond::Eq, R8, 0, known);

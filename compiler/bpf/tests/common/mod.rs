@@ -3,36 +3,47 @@
 #![allow(dead_code, reason = "each test file uses some of them")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail")]
 
-use durac_bpf::Object;
-use durac_bpf::abi::{ABI, Helper, Hook, MAX_LOGS, PARAMS_MAP, Reading, STATE_MAP};
+use durac_abi::Object;
+use durac_abi::insn::{Alu, Cond, Insn, Reg, Size};
+use durac_abi::object::{
+    Action, Failure, Loss, Map, Meta, OnError, Param, ParamUnit, Program, Source, State,
+};
+use durac_abi::{ABI, Helper, Hook, MAX_LOGS, PARAMS_MAP, Reading, STATE_MAP};
 use durac_bpf::asm::Asm;
-use durac_bpf::insn::{Alu, Cond, Insn, Reg, Size};
-use durac_bpf::object::{Loss, Map, Meta, OnError, Param, Program, Source, State};
 
 /// What the note of a policy of that name says, with nothing in it.
 pub fn meta(policy: &str) -> Meta {
     Meta {
         abi: ABI,
-        runtime: durac_bpf::abi::Runtime::Agent,
+        runtime: durac_abi::Runtime::Agent,
         entries: Vec::new(),
         policy: policy.to_owned(),
         target: "redis.aof".to_owned(),
         source_sha256: "0".repeat(64),
         files: vec!["*.aof".to_owned(), "*.incr.aof".to_owned()],
         except: vec!["temp-*".to_owned()],
-        capabilities: vec!["await".to_owned(), "defer".to_owned()],
+        capabilities: vec![Action::Await, Action::Defer],
         reads: Vec::new(),
         params: Vec::new(),
         state: Vec::new(),
         flush_within: None,
         on_error: OnError::Fail,
         engine: None,
+        callers: Default::default(),
+        layout: Default::default(),
+        protects: Vec::new(),
+        records: Default::default(),
+        assume_sync: None,
+        holds_replies: false,
         loss: vec![Loss {
-            failure: "power_loss".to_owned(),
+            failure: Failure::PowerLoss,
             syncs: Some(2),
             within: None,
+            updates: None,
+            bytes: None,
             text: "at most 2 syncs".to_owned(),
         }],
+        certificate: None,
     }
 }
 
@@ -64,7 +75,10 @@ pub fn delayed_fsync() -> Object {
 
 /// The same, with the kernel's programs.
 pub fn notify() -> Object {
-    Object { kernel: durac_bpf::notify::programs().unwrap(), ..delayed_fsync() }
+    Object {
+        kernel: durac_bpf::notify::programs_of(durac_abi::Runtime::Agent).unwrap(),
+        ..delayed_fsync()
+    }
 }
 
 /// `on fdatasync: await pending < n; defer` with a parameter, and a program for `fsync` as well.
@@ -103,7 +117,7 @@ pub fn window() -> Object {
     });
     object.meta.params.push(Param {
         name: "n".to_owned(),
-        unit: "syncs".to_owned(),
+        unit: ParamUnit::Syncs,
         default: 64,
         min: 1,
         max: 4096,

@@ -4,11 +4,94 @@ mod drawing;
 mod page;
 
 use crate::Outcome;
-use crate::args::{Bench, Global, Workload};
+use crate::args::{Engine, Global};
 use crate::{input, launch, output};
 use anyhow::{Context, Result};
+use clap::{Args as ClapArgs, ValueEnum};
 use durac_workload::bench::{self, Config, Load, Mode};
 use durac_workload::child;
+use std::path::PathBuf;
+
+/// Arguments of `durac bench`.
+#[derive(Debug, ClapArgs)]
+pub struct Bench {
+    /// Policies to compare: files or ready policies, with `:name=value,…` to set parameters
+    #[arg(value_name = "FILE", default_values = [
+        "delayed_fsync",
+        "fast_notify",
+        "batch:size=1",
+        "batch:size=3",
+        "batch:size=12",
+        "batch:size=24",
+        "batch:size=48",
+        "window:n=4",
+        "window:n=16",
+        "window:n=64",
+        "window:n=256",
+    ])]
+    files: Vec<String>,
+    /// How staged data is written [default: what the target names, else `thread`]
+    #[arg(long, value_enum)]
+    engine: Option<Engine>,
+    /// Numbers of clients; each is measured
+    #[arg(short, long, value_delimiter = ',', default_value = "5,50", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    clients: Vec<u32>,
+    /// Pipeline depths; each is measured
+    #[arg(short = 'P', long, value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pipeline: Vec<u32>,
+    /// Requests per measurement
+    #[arg(short = 'n', long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    requests: u64,
+    /// Number of distinct keys
+    #[arg(short = 'r', long, default_value_t = 100_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    keyspace: u64,
+    /// Rounds; each mode runs once per round
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Measure each policy a second time while recording, to show what recording costs
+    #[arg(long)]
+    record: bool,
+    /// Write JSON
+    #[arg(long, value_name = "PATH")]
+    json: Option<PathBuf>,
+    /// Write CSV, one line per mode and number of clients
+    #[arg(long, value_name = "PATH")]
+    csv: Option<PathBuf>,
+    /// Write an HTML page with charts
+    #[arg(long, value_name = "PATH")]
+    html: Option<PathBuf>,
+    /// Percentage of reads for `--workload mix`: 50 is YCSB workload A, 95 is B
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
+    reads: u8,
+    /// Clients for `--workload mix` that only write; those of `--clients` only read then, and latencies are
+    /// measured apart
+    #[arg(long, value_name = "CLIENTS", value_parser = clap::value_parser!(u32).range(1..))]
+    writers: Option<u32>,
+    /// How long a sync takes: puts the logs on a disk in memory that waits so long (FUSE, as root)
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    sync_takes: Option<std::time::Duration>,
+    /// The workload
+    #[arg(long, value_enum, default_value_t = Workload::Redis)]
+    workload: Workload,
+    /// The server: Redis, Valkey or a patched one, with its own benchmark tool if that is in the same
+    /// folder [default: `redis-server`]
+    #[arg(long, value_name = "PATH")]
+    server: Option<PathBuf>,
+    /// Folder for the database's files, on the file system to measure
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// What `durac bench` runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Workload {
+    /// SETs by redis-benchmark on a real redis-server.
+    Redis,
+    /// GETs and SETs on a real redis-server, mixed as in YCSB.
+    Mix,
+    /// A process that appends to a log; needs no database.
+    AppendLog,
+}
 
 /// Measures, prints the table, and writes the JSON if asked.
 pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
@@ -43,6 +126,8 @@ pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
         requests: args.requests,
         keyspace: args.keyspace,
         reads: args.reads,
+        writers: args.writers.filter(|_| args.workload == Workload::Mix),
+        sync_takes: args.sync_takes.filter(|_| args.workload != Workload::AppendLog),
         dir: args.dir.clone(),
     };
     let report = bench::run(&config)?;
@@ -51,7 +136,7 @@ pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
         output::write_atomically(path, &report.json()?, 0o644)?;
     }
     if let Some(path) = &args.csv {
-        output::write_atomically(path, &report.csv()?, 0o644)?;
+        output::write_atomically(path, report.csv().as_bytes(), 0o644)?;
     }
     if let Some(path) = &args.html {
         output::write_atomically(path, page::page(&report).as_bytes(), 0o644)?;
@@ -70,6 +155,8 @@ fn mode(named: &str, others: &[Mode], global: &Global) -> Result<Option<Mode>> {
     };
     let loss = ready.proved.power_loss();
     let (bound, loss) = (loss.and_then(|l| l.syncs), loss.map_or("", |l| &l.text));
+    let held = ready.proved.object.meta.holds_replies;
+    let loss = if held { "nothing that a client has seen" } else { loss };
     let mut name = ready.policy.name.clone();
     for assignment in &sets {
         name.push_str(&format!(" {assignment}"));

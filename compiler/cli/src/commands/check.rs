@@ -1,16 +1,46 @@
 //! `durac check`: everything that can be known before a policy runs.
 
 use crate::Outcome;
-use crate::args::{Check, Format, Global};
-use crate::{input, output};
+use crate::args::{Budget, Deployment, Format, Global};
+use crate::{certificate, input, output};
 use anyhow::Result;
-use durac_bpf::abi::Runtime;
-use durac_compiler::unit;
-use durac_sim::check::{Checked, report};
-use durac_sim::model::proof::{Age, Method, Proof};
+use clap::Args as ClapArgs;
+use durac_abi::Runtime;
+use durac_core::unit;
+use durac_driver::Compiled;
+use durac_driver::report::report;
+use durac_prove::proof::{Age, Proof};
 use serde::Serialize;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Arguments of `durac check`.
+#[derive(Debug, ClapArgs)]
+pub struct Check {
+    /// Policy files, names of ready policies, or `-` for standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Print diagnostics only
+    #[arg(short, long)]
+    quiet: bool,
+    /// Make the changes first that can only be meant one way, in place
+    #[arg(long)]
+    fix: bool,
+    /// Show the certificate that the object carries, and check it: the invariant that bounds what a
+    /// power loss takes
+    #[arg(long)]
+    certificate: bool,
+    /// Print the conditions of the certificate in SMT-LIB instead, for a solver such as z3: every answer
+    /// must be `unsat`
+    #[arg(long, conflicts_with_all = ["quiet", "certificate"])]
+    smt2: bool,
+    /// Where they run.
+    #[command(flatten)]
+    deployment: Deployment,
+    /// How long it may take.
+    #[command(flatten)]
+    budget: Budget,
+}
 
 /// What `--format json` prints on standard output for each file.
 #[derive(Serialize)]
@@ -19,8 +49,11 @@ struct Report<'a> {
     ok: bool,
     policy: Option<&'a str>,
     target: Option<&'a str>,
-    loss: Vec<durac_bpf::object::Loss>,
+    loss: Vec<durac_abi::object::Loss>,
     proof: Option<Numbers>,
+    /// With `--certificate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<certificate::Shown>,
 }
 
 /// What the model checker found; `null` is unbounded.
@@ -36,7 +69,7 @@ struct Numbers {
     with_call_in_progress: Option<u64>,
     /// Nanoseconds; `null` without a deadline.
     within_ns: Option<u64>,
-    /// Without a deadline: whether a tail can stay for ever.
+    /// Without a deadline: whether a tail can stay unsynced forever.
     tail_for_ever: bool,
     /// Acknowledged syncs and writes that die with the process.
     staged_syncs: Option<u64>,
@@ -48,7 +81,7 @@ struct Numbers {
 impl Numbers {
     fn of(proof: &Proof) -> Self {
         Self {
-            exact: proof.method != Method::Derived,
+            exact: proof.exact,
             states: proof.states,
             syncs: proof.syncs_by_default.count(),
             syncs_for_all_parameters: proof.syncs.count(),
@@ -56,7 +89,7 @@ impl Numbers {
             within_ns: match proof.age {
                 Age::Nothing => Some(0),
                 Age::Within(within) => Some(within),
-                Age::UntilSynced | Age::Forever => None,
+                Age::PlusSyncs(_) | Age::Forever => None,
             },
             tail_for_ever: proof.age == Age::Forever,
             staged_syncs: proof.process.syncs_by_default.count(),
@@ -69,6 +102,7 @@ impl Numbers {
 
 /// Checks every file; all of them, even if one is wrong.
 pub fn run(args: &Check, global: &Global) -> Result<Outcome> {
+    let global = &args.budget.of(global);
     let mut outcome = Outcome::Fine;
     for path in &args.files {
         if !one(path, args, global)? {
@@ -79,9 +113,15 @@ pub fn run(args: &Check, global: &Global) -> Result<Outcome> {
 }
 
 fn one(path: &Path, args: &Check, global: &Global) -> Result<bool> {
-    let found = input::check(path, args.place.get(), global);
+    if args.fix {
+        input::fix(path, args.deployment.get(), global)?;
+    }
+    let found = input::check(path, args.deployment.get(), global);
     if args.quiet {
         return Ok(found.is_some());
+    }
+    if let (true, Some((_, checked))) = (args.smt2, &found) {
+        return certificate::smt2(path, checked);
     }
     match (&found, global.format) {
         (_, Format::Json) => {
@@ -95,40 +135,50 @@ fn one(path: &Path, args: &Check, global: &Global) -> Result<bool> {
                 target: policy.map(|p| p.target.name.as_str()),
                 loss: proved.map(|p| p.object.meta.loss.clone()).unwrap_or_default(),
                 proof: proved.map(|p| Numbers::of(&p.proof)),
+                certificate: match proved.filter(|_| args.certificate) {
+                    Some(proved) => certificate::shown(&proved.object)?,
+                    None => None,
+                },
             };
             let line = serde_json::to_string(&report)? + "\n";
             output::stdout(line.as_bytes())?;
         }
         (Some((_, checked)), Format::Human | Format::Short) => {
-            output::stdout(summary(path, checked).as_bytes())?;
+            let mut summary = summary(path, checked);
+            if let (true, Some(proved)) = (args.certificate, &checked.proved) {
+                summary.push_str(&certificate::lines(&proved.object)?);
+            }
+            output::stdout(summary.as_bytes())?;
         }
         (None, _) => {}
     }
     Ok(found.is_some())
 }
 
-fn summary(path: &Path, checked: &Checked) -> String {
+fn summary(path: &Path, checked: &Compiled) -> String {
     let mut out = String::new();
     let shown = path.display();
     let Some(policy) = &checked.analysis.policy else {
-        let _ = writeln!(out, "{shown}: targets are right");
+        let _ = writeln!(out, "{shown}: targets are valid");
         return out;
     };
     let _ = writeln!(out, "{shown}: policy {} on {}", policy.name, policy.target.name);
     match (&checked.proved, &checked.analysis.loss) {
-        (Some(proved), Some(derived)) => {
-            for line in report(policy, derived, &proved.proof) {
+        (Some(proved), _) => {
+            for line in report(policy, &proved.proof) {
                 let _ = writeln!(out, "    {line}");
             }
             if proved.object.meta.runtime == Runtime::Bpftime {
+                // A program ends its policy when it sees another thread, which can be too late for one call.
                 let _ = writeln!(
                     out,
-                    "    under BPFtime, if the target keeps what it promises: see docs/bpftime.md"
+                    "    under BPFtime, provided that one thread calls each function and the target is \
+                     as declared: see docs/bpftime.md"
                 );
             }
         }
         _ => {
-            let _ = writeln!(out, "    what it can lose is not known in this runtime");
+            let _ = writeln!(out, "    the loss in this runtime is unknown");
         }
     }
     for p in &policy.params {
@@ -137,9 +187,9 @@ fn summary(path: &Path, checked: &Checked) -> String {
         let _ = writeln!(out, "    parameter {}: {default}, in {min}..={max}", p.name.node);
     }
     if !policy.guarantees.is_empty() {
-        let all = if policy.guarantees.len() == 1 { "its guarantee" } else { "its guarantees" };
+        let all = if policy.guarantees.len() == 1 { "guarantee" } else { "guarantees" };
         let known = checked.proved.is_some();
-        let kept = if known { "kept" } else { "cannot be checked in this runtime" };
+        let kept = if known { "proved" } else { "cannot be checked in this runtime" };
         let _ = writeln!(out, "    {all}: {kept}");
     }
     out

@@ -1,23 +1,37 @@
 //! `durac compare`: is one policy at least as durable as another?
 
 use crate::Outcome;
-use crate::args::{Compare, Global};
+use crate::args::Global;
 use crate::input::{self, Ready};
 use crate::output;
 use anyhow::Result;
-use durac_sim::check::Proved;
-use durac_sim::compare::{self, Measure};
-use durac_sim::model::explore::{Most, Unit};
-use durac_sim::model::proof::timeline_beyond;
+use clap::Args as ClapArgs;
+use durac_driver::compare::{self, Measure};
+use durac_driver::{Options, Proved};
+use durac_prove::explore::{Most, Unit};
+use durac_prove::proof::timeline_beyond;
+use durac_workload::columns::{Align, columns};
 use std::fmt::Write;
+
+/// Arguments of `durac compare`.
+#[derive(Debug, ClapArgs)]
+pub struct Compare {
+    /// A policy: a file or a ready policy, with `:name=value,…` to set parameters. Without policies,
+    /// ranks all ready ones
+    #[arg(value_name = "A")]
+    first: Option<String>,
+    /// The policy that should be at least as durable as A
+    #[arg(value_name = "B")]
+    second: Option<String>,
+}
 
 /// Two policies side by side, or all ready ones in their order.
 pub fn run(args: &Compare, global: &Global) -> Result<Outcome> {
     let Some(first) = &args.first else {
-        return order(global);
+        return order();
     };
     let Some(second) = &args.second else {
-        return Err(output::exit(1, "two policies are compared, or none for all ready ones"));
+        return Err(output::exit(1, "name two policies, or none to rank all ready ones"));
     };
     let (Some(a), Some(b)) = (ready(first, global)?, ready(second, global)?) else {
         return Ok(Outcome::Wrong);
@@ -33,10 +47,10 @@ fn ready(named: &str, global: &Global) -> Result<Option<Ready>> {
 fn two((first, a): (&str, &Ready), (second, b): (&str, &Ready)) -> Result<Outcome> {
     let mut rows = vec![["worst case".to_owned(), first.to_owned(), second.to_owned()]];
     for measure in Measure::ALL {
-        let show = |ready: &Ready| measure.show(measure.of(&ready.proved.proof));
+        let show = |ready: &Ready| measure.show(&ready.proved.proof);
         rows.push([measure.name().to_owned(), show(a), show(b)]);
     }
-    let mut out = table(&rows);
+    let mut out = columns(&[Align::Left], &rows);
     let worse = compare::worse(&a.proved.proof, &b.proved.proof);
     if worse.is_empty() {
         let _ = writeln!(out, "\n{second} is at least as durable as {first}");
@@ -71,20 +85,26 @@ fn timeline(worse: &[Measure], a: &Ready, b: &Ready) -> Result<Option<String>> {
 }
 
 /// Every ready policy, the most durable first, with those that it is at least as durable as.
-fn order(global: &Global) -> Result<Outcome> {
+fn order() -> Result<Outcome> {
     let mut all: Vec<(String, Proved)> = Vec::new();
     for ready in durac_stdlib::POLICIES {
         let mut sources = durac_grammar::Sources::new();
         let file = sources.add(ready.file, ready.text);
-        let checked = durac_sim::check::check(&mut sources, file, ready.name);
+        let checked = durac_driver::compile(&mut sources, file, &Options::new(ready.name));
         match checked.proved {
-            Some(proved) => all.push((ready.name.to_owned(), proved)),
+            Some(proved) if proved.object.is_on_logs_only() => {
+                all.push((ready.name.to_owned(), proved));
+            }
+            Some(_) => output::error(&format!(
+                "`{}` is left out: the table is about what the application was told, not about what clients \
+                 see or when they are served",
+                ready.name
+            )),
             None => {
                 output::error(&format!("`{}` is left out: no runtime can run it yet", ready.name))
             }
         }
     }
-    let _ = global;
     compare::sort(&mut all);
     let mut rows = vec![
         [
@@ -100,7 +120,7 @@ fn order(global: &Global) -> Result<Outcome> {
     ];
     for (name, proved) in &all {
         let proof = &proved.proof;
-        let show = |measure: Measure| measure.show(measure.of(proof));
+        let show = |measure: Measure| measure.show(proof);
         let beats: Vec<&str> = (all.iter())
             .filter(|(other, p)| other != name && compare::worse(&p.proof, proof).is_empty())
             .map(|(other, _)| other.as_str())
@@ -115,23 +135,6 @@ fn order(global: &Global) -> Result<Outcome> {
             beats.join(", "),
         ]);
     }
-    output::stdout(table(&rows).as_bytes())?;
+    output::stdout(columns(&[Align::Left], &rows).as_bytes())?;
     Ok(Outcome::Fine)
-}
-
-/// Columns, the first to the left.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| {
-        rows.iter().filter_map(|r| r.get(column)).map(|c| c.chars().count()).max().unwrap_or(0)
-    };
-    let mut out = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let width = width(column);
-            let _ = write!(line, "{}{cell:width$}", if column == 0 { "" } else { "  " });
-        }
-        let _ = writeln!(out, "{}", line.trim_end());
-    }
-    out
 }

@@ -1,28 +1,139 @@
 //! `durac crashtest`: cuts the power of a real database again and again, and compares what is lost
 //! with what was proved.
 
-use crate::args::{CrashApp, CrashAt, CrashKind, Crashtest, Format, Global};
+use crate::args::{Engine, Format, Global};
+use crate::shard::Shard;
 use crate::{Outcome, input, launch, output};
 use anyhow::{Context, Result};
-use clap::ValueEnum;
-use durac_bpf::object::Loss;
+use clap::{Args as ClapArgs, ValueEnum};
+use durac_abi::object::{Failure, Loss};
 use durac_workload::bench::Policy;
-use durac_workload::crash::{App, At, Config, Crash, Line, Trial, fault};
+use durac_workload::columns::Align::{Left, Right};
+use durac_workload::columns::columns;
+use durac_workload::crash::{App, At, Config, Crash, Line, Trial, fault, millis, sync_library};
 use durac_workload::machine::Machine;
+use durac_workload::progress;
 use durac_workload::{Error, child, sys};
-use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Arguments of `durac crashtest`.
+#[derive(Debug, ClapArgs)]
+pub struct Crashtest {
+    /// Policies to test: files or ready policies, with `:name=value,…` to set parameters
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<String>,
+    /// Crashes per policy
+    #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u32).range(1..))]
+    trials: u32,
+    /// Number of the first crash, to repeat one
+    #[arg(long, default_value_t = 0)]
+    first: u32,
+    /// Make only a part of the crashes: `2/4` is the second of four parts; `durac merge` joins the reports
+    #[arg(long, value_name = "K/N")]
+    shard: Option<Shard>,
+    /// Kinds of crash, in turn
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "clean,torn,kill")]
+    crash: Vec<CrashKind>,
+    /// When to crash, in turn
+    ///
+    /// [default: random,mid-sync,after-ack, and rewrite if the application rewrites its log]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    at: Vec<CrashAt>,
+    /// The application to crash
+    #[arg(long, value_enum, default_value_t = CrashApp::Redis)]
+    app: CrashApp,
+    /// A fault of the disk before the crash, for example `sync:eio@200` or `write:enospc@50,times=1`:
+    /// eio, enospc, short (writes), eintr, slow=2s, stuck (syncs), after N such operations
+    #[arg(long, value_name = "OP:WHAT[@N]", value_parser = parse_fault)]
+    fault: Vec<String>,
+    /// Clients that write
+    #[arg(short, long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    clients: u32,
+    /// How staged data is written [default: what the target names, else `thread`]
+    #[arg(long, value_enum)]
+    engine: Option<Engine>,
+    /// Duration of a sync of the disk, in microseconds
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 500)]
+    latency: u64,
+    /// Random seed; repeats the same choices
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Write JSON
+    #[arg(long, value_name = "PATH")]
+    json: Option<PathBuf>,
+    /// Crash this Redis-compatible server instead; `{port}` and `{dir}` are replaced by its port and data
+    /// folder
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "app")]
+    command: Vec<OsString>,
+}
+
+/// Checks a fault, and keeps its text to print it again.
+fn parse_fault(text: &str) -> Result<String, Error> {
+    fault(text).map(|_| text.to_owned())
+}
+
+impl Crashtest {
+    /// When the crashes come.
+    fn moments(&self) -> Vec<CrashAt> {
+        use CrashAt::{AfterAck, MidSync, Random, Rewrite};
+        match (self.at.is_empty(), self.app) {
+            (false, _) => self.at.clone(),
+            (true, CrashApp::Builtin) => vec![Random, MidSync, AfterAck],
+            (true, CrashApp::Redis) => vec![Random, MidSync, AfterAck, Rewrite],
+        }
+    }
+}
+
+/// What `durac crashtest` crashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum CrashApp {
+    /// A redis-server.
+    Redis,
+    /// Durac's own small server; needs no Redis.
+    Builtin,
+}
+
+/// A kind of crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum CrashKind {
+    /// Power loss: only synced data survives.
+    Clean,
+    /// Power loss with a torn write: a prefix of the unsynced data survives, cut at a sector.
+    Torn,
+    /// Power loss: each unsynced block survives or not.
+    Reordered,
+    /// SIGKILL of the process; the page cache survives.
+    Kill,
+}
+
+/// When a crash happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum CrashAt {
+    /// At a random instant.
+    Random,
+    /// During a sync.
+    MidSync,
+    /// Right after an acknowledgement.
+    AfterAck,
+    /// During a rewrite of the log.
+    Rewrite,
+}
 
 /// Version of the JSON.
 const VERSION: u32 = 1;
 
 /// The JSON.
-#[derive(Serialize)]
-struct Report {
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Report {
     version: u32,
+    /// The part of the crashes that was made; none is all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shard: Option<Shard>,
     machine: Machine,
     seed: u64,
     clients: u32,
@@ -33,19 +144,27 @@ struct Report {
 }
 
 /// What came of one policy.
-#[derive(Serialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Tested {
     policy: String,
     /// Acknowledged syncs that a power loss takes at most, as proved; `null` is any number.
     power_loss: Option<u64>,
     process_crash: Option<u64>,
+    /// Commands that a power loss takes at most, and their bytes in the log, as proved; `null` is any number.
+    power_loss_updates: Option<u64>,
+    power_loss_bytes: Option<u64>,
+    /// Age of what a power loss takes at most, as proved; `null` is any age.
+    power_loss_within_us: Option<u64>,
+    process_crash_within_us: Option<u64>,
+    /// How long a sync takes at most, as the policy assumes.
+    assume_sync_us: Option<u64>,
     trials: Vec<Trial>,
     /// The crash that took the most, those that took too much first.
     worst: Option<Worst>,
 }
 
 /// How it came to the worst.
-#[derive(Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Worst {
     number: u32,
     /// The command that makes the same choices again.
@@ -53,7 +172,7 @@ struct Worst {
     timeline: Vec<Line>,
 }
 
-/// Tests every policy, prints the table, and answers `Wrong` if one has lost too much.
+/// Tests every policy, prints the table, and returns `Wrong` if one lost too much.
 pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
     let app = app(args)?;
     let mut configs = Vec::new();
@@ -65,6 +184,7 @@ pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
     sys::catch_interrupts();
     let mut report = Report {
         version: VERSION,
+        shard: args.shard,
         machine: Machine::look(&std::env::temp_dir(), Path::new("redis-server"))?,
         seed: args.seed,
         clients: args.clients,
@@ -72,16 +192,26 @@ pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
         stopped: None,
         policies: Vec::new(),
     };
-    let bar = bar(u64::from(args.trials) * configs.len() as u64);
+    let steps = u64::from(args.trials) * configs.len() as u64;
+    let bar = progress::bar(steps, progress::MEASUREMENTS);
     for (named, (name, config)) in configs {
         let mut tested = Tested {
             policy: name,
             power_loss: config.power_loss,
             process_crash: config.process_crash,
+            power_loss_updates: config.power_loss_updates,
+            power_loss_bytes: config.power_loss_bytes,
+            power_loss_within_us: micros(config.power_loss_within),
+            process_crash_within_us: micros(config.process_crash_within),
+            assume_sync_us: micros(config.assume_sync),
             trials: Vec::new(),
             worst: None,
         };
         for number in args.first..args.first.saturating_add(args.trials) {
+            if args.shard.is_some_and(|shard| !shard.has((number - args.first).into())) {
+                bar.inc(1);
+                continue;
+            }
             bar.set_message(format!("{}, crash {number}", tested.policy));
             match config.trial(number) {
                 Ok(trial) => tested.trials.push(trial),
@@ -111,17 +241,80 @@ pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
     if let Some(why) = &report.stopped {
         return Err(output::exit(2, format!("stopped early: {why}")));
     }
-    let fine = report.policies.iter().flat_map(|p| &p.trials).all(|t| t.violation.is_none());
-    Ok(if fine { Outcome::Fine } else { Outcome::Wrong })
+    Ok(outcome(&report))
 }
 
-/// What is to be crashed.
+/// Whether a crash took too much.
+pub(super) fn outcome(report: &Report) -> Outcome {
+    let fine = report.policies.iter().flat_map(|p| &p.trials).all(|t| t.violation.is_none());
+    if fine { Outcome::Fine } else { Outcome::Wrong }
+}
+
+/// The reports of shards as one: every crash of each.
+pub(super) fn merge(parts: Vec<Report>) -> Result<Report, String> {
+    let mut parts = parts.into_iter();
+    let mut whole = parts.next().ok_or("no report")?;
+    whole.shard = None;
+    for part in parts {
+        let settings = |r: &Report| (r.version, r.seed, r.clients, r.latency_us);
+        if settings(&whole) != settings(&part) {
+            return Err(
+                "the reports are of different versions or settings (seed, clients, latency)"
+                    .to_owned(),
+            );
+        }
+        whole.stopped = whole.stopped.or(part.stopped);
+        for tested in part.policies {
+            let known = whole.policies.iter_mut().find(|known| known.policy == tested.policy);
+            match known {
+                None => whole.policies.push(tested),
+                Some(known) => join(known, tested)?,
+            }
+        }
+    }
+    for tested in &mut whole.policies {
+        tested.trials.sort_by_key(|trial| trial.number);
+    }
+    Ok(whole)
+}
+
+/// Adds the crashes of a part to what is known of a policy.
+fn join(known: &mut Tested, tested: Tested) -> Result<(), String> {
+    let proved = |t: &Tested| {
+        let syncs = (t.power_loss, t.process_crash);
+        (syncs, t.power_loss_within_us, t.process_crash_within_us, t.assume_sync_us)
+    };
+    if proved(known) != proved(&tested) {
+        return Err(format!("the reports have different bounds for {}", known.policy));
+    }
+    let numbers: HashSet<u32> = known.trials.iter().map(|trial| trial.number).collect();
+    if let Some(twice) = tested.trials.iter().find(|trial| numbers.contains(&trial.number)) {
+        return Err(format!("crash {} of {} is in two reports", twice.number, known.policy));
+    }
+    known.trials.extend(tested.trials);
+    let trial = |worst: &Worst| known.trials.iter().find(|trial| trial.number == worst.number);
+    let worst = [known.worst.clone(), tested.worst].into_iter().flatten();
+    known.worst = worst.max_by_key(|worst| trial(worst).map(severity));
+    Ok(())
+}
+
+/// Orders crashes by what they took.
+fn severity(trial: &Trial) -> (bool, u64, u64) {
+    (trial.violation.is_some(), trial.lost_syncs, trial.lost_commands)
+}
+
+fn micros(time: Option<Duration>) -> Option<u64> {
+    time.map(|time| time.as_micros().try_into().unwrap_or(u64::MAX))
+}
+
+/// What to crash.
 fn app(args: &Crashtest) -> Result<App> {
     let wrong = |why: String| Err(output::exit(1, why));
     let Some((program, rest)) = args.command.split_first() else {
         return match args.app {
             CrashApp::Builtin if args.at.contains(&CrashAt::Rewrite) => wrong(
-                "the built-in application rewrites no log: leave `rewrite` out of `--at`".into(),
+                "the built-in application never rewrites its log: remove `rewrite` from `--at`"
+                    .into(),
             ),
             CrashApp::Builtin => Ok(App::Builtin),
             CrashApp::Redis => match child::which("redis-server") {
@@ -134,7 +327,7 @@ fn app(args: &Crashtest) -> Result<App> {
     for placeholder in ["{port}", "{dir}"] {
         if !says(placeholder) {
             return wrong(format!(
-                "the command after `--` does not say `{placeholder}`: durac chooses the port and the \
+                "the command after `--` needs `{placeholder}`: durac chooses the port and the \
                  folder, for example `-- redis-server --port {{port}} --dir {{dir}} --appendonly yes \
                  --appendfsync always`"
             ));
@@ -143,7 +336,7 @@ fn app(args: &Crashtest) -> Result<App> {
     let shown = program.to_string_lossy().into_owned();
     let path = match shown.contains('/') {
         true if !std::path::Path::new(program).is_file() => {
-            return wrong(format!("`{shown}` is no file"));
+            return wrong(format!("`{shown}` is not a file"));
         }
         true => std::path::absolute(program).context("no working folder")?,
         false => match child::which(&shown) {
@@ -163,12 +356,24 @@ fn config(
 ) -> Result<Option<(String, Config)>> {
     let (file, sets) = input::named(named);
     let Some(ready) = input::ready(&file, &sets, global)? else { return Ok(None) };
-    let of = |failure: &str| -> Option<&Loss> {
+    let of = |failure: Failure| -> Option<&Loss> {
         ready.proved.object.meta.loss.iter().find(|loss| loss.failure == failure)
+    };
+    // The clients of the test are clients: what they were told, and what they have seen, must not be lost.
+    let held = ready.proved.object.meta.holds_replies;
+    let syncs = |failure| if held { Some(0) } else { of(failure).and_then(|loss| loss.syncs) };
+    let most = |of_loss: fn(&Loss) -> Option<u64>| match held {
+        true => Some(0),
+        false => of(Failure::PowerLoss).and_then(of_loss),
+    };
+    let within = |failure| match held {
+        true => Some(Duration::ZERO),
+        false => of(failure).and_then(|loss| loss.within).map(Duration::from_nanos),
     };
     let mut name = ready.policy.name.clone();
     sets.iter().for_each(|set| name.push_str(&format!(" {set}")));
     let config = Config {
+        meanwhile: Vec::new(),
         durac: std::env::current_exe().context("cannot find durac itself")?,
         app: app.clone(),
         policy: Some(Policy {
@@ -178,6 +383,7 @@ fn config(
             engine: args.engine.map(|engine| engine.name().to_owned()),
         }),
         appendfsync: "always".to_owned(),
+        sync_library: Some(sync_library()?),
         env: Vec::new(),
         words: Vec::new(),
         clients: args.clients,
@@ -186,15 +392,20 @@ fn config(
         at: args.moments().into_iter().map(moment).collect(),
         faults: args.fault.iter().map(|text| fault(text)).collect::<Result<_, _>>()?,
         seed: args.seed,
-        power_loss: of("power_loss").and_then(|loss| loss.syncs),
-        process_crash: of("process_crash").and_then(|loss| loss.syncs),
+        reads: held,
+        power_loss: syncs(Failure::PowerLoss),
+        process_crash: syncs(Failure::ProcessCrash),
+        power_loss_updates: most(|loss| loss.updates),
+        power_loss_bytes: most(|loss| loss.bytes),
+        power_loss_within: within(Failure::PowerLoss),
+        process_crash_within: within(Failure::ProcessCrash),
+        assume_sync: ready.proved.object.meta.assume_sync.map(Duration::from_nanos),
     };
     Ok(Some((name, config)))
 }
 
 fn worst(trials: &[Trial], again: impl Fn(&Trial) -> String) -> Option<Worst> {
-    let order = |t: &&Trial| (t.violation.is_some(), t.lost_syncs, t.lost_commands);
-    let trial = trials.iter().max_by_key(order)?;
+    let trial = trials.iter().max_by_key(|trial| severity(trial))?;
     Some(Worst { number: trial.number, again: again(trial), timeline: trial.timeline.clone() })
 }
 
@@ -256,15 +467,9 @@ fn moment(at: CrashAt) -> At {
     }
 }
 
-fn bar(steps: u64) -> ProgressBar {
-    // indicatif draws on a terminal only.
-    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} (about {eta} left)");
-    ProgressBar::new(steps).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-}
-
 // ---- the table ----
 
-const TITLES: [&str; 9] = [
+const TITLES: [&str; 14] = [
     "policy",
     "crash",
     "crashes",
@@ -272,11 +477,16 @@ const TITLES: [&str; 9] = [
     "worst: syncs",
     "proved",
     "mean: syncs",
+    "worst: age",
+    "proved",
     "worst: commands",
+    "proved",
+    "worst: bytes",
+    "proved",
     "violations",
 ];
 
-fn table(report: &Report) -> String {
+pub(super) fn table(report: &Report) -> String {
     let mut lines = vec![TITLES.map(str::to_owned)];
     for tested in &report.policies {
         for crash in [Crash::Clean, Crash::Torn, Crash::Reordered, Crash::Kill] {
@@ -286,28 +496,29 @@ fn table(report: &Report) -> String {
             }
         }
     }
-    let mut out = String::new();
-    for line in &lines {
-        for (column, cell) in line.iter().enumerate() {
-            let cells = lines.iter().filter_map(|line| line.get(column));
-            let width = cells.map(|cell| cell.chars().count()).max().unwrap_or(0);
-            // Writing to a string cannot fail.
-            let _ = match column {
-                0 => write!(out, "{cell:width$}"),
-                1 => write!(out, "  {cell:width$}"),
-                _ => write!(out, "  {cell:>width$}"),
-            };
-        }
-        out.push('\n');
-    }
+    let mut out = columns(&[Left, Left, Right], &lines);
     for tested in &report.policies {
         for trial in &tested.trials {
             if let Some(why) = &trial.violation {
                 let _ = writeln!(
                     out,
-                    "\n{}: crash {} breaks what was proved: {why}",
+                    "\n{}: crash {} exceeds the proved bound: {why}",
                     tested.policy, trial.number
                 );
+            }
+        }
+        let broken = tested.trials.iter().filter(|trial| !trial.assumption_held).count();
+        if broken > 0 {
+            let _ = writeln!(
+                out,
+                "\nnote: {}: `assume sync` did not hold in {broken} of the crashes; what they lost may be \
+                 older than proved",
+                tested.policy
+            );
+        }
+        for trial in &tested.trials {
+            if let Some(why) = &trial.excused {
+                let _ = writeln!(out, "note: {}: crash {}: {why}", tested.policy, trial.number);
             }
         }
         let met = tested.trials.iter().filter(|trial| trial.faults > 0).count();
@@ -315,7 +526,7 @@ fn table(report: &Report) -> String {
             let ended = tested.trials.iter().filter(|trial| trial.ended).count();
             let _ = writeln!(
                 out,
-                "note: {}: a fault came before {met} of the crashes; in {ended} the application had \
+                "note: {}: a fault preceded {met} of the crashes; in {ended}, the application had \
                  ended by itself",
                 tested.policy
             );
@@ -324,8 +535,8 @@ fn table(report: &Report) -> String {
         if repaired > 0 {
             let _ = writeln!(
                 out,
-                "note: {}: after {repaired} of the crashes Redis took the log only when \
-                 `redis-check-aof --fix` had cut it off at a hole; what is gone with that is counted",
+                "note: {}: after {repaired} of the crashes, Redis needed `redis-check-aof --fix`, which \
+                 truncated the log at a hole; the records lost by that are counted",
                 tested.policy
             );
         }
@@ -340,7 +551,7 @@ fn table(report: &Report) -> String {
 
 /// How it came to the worst, in lines.
 fn timeline(policy: &str, worst: &Worst) -> String {
-    let mut out = format!("\n{policy}: the worst is crash {}\n", worst.number);
+    let mut out = format!("\n{policy}: the worst crash is number {}\n", worst.number);
     for line in &worst.timeline {
         // Writing to a string cannot fail.
         let _ = match line.ms {
@@ -348,17 +559,23 @@ fn timeline(policy: &str, worst: &Worst) -> String {
             None => writeln!(out, "{:>15}  {}", "", line.what),
         };
     }
-    let _ = writeln!(out, "    again: {}", worst.again);
+    let _ = writeln!(out, "    repeat it with: {}", worst.again);
     out
 }
 
-fn line(tested: &Tested, crash: Crash, trials: &[&Trial]) -> [String; 9] {
+fn line(tested: &Tested, crash: Crash, trials: &[&Trial]) -> [String; 14] {
     let most = |of: fn(&Trial) -> u64| trials.iter().map(|t| of(t)).max().unwrap_or(0);
     let mean = trials.iter().map(|t| t.lost_syncs as f64).sum::<f64>() / trials.len() as f64;
-    let bound = match crash {
-        Crash::Kill => tested.process_crash,
-        _ => tested.power_loss,
+    let (bound, within) = match crash {
+        Crash::Kill => (tested.process_crash, tested.process_crash_within_us),
+        _ => (tested.power_loss, tested.power_loss_within_us),
     };
+    let (updates, bytes) = match crash {
+        Crash::Kill => (None, None),
+        _ => (tested.power_loss_updates, tested.power_loss_bytes),
+    };
+    let number = |bound: Option<u64>| bound.map_or("any".to_owned(), |bound| bound.to_string());
+    let age = |micros: u64| millis(Duration::from_micros(micros));
     let name = match crash {
         Crash::Clean => "power, clean",
         Crash::Torn => "power, torn",
@@ -371,9 +588,14 @@ fn line(tested: &Tested, crash: Crash, trials: &[&Trial]) -> [String; 9] {
         trials.len().to_string(),
         trials.iter().map(|t| t.acknowledged).sum::<u64>().to_string(),
         most(|t| t.lost_syncs).to_string(),
-        bound.map_or("any".to_owned(), |bound| bound.to_string()),
+        number(bound),
         format!("{mean:.1}"),
+        age(most(|t| t.lost_age_us)),
+        within.map_or("any".to_owned(), age),
         most(|t| t.lost_commands).to_string(),
+        number(updates),
+        most(|t| t.lost_bytes).to_string(),
+        number(bytes),
         trials.iter().filter(|t| t.violation.is_some()).count().to_string(),
     ]
 }

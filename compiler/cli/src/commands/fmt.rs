@@ -1,18 +1,38 @@
 //! `durac fmt`: one layout for every policy.
 
 use crate::Outcome;
-use crate::args::{Fmt, Global};
+use crate::args::{Format, Global};
 use crate::{input, output};
 use anyhow::Result;
-use std::path::Path;
+use clap::Args as ClapArgs;
+use std::path::{Path, PathBuf};
+
+/// Arguments of `durac fmt`.
+#[derive(Debug, ClapArgs)]
+pub struct Fmt {
+    /// Policy files to rewrite in place; `-` formats standard input to standard output
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Change nothing; exit with 1 if a file is not formatted
+    #[arg(long)]
+    check: bool,
+}
 
 /// Formats every file; one that does not parse is left alone.
 pub fn run(args: &Fmt, global: &Global) -> Result<Outcome> {
     let mut outcome = Outcome::Fine;
+    let mut files = Vec::new();
     for path in &args.files {
-        if !one(path, args.check, global)? {
+        let ok = one(path, args.check, global)?;
+        files.push(serde_json::json!({ "file": path, "ok": ok }));
+        if !ok {
             outcome = Outcome::Wrong;
         }
+    }
+    // Formatted standard input is the product itself.
+    if global.format == Format::Json && !args.files.iter().any(|path| path == Path::new("-")) {
+        let report = serde_json::json!({ "version": 1, "check": args.check, "files": files });
+        output::stdout(format!("{report:#}\n").as_bytes())?;
     }
     Ok(outcome)
 }
@@ -27,7 +47,7 @@ fn one(path: &Path, check: bool, global: &Global) -> Result<bool> {
         return Ok(false);
     };
     let parsed = durac_grammar::parse(&input.sources, input.file);
-    let errors = parsed.diagnostics.iter().any(|d| d.code.text().starts_with('E'));
+    let errors = parsed.has_errors();
     input::report(&parsed.diagnostics, &input.sources, global);
     if errors {
         return Ok(false);
@@ -35,7 +55,7 @@ fn one(path: &Path, check: bool, global: &Global) -> Result<bool> {
     let text = input.sources.text(input.file);
     let formatted = durac_grammar::format_checked(&input.sources, input.file)?;
     if check {
-        if text != formatted {
+        if text != formatted && global.format != Format::Json {
             output::stdout(format!("{}: not formatted\n", path.display()).as_bytes())?;
         }
         return Ok(text == formatted);

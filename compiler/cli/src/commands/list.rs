@@ -1,15 +1,44 @@
 //! `durac list`: what comes with durac.
 
 use crate::Outcome;
-use crate::args::{Global, List, ListWhat};
+use crate::args::{Format, Global};
 use crate::output;
-use anyhow::Result;
-use durac_compiler::names;
+use anyhow::{Context, Result};
+use clap::{Args as ClapArgs, ValueEnum};
+use durac_core::names;
+use durac_driver::{Options, Proved};
 use durac_grammar::{Code, Sources};
+use durac_workload::columns::wrapped;
+use serde_json::{Value, json};
 use std::fmt::Write;
 
+/// Arguments of `durac list`.
+#[derive(Debug, ClapArgs)]
+pub struct List {
+    /// What to list
+    #[arg(value_enum, default_value_t = What::Policies)]
+    what: What,
+    /// Print the source text of this policy or target
+    #[arg(long, value_name = "NAME")]
+    show: Option<String>,
+}
+
+/// What `durac list` lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Ready policies, and what each can lose.
+    Policies,
+    /// Targets, and what each hook allows.
+    Targets,
+    /// Values that a policy can read, with their units.
+    Readings,
+    /// Diagnostic codes.
+    Codes,
+}
+
 /// Prints the list, or one text.
-pub fn run(args: &List, _global: &Global) -> Result<Outcome> {
+pub fn run(args: &List, global: &Global) -> Result<Outcome> {
+    let json = global.format == Format::Json;
     if let Some(name) = &args.show {
         let Some(text) = durac_stdlib::policy(name).or_else(|| durac_stdlib::target(name)) else {
             let known: Vec<_> = (durac_stdlib::POLICIES.iter())
@@ -17,21 +46,27 @@ pub fn run(args: &List, _global: &Global) -> Result<Outcome> {
                 .map(|t| t.name)
                 .collect();
             let hint = names::suggest(name, &known);
-            return Err(output::exit(1, format!("nothing is called `{name}`: {hint}")));
+            return Err(output::exit(1, format!("no policy or target is named `{name}`: {hint}")));
         };
+        if json {
+            return print(&json!({ "version": 1, "name": text.name, "text": text.text }));
+        }
         output::stdout(text.text.as_bytes())?;
         return Ok(Outcome::Fine);
     }
+    if json {
+        return print(&everything(args.what));
+    }
     let mut out = String::new();
     match args.what {
-        ListWhat::Policies => policies(&mut out),
-        ListWhat::Targets => targets(&mut out),
-        ListWhat::Readings => {
-            for (name, _, unit) in names::READINGS {
-                let _ = writeln!(out, "{name:<16} {unit}");
+        What::Policies => policies(&mut out),
+        What::Targets => targets(&mut out),
+        What::Readings => {
+            for (name, reading, unit) in names::READINGS {
+                entry(&mut out, name, &[&format!("{unit}: {}", names::meaning(*reading))]);
             }
         }
-        ListWhat::Codes => {
+        What::Codes => {
             for code in Code::ALL {
                 let _ = writeln!(out, "{code}  {}", code.summary());
             }
@@ -41,30 +76,95 @@ pub fn run(args: &List, _global: &Global) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
+fn print(report: &Value) -> Result<Outcome> {
+    let text = serde_json::to_string_pretty(report).context("cannot write")? + "\n";
+    output::stdout(text.as_bytes())?;
+    Ok(Outcome::Fine)
+}
+
+/// The list as JSON.
+fn everything(what: What) -> Value {
+    let (name, all): (_, Vec<Value>) = match what {
+        What::Policies => ("policies", durac_stdlib::POLICIES.iter().map(policy).collect()),
+        What::Targets => ("targets", durac_stdlib::TARGETS.iter().filter_map(target).collect()),
+        What::Readings => (
+            "readings",
+            names::READINGS
+                .iter()
+                .map(|(name, _, unit)| json!({ "name": name, "unit": unit.text() }))
+                .collect(),
+        ),
+        What::Codes => (
+            "codes",
+            Code::ALL
+                .iter()
+                .map(|code| json!({ "code": code.text(), "summary": code.summary() }))
+                .collect(),
+        ),
+    };
+    json!({ "version": 1, name: all })
+}
+
+fn policy(ready: &durac_stdlib::Text) -> Value {
+    let mut sources = Sources::new();
+    let file = sources.add(ready.file, ready.text);
+    let checked = durac_driver::compile(&mut sources, file, &Options::new(ready.name));
+    let loss = checked.proved.as_ref().and_then(Proved::power_loss);
+    json!({ "name": ready.name, "summary": durac_stdlib::summary(ready.text), "loss_on_power_loss": loss })
+}
+
+fn target(text: &durac_stdlib::Text) -> Option<Value> {
+    let mut sources = Sources::new();
+    let found = durac_core::target::find(text.name, &[], &mut sources)?;
+    let hooks = found.hooks.iter().map(|hook| {
+        let may: Vec<_> = hook.may.iter().map(|action| action.text()).collect();
+        json!({ "name": hook.hook.name(), "may": may })
+    });
+    let hooks: Vec<Value> = hooks.collect();
+    Some(
+        json!({ "name": text.name, "files": found.hir.files, "except": found.hir.except, "hooks": hooks }),
+    )
+}
+
+/// Where descriptions begin.
+const INDENT: usize = 21;
+/// The width of a line.
+const WIDTH: usize = 100;
+
+/// A name, and its description wrapped beside it.
+fn entry(out: &mut String, name: &str, paragraphs: &[&str]) {
+    let lines = paragraphs.iter().flat_map(|text| wrapped(text, WIDTH - INDENT));
+    for (at, line) in lines.enumerate() {
+        let name = if at == 0 { name } else { "" };
+        let _ = writeln!(out, "{name:<0$}{line}", INDENT);
+    }
+}
+
 fn policies(out: &mut String) {
     for ready in durac_stdlib::POLICIES {
         let mut sources = Sources::new();
         let file = sources.add(ready.file, ready.text);
-        let checked = durac_sim::check::check(&mut sources, file, ready.name);
-        let loss = match &checked.proved {
-            Some(proved) => proved.power_loss().map_or("", |loss| &loss.text),
-            None => "no runtime can run it yet",
+        let checked = durac_driver::compile(&mut sources, file, &Options::new(ready.name));
+        let loss = match checked.proved.as_ref().map(Proved::power_loss) {
+            Some(loss) => {
+                format!("loses on power loss: {}", loss.map_or("not known", |loss| &loss.text))
+            }
+            None => "not supported by any runtime yet".to_owned(),
         };
-        let _ = writeln!(out, "{:<20} loses on power loss: {loss}", ready.name);
-        let _ = writeln!(out, "{:<20} {}", "", durac_stdlib::summary(ready.text));
+        entry(out, ready.name, &[&loss, &durac_stdlib::summary(ready.text)]);
     }
 }
 
 fn targets(out: &mut String) {
     for target in durac_stdlib::TARGETS {
         let mut sources = Sources::new();
-        let Some(found) = durac_compiler::target::find(target.name, &[], &mut sources) else {
+        let Some(found) = durac_core::target::find(target.name, &[], &mut sources) else {
             continue;
         };
-        let _ = writeln!(out, "{}  files {}", target.name, found.hir.files.join(" "));
+        entry(out, target.name, &[&format!("files {}", found.hir.files.join(" "))]);
         for hook in &found.hooks {
             let may: Vec<_> = hook.may.iter().map(|a| a.text()).collect();
-            let _ = writeln!(out, "    {:<10} may {}", hook.hook, may.join(", "));
+            entry(out, &format!("    {}", hook.hook), &[&format!("may {}", may.join(", "))]);
         }
     }
 }

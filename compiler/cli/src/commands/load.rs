@@ -1,96 +1,95 @@
-//! `durac load`: an object into BPFtime, for as long as the command runs.
+//! `durac load`: an object in BPFtime, for as long as the command runs.
+//!
+//! It runs twice: as it was started, to look at everything and take the session (`start`), and then in its own place
+//! with BPFtime's server preloaded, to load the object and stay (`serve`). The server clears a session with the
+//! first call that it sees, so nothing may be left to find out by then.
 
-use crate::args::Load;
-use crate::{Outcome, output};
-use anyhow::{Context, Result};
-use durac_bpf::Object;
-use durac_bpf::elf;
-use durac_bpftime::{LoadError, Loaded};
-use std::fmt::Write;
+mod serve;
+mod start;
+
+use crate::{Outcome, certificate, output};
+use anyhow::Result;
+use clap::Args as ClapArgs;
+use durac_abi::elf::{self, KernelTypes};
+use durac_abi::{Object, Runtime};
+use durac_bpftime::LoadError;
+use std::ffi::OsString;
 use std::fs;
+use std::path::PathBuf;
 
-/// Loads, says so, and stays until it is told to end.
-pub fn run(args: &Load) -> Result<Outcome> {
-    let mut object = read(args)?;
-    for assignment in &args.set {
-        durac_compiler::set::set_object(&mut object, assignment)
-            .map_err(|why| output::exit(1, format!("--set: {why}")))?;
-    }
-    let signals = Signals::blocked()?;
-    let loaded = durac_bpftime::load(&object, &args.target).map_err(refused)?;
-    output::stdout(summary(&object, &loaded).as_bytes())?;
-    signals.wait();
-    // Its descriptors are closed by the end of the process, and not before.
-    drop(loaded);
-    Ok(Outcome::Fine)
+/// Arguments of `durac load`.
+#[derive(Debug, ClapArgs)]
+pub struct Load {
+    /// An object compiled with `durac compile --runtime bpftime`
+    #[arg(value_name = "OBJECT")]
+    object: PathBuf,
+    /// The program whose functions it hooks
+    #[arg(long, value_name = "PATH")]
+    target: PathBuf,
+    /// Set a parameter of the policy; can be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    set: Vec<String>,
+    /// The folder with BPFtime's libraries, or its build folder [default: ~/.bpftime]
+    #[arg(long, value_name = "DIR")]
+    bpftime: Option<PathBuf>,
+    /// Create this file when the target may start; it is removed at the end
+    #[arg(long, value_name = "PATH")]
+    ready_file: Option<PathBuf>,
+    /// The target's command: started with BPFtime's agent once the object is loaded. Signals are passed on to it, and
+    /// its exit code is that of this command
+    #[arg(value_name = "COMMAND", last = true)]
+    command: Vec<OsString>,
 }
 
-fn read(args: &Load) -> Result<Object> {
+/// The lock of the session, as a descriptor: this is the second run.
+const ENV_LOCK: &str = "DURAC_LOAD_LOCK";
+/// BPFtime's agent, found in the first run.
+const ENV_AGENT: &str = "DURAC_LOAD_AGENT";
+/// What was preloaded in the first run.
+const ENV_PRELOAD: &str = "DURAC_LOAD_PRELOAD";
+
+/// Loads the object, and stays until a signal or the end of the target ends it.
+pub fn run(args: &Load) -> Result<Outcome> {
+    match std::env::var_os(ENV_LOCK) {
+        Some(lock) => serve::run(args, &lock),
+        None => start::run(args),
+    }
+}
+
+fn read(args: &Load) -> Result<(Object, KernelTypes)> {
     let shown = args.object.display();
     let bytes = fs::read(&args.object).map_err(|why| {
         output::exit(1, format!("cannot read `{shown}`: {}", output::reason(&why)))
     })?;
-    elf::read(&bytes)
-        .map_err(|why| output::exit(1, format!("`{shown}` is no policy object: {why}")))
+    let refused = |why: String| output::exit(1, format!("`{shown}` is rejected: {why}"));
+    let mut object =
+        durac_verify::admit(&bytes, Runtime::Bpftime).map_err(|e| refused(e.to_string()))?;
+    certificate::check(&object, &args.object)?;
+    let types = elf::kernel_types(&bytes, &object).map_err(|e| refused(e.to_string()))?;
+    for assignment in &args.set {
+        durac_core::set::set_object(&mut object, assignment)
+            .map_err(|why| output::exit(1, format!("--set: {why}")))?;
+    }
+    Ok((object, types))
 }
 
-/// The object and the target are the user's input; the rest is the machine's doing.
-fn refused(error: LoadError) -> anyhow::Error {
+/// The object, the target and the environment are the user's input; the rest is the machine's doing.
+fn refused(error: &LoadError) -> anyhow::Error {
     let code = match error {
-        LoadError::Runtime(_) | LoadError::Verifier(_) | LoadError::Target(_) => 1,
+        LoadError::Runtime(_)
+        | LoadError::Verifier(_)
+        | LoadError::Old
+        | LoadError::Link(_)
+        | LoadError::Target(_) => 1,
         LoadError::NotIntercepted
         | LoadError::Variable { .. }
+        | LoadError::SharesForNothing
+        | LoadError::Unprivileged
+        | LoadError::MapNumbers { .. }
+        | LoadError::NoPins
+        | LoadError::Pin(_)
         | LoadError::Kernel(_)
         | LoadError::Call { .. } => 2,
     };
     output::exit(code, error.to_string())
-}
-
-fn summary(object: &Object, loaded: &Loaded) -> String {
-    let mut out = String::new();
-    let (policy, target) = (&object.meta.policy, loaded.target.display());
-    let _ = writeln!(out, "policy {policy} is loaded for {target}");
-    for program in &loaded.attached {
-        let (hook, symbol, offset) = (program.hook, &program.symbol, program.offset);
-        let _ = writeln!(out, "    {hook}: at {symbol}, {offset:#x} of the file");
-    }
-    if let Some(place) = loaded.counts {
-        let _ = writeln!(out, "    the kernel counts its syncs: {}", place.text());
-    }
-    let session = match std::env::var("BPFTIME_GLOBAL_SHM_NAME") {
-        Ok(name) => format!("BPFTIME_GLOBAL_SHM_NAME={name} "),
-        Err(_) => String::new(),
-    };
-    let _ = writeln!(out, "start it with {session}LD_PRELOAD=…/libbpftime-agent.so {target} …");
-    let _ = writeln!(out, "and let this run as long as the policy is to be in force");
-    out
-}
-
-/// The signals that end the command.
-struct Signals(libc::sigset_t);
-
-impl Signals {
-    /// Keeps them until [`Signals::wait`].
-    fn blocked() -> Result<Self> {
-        // SAFETY: the set is filled before it is used, and the calls only read and write it.
-        unsafe {
-            let mut set = std::mem::zeroed();
-            libc::sigemptyset(&raw mut set);
-            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-                libc::sigaddset(&raw mut set, signal);
-            }
-            let failed =
-                libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
-            if failed != 0 {
-                return Err(std::io::Error::from_raw_os_error(failed)).context("cannot wait");
-            }
-            Ok(Self(set))
-        }
-    }
-
-    fn wait(&self) {
-        let mut signal = 0;
-        // SAFETY: both outlive the call.
-        while unsafe { libc::sigwait(&raw const self.0, &raw mut signal) } != 0 {}
-    }
 }

@@ -1,29 +1,56 @@
 //! `durac record`: run a command with the agent recording, and write what it records as a trace.
 //!
 //! The agent puts events into a ring in shared memory; this process, the command's parent, takes
-//! them out and writes them. The command does not notice how this process fares: if it is killed,
-//! or its disk is full, the command runs on and nothing is recorded any more.
+//! them out and writes them. The command does not depend on this process: if it is killed or its disk
+//! is full, the command runs on without being recorded.
 
 mod import;
 mod process;
 
 use crate::Outcome;
-use crate::args::{Global, Record};
-use crate::launch::{self, Launch, Ready};
+use crate::args::{Global, Launch, RunEngine};
+use crate::launch::{self, Ready};
 use crate::output::{self, Pending};
+use crate::signals;
 use anyhow::{Context, Result};
-use durac_bpf::abi;
-use durac_trace::ring::Ring;
-use durac_trace::{Event, Header, Missing, Recorded, Source, Taker, Writer};
+use clap::Args as ClapArgs;
+use durac_shm::ring::Ring;
+use durac_shm::{Missing, Taker};
+use durac_trace::{Event, Header, Recorded, Source, Writer};
+use durac_workload::columns::counted;
 use process::Family;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Between two looks into the ring. It has room for many times what comes meanwhile.
+/// Arguments of `durac record`.
+#[derive(Debug, ClapArgs)]
+#[command(mut_arg("command", |command| command.required_unless_present("from_strace")))]
+pub struct Record {
+    /// The trace to write
+    #[arg(short, long, value_name = "PATH")]
+    output: PathBuf,
+    /// The policy to run under: a file, an object, or a ready policy
+    #[arg(short, long, value_name = "FILE", default_value = "always")]
+    policy: PathBuf,
+    /// How the command runs.
+    #[command(flatten)]
+    launch: Launch,
+    /// Import the output of `strace -f -ttt -T` (`-` for standard input) instead of running a command
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["policy", "set", "engine", "command"])]
+    from_strace: Option<PathBuf>,
+    /// The target that says which files are logs, for an import
+    #[arg(long, value_name = "NAME", default_value = "redis.aof", requires = "from_strace")]
+    target: String,
+    /// Capacity of the ring between agent and durac, in events, a power of two
+    #[arg(long, value_name = "N", default_value_t = durac_shm::ring::PLACES, hide = true)]
+    ring: u64,
+}
+
+/// Time between two reads of the ring, which holds many times the events of that time.
 const LOOK: Duration = Duration::from_millis(20);
-/// A recording that takes longer shows how far it is.
+/// A longer recording shows its progress.
 const LONG: Duration = Duration::from_secs(2);
 
 /// Records a command, or imports what strace has recorded.
@@ -31,36 +58,34 @@ pub fn run(args: &Record, global: &Global) -> Result<Outcome> {
     if let Some(file) = &args.from_strace {
         return import::run(file, args, global);
     }
-    let launch = Launch {
-        policy: &args.policy,
-        set: &args.set,
-        engine: args.engine,
-        agent: args.agent.as_deref(),
-        command: &args.command,
-    };
-    let Some(Ready { mut command, program, object }) = launch::prepare(launch, global)? else {
+    if args.launch.engine == Some(RunEngine::Supervisor) {
+        return Err(output::exit(1, "a recording needs the agent: the supervisor sees no writes"));
+    }
+    let prepared = launch::prepare(&args.policy, &args.launch, global)?;
+    let Some(Ready { mut command, program, object }) = prepared else {
         return Ok(Outcome::Wrong);
     };
     if args.output == Path::new("-") {
-        return Err(output::exit(1, "standard output is the command's: name a file for the trace"));
+        return Err(output::exit(1, "the command uses standard output: write the trace to a file"));
     }
     let pending = Pending::new(&args.output, mode(&args.output))?;
     let file = RingFile::new(&launch::runtime_folder()?)?;
-    let ring = Ring::create(&file.0, args.ring, monotonic())
-        .map_err(|error| output::exit(2, format!("no shared memory for the recording: {error}")))?;
+    let ring = Ring::create(&file.0, args.ring, monotonic()).map_err(|error| {
+        output::exit(2, format!("cannot create the shared memory of the recording: {error}"))
+    })?;
     let header = Header::new(Recorded {
         tool: tool(),
         started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()),
         policy: object.meta.policy.clone(),
         target: object.meta.target.clone(),
-        command: args.command.iter().map(|w| w.to_string_lossy().into_owned()).collect(),
+        command: args.launch.command.iter().map(|w| w.to_string_lossy().into_owned()).collect(),
         cores: std::thread::available_parallelism().map_or(0, |n| n.get() as u32),
         kernel: kernel(),
         source: Source::Agent,
     });
     let out = pending.file.try_clone().context("cannot write the trace")?;
     let writer = Writer::new(out, &header).map_err(|error| pending.failed(&error))?;
-    command.env(abi::ENV_RECORD, &file.0);
+    command.env(durac_abi::ENV_RECORD, &file.0);
     let family = Family::start(&mut command).map_err(|e| launch::cannot_start(&program, &e))?;
     let mut recording = Recording::new(Taker::new(ring), writer);
     let code = recording.follow(&family);
@@ -68,7 +93,7 @@ pub fn run(args: &Record, global: &Global) -> Result<Outcome> {
     Ok(Outcome::Ended(code))
 }
 
-/// A recording that goes on.
+/// A recording in progress.
 struct Recording {
     taker: Taker,
     output: Output,
@@ -80,7 +105,7 @@ struct Recording {
 struct Output {
     ring: Ring,
     writer: Writer<fs::File>,
-    /// Why nothing is written any more.
+    /// Why writing has stopped.
     failed: Option<io::Error>,
 }
 
@@ -101,13 +126,13 @@ impl Recording {
         Self { taker, output, began: Instant::now(), shown: None }
     }
 
-    /// Records until the command and everything it left behind has ended, or the user wants to
-    /// stop. Answers the command's exit code.
+    /// Records until the command and the processes that it left behind have ended, or the user stops
+    /// it. Returns the command's exit code.
     fn follow(&mut self, family: &Family) -> u8 {
         let mut code = None;
         loop {
             let alone = family.reap(&mut code);
-            if code.is_some() && (alone || process::is_stopped()) {
+            if code.is_some() && (alone || signals::is_stopped()) {
                 self.output.ring.stop();
                 return code.unwrap_or(0);
             }
@@ -117,7 +142,7 @@ impl Recording {
         }
     }
 
-    /// On a terminal, how far it is, once a second.
+    /// On a terminal, shows the progress once a second.
     fn show(&mut self) {
         let due = self.shown.map_or(self.began + LONG, |at| at + Duration::from_secs(1));
         if Instant::now() < due || !io::stderr().is_terminal() {
@@ -128,7 +153,7 @@ impl Recording {
         output::stderr(&format!("\r\x1b[Krecording: {events} events, {seconds} s"));
     }
 
-    /// Writes the rest and the end, and says what was recorded.
+    /// Writes the remaining events and the end, and prints a summary.
     fn end(self, pending: Pending, path: &Path) -> Result<()> {
         let seconds = self.began.elapsed().as_secs_f64();
         let mut output = self.output;
@@ -146,33 +171,33 @@ impl Recording {
         pending.commit()?;
         let late = match late {
             0 => String::new(),
-            n => format!(", {n} of them late"),
+            n => format!(" ({n} of them late)"),
         };
         output::stderr(&format!(
-            "durac: recorded {} events{late} in {seconds:.1} s, {dropped} dropped: {}, {bytes} bytes\n",
-            end.events,
+            "durac: recorded {}{late} in {seconds:.1} s, {dropped} dropped: {}, {bytes} bytes\n",
+            counted(end.events, "event"),
             path.display()
         ));
         if end.events == 0 {
             output::stderr(
-                "durac: the command opened no log: `durac list targets` shows which files are logs\n",
+                "durac: the command opened no log; `durac list targets` shows which files are logs\n",
             );
         }
         Ok(())
     }
 }
 
-/// The file of the ring, which goes with this process.
+/// The file of the ring, removed with this process.
 struct RingFile(PathBuf);
 
 impl RingFile {
-    /// A name in `folder`. Removes what recordings that were killed have left there.
+    /// A name in `folder`. Removes the files of recordings that were killed.
     fn new(folder: &Path) -> Result<Self> {
         for entry in fs::read_dir(folder).context("cannot read the runtime folder")?.flatten() {
             let name = entry.file_name();
             let pid = name.to_str().and_then(|n| n.strip_prefix("record-")?.strip_suffix(".ring"));
             if pid.and_then(|pid| pid.parse().ok()).is_some_and(process::is_gone) {
-                // Somebody else may do the same.
+                // Another recording may remove it at the same time.
                 let _ = fs::remove_file(entry.path());
             }
         }
@@ -186,7 +211,7 @@ impl Drop for RingFile {
     }
 }
 
-/// The mode of a file that is written: the one it has, else what every user may read.
+/// The mode of the trace: that of an existing file, else readable by every user.
 fn mode(path: &Path) -> u32 {
     use std::os::unix::fs::PermissionsExt;
     fs::metadata(path).map_or(0o644, |m| m.permissions().mode() & 0o777)
@@ -202,10 +227,8 @@ fn kernel() -> String {
     release.trim().to_owned()
 }
 
-/// `CLOCK_MONOTONIC`, nanoseconds: the clock of the agent.
+/// `CLOCK_MONOTONIC` in nanoseconds: the agent's clock.
 fn monotonic() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` has room for the answer; this clock always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
 }

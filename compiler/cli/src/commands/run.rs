@@ -1,25 +1,48 @@
 //! `durac run`: exec a command with the agent and a policy's object.
 //!
-//! The command takes over this process: its exit code and its signals are its own.
+//! The command replaces this process, so exit code and signals are those of the command.
 
-use crate::Outcome;
-use crate::args::{Global, Run};
-use crate::launch::{self, Launch, Ready};
+use super::watch;
+use crate::args::{Budget, Global, Launch};
+use crate::launch::{self, Ready};
+use crate::{Outcome, signals};
 use anyhow::Result;
+use clap::Args as ClapArgs;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+
+/// Arguments of `durac run`.
+#[derive(Debug, ClapArgs)]
+#[command(mut_arg("command", |command| command.required(true)))]
+pub struct Run {
+    /// A policy file, a compiled object, or the name of a ready policy
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// How the command runs.
+    #[command(flatten)]
+    launch: Launch,
+    /// How long the proof may take.
+    #[command(flatten)]
+    budget: Budget,
+}
 
 /// Compiles, then becomes the command.
 pub fn run(args: &Run, global: &Global) -> Result<Outcome> {
-    let launch = Launch {
-        policy: &args.file,
-        set: &args.set,
-        engine: args.engine,
-        agent: args.agent.as_deref(),
-        command: &args.command,
-    };
-    let Some(Ready { mut command, program, .. }) = launch::prepare(launch, global)? else {
+    let signal = signals::ChildSignal::now();
+    let global = &args.budget.of(global);
+    if let Some(supervised) = launch::supervised(&args.file, &args.launch, global)? {
+        let Some(mut supervised) = supervised else { return Ok(Outcome::Wrong) };
+        signal.restore();
+        supervised.install()?;
+        let Ready { command, program, .. } = &mut supervised.ready;
+        return Err(launch::cannot_start(program, &command.exec()));
+    }
+    let prepared = launch::prepare(&args.file, &args.launch, global)?;
+    let Some(Ready { mut command, program, object }) = prepared else {
         return Ok(Outcome::Wrong);
     };
+    watch::start(&object.meta, &mut command);
+    signal.restore();
     // exec only returns when it failed.
     Err(launch::cannot_start(&program, &command.exec()))
 }

@@ -1,60 +1,153 @@
 //! `durac set`: changes the parameters of a policy while its application runs.
 
-use super::top;
-use crate::args::Set;
-use crate::{Outcome, output};
-use anyhow::Result;
-use durac_compiler::set::Known;
-use durac_compiler::unit::{Unit, show};
-use durac_engine::status::{ParamStatus, Status};
+use super::{enable, top};
+use crate::args::{Format, Global};
+use crate::{Outcome, bound, output, processes};
+use anyhow::{Context, Result};
+use clap::Args as ClapArgs;
+use durac_core::set::Known;
+use durac_core::unit::{Unit, show};
+use durac_grammar::render::printable;
+use durac_shm::status::{Command, ParamStatus, Snapshot, Status};
+use serde::Serialize;
 use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long the agent may take to log the change, which holds in any case.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Change parameters of a running policy
+///
+/// All of them, or none if one is wrong. A call sees one value of each from its beginning to its end, so the new
+/// bound holds from the next call on.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  durac set n=16\n  durac set n=16 --pid 4711 --save")]
+pub struct Set {
+    /// New values, with units as in a policy: `n=16`, `wait=50ms`
+    #[arg(required = true, value_name = "NAME=VALUE")]
+    assignments: Vec<String>,
+    /// The process, by number or by directory and port [default: the only one under a policy]
+    #[arg(long, value_name = "PID|DIR:PORT")]
+    pid: Option<String>,
+    /// Keep them for the next start, where `durac enable` has put the policy into the unit
+    #[arg(long)]
+    save: bool,
+}
+
+/// A parameter that was changed.
+#[derive(Debug, Serialize)]
+struct Changed {
+    name: String,
+    unit: String,
+    before: u64,
+    after: u64,
+}
+
+/// The change of a process.
+#[derive(Debug, Serialize)]
+struct Report {
+    pid: u32,
+    policy: String,
+    changed: Vec<Changed>,
+    power_loss_before: String,
+    power_loss: String,
+    bound_syncs: Option<u64>,
+    bound_updates: Option<u64>,
+    bound_bytes: Option<u64>,
+    saved: Option<PathBuf>,
+}
 
 /// Sets them all, or none if one is wrong.
-pub fn run(args: &Set) -> Result<Outcome> {
-    let pid = match args.pid {
-        Some(pid) => pid,
-        None => only()?,
-    };
-    let status = Status::of_process(pid, true).map_err(|why| top::unreadable(pid, &why))?;
-    let seen = status.snapshot();
-    let policy = top::printable(&seen.policy);
-    let known: Vec<Known> = seen.params.iter().map(known).collect();
-    let mut changes = Vec::new();
-    for assignment in &args.assignments {
-        let (index, value) = durac_compiler::set::find(&policy, known.clone(), assignment)
-            .map_err(|why| output::exit(1, why))?;
-        changes.extend(seen.params.get(index).map(|param| (param, value)));
+pub fn run(args: &Set, global: &Global) -> Result<Outcome> {
+    let words: Vec<String> = args.pid.iter().cloned().collect();
+    for pid in processes::named(&words)? {
+        change(args, pid, global)?;
     }
-    let mut said = String::new();
-    for (param, value) in changes {
-        // Known a moment ago, and pages do not forget parameters.
-        let _ = status.set_param(&param.name, value);
-        let unit = Unit::parse(&param.unit).unwrap_or(Unit::Unknown);
-        let name = top::printable(&param.name);
-        let (old, new) = (show(param.value, unit), show(value, unit));
-        let _ = writeln!(said, "policy `{policy}` of process {pid}: {name} = {old} → {new}");
-    }
-    output::stdout(said.as_bytes())?;
     Ok(Outcome::Fine)
 }
 
-/// The one process that runs under a policy.
-fn only() -> Result<u32> {
-    let running = durac_engine::status::running();
-    match running.as_slice() {
-        [one] => Ok(one.pid),
-        [] => Err(top::nothing_runs()),
-        several => {
-            let pids: Vec<String> = several.iter().map(|r| r.pid.to_string()).collect();
-            let pids = pids.join(", ");
-            Err(output::exit(1, format!("several run under a policy ({pids}): choose with --pid")))
-        }
+fn change(args: &Set, pid: u32, global: &Global) -> Result<()> {
+    let status = Status::of_process(pid, true).map_err(|why| top::unreadable(pid, &why))?;
+    // Nobody exchanges the policy meanwhile.
+    let control = processes::control(pid)?;
+    let before = status.snapshot();
+    let policy = printable(&before.policy);
+    let known: Vec<Known> = before.params.iter().map(known).collect();
+    let mut changes = Vec::new();
+    for assignment in &args.assignments {
+        let (index, value) = durac_core::set::find(&policy, known.clone(), assignment)
+            .map_err(|why| output::exit(1, why))?;
+        changes.extend(before.params.get(index).map(|param| (param, value)));
     }
+    let unit = if args.save { Some(enable::unit_of(pid)?) } else { None };
+    for (param, value) in &changes {
+        // Known a moment ago, and nobody exchanges them.
+        let _ = status.set_param(&param.name, *value);
+    }
+    let seen = status.snapshot();
+    let said = lines(pid, &policy, &changes, (&before, &seen));
+    let logged = said.lines().next().unwrap_or_default();
+    // A process that makes no call logs nothing; the value holds all the same.
+    let _ = control.ask(Command::Tell, logged.as_bytes(), PATIENCE);
+    let saved = match unit {
+        Some(unit) => Some(enable::save_parameters(&unit, &seen)?),
+        None => None,
+    };
+    if global.format != Format::Json {
+        let saved = saved.map(|path| format!("    kept for the next start: {}\n", path.display()));
+        return output::stdout((said + &saved.unwrap_or_default()).as_bytes());
+    }
+    let now = bound::now(&seen);
+    let report = Report {
+        pid,
+        policy,
+        changed: changes
+            .iter()
+            .map(|(param, value)| Changed {
+                name: printable(&param.name),
+                unit: printable(&param.unit),
+                before: param.value,
+                after: *value,
+            })
+            .collect(),
+        power_loss_before: bound::text(&before),
+        power_loss: bound::text(&seen),
+        bound_syncs: now.syncs,
+        bound_updates: now.updates,
+        bound_bytes: now.bytes,
+        saved,
+    };
+    let text = serde_json::to_string_pretty(&report).context("cannot write")? + "\n";
+    output::stdout(text.as_bytes())
+}
+
+fn lines(
+    pid: u32,
+    policy: &str,
+    changes: &[(&ParamStatus, u64)],
+    (before, seen): (&Snapshot, &Snapshot),
+) -> String {
+    let (old, new) = (bound::text(before), bound::text(seen));
+    let mut said = String::new();
+    for (param, value) in changes {
+        let unit = Unit::parse(&param.unit).unwrap_or(Unit::Unknown);
+        let name = printable(&param.name);
+        let (was, is) = (show(param.value, unit), show(*value, unit));
+        let _ = writeln!(
+            said,
+            "policy `{policy}` of process {pid}: {name} = {was} → {is}; power loss: {old} → {new}"
+        );
+    }
+    if before.is_off {
+        said.push_str("    the policy is off: `durac on` brings it back\n");
+    }
+    said
 }
 
 fn known(param: &ParamStatus) -> Known {
     Known {
-        name: top::printable(&param.name),
+        name: printable(&param.name),
         unit: Unit::parse(&param.unit).unwrap_or(Unit::Unknown),
         range: (param.min, param.max),
     }

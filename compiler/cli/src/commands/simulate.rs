@@ -3,30 +3,82 @@
 mod table;
 
 use crate::Outcome;
-use crate::args::{Device as DeviceArg, Format, Global, Simulate};
-use crate::input::{self, Input};
+use crate::args::{Format, Global};
+use crate::input;
+use crate::shard::Shard;
 use crate::{output, traces};
 use anyhow::{Context, Result};
-use durac_bpf::Object;
-use durac_bpf::object::Loss;
-use durac_compiler::{hir, lower, unit};
-use durac_grammar::{Code, Diagnostic, Sources};
-use durac_sim::check;
-use durac_sim::html;
-use durac_sim::replay::device::{Device, Preset};
-use durac_sim::replay::fit::{Fitted, fit};
-use durac_sim::replay::report::{
+use clap::{Args as ClapArgs, ValueEnum};
+use durac_abi::Object;
+use durac_abi::object::Loss;
+use durac_core::{CompileOptions, hir, unit};
+use durac_driver::Compiled;
+use durac_grammar::{Code, Sources};
+use durac_simulate::device::{Device, Preset};
+use durac_simulate::fit::{Fitted, fit};
+use durac_simulate::html;
+use durac_simulate::report::{
     CrashChoice, DeviceFacts, LeftOut, PolicyReport, Report, TraceFacts, VERSION,
 };
-use durac_sim::replay::trace::{Collector, Trace};
-use durac_sim::replay::{Options, SimulateError, simulate, steps};
+use durac_simulate::trace::{Collector, Counted, Trace};
+use durac_simulate::{Options, SimulateError, misses_updates, simulate, steps};
 use durac_trace::{Reader, Source, TraceError};
-use indicatif::{ProgressBar, ProgressStyle};
+use durac_workload::progress;
+use indicatif::ProgressBar;
+use serde::Serialize;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+/// Arguments of `durac simulate`.
+#[derive(Debug, ClapArgs)]
+pub struct Simulate {
+    /// A trace written by `durac record`, or `-` for standard input
+    #[arg(value_name = "TRACE")]
+    trace: PathBuf,
+    /// A policy file or a ready policy, with `:name=value,…` to set parameters; can be repeated
+    /// [default: all ready policies]
+    #[arg(short, long, value_name = "FILE")]
+    policy: Vec<String>,
+    /// The device to simulate [default: the recorded one]
+    #[arg(long, value_enum)]
+    device: Option<DeviceArg>,
+    /// Crash at N random instants [default: after each event]
+    #[arg(long, value_name = "N")]
+    crash: Option<u64>,
+    /// Random seed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Clients that wait for replies [default: the most commands in one turn of the event loop]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    clients: Option<u32>,
+    /// Simulate only a part of the policies: `2/4` is the second of four parts; `durac merge` joins the reports
+    #[arg(long, value_name = "K/N")]
+    shard: Option<Shard>,
+    /// Write a self-contained HTML page
+    #[arg(long, value_name = "PATH")]
+    html: Option<PathBuf>,
+    /// Write JSON, `-` for standard output
+    #[arg(long, value_name = "PATH")]
+    json: Option<PathBuf>,
+}
+
+/// A kind of device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum DeviceArg {
+    /// NVMe with power-loss protection: 40 µs per sync.
+    NvmePlp,
+    /// NVMe without power-loss protection: 0.9 ms per sync.
+    Nvme,
+    /// SATA SSD: 2.5 ms per sync.
+    SataSsd,
+    /// Network volume of a cloud: 1.4 ms per sync.
+    CloudVolume,
+    /// Hard disk at 7,200 rpm: 16 ms per sync.
+    Disk,
+}
 
 /// A simulation that takes longer shows how far it is.
 const LONG: Duration = Duration::from_secs(2);
@@ -35,14 +87,21 @@ const FAR: f64 = 0.15;
 
 /// Simulates, prints the table, and writes the JSON if asked.
 pub fn run(args: &Simulate, global: &Global) -> Result<Outcome> {
-    let Some(candidates) = Candidates::named(&args.policy, global)? else {
+    let Some(mut candidates) = Candidates::named(&args.policy, global)? else {
         return Ok(Outcome::Wrong);
     };
+    if let Some(shard) = args.shard {
+        let mut number = 0..;
+        candidates.all.retain(|_| number.next().is_some_and(|number| shard.has(number)));
+    }
     let Some(trace) = read(&args.trace, global)? else {
         return Ok(Outcome::Wrong);
     };
     let recorded = recorded_policy(&trace);
     let fitted = fit(&trace, recorded.as_ref(), args.clients);
+    if args.policy.is_empty() {
+        candidates.leave_out_uncounted(&fitted);
+    }
     let device = match args.device {
         None => fitted.device.clone(),
         Some(kind) => Device::preset(preset(kind)),
@@ -64,7 +123,7 @@ pub fn run(args: &Simulate, global: &Global) -> Result<Outcome> {
         notes: fitted.notes.clone(),
     };
     report.notes.extend(notes(&trace, recorded.as_ref(), &fitted, &report.trace));
-    let json = serde_json::to_string_pretty(&report).context("cannot write the report")? + "\n";
+    let json = json(&report, args.shard)?;
     if let Some(path) = args.json.as_deref().filter(|path| *path != Path::new("-")) {
         output::write_atomically(path, json.as_bytes(), 0o644)?;
     }
@@ -74,93 +133,167 @@ pub fn run(args: &Simulate, global: &Global) -> Result<Outcome> {
     if global.format == Format::Json || args.json.as_deref() == Some(Path::new("-")) {
         output::stdout(json.as_bytes())?;
     } else {
-        output::stdout(table::render(&report).as_bytes())?;
+        output::stdout(table(&report).as_bytes())?;
     }
     Ok(Outcome::Fine)
+}
+
+/// The report as JSON; of a part, with its shard.
+fn json(report: &Report, shard: Option<Shard>) -> Result<String> {
+    #[derive(Serialize)]
+    struct Part<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        shard: Option<Shard>,
+        #[serde(flatten)]
+        report: &'a Report,
+    }
+    let part = Part { shard, report };
+    Ok(serde_json::to_string_pretty(&part).context("cannot write the report")? + "\n")
+}
+
+/// The reports of shards as one, equal to the report of the whole.
+pub(super) fn merge(parts: Vec<(Shard, Report)>) -> Result<Report, String> {
+    let mut policies = Vec::new();
+    let mut whole: Option<Report> = None;
+    for (shard, mut part) in parts {
+        let own = part.policies.drain(..).enumerate();
+        policies.extend(own.map(|(place, policy)| (shard.number(place), policy)));
+        match &whole {
+            None => whole = Some(part),
+            Some(whole) if *whole == part => {}
+            Some(_) => {
+                return Err("the reports are of different traces, devices or settings".to_owned());
+            }
+        }
+    }
+    policies.sort_by_key(|(number, _)| *number);
+    let mut whole = whole.ok_or("no report")?;
+    whole.policies = policies.into_iter().map(|(_, policy)| policy).collect();
+    Ok(whole)
+}
+
+/// The table of a report.
+pub(super) fn table(report: &Report) -> String {
+    table::render(report)
 }
 
 // ---- what is simulated ----
 
 /// A policy, compiled.
-struct Candidate {
+pub(super) struct Candidate {
     name: String,
     params: Vec<(String, String)>,
-    proved: Option<Loss>,
+    pub(super) proved: Option<Loss>,
     object: Object,
 }
 
 /// What is simulated, and what this version cannot run.
 #[derive(Default)]
-struct Candidates {
-    all: Vec<Candidate>,
+pub(super) struct Candidates {
+    pub(super) all: Vec<Candidate>,
     left_out: Vec<LeftOut>,
 }
 
 impl Candidates {
-    /// The policies asked for, or all ready ones. `None`, reported, if one is wrong.
+    /// The given policies, or all ready ones. Reports a wrong one and returns `None`.
     fn named(asked: &[String], global: &Global) -> Result<Option<Self>> {
         let mut found = Self::default();
         for named in asked {
             let (file, sets) = input::named(named);
-            let Some((input, policy)) =
-                input::policy(&file, &sets, input::Place::default(), global)?
+            let deployment = input::Deployment::default();
+            let Some((_, policy, compiled)) =
+                input::compile(&file, &sets, deployment, false, global)?
             else {
                 return Ok(None);
             };
-            let before = found.all.len() + found.left_out.len();
-            let said = found.add(&input, &policy, &sets);
-            input::report(&said, &input.sources, global);
-            if found.all.len() + found.left_out.len() == before {
-                return Ok(None);
-            }
+            found.add(&policy, compiled, &sets);
         }
         for ready in durac_stdlib::POLICIES.iter().filter(|_| asked.is_empty()) {
-            // Nobody asked for these: what could be said of them, `durac check` says.
-            if let Some((input, policy)) = ready_policy(ready.name) {
-                found.add(&input, &policy, &[]);
+            // What there is to say of a ready policy, `durac check` says.
+            let mut sources = Sources::new();
+            let file = sources.add(ready.file, ready.text);
+            let options = durac_driver::Options::new(ready.name);
+            let mut compiled = durac_driver::compile(&mut sources, file, &options);
+            if let Some(policy) = compiled.analysis.policy.take() {
+                found.add(&policy, compiled, &[]);
             }
         }
         if found.all.is_empty() {
-            return Err(output::exit(1, "none of the policies can be run by this version"));
+            return Err(output::exit(1, "this version cannot run any of the policies"));
         }
         Ok(Some(found))
     }
 
-    /// Compiles one more; answers what was found.
-    fn add(&mut self, input: &Input, policy: &hir::Policy, sets: &[String]) -> Vec<Diagnostic> {
+    /// Adds the policy of a text that durac made itself.
+    pub(super) fn text(&mut self, text: &str) -> Result<()> {
+        let mut sources = Sources::new();
+        let file = sources.add("advised.dur", text);
+        let mut compiled =
+            durac_driver::compile(&mut sources, file, &durac_driver::Options::new("advised"));
+        let policy = compiled.analysis.policy.take().filter(|_| compiled.proved.is_some());
+        let policy =
+            policy.with_context(|| format!("this is a bug in durac: rejected:\n{text}"))?;
+        self.add(&policy, compiled, &[]);
+        Ok(())
+    }
+
+    /// Leaves out what reads how many updates are written, if the trace does not say that.
+    fn leave_out_uncounted(&mut self, fitted: &Fitted) {
+        let application = &fitted.application;
+        let (out, all) = std::mem::take(&mut self.all)
+            .into_iter()
+            .partition(|candidate| misses_updates(application, &candidate.object));
+        self.all = all;
+        let why = SimulateError::UnknownUpdates.to_string();
+        let left = |out: Candidate| LeftOut { name: out.name, why: why.clone() };
+        self.left_out.extend(Vec::into_iter(out).map(left));
+    }
+
+    /// Adds one, or notes why it is left out.
+    fn add(&mut self, policy: &hir::Policy, compiled: Compiled, sets: &[String]) {
         let mut name = policy.name.clone();
         sets.iter().for_each(|set| name.push_str(&format!(" {set}")));
-        if let Some(why) = lower::unsupported(policy, Code::NotYetInRuntime) {
-            self.left_out.push(LeftOut { name, why: why.message });
-            return Vec::new();
+        let Some(proved) = compiled.proved else {
+            let mut found = compiled.analysis.diagnostics.into_iter();
+            let why = found.find(|d| d.code == Code::NotYetInRuntime);
+            self.left_out.extend(why.map(|why| LeftOut { name, why: why.message }));
+            return;
+        };
+        if !proved.object.is_on_logs_only() {
+            let why = "the simulator neither holds replies nor gathers".to_owned();
+            self.left_out.push(LeftOut { name, why });
+            return;
         }
-        let (proved, found) = check::compile(policy, &input.sources, input.file);
-        let Some(proved) = proved else { return found };
         let params = policy.params.iter();
         let params = params.map(|p| (p.name.node.clone(), unit::show(p.default, p.unit)));
         let (params, loss) = (params.collect(), proved.power_loss().cloned());
         self.all.push(Candidate { name, params, proved: loss, object: proved.object });
-        found
     }
 }
 
-/// A policy of the standard library.
-fn ready_policy(name: &str) -> Option<(Input, hir::Policy)> {
-    let ready = durac_stdlib::policy(name)?;
-    let mut sources = Sources::new();
-    let file = sources.add(ready.file, ready.text);
-    let policy = durac_compiler::analyse(&mut sources, file, ready.name).policy?;
-    Some((Input { sources, file, stem: ready.name.to_owned() }, policy))
+/// Whether one of them reads how many updates are written, and the trace does not say that.
+pub(super) fn misses_any_updates(
+    application: &durac_simulate::application::Application,
+    candidates: &[Candidate],
+) -> bool {
+    candidates.iter().any(|candidate| misses_updates(application, &candidate.object))
 }
 
-/// The policy under which a trace was recorded, if it is a ready one.
-fn recorded_policy(trace: &Trace) -> Option<Object> {
-    let (input, policy) = ready_policy(&trace.header.recorded.policy)?;
-    let object = durac_compiler::compile(&policy, &input.sources, input.file).ok()?;
+/// The policy under which a trace was recorded, if it is a ready one and its effect can be seen.
+pub(super) fn recorded_policy(trace: &Trace) -> Option<Object> {
+    if trace.counted == Counted::Writes {
+        return None;
+    }
+    let ready = durac_stdlib::policy(&trace.header.recorded.policy)?;
+    let mut sources = Sources::new();
+    let file = sources.add(ready.file, ready.text);
+    let options = CompileOptions::new(ready.name);
+    let policy = durac_core::analyse(&mut sources, file, &options).policy?;
+    let object = durac_core::compile(&policy, &sources, file, &options).ok()?;
     durac_verify::verify(&object).is_ok().then_some(object)
 }
 
-fn preset(kind: DeviceArg) -> Preset {
+pub(super) fn preset(kind: DeviceArg) -> Preset {
     match kind {
         DeviceArg::NvmePlp => Preset::NvmePlp,
         DeviceArg::Nvme => Preset::Nvme,
@@ -173,7 +306,7 @@ fn preset(kind: DeviceArg) -> Preset {
 // ---- the trace ----
 
 /// Reads a trace; `None`, reported, if it is wrong.
-fn read(path: &Path, global: &Global) -> Result<Option<Trace>> {
+pub(super) fn read(path: &Path, global: &Global) -> Result<Option<Trace>> {
     let shown = path.display();
     let collected = if path == Path::new("-") {
         collect(io::stdin().lock())
@@ -204,7 +337,7 @@ fn collect(input: impl Read) -> Result<(Collector, durac_trace::End), TraceError
     Ok((collector, reader.end().unwrap_or_default()))
 }
 
-fn trace_facts(path: &Path, trace: &Trace, fitted: &Fitted) -> TraceFacts {
+pub(super) fn trace_facts(path: &Path, trace: &Trace, fitted: &Fitted) -> TraceFacts {
     let recorded = &trace.header.recorded;
     let busy = trace.busy as f64 / 1e9;
     let file = path.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -230,7 +363,7 @@ fn trace_facts(path: &Path, trace: &Trace, fitted: &Fitted) -> TraceFacts {
 const FEW: u64 = 1000;
 
 /// What makes the result less certain.
-fn notes(
+pub(super) fn notes(
     trace: &Trace,
     recorded: Option<&Object>,
     fitted: &Fitted,
@@ -242,18 +375,29 @@ fn notes(
     }
     if trace.calls < FEW {
         notes.push(format!(
-            "only {} sync calls are recorded: with fewer than {FEW} the speeds are rough; record \
+            "only {} sync calls were recorded; with fewer than {FEW}, speeds are rough: record \
              for longer",
             trace.calls
         ));
     }
     if trace.header.recorded.source == Source::Strace {
-        notes.push("strace sees no processor times and slows the application down".to_owned());
+        notes.push(
+            "strace does not record processor time and slows the application down".to_owned(),
+        );
+    }
+    if trace.counted == Counted::Writes {
+        notes.push(
+            "the application synced by a timer (`appendfsync everysec`): each write counts as if a sync \
+             call followed it, as under `appendfsync always`; the durations of syncs are those of larger \
+             syncs, and the work of the clients is a guess"
+                .to_owned(),
+        );
+        return notes;
     }
     let Some(object) = recorded else {
         let policy = &trace.header.recorded.policy;
         notes.push(format!(
-            "recorded under `{policy}`, which is no ready policy: the simulation could not be \
+            "recorded under `{policy}`, which is not a ready policy: the simulation could not be \
              compared with the recording"
         ));
         return notes;
@@ -270,7 +414,7 @@ fn notes(
         if (simulated / facts.calls_per_second - 1.0).abs() > FAR {
             notes.push(format!(
                 "simulated under the recorded policy, the application makes {simulated:.0} sync \
-                 calls a second; recorded were {:.0}",
+                 calls per second; the recording has {:.0}",
                 facts.calls_per_second
             ));
         }
@@ -281,7 +425,7 @@ fn notes(
 // ---- the simulations ----
 
 /// Simulates every policy, on all processors.
-fn all(
+pub(super) fn all(
     fitted: &Fitted,
     device: &Device,
     candidates: &[Candidate],
@@ -316,7 +460,10 @@ fn all(
     });
     reports.sort_by_key(|(at, _)| *at);
     if reports.len() < candidates.len() {
-        return Err(output::exit(2, "a simulation has died: please report this with the trace"));
+        return Err(output::exit(
+            2,
+            "this is a bug in durac: please report it with the trace (a simulation panicked)",
+        ));
     }
     let named = reports.into_iter().zip(candidates);
     named
@@ -333,10 +480,8 @@ fn show(steps: u64, done: &AtomicU64, over: impl Fn() -> bool) {
     let mut look = Duration::from_micros(200);
     while !over() {
         if bar.is_none() && began.elapsed() > LONG && io::stderr().is_terminal() {
-            let style =
-                ProgressStyle::with_template("simulating {bar:30} {percent} % ({eta} left)");
-            let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-            bar = Some(ProgressBar::new(steps).with_style(style));
+            let template = "simulating {bar:30} {percent} % ({eta} left)";
+            bar = Some(progress::bar(steps, template));
         }
         if let Some(bar) = &bar {
             bar.set_position(done.load(Ordering::Relaxed));

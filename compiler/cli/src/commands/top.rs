@@ -2,75 +2,94 @@
 //!
 //! It reads the agents' status pages: two looks at each, an interval apart, give the rates.
 
-use crate::args::{Format, Global, Top};
-use crate::{Outcome, output};
+mod lines;
+mod screen;
+mod table;
+
+use crate::args::{Format, Global};
+use crate::{Outcome, output, processes};
 use anyhow::{Context, Result};
-use durac_compiler::unit::{Unit, show};
-use durac_engine::status::{LogNumbers, LogStatus, Running, Snapshot, Status};
+use clap::Args as ClapArgs;
+use durac_bpftime::session::Said;
+use durac_shm::status::{Running, Snapshot, Status};
 use durac_workload::sys;
+use lines::{Line, Total};
+use screen::Keys;
 use serde::Serialize;
-use std::fmt::Write as _;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::time::{Duration, Instant};
 
-/// Back to the first line, the rest of the screen empty.
-const CLEAR: &str = "\x1b[H\x1b[J";
+/// Show running processes under policies: what a power loss would take of each log now, and what it may take
+///
+/// On a terminal the table is drawn again and again; `q` ends it. `!` marks what is more than was proved.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  durac top\n  durac top :6379 --once --format json")]
+pub struct Top {
+    /// Processes, by number or by directory and port [default: every process under a policy]
+    #[arg(value_name = "PID|DIR:PORT")]
+    processes: Vec<String>,
+    /// Interval over which rates are measured
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    interval: Duration,
+    /// Number of tables to print [default: unlimited on a terminal, else 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Print one table and end
+    #[arg(long, conflicts_with = "count")]
+    once: bool,
+}
+
+/// A line of text has this width where there is no terminal.
+const WIDTH: usize = 200;
 /// Rates of less would say nothing.
 const SHORTEST: Duration = Duration::from_millis(10);
 /// How long an interruption may wait.
 const NAP: Duration = Duration::from_millis(50);
 
-/// A log over one interval.
+/// A table, as JSON.
 #[derive(Serialize)]
-struct Line {
-    pid: u32,
-    policy: String,
-    params: String,
-    log: String,
-    /// Acknowledged sync calls that are not durable, and the most that ever were at once.
-    at_risk: u64,
-    most_at_risk: u64,
-    /// Bytes that are written and not durable.
-    bytes: u64,
-    staged: u64,
-    /// In a second.
-    calls: f64,
-    acknowledged: f64,
-    syncs: f64,
-    waits: f64,
-    /// Mean duration of a sync, microseconds.
-    sync_us: f64,
-    /// Part of the interval that calls waited.
-    waited: f64,
-    slow: u64,
-    /// The error that stopped the log.
-    error: Option<String>,
+struct Document<'a> {
+    total: Total,
+    logs: &'a [Line],
 }
 
 /// Prints tables until there are enough, or somebody stops it.
 pub fn run(args: &Top, global: &Global) -> Result<Outcome> {
     if args.interval < SHORTEST {
         let shortest = SHORTEST.as_millis();
-        return Err(output::exit(1, format!("rates need an interval of at least {shortest}ms")));
+        return Err(output::exit(1, format!("the interval must be at least {shortest}ms")));
     }
     sys::catch_interrupts();
-    let terminal = io::stdout().is_terminal() && global.format != Format::Json;
-    let count = args.count.unwrap_or(if terminal { u64::MAX } else { 1 });
-    let mut before = look(&args.pids)?;
+    let json = global.format == Format::Json;
+    let count = args.count.or(args.once.then_some(1));
+    let drawn = !json && count.is_none() && screen::is_screen();
+    let count = count.unwrap_or(if drawn { u64::MAX } else { 1 });
+    let pids = match args.processes.as_slice() {
+        [] => Vec::new(),
+        words => processes::named(words)?,
+    };
+    let keys = drawn.then(Keys::begin);
+    let mut before = Looked::new(&pids)?;
     for _ in 0..count {
         let since = Instant::now();
-        while since.elapsed() < args.interval && !sys::interrupted() {
-            std::thread::sleep(NAP.min(args.interval.saturating_sub(since.elapsed())));
-        }
-        if sys::interrupted() {
+        if waited(args.interval, since, keys.as_ref()) {
             break;
         }
-        let now = look(&args.pids)?;
-        let lines = lines(&before, &now, since.elapsed());
-        let text = match global.format {
-            Format::Json => serde_json::to_string(&lines).context("cannot write")? + "\n",
-            _ if terminal => format!("{CLEAR}{}", table(&lines)),
-            _ => table(&lines),
+        let now = Looked::new(&pids)?;
+        let time = since.elapsed();
+        let mut lines = lines::lines(&before.agents, &now.agents, time, super::metrics::now());
+        let sessions = now.sessions.iter();
+        lines.extend(sessions.map(|said| lines::in_bpftime(said, &before.sessions, time)));
+        let text = if json {
+            let document = Document { total: Total::of(&lines), logs: &lines };
+            serde_json::to_string(&document).context("cannot write")? + "\n"
+        } else if drawn {
+            let (width, height) = screen::size();
+            let table = table::table(&lines, width);
+            let kept: Vec<&str> = table.lines().take(height.saturating_sub(1)).collect();
+            format!("{}{}\n", screen::CLEAR, kept.join("\n"))
+        } else {
+            table::table(&lines, WIDTH)
         };
         output::stdout(text.as_bytes())?;
         before = now;
@@ -78,21 +97,58 @@ pub fn run(args: &Top, global: &Global) -> Result<Outcome> {
     Ok(Outcome::Fine)
 }
 
-/// What the pages of these processes say, or of all.
-fn look(pids: &[u32]) -> Result<Vec<(u32, Snapshot)>> {
-    let found: Vec<Running> = if pids.is_empty() {
-        durac_engine::status::running()
-    } else {
-        let open = |&pid: &u32| {
-            let status = Status::of_process(pid, false).map_err(|why| unreadable(pid, &why))?;
-            Ok(Running { pid, status })
+/// Waits for the end of the interval. Whether somebody has ended it all before.
+fn waited(interval: Duration, since: Instant, keys: Option<&Keys>) -> bool {
+    while since.elapsed() < interval {
+        let nap = NAP.min(interval.saturating_sub(since.elapsed()));
+        let ended = match keys {
+            Some(keys) => keys.ended_within(nap),
+            None => {
+                std::thread::sleep(nap);
+                false
+            }
         };
-        pids.iter().map(open).collect::<Result<_>>()?
-    };
-    if found.is_empty() {
-        return Err(nothing_runs());
+        if ended || sys::interrupted() {
+            return true;
+        }
     }
-    Ok(found.into_iter().map(|running| (running.pid, running.status.snapshot())).collect())
+    sys::interrupted()
+}
+
+/// What there is at one time.
+struct Looked {
+    agents: Vec<(u32, Snapshot)>,
+    /// What the loaders of BPFtime's sessions say.
+    sessions: Vec<Said>,
+}
+
+impl Looked {
+    /// What the pages of these processes and their loaders say, or all of them.
+    fn new(pids: &[u32]) -> Result<Self> {
+        let mut sessions = durac_bpftime::session::running();
+        let is_of = |said: &Said, pid: u32| said.in_force == Some(pid) || said.loader == pid;
+        let found: Vec<Running> = if pids.is_empty() {
+            durac_shm::status::running()
+        } else {
+            sessions.retain(|said| pids.iter().any(|pid| is_of(said, *pid)));
+            let others = pids.iter().filter(|pid| !sessions.iter().any(|said| is_of(said, **pid)));
+            let open = |&pid: &u32| {
+                let status = Status::of_process(pid, false).map_err(|why| unreadable(pid, &why))?;
+                Ok(Running { pid, status })
+            };
+            others.map(open).collect::<Result<_>>()?
+        };
+        if found.is_empty() && sessions.is_empty() {
+            return Err(nothing_runs());
+        }
+        let agents = found.into_iter().map(|running| (running.pid, running.status.snapshot()));
+        Ok(Self { agents: agents.collect(), sessions })
+    }
+}
+
+/// What the agents' pages say of these processes.
+pub(super) fn look(pids: &[u32]) -> Result<Vec<(u32, Snapshot)>> {
+    Ok(Looked::new(pids)?.agents)
 }
 
 /// Nobody to show.
@@ -105,122 +161,12 @@ pub fn nothing_runs() -> anyhow::Error {
 pub fn unreadable(pid: u32, why: &io::Error) -> anyhow::Error {
     let why = match why.kind() {
         io::ErrorKind::NotFound if !std::path::Path::new(&format!("/proc/{pid}")).exists() => {
-            "there is no such process".to_owned()
+            "no such process".to_owned()
         }
         io::ErrorKind::NotFound => "it has no log under a policy".to_owned(),
-        io::ErrorKind::PermissionDenied => "it is another user's".to_owned(),
-        io::ErrorKind::InvalidData => "its agent is of another version".to_owned(),
+        io::ErrorKind::PermissionDenied => "it belongs to another user".to_owned(),
+        io::ErrorKind::InvalidData => "its agent has a different version".to_owned(),
         _ => output::reason(why),
     };
     output::exit(1, format!("process {pid}: {why}"))
-}
-
-fn lines(before: &[(u32, Snapshot)], now: &[(u32, Snapshot)], time: Duration) -> Vec<Line> {
-    let mut lines = Vec::new();
-    for (pid, seen) in now {
-        let old = before.iter().find(|(old, then)| old == pid && then.since == seen.since);
-        for (place, log) in seen.logs.iter().enumerate() {
-            if log.numbers.descriptors == 0 {
-                continue;
-            }
-            let then = old.and_then(|(_, then)| then.logs.get(place)).map(|log| &log.numbers);
-            let then = then.filter(|then| then.generation == log.numbers.generation);
-            lines.push(line(*pid, seen, log, then, time));
-        }
-    }
-    lines
-}
-
-fn line(
-    pid: u32,
-    seen: &Snapshot,
-    log: &LogStatus,
-    then: Option<&LogNumbers>,
-    time: Duration,
-) -> Line {
-    let numbers = &log.numbers;
-    let seconds = time.as_secs_f64();
-    // A log that was opened meanwhile began at 0.
-    let rate = |of: fn(&LogNumbers) -> u64| {
-        of(numbers).saturating_sub(then.map_or(0, of)) as f64 / seconds
-    };
-    let params = seen.params.iter().map(|param| {
-        let unit = Unit::parse(&param.unit).unwrap_or(Unit::Unknown);
-        format!("{}={}", printable(&param.name), show(param.value, unit))
-    });
-    let error = i32::try_from(numbers.error).ok().filter(|&error| error != 0);
-    Line {
-        pid,
-        policy: printable(&seen.policy),
-        params: params.collect::<Vec<_>>().join(" "),
-        log: printable(&log.path),
-        at_risk: numbers.pending(),
-        most_at_risk: numbers.max_pending,
-        bytes: numbers.pending_bytes,
-        staged: numbers.staged,
-        calls: rate(|n| n.calls),
-        acknowledged: rate(|n| n.acknowledged),
-        syncs: rate(|n| n.syncs),
-        waits: rate(|n| n.waits),
-        sync_us: numbers.latency_ns as f64 / 1e3,
-        waited: rate(|n| n.wait_ns) / 1e9,
-        slow: numbers.slow,
-        error: error.map(|error| output::reason(&io::Error::from_raw_os_error(error))),
-    }
-}
-
-/// Another process' text, with nothing in it that a terminal would obey.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
-const TITLES: [&str; 12] = [
-    "pid", "policy", "log", "at risk", "most", "bytes", "staged", "calls/s", "syncs/s", "sync µs",
-    "waited", "slow",
-];
-
-fn table(lines: &[Line]) -> String {
-    let mut rows = vec![TITLES.map(str::to_owned)];
-    rows.extend(lines.iter().map(cells));
-    let mut out = String::new();
-    for row in &rows {
-        for (column, cell) in row.iter().enumerate() {
-            let cells = rows.iter().filter_map(|row| row.get(column));
-            let width = cells.map(|cell| cell.chars().count()).max().unwrap_or(0);
-            // Writing to a string cannot fail.
-            let _ = match column {
-                0 => write!(out, "{cell:>width$}"),
-                1 | 2 => write!(out, "  {cell:width$}"),
-                _ => write!(out, "  {cell:>width$}"),
-            };
-        }
-        out.push('\n');
-    }
-    for line in lines {
-        if let Some(error) = &line.error {
-            let _ = writeln!(out, "{}: {} is stopped: {error}", line.pid, line.log);
-        }
-    }
-    out
-}
-
-fn cells(line: &Line) -> [String; 12] {
-    let policy = [line.policy.as_str(), &line.params];
-    // The beginning of a path says least.
-    let skipped = line.log.chars().count().saturating_sub(40);
-    let tail: String = line.log.chars().skip(skipped).collect();
-    [
-        line.pid.to_string(),
-        policy.join(" ").trim_end().to_owned(),
-        if skipped > 0 { format!("…{tail}") } else { tail },
-        line.at_risk.to_string(),
-        line.most_at_risk.to_string(),
-        line.bytes.to_string(),
-        line.staged.to_string(),
-        format!("{:.0}", line.calls),
-        format!("{:.0}", line.syncs),
-        format!("{:.0}", line.sync_us),
-        format!("{:.0} %", line.waited * 100.0),
-        line.slow.to_string(),
-    ]
 }

@@ -1,21 +1,22 @@
-//! What stands around a program under BPFtime.
+//! The prologue and epilogue of a program under BPFtime.
 //!
 //! The program itself is the one the agent runs. Before it, what it reads is put into a context on
 //! the stack; after it, its verdict becomes `bpf_override_return`, which skips the hooked function.
 //! A function that is not overridden runs: whatever goes wrong here ends in the original call.
 
+use super::session::{self, Otherwise, Range};
 use super::{Emitter, Ring, ring};
-use durac_bpf::abi::{CONTEXT_SIZE, Helper, Reading, Verdict};
+use durac_abi::bpftime::{Argument, MAX_ERRNO};
+use durac_abi::insn::{Alu, Cond, Insn, Reg, Size};
+use durac_abi::{CONTEXT_SIZE, Helper, Reading, Verdict};
 use durac_bpf::asm::{Asm, Label};
-use durac_bpf::bpftime::{Argument, MAX_ERRNO};
-use durac_bpf::insn::{Alu, Cond, Insn, Reg, Size};
 
 /// The registers of the hooked call; the program leaves r9 alone.
 pub(super) const REGISTERS: Reg = Reg::R9;
-/// The process, until its state is looked up.
+/// Process and thread, as the helper gives them, until the program begins.
 pub(super) const PROCESS: Reg = Reg::R6;
 /// The context on the stack, bytes below the frame pointer; above it is the key of a lookup.
-const BASE: i16 = -(CONTEXT_SIZE as i16) - 8;
+pub(super) const BASE: i16 = -(CONTEXT_SIZE as i16) - 8;
 /// Stack slot of the key.
 const KEY: i16 = super::KEY;
 
@@ -23,7 +24,7 @@ const KEY: i16 = super::KEY;
 pub(super) const EIO: i32 = 5;
 
 /// What a program needs around it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Frame {
     /// It reads the clock.
     pub clock: bool,
@@ -33,8 +34,8 @@ pub struct Frame {
     pub len: Option<Argument>,
     /// The parameter with the error of an earlier sync: then the call fails with it.
     pub failed: Option<Argument>,
-    /// Offset of the variable that says whose the state is, if it has state.
-    pub owner: Option<i16>,
+    /// The parameters that it reads.
+    pub params: Vec<Range>,
     /// It reads what the ring says.
     pub reads_ring: bool,
     /// The syncs that the object's programs start.
@@ -60,19 +61,21 @@ impl Emitter<'_> {
         if let Some(offset) = frame.failed.and_then(Argument::offset) {
             stays_failed(&mut self.asm, offset, &ends);
         }
+        process(&mut self.asm);
         if frame.ring.is_some() {
             ring::is_owner(&mut self.asm, self.maps.syncs, &ends);
         }
+        let otherwise = match self.ring {
+            Some(_) => Otherwise::Goes,
+            None => Otherwise::Passes,
+        };
+        let clock = frame.clock.then_some(BASE + Reading::Now.offset());
+        let hook = self.function.hook;
+        session::in_force(&mut self.asm, self.maps, hook, clock, otherwise, &ends);
         if let Some(syncs) = self.ring {
             self.begin_ring(&syncs, frame.reads_ring, &ends);
         }
-        if let Some(offset) = frame.owner {
-            self.is_owner(offset, &ends);
-        }
-        if frame.clock {
-            self.asm.push(Insn::call(Helper::Clock));
-            self.field(Reading::Now, Reg::R0);
-        }
+        self.copy_params(&frame.params, &ends);
         if frame.reads_len {
             self.asm.push(match frame.len.and_then(Argument::offset) {
                 Some(offset) => Insn::ldx(Size::Dw, Reg::R2, REGISTERS, offset),
@@ -84,25 +87,9 @@ impl Emitter<'_> {
             self.asm.push(Insn::mov(Reg::R1, Reg::R10));
             self.asm.push(Insn::alu_imm(Alu::Add, Reg::R1, i32::from(BASE)));
         }
-        // A lookup that gives nothing goes where the state of another process does.
-        self.pass = Some(self.ring.map_or(ends.passes, |syncs| syncs.passes));
+        // A lookup that gives nothing goes where a call does that the policy is not for.
+        self.exits.pass = Some(self.ring.map_or(ends.passes, |syncs| syncs.passes));
         ends
-    }
-
-    /// The maps are shared by every process of the session. The state belongs to the first that
-    /// calls; in any other, a forked child above all, the call runs as it was made. So does that
-    /// first call: it syncs what was skipped before these maps were made, by a loader that was
-    /// started again.
-    fn is_owner(&mut self, offset: i16, ends: &Ends) {
-        let known = self.asm.label();
-        process(&mut self.asm);
-        find(&mut self.asm, self.maps.state, ends.passes);
-        self.asm.push(Insn::ldx(Size::Dw, Reg::R2, Reg::R0, offset));
-        self.asm.jump_if_imm(Cond::Ne, Reg::R2, 0, known);
-        self.asm.push(Insn::stx(Size::Dw, Reg::R0, offset, PROCESS));
-        self.asm.jump(ends.passes);
-        self.asm.bind(known);
-        self.asm.jump_if(Cond::Ne, Reg::R2, PROCESS, ends.passes);
     }
 
     /// Puts a reading into the context.
@@ -112,7 +99,7 @@ impl Emitter<'_> {
 
     /// From the verdict in r0 to what BPFtime does.
     pub(super) fn epilogue(&mut self, ends: Ends) {
-        self.asm.bind(self.exit);
+        self.asm.bind(self.exits.exit);
         if let Some(syncs) = self.ring {
             return self.end_ring(&syncs, ends);
         }
@@ -145,7 +132,7 @@ pub(super) fn stays_failed(asm: &mut Asm, offset: i16, ends: &Ends) {
     let fine = asm.label();
     asm.push(Insn::ldx(Size::Dw, Reg::R2, REGISTERS, offset));
     asm.jump_if_imm(Cond::Eq, Reg::R2, 0, fine);
-    // What is no errno would be taken for success or for no answer.
+    // A value that is not an errno would be taken for success.
     // Two registers: not every runtime extends the sign of an immediate that is compared.
     asm.push(Insn::mov_imm(Reg::R3, -MAX_ERRNO));
     asm.jump_if(Cond::Ge, Reg::R2, Reg::R3, ends.overrides);
@@ -154,10 +141,9 @@ pub(super) fn stays_failed(asm: &mut Asm, offset: i16, ends: &Ends) {
     asm.bind(fine);
 }
 
-/// r6 = the process
+/// r6 = process and thread
 pub(super) fn process(asm: &mut Asm) {
     asm.push(Insn::call(Helper::Process));
-    asm.push(Insn::alu_imm(Alu::Rsh, Reg::R0, 32));
     asm.push(Insn::mov(PROCESS, Reg::R0));
 }
 

@@ -3,13 +3,13 @@
 
 use super::{MapKind, PARAMS, STATE};
 use crate::mir::{BlockId, End, Function, InstKind, Value};
-use durac_bpf::insn::Reg;
+use durac_abi::insn::Reg;
 use std::collections::BTreeMap;
 
 /// What is known about a function before its code is laid out.
 pub(super) struct Plan {
-    /// The program starts syncs.
-    ring: bool,
+    /// The parameters are on the stack.
+    copied: bool,
     /// Whether the context is read after a call, and so must be kept in r6.
     pub(super) keep_context: bool,
     /// Whether the address of the parameters is used after a call, and so must be kept in r7.
@@ -107,13 +107,15 @@ fn end_site(end: &End) -> Site {
 }
 
 impl Plan {
-    /// With `ring`, the state stands in its register from the beginning, and the parameters are looked
-    /// up again after each call: their register is the ring's.
-    pub(super) fn new(function: &Function, order: &[BlockId], ring: bool) -> Self {
+    /// `ring` of a function with a frame: its parameters are on the stack, and if the program starts syncs, the
+    /// state's address is in its register from the beginning.
+    pub(super) fn new(function: &Function, order: &[BlockId], ring: Option<bool>) -> Self {
+        let copied = ring.is_some();
+        let ring = ring.unwrap_or(false);
         let state = if ring { Address::Kept } else { Address::Unknown };
         let start = LookedUp { state, ..LookedUp::NOTHING };
         let mut plan = Plan {
-            ring,
+            copied,
             keep_context: false,
             keep_params: false,
             keep_state: ring,
@@ -157,13 +159,6 @@ impl Plan {
             plan.share_waits(function, order);
         }
         plan
-    }
-
-    fn call(&self, known: &mut LookedUp) {
-        known.call();
-        if self.ring {
-            known.params = Address::Unknown;
-        }
     }
 
     fn share_waits(&mut self, function: &Function, order: &[BlockId]) {
@@ -221,16 +216,17 @@ impl Plan {
 
     /// What a site does to the addresses, and what must be kept for it.
     fn follow(&mut self, site: Site, known: &mut LookedUp, has_called: &mut bool) {
+        let site = Site { params: site.params && !self.copied, ..site };
         // In the order of `Emitter::look_up_for`: the state first, since its key is in the context.
         if site.state && known.state == Address::Unknown {
             self.keep_context |= *has_called;
             *has_called = true;
-            self.call(known);
+            known.call();
             known.state = Address::Fresh;
         }
         if site.params && known.params == Address::Unknown {
             *has_called = true;
-            self.call(known);
+            known.call();
             known.params = Address::Fresh;
         }
         self.keep_state |= site.state && known.state == Address::Kept;
@@ -238,7 +234,7 @@ impl Plan {
         self.keep_context |= site.context && *has_called;
         if site.calls {
             *has_called = true;
-            self.call(known);
+            known.call();
         }
     }
 

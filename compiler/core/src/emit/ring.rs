@@ -1,25 +1,28 @@
 //! Syncs that BPFtime's programs start and wait for: `defer` and `await` there.
 //!
-//! State and rules are in [`durac_bpf::ring`]; `docs/bpftime.md` says why they are safe. r8 is the state's
-//! address throughout, r7 counts what is out while it is waited for. There are no loops: the verifier
-//! takes none.
+//! State and rules are in [`durac_abi::uring`]; `docs/bpftime.md` says why they are safe. r8 is the state's
+//! address throughout, r7 counts the syncs in flight while they are waited for. There are no loops: the
+//! verifier accepts none.
 
 use super::bpftime::{Ends, PROCESS, REGISTERS, find, process, stays_failed};
+use super::session::{IN_FORCE, NOW, is_session};
 use super::{EmitError, Emitter, KEY, Maps, PARAMS, STATE};
-use durac_bpf::abi::{Helper, Hook, Reading, Verdict};
+use crate::backend::Barrier;
+use durac_abi::bpftime::Argument;
+use durac_abi::insn::{Alu, Cond, Insn, Reg, Size};
+use durac_abi::notify::count;
+use durac_abi::object::Program;
+use durac_abi::session::{OfHook, WORD_UNTIL, offset, word};
+use durac_abi::uring::{MAX_OUT, Mode, TRIES, Word};
+use durac_abi::{Helper, Hook, Reading, Verdict};
 use durac_bpf::asm::{Asm, Label};
-use durac_bpf::bpftime::Argument;
-use durac_bpf::insn::{Alu, Cond, Insn, Reg, Size};
-use durac_bpf::notify::count;
-use durac_bpf::object::{self, Program};
-use durac_bpf::ring::{MAX_OUT, Mode, TRIES, Word};
-use durac_grammar::{Sources, Span};
+use durac_grammar::Sources;
 
 /// Syncs out, while they are waited for; no parameter's address is kept.
 const OUT: Reg = PARAMS;
 /// Where the first value of the map is put together, below the context.
 const VALUE: i16 = -128;
-/// The answer of a call that cannot be believed.
+/// The result of every call once a sync has failed.
 const BROKEN: Verdict = Verdict::Fail(super::bpftime::EIO);
 
 /// What the programs of an object share that starts syncs.
@@ -111,7 +114,7 @@ impl Syncs {
         self.store(asm, Word::Durable, Reg::R1);
     }
 
-    /// r2 = the answer of a call that cannot be believed, from now on of every call.
+    /// r2 = the result of this call and of every later one: a sync has failed.
     fn breaks(&self, asm: &mut Asm) {
         asm.bind(self.broken);
         self.set(asm, Mode::Broken);
@@ -122,10 +125,16 @@ impl Syncs {
 /// In another process than the one that made the ring the call runs as it was made. Before the maps of the
 /// policy are touched: their addresses are those of that process.
 pub(super) fn is_owner(asm: &mut Asm, syncs: u32, ends: &Ends) {
-    process(asm);
+    counted(asm, syncs, ends);
+    asm.jump_if(Cond::Ne, Reg::R2, Reg::R3, ends.passes);
+}
+
+/// r2 = the process that the kernel counts for, r3 = this one, of r6.
+fn counted(asm: &mut Asm, syncs: u32, ends: &Ends) {
     find(asm, syncs, ends.passes);
     asm.push(Insn::ldx(Size::Dw, Reg::R2, Reg::R0, count::PROCESS));
-    asm.jump_if(Cond::Ne, Reg::R2, PROCESS, ends.passes);
+    asm.push(Insn::mov(Reg::R3, PROCESS));
+    asm.push(Insn::alu_imm(Alu::Rsh, Reg::R3, 32));
 }
 
 impl Emitter<'_> {
@@ -137,6 +146,8 @@ impl Emitter<'_> {
         self.asm.jump_if_imm(Cond::Eq, Reg::R2, Mode::Broken as i32, syncs.broken);
         self.asm.jump_if_imm(Cond::Ne, Reg::R2, Mode::Working as i32, ends.passes);
         syncs.add_one(&mut self.asm, Word::Calls);
+        // Not in force any more: what is in flight is waited for, once.
+        self.asm.jump_if_imm(Cond::Eq, IN_FORCE, 0, syncs.passes);
         self.read_ring(syncs, reads);
     }
 
@@ -205,7 +216,7 @@ impl Emitter<'_> {
 
         // What is left in the ring would be started with the next.
         asm.bind(syncs.fails);
-        syncs.set(asm, Mode::Off);
+        syncs.set(asm, Mode::NotStarted);
         asm.bind(syncs.passes);
         syncs.load(asm, Reg::R1, Word::Out);
         asm.jump_if_imm(Cond::Eq, Reg::R1, 0, clean);
@@ -227,33 +238,34 @@ fn covers(syncs: &Syncs, asm: &mut Asm) {
     syncs.store(asm, Word::Covered, Reg::R1);
 }
 
-/// The program that the application asks before a sync that no other hook is asked about, and when a log was
-/// opened. The first time it makes the ring and tries whether the kernel counts a sync of it: at that
-/// moment nothing has been written that the sync could take an error of.
+/// The program that runs before a sync for which no other hook is called, and when a log was opened. The
+/// first time it makes the ring and tries whether the kernel counts a sync of it: at that moment nothing has
+/// been written whose error the sync could consume.
 ///
 /// # Errors
 /// Those of the assembler.
-pub fn barrier(
-    entry: &object::Entry,
-    ring: Ring,
-    maps: Maps,
-    span: Span,
-    sources: &Sources,
-) -> Result<Program, EmitError> {
+pub fn barrier(barrier: &Barrier, maps: Maps, sources: &Sources) -> Result<Program, EmitError> {
+    let Barrier { hook, entry, ring, span } = barrier;
     let asm = &mut Asm::new();
-    let position = sources.position(span);
+    let position = sources.position(*span);
     asm.place(position.line, position.column);
     let (ends, syncs) = (Ends::new(asm), ring.labels(asm));
-    let (first, broken) = (asm.label(), syncs.broken);
+    let (first, own, broken) = (asm.label(), asm.label(), syncs.broken);
     asm.push(Insn::mov(REGISTERS, Reg::R1));
     if let Some(offset) = entry.failed.and_then(Argument::offset) {
         stays_failed(asm, offset, &ends);
     }
     process(asm);
-    find(asm, maps.syncs, ends.passes);
-    asm.push(Insn::ldx(Size::Dw, Reg::R2, Reg::R0, count::PROCESS));
+    counted(asm, maps.syncs, &ends);
     asm.jump_if_imm(Cond::Eq, Reg::R2, 0, first);
-    asm.jump_if(Cond::Ne, Reg::R2, PROCESS, ends.passes);
+    asm.jump_if(Cond::Ne, Reg::R2, Reg::R3, ends.passes);
+    is_session(asm, maps, &ends);
+    // Only the thread that made the ring can wait for it.
+    asm.push(Insn::ldx(Size::Dw, Reg::R2, Reg::R0, offset(word(*hook, OfHook::Owner))));
+    asm.jump_if(Cond::Eq, Reg::R2, PROCESS, own);
+    asm.push(Insn::stx(Size::Dw, Reg::R0, offset(word(*hook, OfHook::Thread)), PROCESS));
+    asm.jump(ends.passes);
+    asm.bind(own);
     find(asm, maps.state, ends.passes);
     asm.push(Insn::mov(STATE, Reg::R0));
     syncs.load(asm, Reg::R1, Word::Mode);
@@ -264,17 +276,26 @@ pub fn barrier(
     syncs.drains(asm, maps.syncs, broken);
     asm.jump(ends.passes);
 
+    // The process is claimed before an array is looked up: BPFtime keeps its address for all processes.
     asm.bind(first);
+    claims(asm, maps.syncs);
+    asm.jump_if_imm(Cond::Ne, Reg::R0, 0, ends.passes);
+    asm.push(Insn::call(Helper::Clock));
+    asm.push(Insn::mov(NOW, Reg::R0));
+    is_session(asm, maps, &ends);
+    asm.push(Insn::stx(Size::Dw, Reg::R0, offset(word(*hook, OfHook::Owner)), PROCESS));
+    asm.push(Insn::ldx(Size::Dw, Reg::R3, Reg::R0, offset(WORD_UNTIL)));
+    asm.jump_if(Cond::Ge, NOW, Reg::R3, ends.passes);
     find(asm, maps.state, ends.passes);
     asm.push(Insn::mov(STATE, Reg::R0));
     syncs.load(asm, Reg::R1, Word::Mode);
     asm.jump_if_imm(Cond::Ne, Reg::R1, Mode::New as i32, ends.passes);
-    syncs.set(asm, Mode::Off);
-    claims(asm, maps.syncs);
-    asm.jump_if_imm(Cond::Ne, Reg::R0, 0, ends.passes);
+    syncs.set(asm, Mode::NoRing);
     asm.push(Insn::call(Helper::RingInit));
     asm.jump_if_imm(Cond::Ne, Reg::R0, 0, ends.passes);
+    syncs.set(asm, Mode::NoTrial);
     syncs.starts(asm, ends.passes);
+    syncs.set(asm, Mode::NotCounted);
     syncs.drains(asm, maps.syncs, ends.passes);
     syncs.set(asm, Mode::Working);
     asm.jump(ends.passes);
@@ -284,9 +305,9 @@ pub fn barrier(
     std::mem::take(asm).finish(Hook::Barrier).map_err(|_| EmitError::TooLong)
 }
 
-/// Writes the process in r6 into the map, and that nothing is counted yet.
+/// Writes the process in r3 into the map, and that nothing is counted yet.
 fn claims(asm: &mut Asm, syncs: u32) {
-    asm.push(Insn::stx(Size::Dw, Reg::R10, VALUE + count::PROCESS, PROCESS));
+    asm.push(Insn::stx(Size::Dw, Reg::R10, VALUE + count::PROCESS, Reg::R3));
     asm.push(Insn::mov_imm(Reg::R1, 0));
     asm.push(Insn::stx(Size::Dw, Reg::R10, VALUE + count::COMPLETED, Reg::R1));
     asm.push(Insn::stx(Size::W, Reg::R10, KEY, Reg::R1));

@@ -1,10 +1,10 @@
 //! Values and comparisons in scratch registers.
 
-use super::{EmitError, Emitter, PARAMS, STATE};
+use super::{EmitError, Emitter, PARAMS, STATE, session};
 use crate::hir::{Arith, Cmp};
 use crate::mir::Value;
+use durac_abi::insn::{Alu, Cond, Insn, Reg, Size};
 use durac_bpf::asm::{Asm, Label};
-use durac_bpf::insn::{Alu, Cond, Insn, Reg, Size};
 
 impl Emitter<'_> {
     /// Computes a value into the register a helper takes it from.
@@ -24,12 +24,16 @@ impl Emitter<'_> {
     pub(super) fn value(&mut self, value: &Value, dst: Reg, free: &[Reg]) -> Result<(), EmitError> {
         match value {
             Value::Const(c) => self.asm.load_imm(dst, *c),
+            Value::Param(id) if self.framed => {
+                let at = session::param(id.index()).ok_or_else(|| self.too_complex())?;
+                self.asm.push(Insn::ldx(Size::Dw, dst, Reg::R10, at));
+            }
             Value::Param(id) => {
-                let base = self.params.unwrap_or(PARAMS);
+                let base = self.held.params.unwrap_or(PARAMS);
                 self.asm.push(Insn::ldx(Size::Dw, dst, base, 8 * id.0 as i16));
             }
             Value::State(id) => {
-                let base = self.state.unwrap_or(STATE);
+                let base = self.held.state.unwrap_or(STATE);
                 self.asm.push(Insn::ldx(Size::Dw, dst, base, 8 * id.0 as i16));
             }
             Value::Read(reading) => {
@@ -123,7 +127,7 @@ impl Emitter<'_> {
         if let Value::Const(c) = right
             && let Ok(imm) = i32::try_from(*c)
         {
-            match (left, self.cached) {
+            match (left, self.held.cached) {
                 (Value::State(id), Some((cached, register)))
                     if *id == cached && Some(register) != reserved =>
                 {

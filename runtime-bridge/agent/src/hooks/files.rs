@@ -1,16 +1,24 @@
 //! Calls that copy, close and reuse descriptors.
 
-use super::{forget_stale, log_of};
+use super::{forget_stale, log_of, opened_again};
 use crate::errno::{self, Kept};
 use crate::guard;
 use crate::real;
+use crate::stage::StageOff;
 use crate::table::{self, Entry};
-use libc::{c_int, c_uint, sockaddr, socklen_t};
+use libc::{c_int, c_uint, c_void, sockaddr, socklen_t};
 
-/// Before `fd` is closed: if it is a log's last, everything acknowledged is made durable. Answers
+/// Before `fd` is closed: if it is a log's last, everything acknowledged is made durable. Returns
 /// the error of that.
 fn closing(fd: c_int) -> c_int {
-    let Some(log) = log_of(fd) else { return 0 };
+    match table::get(fd) {
+        Entry::Durable => {
+            table::forget(fd, Entry::Durable);
+        }
+        Entry::Reply => super::sockets::closing(fd),
+        _ => {}
+    }
+    let Some(log) = super::proved(fd) else { return 0 };
     let kept = Kept::now();
     let result = guard::run(|| {
         if !log.registry.is_ours() {
@@ -24,12 +32,35 @@ fn closing(fd: c_int) -> c_int {
     result.and_then(Result::err).unwrap_or(0)
 }
 
+/// A stream on `fd` is closed, which may write first what it holds: the log's error is returned, as by
+/// `close`.
+pub(super) fn stream_closed(
+    fd: c_int,
+    stream: *mut c_void,
+    real: impl FnOnce(*mut c_void) -> c_int,
+) -> c_int {
+    if fd < 0 || table::is_other(fd) {
+        return real(stream);
+    }
+    if log_of(fd).is_some() {
+        // SAFETY: the stream is open: the caller is about to close it.
+        unsafe { libc::fflush(stream.cast()) };
+    }
+    let failed = closing(fd);
+    let result = real(stream);
+    if result == 0 && failed != 0 {
+        errno::set(failed);
+        return libc::EOF;
+    }
+    result
+}
+
 /// Hook of `close`.
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn close(fd: c_int) -> c_int {
+#[inline]
+pub unsafe fn close(fd: c_int) -> c_int {
     if table::is_other(fd) {
         // SAFETY: the caller's argument.
         return unsafe { real::CLOSE.get()(fd) };
@@ -90,8 +121,8 @@ fn close_between(
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
+#[inline]
+pub unsafe fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
     // SAFETY: the caller's arguments, or a part of its range.
     let real = |first, last| unsafe { real::CLOSE_RANGE.get()(first, last, flags) };
     let only_marks = flags & libc::CLOSE_RANGE_CLOEXEC as c_int != 0;
@@ -105,8 +136,8 @@ pub unsafe extern "C-unwind" fn close_range(first: c_uint, last: c_uint, flags: 
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn closefrom(first: c_int) {
+#[inline]
+pub unsafe fn closefrom(first: c_int) {
     if !table::registry().is_some_and(|r| r.is_ours()) {
         // SAFETY: the caller's argument.
         unsafe { real::CLOSEFROM.get()(first) };
@@ -132,6 +163,12 @@ fn copied(old: c_int, new: c_int) -> c_int {
 #[cold]
 fn copied_log(old: c_int, new: c_int) {
     let kept = Kept::now();
+    if table::get(old) == Entry::Durable {
+        table::set(new, Entry::Durable);
+    }
+    if table::get(old) == Entry::Reply {
+        super::sockets::copied(old, new);
+    }
     if let Some(log) = log_of(old) {
         guard::run(|| log.registry.duplicated(log.index, new));
     }
@@ -142,8 +179,8 @@ fn copied_log(old: c_int, new: c_int) {
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn dup(old: c_int) -> c_int {
+#[inline]
+pub unsafe fn dup(old: c_int) -> c_int {
     super::seen_by(old);
     // SAFETY: the caller's argument.
     let new = unsafe { real::DUP.get()(old) };
@@ -171,14 +208,32 @@ fn copy_over(old: c_int, new: c_int, real: impl FnOnce() -> c_int) -> c_int {
         return -1;
     }
     super::settle(old);
-    let failed = closing(new);
-    if failed != 0 {
-        errno::set(failed);
-        return -1;
+    let replaced = super::proved(new);
+    if let Some(log) = replaced {
+        let kept = Kept::now();
+        if let Some(Err(errno)) = guard::run(|| log.slot.prepare_to_let_go()) {
+            // The log stays where it is, and keeps its error: `close` gives it up.
+            return kept.fail(errno);
+        }
+    }
+    if table::get(new) == Entry::Reply {
+        super::sockets::closing(new);
     }
     let result = real();
     if result >= 0 {
+        let kept = Kept::now();
+        table::forget(new, Entry::Durable);
+        if let Some(log) = replaced
+            && table::forget(new, Entry::Log(log.index))
+        {
+            guard::run(|| log.registry.closed(log.index).is_ok());
+        }
+        drop(kept);
         copied(old, result);
+        // A stream may already write to this number.
+        if !table::is_other(result) {
+            super::revoke(result, StageOff::Stream);
+        }
     }
     result
 }
@@ -187,8 +242,8 @@ fn copy_over(old: c_int, new: c_int, real: impl FnOnce() -> c_int) -> c_int {
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn dup2(old: c_int, new: c_int) -> c_int {
+#[inline]
+pub unsafe fn dup2(old: c_int, new: c_int) -> c_int {
     // SAFETY: the caller's arguments.
     copy_over(old, new, || unsafe { real::DUP2.get()(old, new) })
 }
@@ -197,8 +252,8 @@ pub unsafe extern "C-unwind" fn dup2(old: c_int, new: c_int) -> c_int {
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
+#[inline]
+pub unsafe fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
     // SAFETY: the caller's arguments.
     copy_over(old, new, || unsafe { real::DUP3.get()(old, new, flags) })
 }
@@ -206,13 +261,21 @@ pub unsafe extern "C-unwind" fn dup3(old: c_int, new: c_int, flags: c_int) -> c_
 /// A command that lets somebody else see the file (a lock) or writes it otherwise (a flag).
 #[inline]
 fn controls(fd: c_int, command: c_int, argument: usize) {
+    if matches!(command, libc::F_SETLK | libc::F_SETLKW) {
+        super::before_locks();
+    }
     let harmless = matches!(command, libc::F_GETFD | libc::F_SETFD | libc::F_GETFL);
     if harmless || table::is_other(fd) {
         return;
     }
     super::settle(fd);
+    match command {
+        libc::F_SETLK | libc::F_SETLKW => super::locks_parts(fd),
+        libc::F_OFD_SETLK | libc::F_OFD_SETLKW => super::locks(fd),
+        _ => {}
+    }
     if command == libc::F_SETFL && argument as c_int & libc::O_DIRECT != 0 {
-        super::keeps_nothing(fd);
+        super::revoke(fd, StageOff::Direct);
     }
 }
 
@@ -228,8 +291,8 @@ fn controlled(fd: c_int, command: c_int, result: c_int) -> c_int {
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
+#[inline]
+pub unsafe fn fcntl(fd: c_int, command: c_int, argument: usize) -> c_int {
     controls(fd, command, argument);
     // SAFETY: the caller's arguments, which it vouches for.
     let result = unsafe { real::FCNTL.get()(fd, command, argument) };
@@ -240,20 +303,33 @@ pub unsafe extern "C-unwind" fn fcntl(fd: c_int, command: c_int, argument: usize
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int {
+#[inline]
+pub unsafe fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int {
     controls(fd, command, argument);
     // SAFETY: the caller's arguments, which it vouches for.
     let result = unsafe { real::FCNTL64.get()(fd, command, argument) };
     controlled(fd, command, result)
 }
 
+/// Hook of `pidfd_getfd`: what it returns can be a copy of a log's descriptor.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn pidfd_getfd(process: c_int, target: c_int, flags: c_uint) -> c_int {
+    // SAFETY: the caller's arguments.
+    let fd = unsafe { real::PIDFD_GETFD.get()(process, target, flags) };
+    forget_stale(fd);
+    opened_again(fd);
+    fd
+}
+
 /// Hook of `socket`.
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
+#[inline]
+pub unsafe fn socket(domain: c_int, kind: c_int, protocol: c_int) -> c_int {
     // SAFETY: the caller's arguments.
     let fd = unsafe { real::SOCKET.get()(domain, kind, protocol) };
     forget_stale(fd);
@@ -264,33 +340,25 @@ pub unsafe extern "C-unwind" fn socket(domain: c_int, kind: c_int, protocol: c_i
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn accept(
-    fd: c_int,
-    address: *mut sockaddr,
-    length: *mut socklen_t,
-) -> c_int {
+#[inline]
+pub unsafe fn accept(fd: c_int, address: *mut sockaddr, length: *mut socklen_t) -> c_int {
     // SAFETY: the caller's arguments, which it vouches for.
-    let new = unsafe { real::ACCEPT.get()(fd, address, length) };
-    forget_stale(new);
-    new
+    super::sockets::accepted(unsafe { real::ACCEPT.get()(fd, address, length) })
 }
 
 /// Hook of `accept4`.
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn accept4(
+#[inline]
+pub unsafe fn accept4(
     fd: c_int,
     address: *mut sockaddr,
     length: *mut socklen_t,
     flags: c_int,
 ) -> c_int {
     // SAFETY: the caller's arguments, which it vouches for.
-    let new = unsafe { real::ACCEPT4.get()(fd, address, length, flags) };
-    forget_stale(new);
-    new
+    super::sockets::accepted(unsafe { real::ACCEPT4.get()(fd, address, length, flags) })
 }
 
 /// The two descriptors of a pipe that was made.
@@ -311,8 +379,8 @@ unsafe fn piped(result: c_int, fds: *const c_int) -> c_int {
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn pipe(fds: *mut c_int) -> c_int {
+#[inline]
+pub unsafe fn pipe(fds: *mut c_int) -> c_int {
     // SAFETY: the caller's argument; the system has filled it if it reports success.
     unsafe { piped(real::PIPE.get()(fds), fds) }
 }
@@ -321,8 +389,8 @@ pub unsafe extern "C-unwind" fn pipe(fds: *mut c_int) -> c_int {
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn pipe2(fds: *mut c_int, flags: c_int) -> c_int {
+#[inline]
+pub unsafe fn pipe2(fds: *mut c_int, flags: c_int) -> c_int {
     // SAFETY: the caller's arguments; the system has filled the array if it reports success.
     unsafe { piped(real::PIPE2.get()(fds, flags), fds) }
 }

@@ -3,10 +3,12 @@
 use super::{forget_stale, seen};
 use crate::errno::Kept;
 use crate::guard;
-use crate::policy;
+use crate::policy::{self, Policy};
 use crate::real;
 use crate::registry;
-use libc::{c_char, c_int, mode_t};
+use crate::sole;
+use crate::table::{self, Entry};
+use libc::{c_char, c_int, c_void, mode_t};
 use std::ffi::{CStr, OsStr};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
@@ -18,8 +20,18 @@ fn opened(fd: c_int, dir: c_int, path: *const c_char, flags: c_int) -> c_int {
     forget_stale(fd);
     if fd >= 0 && flags & libc::O_ACCMODE != libc::O_RDONLY && policy::get().is_some() {
         opened_for_writing(fd, dir, path, flags);
+    } else {
+        super::opened_again(fd);
     }
     fd
+}
+
+/// Before an open call: one that empties a file is a change of it, and what the logs have deferred comes
+/// first.
+#[inline]
+fn opening(flags: c_int, real: impl FnOnce() -> c_int) -> c_int {
+    seen();
+    if flags & libc::O_TRUNC != 0 { super::paths::drained(real) } else { real() }
 }
 
 #[cold]
@@ -27,6 +39,12 @@ fn opened_for_writing(fd: c_int, dir: c_int, path: *const c_char, flags: c_int) 
     // Each of its writes is durable when it returns. There is nothing to defer.
     let synchronous = flags & (libc::O_SYNC | libc::O_DSYNC) != 0;
     let no_file = flags & (libc::O_PATH | libc::O_DIRECTORY) != 0;
+    if synchronous && !no_file {
+        table::set(fd, Entry::Durable);
+    }
+    if synchronous {
+        super::opened_again(fd);
+    }
     if synchronous || no_file || path.is_null() {
         return;
     }
@@ -38,15 +56,31 @@ fn opened_for_writing(fd: c_int, dir: c_int, path: *const c_char, flags: c_int) 
         let path = unsafe { CStr::from_ptr(path) };
         let path = absolute(dir, Path::new(OsStr::from_bytes(path.to_bytes())));
         registry::opened(policy, fd, id, &path, flags);
+        begin(policy, fd, id);
         Some(())
     });
     drop(kept);
 }
 
+/// What a log that was just opened needs before its first call: a syncer thread, and the proof that its
+/// file may be staged.
+fn begin(policy: &'static Policy, fd: c_int, id: registry::FileId) {
+    let Some(log) = super::log_of(fd) else { return };
+    crate::attention::opened(log.registry, policy, log.slot);
+    if policy.defers() {
+        log.slot.staff();
+    }
+    if policy.needs_sole()
+        && let Err(why) = sole::at_open(fd, id)
+    {
+        log.slot.revoke(why);
+    }
+}
+
 /// Device and inode of `fd` if it is a regular file.
 fn regular_file(fd: c_int) -> Option<registry::FileId> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: `stat` has room for the answer.
+    // SAFETY: `stat` has room for the result.
     if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } != 0 {
         return None;
     }
@@ -75,11 +109,10 @@ macro_rules! opens {
             ///
             /// # Safety
             /// As the real function.
-            #[unsafe(no_mangle)]
-            pub unsafe extern "C-unwind" fn $name($($arg: $ty),*) -> c_int {
-                seen();
+            #[inline]
+            pub unsafe fn $name($($arg: $ty),*) -> c_int {
                 // SAFETY: the caller's arguments, which it vouches for.
-                let fd = unsafe { real::$real.get()($($arg),*) };
+                let fd = opening($flags, || unsafe { real::$real.get()($($arg),*) });
                 opened(fd, $dir, $path, $flags)
             }
         )*
@@ -102,4 +135,17 @@ opens! {
     __open64_2 / OPEN64_2(path: *const c_char, flags: c_int) path path, dir libc::AT_FDCWD, flags flags;
     __openat_2 / OPENAT_2(dir: c_int, path: *const c_char, flags: c_int) path path, dir dir, flags flags;
     __openat64_2 / OPENAT64_2(dir: c_int, path: *const c_char, flags: c_int) path path, dir dir, flags flags;
+}
+
+/// Hook of `open_by_handle_at`: it opens any file, and names none.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn open_by_handle_at(mount: c_int, handle: *mut c_void, flags: c_int) -> c_int {
+    // SAFETY: the caller's arguments, which it vouches for.
+    let fd = opening(flags, || unsafe { real::OPEN_BY_HANDLE_AT.get()(mount, handle, flags) });
+    forget_stale(fd);
+    super::opened_again(fd);
+    fd
 }

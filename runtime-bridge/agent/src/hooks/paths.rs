@@ -10,11 +10,12 @@ use crate::table;
 use libc::{c_char, c_int, c_uint, off_t};
 
 /// Drains every log, then carries out `real`; fails if the drain fails.
-pub(super) fn drained(real: impl FnOnce() -> c_int) -> c_int {
+pub(super) fn drained<T: From<i8>>(real: impl FnOnce() -> T) -> T {
     if table::dirty() > 0 {
         let kept = Kept::now();
         if let Some(Err(errno)) = guard::run(|| order::drain_others(None)) {
-            return kept.fail(errno);
+            kept.fail(errno);
+            return T::from(-1);
         }
     }
     real()
@@ -27,8 +28,8 @@ macro_rules! paths {
             ///
             /// # Safety
             /// As the real function.
-            #[unsafe(no_mangle)]
-            pub unsafe extern "C-unwind" fn $name($($arg: $ty),*) -> c_int {
+            #[inline]
+            pub unsafe fn $name($($arg: $ty),*) -> c_int {
                 // SAFETY: the caller's arguments, which it vouches for.
                 drained(|| unsafe { real::$real.get()($($arg),*) })
             }
@@ -45,6 +46,9 @@ paths! {
     unlink / UNLINK(path: *const c_char);
     unlinkat / UNLINKAT(dir: c_int, path: *const c_char, flags: c_int);
     remove / REMOVE(path: *const c_char);
+    symlink / SYMLINK(from: *const c_char, to: *const c_char);
+    symlinkat / SYMLINKAT(from: *const c_char, dir: c_int, to: *const c_char);
+    rmdir / RMDIR(path: *const c_char);
     link / LINK(from: *const c_char, to: *const c_char);
     linkat / LINKAT(
         dir: c_int, from: *const c_char, to_dir: c_int, to: *const c_char, flags: c_int
@@ -56,11 +60,11 @@ paths! {
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn sync() {
+#[inline]
+pub unsafe fn sync() {
     // SAFETY: no preconditions.
     let real = || unsafe { real::SYNC.get()() };
-    if drained(|| 0) != 0 {
+    if drained(|| 0_i32) != 0 {
         return real();
     }
     real();
@@ -72,7 +76,7 @@ fn resize(path: *const c_char, real: impl FnOnce() -> c_int) -> c_int {
         let kept = Kept::now();
         guard::run(|| {
             if let Some(slot) = registry::slot_at(path) {
-                call::after_change(slot);
+                call::after_change(slot, crate::policy::get());
             }
         });
         drop(kept);
@@ -84,8 +88,8 @@ fn resize(path: *const c_char, real: impl FnOnce() -> c_int) -> c_int {
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn truncate(path: *const c_char, length: off_t) -> c_int {
+#[inline]
+pub unsafe fn truncate(path: *const c_char, length: off_t) -> c_int {
     // SAFETY: the caller's arguments, which it vouches for.
     resize(path, || unsafe { real::TRUNCATE.get()(path, length) })
 }
@@ -94,8 +98,8 @@ pub unsafe extern "C-unwind" fn truncate(path: *const c_char, length: off_t) -> 
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn truncate64(path: *const c_char, length: off_t) -> c_int {
+#[inline]
+pub unsafe fn truncate64(path: *const c_char, length: off_t) -> c_int {
     // SAFETY: the caller's arguments, which it vouches for.
     resize(path, || unsafe { real::TRUNCATE64.get()(path, length) })
 }

@@ -2,21 +2,68 @@
 
 use crate::children;
 use crate::errno::Kept;
+use crate::family;
 use crate::guard;
 use crate::order;
 use crate::real;
+use crate::stage::StageOff;
 use crate::table;
-use libc::{c_int, id_t, idtype_t, pid_t, rusage, siginfo_t};
-use std::arch::naked_asm;
+use libc::{c_int, c_void, id_t, idtype_t, pid_t, rusage, siginfo_t};
+use std::cell::Cell;
+use std::sync::OnceLock;
 
 /// Hook of `fork`.
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn fork() -> pid_t {
+#[inline]
+pub unsafe fn fork() -> pid_t {
+    FORKING.set(true);
+    family::passes_on();
     // SAFETY: it takes no pointer; what the child may do after it, the caller has to know as without us.
-    children::fork(|| unsafe { real::FORK.get()() })
+    let pid = children::fork(|| unsafe { real::FORK.get()() });
+    FORKING.set(false);
+    pid
+}
+
+thread_local! {
+    /// The thread is in the hook of `fork`.
+    static FORKING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Before any fork. One without a hook (`forkpty`, `daemon`) makes a child that nobody counts.
+pub(crate) extern "C" fn before_fork() {
+    if FORKING.get() || table::registry().is_none() {
+        return;
+    }
+    let kept = Kept::now();
+    guard::run(|| crate::registry::revoke_all(StageOff::Forked));
+    drop(kept);
+}
+
+/// Another program is started: it inherits the descriptors that are not closed for it.
+fn spawns() {
+    super::seen();
+    family::passes_on();
+    let stages = crate::policy::get().is_some_and(crate::policy::Policy::needs_sole);
+    let Some(registry) = table::registry().filter(|registry| stages && registry.is_ours()) else {
+        return;
+    };
+    let kept = Kept::now();
+    guard::run(|| {
+        for fd in table::ours(0, u32::MAX) {
+            // SAFETY: any number may be passed; the command only looks.
+            let flags = unsafe { real::FCNTL.get()(fd, libc::F_GETFD, 0) };
+            if let table::Entry::Log(index) = table::get(fd)
+                && flags >= 0
+                && flags & libc::FD_CLOEXEC == 0
+                && let Some(slot) = registry.slot(index)
+            {
+                slot.revoke(StageOff::Forked);
+            }
+        }
+    });
+    drop(kept);
 }
 
 /// The application has waited for `pid`, with this status if it asked for it.
@@ -41,8 +88,8 @@ macro_rules! waits {
             ///
             /// # Safety
             /// As the real function.
-            #[unsafe(no_mangle)]
-            pub unsafe extern "C-unwind" fn $name($($arg: $ty),*) -> pid_t {
+            #[inline]
+            pub unsafe fn $name($($arg: $ty),*) -> pid_t {
                 // SAFETY: the caller's arguments, which it vouches for.
                 unsafe { waited(real::$real.get()($($arg),*), $status) }
             }
@@ -61,13 +108,8 @@ waits! {
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn waitid(
-    kind: idtype_t,
-    id: id_t,
-    info: *mut siginfo_t,
-    flags: c_int,
-) -> c_int {
+#[inline]
+pub unsafe fn waitid(kind: idtype_t, id: id_t, info: *mut siginfo_t, flags: c_int) -> c_int {
     // SAFETY: the caller's arguments, which it vouches for.
     let result = unsafe { real::WAITID.get()(kind, id, info, flags) };
     if result == 0 && !info.is_null() && flags & libc::WNOWAIT == 0 {
@@ -82,17 +124,25 @@ pub unsafe extern "C-unwind" fn waitid(
 
 /// The process may end in the real function: everything acknowledged is made durable first.
 fn drain() {
+    family::passes_on();
     let Some(registry) = table::registry() else { return };
     let kept = Kept::now();
     if registry.is_ours() {
         // An error cannot be returned by a call that does not return; the log keeps it.
-        guard::run(|| order::drain_others(None).is_ok());
+        guard::run(|| {
+            let _ = order::drain_others(None);
+            registry.replies.finish(registry);
+        });
     }
     drop(kept);
 }
 
 /// The process ends now.
 pub(crate) fn leave() {
+    // Under a filter of system calls, none may be made.
+    if crate::off::is_off() {
+        return;
+    }
     if let Some(registry) = table::registry()
         && registry.is_ours()
     {
@@ -104,8 +154,8 @@ pub(crate) fn leave() {
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn _exit(status: c_int) -> ! {
+#[inline]
+pub unsafe fn _exit(status: c_int) -> ! {
     exit_now(status)
 }
 
@@ -113,9 +163,64 @@ pub unsafe extern "C-unwind" fn _exit(status: c_int) -> ! {
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn _Exit(status: c_int) -> ! {
+#[inline]
+#[expect(non_snake_case, reason = "the name of the C function")]
+pub unsafe fn _Exit(status: c_int) -> ! {
     exit_now(status)
+}
+
+/// Hook of `pthread_exit`.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn pthread_exit(value: *mut c_void) -> ! {
+    thread_ends();
+    // SAFETY: the caller's argument. The call does not return.
+    unsafe { real::PTHREAD_EXIT.get()(value) };
+    exit_now(0)
+}
+
+/// Hook of `thrd_exit`.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn thrd_exit(value: c_int) -> ! {
+    thread_ends();
+    // SAFETY: the caller's argument. The call does not return.
+    unsafe { real::THRD_EXIT.get()(value) };
+    exit_now(0)
+}
+
+/// Has [`thread_ends`] run when the main thread is cancelled, too: the C library then calls the destructor of a
+/// key of the thread's own, and no function that has a hook.
+pub(crate) extern "C" fn watch_main_thread() {
+    extern "C" fn destroy(_: *mut c_void) {
+        thread_ends();
+    }
+    static KEY: OnceLock<libc::pthread_key_t> = OnceLock::new();
+    let key = KEY.get_or_init(|| {
+        let mut key = libc::pthread_key_t::MAX;
+        // SAFETY: there is room for the key. Without one, the next call fails, and so does nothing.
+        unsafe { libc::pthread_key_create(&mut key, Some(destroy)) };
+        key
+    });
+    // SAFETY: the value is not dereferenced. It is stored in the thread itself: the key is one of the first.
+    unsafe { libc::pthread_setspecific(*key, std::ptr::dangling::<u8>().cast()) };
+}
+
+/// The main thread ends alone, and with the last other one the process does. The agent's threads would
+/// keep it alive for ever, so they end too, and nothing is deferred any more.
+pub(super) fn thread_ends() {
+    // SAFETY: neither call has preconditions.
+    if unsafe { libc::gettid() != libc::getpid() } {
+        return;
+    }
+    leave();
+    if let Some(registry) = table::registry().filter(|registry| registry.is_ours()) {
+        guard::run(|| registry.dismiss_workers());
+    }
 }
 
 fn exit_now(status: c_int) -> ! {
@@ -124,61 +229,120 @@ fn exit_now(status: c_int) -> ! {
         // SAFETY: the caller's argument. Neither call returns.
         unsafe {
             real::EXIT_NOW.get()(status);
-            libc::syscall(libc::SYS_exit_group, status);
+            crate::sys::call(libc::SYS_exit_group, [status as usize]);
         }
     }
 }
 
-/// Hooks that prepare and then jump to the real function with every argument as it came: some take
-/// any number of them.
-macro_rules! jumps {
+/// What the hooks of functions do that take any number of arguments: they prepare, and return the real
+/// function, to which their caller jumps.
+macro_rules! preparations {
     ($first:path: $($name:ident / $real:ident;)*) => {
         $(
-            #[doc = concat!("Hook of `", stringify!($name), "`.")]
-            ///
-            /// # Safety
-            /// As the real function.
-            #[unsafe(no_mangle)]
-            #[unsafe(naked)]
-            pub unsafe extern "C-unwind" fn $name() -> c_int {
-                extern "C" fn prepare() -> usize {
-                    $first();
-                    real::$real.get() as usize
-                }
-                // Seven pushes and the return address keep the stack aligned for the call.
-                naked_asm!(
-                    "push rdi", "push rsi", "push rdx", "push rcx", "push r8", "push r9",
-                    "push rax",
-                    "call {prepare}",
-                    "mov r11, rax",
-                    "pop rax",
-                    "pop r9", "pop r8", "pop rcx", "pop rdx", "pop rsi", "pop rdi",
-                    "jmp r11",
-                    prepare = sym prepare,
-                )
+            #[doc = concat!("Before `", stringify!($name), "`.")]
+            #[allow(non_snake_case, reason = "the names of C functions")]
+            pub extern "C" fn $name() -> usize {
+                $first();
+                real::$real.get() as usize
             }
         )*
     };
 }
 
-// Another process is about to look at the files.
-jumps! { super::seen:
-    vfork / VFORK;
-    posix_spawn / POSIX_SPAWN;
-    posix_spawnp / POSIX_SPAWNP;
-    system / SYSTEM;
-    popen / POPEN;
-}
+/// What comes before functions of any number of arguments. Each returns the address of the real one.
+pub mod before {
+    use super::super::{formats, rights, seen};
+    use super::{before_fork, drain, real, spawns};
+    use libc::{c_int, c_long};
 
-jumps! { drain:
-    execve / EXECVE;
-    execv / EXECV;
-    execvp / EXECVP;
-    execvpe / EXECVPE;
-    execl / EXECL;
-    execlp / EXECLP;
-    execle / EXECLE;
-    execveat / EXECVEAT;
-    fexecve / FEXECVE;
-    daemon / DAEMON;
+    /// Before `syscall`.
+    pub extern "C" fn syscall(
+        number: c_long,
+        a: usize,
+        b: usize,
+        c: usize,
+        d: usize,
+        e: usize,
+    ) -> usize {
+        rights::by_number(number, [a, b, c, d, e]);
+        real::SYSCALL.get() as usize
+    }
+
+    macro_rules! formatting {
+        ($($name:ident / $real:ident;)*) => {
+            $(
+                #[doc = concat!("Before `", stringify!($name), "`.")]
+                pub extern "C" fn $name(fd: c_int) -> usize {
+                    formats(fd);
+                    real::$real.get() as usize
+                }
+            )*
+        };
+    }
+
+    formatting! {
+        dprintf / DPRINTF;
+        vdprintf / VDPRINTF;
+        __dprintf_chk / DPRINTF_CHK;
+        __vdprintf_chk / VDPRINTF_CHK;
+    }
+
+    // Another process is about to look at the files.
+    preparations! { spawns:
+        vfork / VFORK;
+        __vfork / VFORK;
+        posix_spawn / POSIX_SPAWN;
+        posix_spawnp / POSIX_SPAWNP;
+        system / SYSTEM;
+        popen / POPEN;
+        wordexp / WORDEXP;
+    }
+
+    // Sizes and times are about to be read or set, or a limit of the size.
+    preparations! { seen:
+        utime / UTIME;
+        utimes / UTIMES;
+        utimensat / UTIMENSAT;
+        futimes / FUTIMES;
+        lutimes / LUTIMES;
+        futimesat / FUTIMESAT;
+        ulimit / ULIMIT;
+        ftw / FTW;
+        ftw64 / FTW64;
+        nftw / NFTW;
+        nftw64 / NFTW64;
+        fts_open / FTS_OPEN;
+        fts_read / FTS_READ;
+        fts64_open / FTS64_OPEN;
+        fts64_read / FTS64_READ;
+    }
+
+    // A child that nobody counts.
+    preparations! { before_fork:
+        _Fork / FORK_BARE;
+    }
+
+    /// Before `clone`: with the memory shared, it makes a thread.
+    pub extern "C" fn clone(_: usize, _: usize, flags: c_int) -> usize {
+        if flags & libc::CLONE_VM == 0 {
+            before_fork();
+        }
+        real::CLONE.get() as usize
+    }
+    pub use clone as __clone;
+
+    preparations! { drain:
+        execve / EXECVE;
+        execv / EXECV;
+        execvp / EXECVP;
+        execvpe / EXECVPE;
+        execl / EXECL;
+        execlp / EXECLP;
+        execle / EXECLE;
+        execveat / EXECVEAT;
+        fexecve / FEXECVE;
+        daemon / DAEMON;
+        fcloseall / FCLOSEALL;
+        reboot / REBOOT;
+    }
 }

@@ -1,20 +1,23 @@
 //! Calls that put bytes into a file.
 
 use super::{OnLog, count, log_of};
-use crate::call::{self, Put, Written};
+use crate::call::{self, Written};
 use crate::errno;
-use crate::guard;
+use crate::guard::{self, Inside};
+use crate::policy;
 use crate::readable;
 use crate::real;
 use crate::record::{self, Done};
+use crate::records::Entered;
+use crate::replies::Put;
 use crate::stage::Pieces;
-use crate::table;
-use durac_bpf::abi::Hook;
+use crate::table::{self, Entry};
+use durac_abi::{Hook, Reading};
 use libc::{c_int, c_uint, c_void, iovec, loff_t, off_t, size_t, ssize_t};
 use std::sync::atomic::Ordering;
 
 /// A write of `len` bytes to `fd`, which `real` carries out. The pieces are none if it does not write
-/// where the descriptor stands.
+/// at the position of the descriptor.
 #[inline(always)]
 fn write_to(
     fd: c_int,
@@ -32,12 +35,44 @@ fn write_to_log(
     pieces: Option<Pieces>,
     real: impl FnOnce() -> ssize_t,
 ) -> ssize_t {
-    let Some(log) = log_of(fd) else { return real() };
+    let Some(log) = log_of(fd) else { return other_write(fd, len, pieces, real) };
+    crate::control::look();
+    if log.policy.program(Hook::Write).is_none() && log.slot.error.load(Ordering::Acquire) == 0 {
+        let begun = record::begin();
+        let entered = log.slot.count.enter();
+        let result = count(log, entered, pieces, super::passing(real));
+        exchanged(log);
+        if let Some(begun) = begun {
+            begun.write_ended(log.index, result);
+        }
+        return result;
+    }
+    if !crate::off::is_off() && !log.slot.proof.holds(fd) {
+        super::stale(fd, log);
+        return real();
+    }
     let begun = record::begin();
-    let result = match check(log, len, pieces) {
-        Ok(Written::Not) => count(Some(log), real()),
-        Ok(Written::Kept(len)) => len as ssize_t,
-        Err(errno) => {
+    // The real function is a point where a thread can be cancelled.
+    guard::test_cancel();
+    // Before the policy decides: what is staged meanwhile comes after it.
+    let entered = log.slot.count.enter();
+    let result = match check(log, entered, len, pieces) {
+        (Ok(Written::Not), _) => count(log, entered, pieces, super::passing(real)),
+        (Ok(Written::Counted), inside) => {
+            // A handler that never returns, and a cancellation, wait until it is counted down again.
+            let result = count(log, entered, pieces, super::passing(real));
+            let kept = errno::Kept::now();
+            call::write_ended(log.slot);
+            drop(inside);
+            drop(kept);
+            result
+        }
+        (Ok(Written::Kept(len)), _) => {
+            log.slot.count.leave(entered, len, pieces, &log.slot.written);
+            len as ssize_t
+        }
+        (Err(errno), _) => {
+            log.slot.count.leave(entered, 0, None, &log.slot.written);
             errno::set(errno);
             -1
         }
@@ -48,30 +83,72 @@ fn write_to_log(
     result
 }
 
-/// What a write does, or the error that it has to return.
-fn check(
-    log: OnLog,
+/// A write has ended that no program has seen: the policy may have been exchanged meanwhile.
+#[inline]
+fn exchanged(log: OnLog) {
+    if !policy::loaded().is_some_and(|policy| std::ptr::eq(policy, log.policy)) {
+        let kept = errno::Kept::now();
+        guard::run(|| call::after_plain_write(log.slot, log.policy));
+        drop(kept);
+    }
+}
+
+/// A write to something else: a connection, whose replies may be held; or a file whose writes are durable
+/// when they return: then what the logs have deferred comes first.
+fn other_write(
+    fd: c_int,
     len: impl FnOnce() -> Option<u64>,
     pieces: Option<Pieces>,
-) -> Result<Written, c_int> {
+    real: impl FnOnce() -> ssize_t,
+) -> ssize_t {
+    match table::get(fd) {
+        Entry::Reply => {
+            let len = len().and_then(|len| usize::try_from(len).ok());
+            let put = Put {
+                pieces: pieces.filter(|_| len.is_some()),
+                len: len.unwrap_or(0),
+                at_once: false,
+            };
+            super::sockets::reply(put, fd, real)
+        }
+        Entry::Durable => super::paths::drained(real),
+        _ => real(),
+    }
+}
+
+/// What a write does, or the error that it has to return. Of one that is counted, the thread stays inside.
+fn check(
+    log: OnLog,
+    entered: Entered,
+    len: impl FnOnce() -> Option<u64>,
+    pieces: Option<Pieces>,
+) -> (Result<Written, c_int>, Option<Inside>) {
     match log.slot.error.load(Ordering::Acquire) {
         0 => {}
         errno => {
             record::done(Done::Refused);
-            return Err(errno);
+            return (Err(errno), None);
         }
     }
-    let Some(program) = log.policy.program(Hook::Write) else { return Ok(Written::Not) };
+    let Some(program) = log.policy.program(Hook::Write) else { return (Ok(Written::Not), None) };
     let _kept = errno::Kept::now();
     // Of a vector that cannot be read nothing is known. The system says what is wrong with it, once what is
     // staged is written.
     let length = if log.policy.asks_length() { len() } else { None };
-    let put = Put { program, len: length.unwrap_or(0), pieces: length.and(pieces) };
-    let result = guard::run(|| call::before_write(log.registry, log.policy, log.slot, &put));
-    // A signal's handler, inside a call of its thread: what is staged cannot be written now, and comes
-    // first.
-    let inside = if log.slot.has_staged() { Err(libc::EINTR) } else { Ok(Written::Not) };
-    result.unwrap_or(inside)
+    let updates = match log.policy.reads(Reading::CallUpdates) {
+        true => log.slot.count.preview(entered, pieces, length.unwrap_or(u64::MAX)),
+        false => 0,
+    };
+    let put = call::Put { program, len: length.unwrap_or(0), updates, pieces: length.and(pieces) };
+    let begins = || call::before_write(log.registry, log.policy, log.slot, &put);
+    match guard::run_and_stay(begins) {
+        Some((Ok(Written::Counted), inside)) => (Ok(Written::Counted), Some(inside)),
+        Some((result, _)) => (result, None),
+        // A signal's handler, inside a call of its thread: what is staged cannot be written now, and comes
+        // first.
+        None if log.slot.has_staged() => (Err(libc::EINTR), None),
+        None => (Ok(Written::Not), None),
+    }
 }
 
 /// Sum of the lengths of `count` pieces; none if the array cannot be read.
@@ -95,8 +172,8 @@ macro_rules! writes {
             ///
             /// # Safety
             /// As the real function.
-            #[unsafe(no_mangle)]
-            pub unsafe extern "C-unwind" fn $name($fd: c_int $(, $arg: $ty)*) -> ssize_t {
+            #[inline]
+            pub unsafe fn $name($fd: c_int $(, $arg: $ty)*) -> ssize_t {
                 // SAFETY: the caller's arguments, which it vouches for to the real function too.
                 write_to($fd, move || $len, writes!(@at $($at)?), move || unsafe {
                     real::$real.get()($fd $(, $arg)*)
@@ -108,21 +185,45 @@ macro_rules! writes {
     (@at $at:expr) => { $at };
 }
 
-pub(super) mod plain {
-    use super::{Pieces, c_int, c_void, iovec, many, off_t, real, size_t, ssize_t, sum, write_to};
+writes! {
+    write / WRITE(fd: c_int, data: *const c_void, n: size_t) len Some(n as u64), at Some(Pieces::One(data, n));
+    pwrite / PWRITE(fd: c_int, data: *const c_void, n: size_t, at: off_t) len Some(n as u64);
+    pwrite64 / PWRITE64(fd: c_int, data: *const c_void, n: size_t, at: off_t) len Some(n as u64);
+    writev / WRITEV(fd: c_int, v: *const iovec, n: c_int) len sum(v, n), at many(v, n);
+    pwritev / PWRITEV(fd: c_int, v: *const iovec, n: c_int, at: off_t) len sum(v, n);
+    pwritev64 / PWRITEV64(fd: c_int, v: *const iovec, n: c_int, at: off_t) len sum(v, n);
+}
 
-    writes! {
-        write / WRITE(fd: c_int, data: *const c_void, n: size_t) len Some(n as u64), at Some(Pieces::One(data, n));
-        pwrite / PWRITE(fd: c_int, data: *const c_void, n: size_t, at: off_t) len Some(n as u64);
-        pwrite64 / PWRITE64(fd: c_int, data: *const c_void, n: size_t, at: off_t) len Some(n as u64);
-        writev / WRITEV(fd: c_int, v: *const iovec, n: c_int) len sum(v, n), at many(v, n);
-        pwritev / PWRITEV(fd: c_int, v: *const iovec, n: c_int, at: off_t) len sum(v, n);
-        pwritev64 / PWRITEV64(fd: c_int, v: *const iovec, n: c_int, at: off_t) len sum(v, n);
-        pwritev2 / PWRITEV2(fd: c_int, v: *const iovec, n: c_int, at: off_t, flags: c_int)
-            len sum(v, n);
-        pwritev64v2 / PWRITEV64V2(fd: c_int, v: *const iovec, n: c_int, at: off_t, flags: c_int)
-            len sum(v, n);
-    }
+macro_rules! flagged_writes {
+    ($($name:ident / $real:ident;)*) => {
+        $(
+            #[doc = concat!("Hook of `", stringify!($name), "`.")]
+            ///
+            /// # Safety
+            /// As the real function.
+            #[inline]
+            pub unsafe fn $name(
+                fd: c_int,
+                v: *const iovec,
+                n: c_int,
+                at: off_t,
+                flags: c_int,
+            ) -> ssize_t {
+                // SAFETY: the caller's arguments, which it vouches for.
+                let real = move || unsafe { real::$real.get()(fd, v, n, at, flags) };
+                let durable = flags & (libc::RWF_DSYNC | libc::RWF_SYNC) != 0;
+                match durable && table::is_other(fd) {
+                    true => super::paths::drained(real),
+                    false => write_to(fd, move || sum(v, n), None, real),
+                }
+            }
+        )*
+    };
+}
+
+flagged_writes! {
+    pwritev2 / PWRITEV2;
+    pwritev64v2 / PWRITEV64V2;
 }
 
 macro_rules! sends {
@@ -132,8 +233,8 @@ macro_rules! sends {
             ///
             /// # Safety
             /// As the real function.
-            #[unsafe(no_mangle)]
-            pub unsafe extern "C-unwind" fn $name(
+            #[inline]
+            pub unsafe fn $name(
                 to: c_int,
                 from: c_int,
                 at: *mut off_t,
@@ -161,8 +262,8 @@ macro_rules! copies {
             ///
             /// # Safety
             /// As the real function.
-            #[unsafe(no_mangle)]
-            pub unsafe extern "C-unwind" fn $name(
+            #[inline]
+            pub unsafe fn $name(
                 from: c_int,
                 at_from: *mut loff_t,
                 to: c_int,
@@ -193,7 +294,7 @@ fn resize(fd: c_int, real: impl FnOnce() -> c_int) -> c_int {
 
 #[inline(never)]
 fn resize_log(fd: c_int, real: impl FnOnce() -> c_int) -> c_int {
-    let Some(log) = log_of(fd) else { return super::paths::drained(real) };
+    let Some(log) = super::proved(fd) else { return super::paths::drained(real) };
     let begun = record::begin();
     super::settle(fd);
     let errno = log.slot.error.load(Ordering::Acquire);
@@ -205,7 +306,7 @@ fn resize_log(fd: c_int, real: impl FnOnce() -> c_int) -> c_int {
         -1
     };
     if result == 0 {
-        guard::run(|| call::after_change(log.slot));
+        guard::run(|| call::after_change(log.slot, Some(log.policy)));
     }
     if let Some(begun) = begun {
         begun.write_ended(log.index, result as ssize_t);
@@ -217,8 +318,8 @@ fn resize_log(fd: c_int, real: impl FnOnce() -> c_int) -> c_int {
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn ftruncate(fd: c_int, length: off_t) -> c_int {
+#[inline]
+pub unsafe fn ftruncate(fd: c_int, length: off_t) -> c_int {
     // SAFETY: the caller's arguments, which it vouches for.
     resize(fd, move || unsafe { real::FTRUNCATE.get()(fd, length) })
 }
@@ -227,8 +328,8 @@ pub unsafe extern "C-unwind" fn ftruncate(fd: c_int, length: off_t) -> c_int {
 ///
 /// # Safety
 /// As the real function.
-#[unsafe(no_mangle)]
-pub unsafe extern "C-unwind" fn ftruncate64(fd: c_int, length: off_t) -> c_int {
+#[inline]
+pub unsafe fn ftruncate64(fd: c_int, length: off_t) -> c_int {
     // SAFETY: the caller's arguments, which it vouches for.
     resize(fd, move || unsafe { real::FTRUNCATE64.get()(fd, length) })
 }

@@ -20,14 +20,32 @@
 
 #[path = "../../src/call.rs"]
 mod call;
+#[path = "../../src/change.rs"]
+mod change;
+mod changes;
 #[path = "../../src/children.rs"]
 mod children;
+#[path = "../../src/replies/choice.rs"]
+mod choice;
+#[path = "../../src/completion.rs"]
+mod completion;
+#[path = "../../src/deadline.rs"]
+mod deadline;
 #[path = "../../src/errno.rs"]
 mod errno;
+#[path = "../../src/fault_injection.rs"]
+mod fault_injection;
 #[path = "../../src/flight.rs"]
 mod flight;
+mod front;
+#[path = "../../src/guard.rs"]
+mod guard;
+#[path = "../../src/held.rs"]
+mod held;
 #[path = "../../src/log.rs"]
 mod log;
+#[path = "../../src/maps.rs"]
+mod maps;
 #[path = "../../src/order.rs"]
 mod order;
 #[path = "../../src/pool.rs"]
@@ -35,6 +53,8 @@ mod pool;
 mod processes;
 #[path = "../../src/readable.rs"]
 mod readable;
+#[path = "../../src/records.rs"]
+mod records;
 #[path = "../../src/registry.rs"]
 mod registry;
 #[path = "../../src/ring.rs"]
@@ -44,15 +64,19 @@ mod stage;
 mod sync;
 #[path = "../../src/syncer.rs"]
 mod syncer;
+#[path = "../../src/sys.rs"]
+mod sys;
 #[path = "../../src/table.rs"]
 mod table;
 mod tests;
+#[path = "../../src/waits.rs"]
+mod waits;
 #[path = "../../src/watch.rs"]
 mod watch;
 mod world;
 #[path = "../../src/written.rs"]
 mod written;
-#[path = "../../src/wrong.rs"]
-mod wrong;
 
-use world::{clock, guard, note, page, policy, real, record};
+use world::{
+    clock, crowd, family, note, owned, page, policy, proof, real, record, replies, signals,
+};

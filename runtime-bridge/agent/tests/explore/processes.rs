@@ -8,7 +8,7 @@ use crate::table::{self, Entry};
 use crate::tests::{FD, close, explore, finds, finds_within, policy, sync, window, write};
 use crate::world::{self, KEPT};
 use crate::{call, real};
-use durac_bpf::abi::{Hook, Verdict};
+use durac_abi::{Hook, Verdict};
 use durac_engine::{Errno, Rules};
 use std::cell::Cell;
 

@@ -11,6 +11,9 @@ use std::time::Duration;
 /// One, so that a busy pool can be met with few threads.
 pub const WORKERS: usize = 1;
 
+/// None, so that an execution ends.
+pub const KEPT_WORKERS: usize = 0;
+
 /// The log's atomic numbers change under its lock, or are hints beside it. Exploring them as loom's
 /// own would multiply the states, and their orders are the business of `durac-trace`'s exploration.
 pub mod atomic {
@@ -34,6 +37,17 @@ pub mod atomic {
         pub fn swap(&self, value: u16, order: Ordering) -> u16 {
             crate::world::point();
             self.0.swap(value, order)
+        }
+
+        pub fn compare_exchange(
+            &self,
+            old: u16,
+            new: u16,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<u16, u16> {
+            crate::world::point();
+            self.0.compare_exchange(old, new, success, failure)
         }
     }
 }
@@ -66,11 +80,12 @@ impl<T> Deref for Emptied<T> {
 
 #[macro_export]
 macro_rules! explored_local {
-    (static $name:ident: $type:ty = const { $init:expr };) => {
-        loom::thread_local! { static $name: $type = $init; }
+    (static $name:ident: $type:ty;) => {
+        // SAFETY: in the agent, all bytes are zero at first, too.
+        loom::thread_local! { static $name: $type = unsafe { std::mem::zeroed() }; }
     };
 }
-pub use crate::explored_local as thread_local;
+pub use crate::explored_local as zeroed_thread_local;
 
 std::thread_local! {
     /// Conditions wake nobody: a bug that the explorer has to find.

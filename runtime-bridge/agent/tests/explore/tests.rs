@@ -7,7 +7,7 @@ use crate::stage::Pieces;
 use crate::sync::DEAF;
 use crate::table::{self, Entry};
 use crate::world::{self, LIES, NO_THREADS};
-use durac_bpf::abi::{Engine, Hook, Verdict};
+use durac_abi::{Engine, Hook, Verdict};
 use durac_engine::{Errno, Rules};
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -63,8 +63,15 @@ pub fn window(distance: u64, flush_within: Option<u64>) -> &'static Policy {
 }
 
 pub fn policy(sync: Program, rules: Rules) -> &'static Policy {
-    let meta = Meta { policy: "explored".into() };
-    Box::leak(Box::new(Policy { meta, rules, engine: Engine::Thread, sync, state: None }))
+    let meta = Meta { policy: "explored".into(), callers: durac_abi::Callers::Many };
+    Box::leak(Box::new(Policy {
+        meta,
+        rules,
+        engine: Engine::Thread,
+        sync,
+        state: None,
+        params: None,
+    }))
 }
 
 /// A write and a sync call of the application.
@@ -80,7 +87,7 @@ pub fn write(policy: &'static Policy, slot: &'static Slot, fd: i32, byte: u8) ->
     let program = Program { requests: false, waits: None, verdict: Verdict::Stage };
     let bytes = [byte];
     let pieces = Some(Pieces::One(bytes.as_ptr().cast(), 1));
-    let put = Put { program: &program, len: 1, pieces };
+    let put = Put { program: &program, len: 1, updates: 0, pieces };
     let registry = table::registry().unwrap();
     if call::before_write(registry, policy, slot, &put)? == Written::Not {
         unsafe { crate::real::WRITE.get()(fd, bytes.as_ptr().cast(), 1) };

@@ -94,6 +94,7 @@ pub fn point() {
     if let Some(point) = point {
         point.store(0, loom::sync::atomic::Ordering::Relaxed);
     }
+    signals::arrive();
 }
 
 pub fn pass(time: Duration) {
@@ -158,6 +159,7 @@ pub fn begin_anew(policy: &'static Policy, fds: &[i32]) -> Vec<&'static Slot> {
         all.drain(..).for_each(|(memory, layout)| unsafe { dealloc(memory, layout) });
     });
     DISK.set(Disk::new());
+    policy::forget();
     let point = loom::sync::atomic::AtomicU64::new(0);
     POINT.set(Some(Box::leak(Box::new(point))));
     fds.iter().map(|&fd| open(policy, fd)).collect()
@@ -173,7 +175,7 @@ pub fn open(policy: &'static Policy, fd: i32) -> &'static Slot {
 
 pub mod page {
     use super::policy::Policy;
-    use durac_engine::status::{self, StatusPage};
+    use durac_shm::status::{self, ControlPage, StatusPage};
     use std::sync::OnceLock;
 
     pub struct PageFile;
@@ -184,6 +186,7 @@ pub mod page {
 
     pub struct Made {
         pub page: &'static StatusPage,
+        pub control: Option<&'static ControlPage>,
         pub file: Option<PageFile>,
     }
 
@@ -191,15 +194,131 @@ pub mod page {
     pub fn make(_: &'static Policy, number: i32) -> Option<Made> {
         static PAGE: OnceLock<&'static StatusPage> = OnceLock::new();
         let page = PAGE.get_or_init(|| status::create(None, number).unwrap().page);
-        Some(Made { page, file: None })
+        Some(Made { page, control: None, file: None })
     }
 }
 
 pub mod clock {
     use durac_engine::Time;
+    use std::time::Duration;
 
     pub fn now() -> Time {
         super::NOW.get()
+    }
+
+    pub fn pause(time: Duration) {
+        super::pass(time);
+    }
+}
+
+pub mod crowd {
+    /// No other process here opens a log.
+    pub struct Crowd;
+
+    impl Crowd {
+        pub const fn new() -> Self {
+            Self
+        }
+
+        pub fn join(&self, _: (u64, u64)) {}
+
+        pub fn leave(&self) {}
+
+        pub fn is_crowded(&self) -> bool {
+            false
+        }
+    }
+}
+
+pub mod family {
+    pub fn found() {}
+
+    pub fn has_spread() -> bool {
+        false
+    }
+}
+
+/// Replies are not held here: the rule has tests in `durac-engine`, and the workspace tests hold real ones.
+pub mod replies {
+    pub use crate::choice::{Choice, Way};
+    use crate::registry::Registry;
+    use durac_shm::status::StatusPage;
+
+    pub struct Replies;
+
+    impl Replies {
+        pub fn new(_: bool, _: &'static StatusPage) -> Self {
+            Self
+        }
+
+        pub fn loop_comes(&self) -> bool {
+            false
+        }
+
+        pub fn set_by_loop(&self, _: bool) {}
+
+        pub fn are_all_here(&self) -> bool {
+            true
+        }
+
+        pub fn hold(&self) -> bool {
+            false
+        }
+
+        pub fn closed(&self, _: u64, _: u64) {}
+
+        pub fn vanished(&self, _: i32) {}
+
+        pub fn finish(&self, _: &'static Registry) {}
+
+        pub fn dismiss(&self) {}
+    }
+
+    pub fn release() {}
+
+    pub fn loop_sends() -> bool {
+        false
+    }
+
+    pub fn is_waiting() -> bool {
+        false
+    }
+
+    pub fn sync_begins() {}
+
+    pub fn way_changed() {}
+}
+
+pub mod owned {
+    pub fn set(_: usize, _: Option<i32>) {}
+}
+
+pub mod proof {
+    use super::{APP, DISK, is_closed};
+    use std::sync::atomic::{AtomicI32, Ordering};
+
+    /// What the kernel says of the descriptors of this world.
+    pub struct Proof(AtomicI32);
+
+    impl Proof {
+        pub fn new() -> Self {
+            Self(AtomicI32::new(-1))
+        }
+
+        pub fn set(&self, file: (u64, u64), _: Option<i32>) {
+            self.0.store(file.1 as i32, Ordering::Relaxed);
+        }
+
+        pub fn set_witness(&self, _: Option<i32>) {}
+
+        pub fn holds(&self, fd: i32) -> bool {
+            self.is_file(fd)
+        }
+
+        pub fn is_file(&self, fd: i32) -> bool {
+            let file = DISK.with_borrow(|disk| disk.file(fd));
+            file == self.0.load(Ordering::Relaxed) && !(fd >= APP && is_closed(fd))
+        }
     }
 }
 
@@ -216,13 +335,20 @@ pub mod real {
         }
     }
 
-    pub static FDATASYNC: Next<unsafe extern "C" fn(c_int) -> c_int> = Next(sync);
-    pub static FSYNC: Next<unsafe extern "C" fn(c_int) -> c_int> = Next(sync);
-    pub static WRITE: Next<unsafe extern "C" fn(c_int, *const c_void, size_t) -> ssize_t> =
+    pub static FDATASYNC: Next<unsafe extern "C-unwind" fn(c_int) -> c_int> = Next(sync);
+    pub static FSYNC: Next<unsafe extern "C-unwind" fn(c_int) -> c_int> = Next(sync);
+    pub static WRITE: Next<unsafe extern "C-unwind" fn(c_int, *const c_void, size_t) -> ssize_t> =
         Next(write);
 
+    pub static OPEN: Next<unsafe extern "C" fn(*const libc::c_char, c_int, libc::mode_t) -> c_int> =
+        Next(open);
     pub static FCNTL: Next<unsafe extern "C" fn(c_int, c_int, size_t) -> c_int> = Next(duplicate);
     pub static CLOSE: Next<unsafe extern "C" fn(c_int) -> c_int> = Next(close);
+
+    /// Nothing here locks an open file.
+    unsafe extern "C" fn open(_: *const libc::c_char, _: c_int, _: libc::mode_t) -> c_int {
+        -1
+    }
 
     /// Another descriptor of the agent's.
     unsafe extern "C" fn duplicate(fd: c_int, _: c_int, _: size_t) -> c_int {
@@ -247,7 +373,7 @@ pub mod real {
         0
     }
 
-    unsafe extern "C" fn sync(fd: c_int) -> c_int {
+    unsafe extern "C-unwind" fn sync(fd: c_int) -> c_int {
         if fd >= APP && is_closed(fd) {
             errno::set(libc::EBADF);
             return -1;
@@ -271,7 +397,7 @@ pub mod real {
         })
     }
 
-    unsafe extern "C" fn write(fd: c_int, data: *const c_void, len: size_t) -> ssize_t {
+    unsafe extern "C-unwind" fn write(fd: c_int, data: *const c_void, len: size_t) -> ssize_t {
         point();
         let data = unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) };
         with(fd, |file, _| file.bytes.extend_from_slice(data));
@@ -311,15 +437,67 @@ pub mod note {
     pub fn aside(_: &str) {}
 }
 
-pub mod guard {
-    pub fn run<T>(body: impl FnOnce() -> T) -> Option<T> {
-        Some(body())
+/// A signal to one thread, for which the application has a handler. What `signals.rs` does at its arrival:
+/// inside the agent, the handler waits until the thread leaves.
+pub mod signals {
+    use crate::guard;
+    use std::cell::{Cell, RefCell};
+    use std::rc::Rc;
+
+    std::thread_local! {
+        /// Handlers do not wait: a bug that the explorer has to find.
+        pub static EAGER: Cell<bool> = const { Cell::new(false) };
+        static SENT: Cell<bool> = const { Cell::new(false) };
+        static HANDLER: RefCell<Option<Rc<dyn Fn()>>> = const { RefCell::new(None) };
+    }
+
+    loom::thread_local! {
+        static IS_TARGET: Cell<bool> = Cell::new(false);
+        static WAITS: Cell<bool> = Cell::new(false);
+    }
+
+    /// The signals of an execution go to this thread.
+    pub fn install(handler: impl Fn() + 'static) {
+        SENT.set(false);
+        IS_TARGET.with(|target| target.set(true));
+        HANDLER.set(Some(Rc::new(handler)));
+    }
+
+    /// Another thread sends it.
+    pub fn send() {
+        super::point();
+        SENT.set(true);
+    }
+
+    /// The thread is where a signal can arrive.
+    pub fn arrive() {
+        if !SENT.get() || !IS_TARGET.with(Cell::get) {
+            return;
+        }
+        SENT.set(false);
+        if guard::is_inside() && !EAGER.get() {
+            WAITS.with(|waits| waits.set(true));
+        } else {
+            handle();
+        }
+    }
+
+    /// The thread has left the agent.
+    pub fn left() {
+        if WAITS.with(|waits| waits.replace(false)) {
+            handle();
+        }
+    }
+
+    fn handle() {
+        let handler = HANDLER.with_borrow(|handler| handler.clone());
+        handler.unwrap()();
     }
 }
 
 pub mod policy {
     use crate::call::with_current;
-    use durac_bpf::abi::{Context, Engine, Hook, Reading, Verdict};
+    use durac_abi::{Context, Engine, Hook, Reading, Verdict};
     use durac_engine::Rules;
     use std::path::Path;
 
@@ -344,6 +522,7 @@ pub mod policy {
 
     pub struct Meta {
         pub policy: String,
+        pub callers: durac_abi::Callers,
     }
 
     /// No policy here has state.
@@ -360,6 +539,7 @@ pub mod policy {
         pub engine: Engine,
         pub sync: Program,
         pub state: Option<State>,
+        pub params: Option<&'static crate::maps::MapArea>,
     }
 
     impl Policy {
@@ -375,9 +555,32 @@ pub mod policy {
         pub fn reads(&self, _: Reading) -> bool {
             false
         }
+
+        pub fn reads_anything(&self) -> bool {
+            true
+        }
     }
 
     pub fn get() -> Option<&'static Policy> {
         None
+    }
+
+    std::thread_local! {
+        /// The policy that has come in the place of the one with which calls begin.
+        static IN_FORCE: std::cell::Cell<Option<&'static Policy>> = const { std::cell::Cell::new(None) };
+    }
+
+    /// Calls go by the policy that they are given.
+    pub fn forget() {
+        IN_FORCE.set(None);
+    }
+
+    pub fn loaded() -> Option<&'static Policy> {
+        IN_FORCE.get()
+    }
+
+    pub fn exchange(policy: &'static Policy) -> &'static Policy {
+        IN_FORCE.set(Some(policy));
+        policy
     }
 }

@@ -23,7 +23,7 @@ mod watch;
 #[path = "../../src/written.rs"]
 mod written;
 
-use durac_bpf::notify::{WORDS, Word, first_slot};
+use durac_abi::notify::{WORDS, Word, first_slot};
 use durac_engine::{Log, Rules};
 use loom::thread;
 use std::cell::Cell;
@@ -106,7 +106,7 @@ impl World {
         assert!(durable <= disk, "{durable} calls are believed, {disk} writes are on the disk");
     }
 
-    /// A sync in the kernel, with what its programs count (`durac_bpf::notify`).
+    /// A sync in the kernel, with what its programs count (`durac_abi::notify`).
     fn sync(&self) {
         let ticket = self.word(Word::Started).fetch_add(1, Ordering::SeqCst) + 1;
         fence_of_kernel();

@@ -27,16 +27,16 @@ pub enum Kind<'a> {
     Call {
         /// Its text.
         text: &'a str,
-        /// Where that stands in the line.
+        /// Position in the line.
         at: usize,
     },
-    /// A call has begun.
+    /// A call has begun; its end is in a later line, or was not seen.
     Unfinished(&'a str),
     /// A call has ended that had begun in an earlier line.
     Resumed {
         /// What was left of its text.
         rest: &'a str,
-        /// Where that stands in the line.
+        /// Position in the line.
         at: usize,
     },
     /// A signal came, or the thread has ended.
@@ -45,39 +45,34 @@ pub enum Kind<'a> {
 
 /// Reads a line; none if it is only about strace.
 pub fn parse(text: &str) -> Result<Option<Line<'_>>, Failed> {
-    if text.is_empty() || text.starts_with("strace: ") {
+    // With -k, the stack follows a call.
+    if text.trim().is_empty() || text.starts_with("strace: ") || text.starts_with(" > ") {
         return Ok(None);
     }
-    let mut rest = text;
     let at = |rest: &str| text.len() - rest.len();
-    let mut thread = 0;
-    if let Some(inside) = text.strip_prefix("[pid ") {
-        let Some((pid, after)) = inside.split_once(']') else {
-            return Err(failed(5, "`[pid` without its `]`"));
-        };
-        thread = number(pid.trim()).ok_or_else(|| failed(5, "a thread's id is a number"))?;
-        rest = after.trim_start();
-    } else {
-        let (word, after) = rest.split_once(' ').unwrap_or((rest, ""));
-        if word.bytes().all(|b| b.is_ascii_digit()) {
-            thread = number(word).ok_or_else(|| failed(0, "a thread's id is a number"))?;
-            rest = after.trim_start();
-        }
-    }
+    let (thread, rest) = thread_id(text)?;
+    // strace pads what is not a time since 1970.
+    let padded = rest.starts_with(' ');
+    let rest = rest.trim_start();
     let (word, after) = rest.split_once(' ').unwrap_or((rest, ""));
     let Some(time) = seconds(word) else {
-        return Err(failed(at(rest), &no_time(word)));
+        return Err(failed(at(rest), no_time(word)));
     };
-    rest = after.trim_start();
+    if padded {
+        return Err(failed(at(rest), RELATIVE));
+    }
+    let rest = details(after.trim_start());
     let kind = if rest.starts_with("+++ ") || rest.starts_with("--- ") {
         Kind::Gone
     } else if let Some(resumed) = rest.strip_prefix("<... ") {
-        let Some((_, end)) = resumed.split_once(" resumed>") else {
+        // Newer versions of strace number the halves of a call: `<... fdatasync resumed #3>`.
+        let end = resumed.split_once(" resumed").and_then(|(_, end)| end.split_once('>'));
+        let Some((_, end)) = end.filter(|(number, _)| is_number_of_half(number)) else {
             return Err(failed(at(rest), "`<...` without its `resumed>`"));
         };
         Kind::Resumed { rest: end, at: at(end) }
-    } else if let Some(begun) = rest.strip_suffix("<unfinished ...>") {
-        Kind::Unfinished(begun.trim_end())
+    } else if let Some(begun) = unfinished(rest) {
+        Kind::Unfinished(begun)
     } else if is_call(rest) {
         Kind::Call { text: rest, at: at(rest) }
     } else {
@@ -90,20 +85,89 @@ pub fn parse(text: &str) -> Result<Option<Line<'_>>, Failed> {
     Ok(Some(Line { thread, time, kind }))
 }
 
+/// A time that counts from the previous line orders nothing: the lines of threads are not in order.
+pub const RELATIVE: &str =
+    "the time counts from the previous line: run strace with -ttt instead of -r";
+
+/// The thread's id at the beginning of a line, 0 if there is none, and what follows the space behind it.
+/// With `--decode-pids=comm`, the thread's name follows the id: `12<redis-server>`.
+fn thread_id(text: &str) -> Result<(u32, &str), Failed> {
+    const NO_NUMBER: &str = "a thread's id is a number";
+    if let Some(inside) = text.strip_prefix("[pid ") {
+        let Some((pid, after)) = inside.split_once(']') else {
+            return Err(failed(5, "`[pid` without its `]`"));
+        };
+        let pid = pid.trim().split('<').next().unwrap_or("");
+        let id = number(pid).ok_or_else(|| failed(5, NO_NUMBER))?;
+        return Ok((id, after.strip_prefix(' ').unwrap_or(after)));
+    }
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (id, mut after) = text.split_at_checked(digits).unwrap_or(("", text));
+    if let Some((_, behind)) = after.strip_prefix('<').and_then(|name| name.split_once("> ")) {
+        after = behind;
+    } else if let Some(behind) = after.strip_prefix(' ') {
+        after = behind;
+    } else {
+        return Ok((0, text));
+    }
+    if id.is_empty() {
+        return Ok((0, text));
+    }
+    // An id is padded to five places.
+    for _ in digits..5 {
+        after = after.strip_prefix(' ').unwrap_or(after);
+    }
+    Ok((number(id).ok_or_else(|| failed(0, NO_NUMBER))?, after))
+}
+
+/// What follows the time, without what -r, -n and -i put before the call: `(+     0.000042)`, the number of the
+/// system call and the instruction pointer, in brackets.
+fn details(mut rest: &str) -> &str {
+    if let Some((_, after)) = rest.strip_prefix("(+").and_then(|since| since.split_once(')')) {
+        rest = after.trim_start();
+    }
+    while let Some((_, after)) = rest.strip_prefix('[').and_then(|inside| inside.split_once(']')) {
+        rest = after.trim_start();
+    }
+    rest
+}
+
+/// The text of a call that goes on in a later line, or was never seen to end: strace let go of the thread.
+fn unfinished(text: &str) -> Option<&str> {
+    let inside = text.strip_suffix(" ...>")?;
+    let (begun, word) = inside.rsplit_once('<')?;
+    let number = word.strip_prefix("unfinished").or_else(|| word.strip_prefix("detached"))?;
+    is_number_of_half(number).then(|| begun.trim_end())
+}
+
+/// Whether a text is empty or ` #N`.
+fn is_number_of_half(text: &str) -> bool {
+    text.is_empty()
+        || text.strip_prefix(" #").is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()))
+}
+
 /// Whether a text begins as strace's output does.
 #[must_use]
 pub fn looks_like(text: &[u8]) -> bool {
     let line = text.split(|&b| b == b'\n').next().unwrap_or_default();
     let line = String::from_utf8_lossy(line);
-    line.starts_with("strace: ") || matches!(parse(line.trim_end()), Ok(Some(_)))
+    if line.starts_with("strace: ") {
+        return true;
+    }
+    match parse(line.trim_end()) {
+        Ok(line) => line.is_some(),
+        Err(failed) => failed.message == RELATIVE,
+    }
 }
 
-fn no_time(word: &str) -> String {
-    let clock = word.contains(':') && word.starts_with(|c: char| c.is_ascii_digit());
-    if clock || is_call(word) {
-        "no time in seconds since 1970: run strace with -ttt".to_owned()
+fn no_time(word: &str) -> &'static str {
+    let digit = word.starts_with(|c: char| c.is_ascii_digit());
+    // The time of day, whole seconds, or none at all.
+    let other = digit && word.bytes().all(|b| b.is_ascii_digit() || b == b':' || b == b'.');
+    if other || is_call(word) || word.starts_with("+++") || word.starts_with("---") {
+        "no time in seconds since 1970: run strace with -ttt"
     } else {
-        "no line of strace: keep its output apart from the application's with -o FILE".to_owned()
+        "no line of strace: keep its output apart from the application's with -o FILE"
     }
 }
 
@@ -136,7 +200,7 @@ fn seconds(text: &str) -> Option<u64> {
 /// A call that has ended: `name(arguments) = value <took>`.
 #[derive(Debug)]
 pub struct Call<'a> {
-    /// Its name.
+    /// Name of the system call.
     pub name: &'a str,
     /// Its thread.
     pub thread: u32,
@@ -145,7 +209,7 @@ pub struct Call<'a> {
     /// How long it took, if strace said that.
     pub took: Option<u64>,
     arguments: &'a str,
-    /// What stands behind ` = `, without the duration.
+    /// What follows ` = `, without the duration.
     value: &'a str,
 }
 
@@ -199,13 +263,13 @@ impl<'a> Call<'a> {
             let name = rest.split(' ').next().unwrap_or("");
             return errno(name)
                 .map(Returned::Error)
-                .ok_or_else(|| format!("`{name}` is no error that is known"));
+                .ok_or_else(|| format!("unknown error `{name}`"));
         }
         let value = match word.strip_prefix("0x") {
             Some(hex) => u64::from_str_radix(hex, 16).ok(),
             None => number(word),
         };
-        let bad = || format!("`{word}` is no result of a call");
+        let bad = || format!("invalid result of a call `{word}`");
         value.map(Returned::Value).ok_or_else(bad)
     }
 
@@ -220,7 +284,7 @@ impl<'a> Call<'a> {
         Ok((fd, annotation(rest)))
     }
 
-    /// Whether a word like `O_WRONLY` stands in its arguments.
+    /// Whether its arguments contain a word like `O_WRONLY`.
     pub fn has_flag(&self, flag: &str) -> bool {
         let plain = self.arguments.rsplit('"').next().unwrap_or("");
         plain.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == flag)
@@ -259,6 +323,17 @@ fn unescape(text: &str) -> String {
             Some(b'r') => bytes.push(b'\r'),
             Some(b'v') => bytes.push(0x0b),
             Some(b'f') => bytes.push(0x0c),
+            // With -x and -xx.
+            Some(b'x') => {
+                let mut value = 0;
+                for _ in 0..2 {
+                    let digit = rest.peek().and_then(|&b| char::from(b).to_digit(16));
+                    let Some(digit) = digit else { break };
+                    rest.next();
+                    value = value * 16 + digit;
+                }
+                bytes.push(value as u8);
+            }
             Some(digit @ b'0'..=b'7') => {
                 let mut value = u32::from(digit - b'0');
                 for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! The text of a trace that is nowhere whole: it is made while it is read.
+//! The text of a trace, made while it is read and never stored.
 
 use durac_trace::{Event, Header, Op, Recorded, Source, Verdict, Writer};
 use std::io::{self, Read};
@@ -11,7 +11,7 @@ pub struct Stream {
     piece: Piece,
 }
 
-/// What the writer has written and nobody has read yet.
+/// What is written and not read yet.
 #[derive(Clone, Default)]
 struct Piece(std::rc::Rc<std::cell::RefCell<(Vec<u8>, usize)>>);
 
@@ -27,7 +27,7 @@ impl io::Write for Piece {
 }
 
 impl Stream {
-    /// A trace of so many events.
+    /// A trace of this many events.
     pub fn new(events: u64) -> Self {
         let piece = Piece::default();
         let header = Header::new(Recorded { source: Source::Made, ..Recorded::default() });

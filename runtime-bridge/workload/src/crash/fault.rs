@@ -9,10 +9,10 @@ use durac_disk::{Fault, Op};
 use std::time::Duration;
 
 /// Files that a fault is on if it names no others: the log, not what Redis keeps beside it.
-const LOG: &str = ".incr.aof";
+pub(super) const LOG: &str = ".incr.aof";
 /// Longer than any test: it ends with the power.
 const STUCK: Duration = Duration::from_secs(3600);
-/// The longest delay that can be asked for.
+/// The longest delay that a user can choose.
 const SLOWEST_MS: u64 = 60_000;
 
 /// Reads `OP:WHAT[@N][,times=N][,path=TEXT]`, see docs/crashtest.md.
@@ -25,27 +25,28 @@ pub fn fault(text: &str) -> Result<Fault> {
     let first = parts.next().unwrap_or_default();
     let (head, after) = first.split_once('@').unwrap_or((first, "0"));
     let number = |text: &str| {
-        text.parse::<u64>().map_err(|_| wrong(format!("`{text}` is no number of operations")))
+        text.parse::<u64>().map_err(|_| wrong(format!("invalid number of operations `{text}`")))
     };
     let Some((op, what)) = head.split_once(':') else {
-        return Err(wrong("write it as `sync:eio@20`: operation, fault, operations before".into()));
+        return Err(wrong("expected OP:WHAT[@N], for example `sync:eio@20`".into()));
     };
     let op = match op {
         "sync" => Op::Sync,
         "write" => Op::Write,
-        _ => return Err(wrong(format!("`{op}` is neither `sync` nor `write`"))),
+        _ => return Err(wrong(format!("unknown operation `{op}`: expected `sync` or `write`"))),
     };
     let (what, delay) = what.split_once('=').map_or((what, None), |(what, d)| (what, Some(d)));
     let effect = match (what, op, delay) {
         ("eio", _, None) => Effect::Fail(libc::EIO),
         ("enospc", _, None) => Effect::Fail(libc::ENOSPC),
+        ("eintr", Op::Sync, None) => Effect::Fail(libc::EINTR),
         ("short", Op::Write, None) => Effect::Short,
         ("stuck", Op::Sync, None) => Effect::Slow(STUCK),
         ("slow", Op::Sync, Some(delay)) => Effect::Slow(duration(delay)?),
         _ => {
             return Err(wrong(format!(
-                "`{head}` is none of sync:eio, sync:enospc, sync:slow=2s, sync:stuck, write:eio, \
-                 write:enospc, write:short"
+                "unknown fault `{head}`: expected sync:eio, sync:enospc, sync:eintr, sync:slow=2s, sync:stuck, \
+                 write:eio, write:enospc, write:short"
             )));
         }
     };
@@ -54,7 +55,11 @@ pub fn fault(text: &str) -> Result<Fault> {
         match part.split_once('=') {
             Some(("times", times)) => fault.times = Some(number(times)?),
             Some(("path", path)) => path.clone_into(&mut fault.path),
-            _ => return Err(wrong(format!("`{part}` is neither `times=N` nor `path=TEXT`"))),
+            _ => {
+                return Err(wrong(format!(
+                    "unknown option `{part}`: expected `times=N` or `path=TEXT`"
+                )));
+            }
         }
     }
     Ok(fault)
@@ -68,9 +73,9 @@ fn duration(text: &str) -> Result<Duration> {
     let millis = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
     match millis.filter(|millis| *millis <= SLOWEST_MS) {
         Some(millis) => Ok(Duration::from_millis(millis)),
-        None => {
-            Err(Error::Config(format!("`{text}` is no time such as `500ms` or `2s`, at most 60s")))
-        }
+        None => Err(Error::Config(format!(
+            "invalid time `{text}`: expected one such as `500ms` or `2s`, at most 60s"
+        ))),
     }
 }
 
@@ -126,15 +131,17 @@ mod tests {
         );
         assert_eq!(read("sync:slow=2s").effect, Effect::Slow(Duration::from_secs(2)));
         assert_eq!(read("sync:slow=20ms").effect, Effect::Slow(Duration::from_millis(20)));
+        assert_eq!(read("sync:eintr").effect, Effect::Fail(libc::EINTR));
         for (text, says) in [
-            ("eio", "write it as"),
-            ("read:eio", "neither `sync` nor `write`"),
-            ("sync:short", "none of"),
-            ("write:stuck", "none of"),
-            ("sync:eio@x", "no number of operations"),
-            ("sync:eio,often", "neither `times=N`"),
-            ("sync:slow=2h", "no time such as"),
-            ("sync:slow=99999999999999999s", "no time such as"),
+            ("write:eintr", "unknown fault `write:eintr`"),
+            ("eio", "expected OP:WHAT[@N]"),
+            ("read:eio", "unknown operation `read`"),
+            ("sync:short", "unknown fault `sync:short`"),
+            ("write:stuck", "unknown fault `write:stuck`"),
+            ("sync:eio@x", "invalid number of operations `x`"),
+            ("sync:eio,often", "unknown option `often`"),
+            ("sync:slow=2h", "expected one such as `500ms`"),
+            ("sync:slow=99999999999999999s", "expected one such as `500ms`"),
         ] {
             let error = fault(text).unwrap_err().to_string();
             assert!(error.contains(says), "{text}: {error}");

@@ -220,23 +220,29 @@ fn outcome(seen: &Seen<'_>, trial: &Trial) -> Vec<Line> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::At;
     use super::*;
     use crate::writers::Answer;
     use std::time::Duration;
 
-    fn trial() -> Trial {
+    pub(in super::super) fn trial() -> Trial {
         Trial {
+            changes: 0,
             number: 3,
             crash: Crash::Clean,
             at: At::MidSync,
             acknowledged: 2,
             lost_commands: 1,
             lost_syncs: 1,
+            lost_bytes: 31,
             repaired: false,
+            overlapping_writes: 0,
             faults: 0,
             ended: false,
+            lost_age_us: 0,
+            assumption_held: true,
+            excused: None,
             violation: None,
             timeline: Vec::new(),
         }

@@ -1,6 +1,6 @@
 //! The drawings of a bench, as SVG.
 
-use durac_sim::html::{escaped, grouped};
+use durac_simulate::html::{escaped, grouped};
 use durac_workload::report::Row;
 use std::fmt::Write as _;
 
@@ -116,9 +116,9 @@ pub fn frontier(rows: &[Row]) -> String {
 }
 
 fn said(row: &Row) -> String {
-    let seen = row.max_pending.map(|seen| format!("; most seen at risk: {seen} syncs"));
+    let seen = row.max_pending.map(|seen| format!("; most syncs seen at risk: {seen}"));
     format!(
-        "{}: {} requests a second; a power loss takes {}{}",
+        "{}: {} requests per second; a power loss takes {}{}",
         row.mode,
         grouped(row.rps.median),
         row.stated_loss,
@@ -194,7 +194,7 @@ fn text(out: &mut String, class: &str, anchor: &str, x: f64, y: f64, what: &str)
     );
 }
 
-/// A rectangle that something stands in.
+/// An occupied rectangle.
 #[derive(Clone, Copy)]
 struct Area {
     x: f64,
@@ -216,7 +216,7 @@ impl Area {
     }
 }
 
-/// Writes the label of a point where nothing else stands, as near as that can be had.
+/// Writes the label of a point at the nearest free place.
 fn label(out: &mut String, what: &str, (cx, cy): (f64, f64), taken: &mut Vec<Area>) {
     let w = what.chars().count() as f64 * LETTER;
     let place = |x, y| Area { x, y: y - LINE / 2.0, w, h: LINE };

@@ -2,7 +2,7 @@
 //! bars of the case study beside ours, and every number.
 
 use super::drawing::{bars, frontier};
-use durac_sim::html::{STYLE, date, escaped, fill, grouped};
+use durac_simulate::html::{STYLE, date, escaped, fill, grouped};
 use durac_workload::bench::Workload;
 use durac_workload::report::{Report, Row, Spread};
 use std::fmt::Write as _;
@@ -40,6 +40,9 @@ fn facts(report: &Report) -> String {
         "Workload",
         match report.workload {
             Workload::Redis => "SET by redis-benchmark".to_owned(),
+            Workload::Mix if report.writers.is_some() => {
+                format!("GET beside SET by {} others", report.writers.unwrap_or(0))
+            }
             Workload::Mix => format!("{} % GET beside SET, Zipf's keys", report.reads.unwrap_or(0)),
             Workload::AppendLog => "records of 100 bytes appended to a log, each synced".to_owned(),
         },
@@ -51,7 +54,7 @@ fn facts(report: &Report) -> String {
     item(
         "Measured",
         format!(
-            "{}: {} requests in each of {} rounds, {:.0} s in all",
+            "{}: {} requests in each of {} rounds, {:.0} s in total",
             date(report.started),
             grouped(report.requests as f64),
             report.rounds,
@@ -68,7 +71,10 @@ fn notes(report: &Report) -> String {
         notes.push(format!("stopped early ({why}): not every round was measured"));
     }
     if !report.machine.keeps_data() {
-        notes.push(format!("{} keeps nothing: syncs are free here", report.machine.file_system));
+        notes.push(format!(
+            "{} does not keep data: syncs are free here",
+            report.machine.file_system
+        ));
     }
     if notes.is_empty() {
         return String::new();
@@ -88,9 +94,9 @@ fn loads(report: &Report) -> String {
             out,
             "<section>\n<h2>Loss against throughput, {load}</h2>\n\
              <div class=\"drawing\">{}</div>\n\
-             <p class=\"note\">A dot stands at the median throughput and at the proved bound, its line \
-             reaches from the slowest round to the fastest. A ring is the most ever seen at risk. What \
-             has no bound in syncs, or only one in time, stands at the top.</p>\n\
+             <p class=\"note\">A dot shows the median throughput and the proved bound, its line \
+             reaches from the slowest round to the fastest. A ring is the most ever seen at risk. A \
+             policy without a bound in syncs, or with one in time only, is drawn at the top.</p>\n\
              <h2>Throughput as a multiple of <code>always</code>, {load}</h2>\n\
              <div class=\"drawing\">{}</div>\n{}\
              <h2>All numbers, {load}</h2>\n<div class=\"wide\" tabindex=\"0\">\n{}</div>\n</section>\n",

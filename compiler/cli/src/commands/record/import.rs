@@ -1,13 +1,14 @@
 //! `durac record --from-strace`: strace's output as a trace.
 
-use super::{mode, tool};
+use super::{Record, mode, tool};
 use crate::Outcome;
-use crate::args::{Global, Record};
+use crate::args::Global;
 use crate::input;
 use crate::output::{self, Pending};
 use crate::traces;
 use anyhow::Result;
-use durac_compiler::hir::Target;
+use durac_core::CompileOptions;
+use durac_core::hir::Target;
 use durac_grammar::Sources;
 use durac_trace::strace::Importer;
 use durac_trace::{Header, Recorded, Source, TraceError, Writer};
@@ -29,7 +30,7 @@ pub fn run(file: &Path, args: &Record, global: &Global) -> Result<Outcome> {
         })?;
         Box::new(BufReader::new(opened))
     };
-    let covers = |path: &Path| durac_bpf::glob::covers(&target.files, &target.except, path);
+    let covers = |path: &Path| durac_abi::glob::covers(&target.files, &target.except, path);
     let importer = match Importer::open(input, covers) {
         Ok(importer) => importer,
         Err(error) => return Ok(wrong(file, &error, global)),
@@ -59,7 +60,7 @@ pub fn run(file: &Path, args: &Record, global: &Global) -> Result<Outcome> {
     }
 }
 
-/// Writes all events, and answers how many.
+/// Writes all events and returns their number.
 fn import<W: Write>(
     events: impl Iterator<Item = Result<durac_trace::Event, TraceError>>,
     mut writer: Writer<W>,
@@ -82,19 +83,19 @@ fn said(events: u64, target: &Target) -> Outcome {
     output::stderr(&format!("durac: imported {events} events\n"));
     if events == 0 {
         output::stderr(&format!(
-            "durac: no call was on a log ({}): trace open, openat and close too, or run strace \
-             with -y\n",
+            "durac: no call was on a log ({}): trace open, openat and close as well, or run \
+             strace with -y\n",
             target.files.join(" ")
         ));
     }
     Outcome::Fine
 }
 
-/// The target of this name; `None`, reported, if there is none.
+/// The target of this name; reports an unknown name and returns `None`.
 fn target(name: &str, global: &Global) -> Option<Target> {
     let mut sources = Sources::new();
     let file = sources.add("--target", format!("target {name}\non fdatasync: pass\n"));
-    let analysis = durac_compiler::analyse(&mut sources, file, "import");
+    let analysis = durac_core::analyse(&mut sources, file, &CompileOptions::new("import"));
     if analysis.has_errors() {
         input::report(&analysis.diagnostics, &sources, global);
         return None;

@@ -1,10 +1,11 @@
 //! The report as text.
 
-use durac_sim::html::grouped;
-use durac_sim::replay::report::{PolicyReport, Report};
+use durac_simulate::report::{PolicyReport, Report};
+use durac_workload::columns::grouped;
+use durac_workload::columns::{Align, columns};
 use std::fmt::Write;
 
-/// Titles, and how each column is made. Text stands left, figures right.
+/// The title of a column, and how its cells are made.
 type Column = (&'static str, fn(&PolicyReport, &Report) -> String);
 
 const COLUMNS: [Column; 10] = [
@@ -41,11 +42,11 @@ fn blocked(policy: &PolicyReport) -> f64 {
     policy.blocked_ns as f64 / 1e9 / policy.seconds.max(1e-9)
 }
 
-/// The facts, the table, and what stands behind the worst crash of each policy.
+/// The facts, the table, and the worst crash of each policy.
 pub fn render(report: &Report) -> String {
     let mut out = String::new();
     facts(&mut out, report);
-    columns(&mut out, report);
+    out.push_str(&table(report));
     let _ = writeln!(out);
     for policy in &report.policies {
         worst(&mut out, policy);
@@ -70,7 +71,7 @@ fn facts(out: &mut String, report: &Report) {
         "event loop" => format!("event loop with {} clients", app.clients),
         _ => format!("{} threads", app.clients),
     };
-    let command = app.command_bytes.map_or(String::new(), |b| format!(", {b} bytes a command"));
+    let command = app.command_bytes.map_or(String::new(), |b| format!(", {b} bytes per command"));
     let parameters = app.parameters.iter();
     let parameters: Vec<String> =
         parameters.map(|p| format!("{} {} ({})", p.name, time(p.ns as f64), p.source)).collect();
@@ -80,7 +81,7 @@ fn facts(out: &mut String, report: &Report) {
     }
     let _ = writeln!(
         out,
-        "device {}: a sync alone takes {}, one in a hundred {}; {} of a processor; {} and {} for a new block ({})\n",
+        "device {}: p50 of a sync {}, p99 {}, processor time {}; on new blocks {} and {} ({})\n",
         device.name,
         time(device.p50_ns as f64),
         time(device.p99_ns as f64),
@@ -91,32 +92,14 @@ fn facts(out: &mut String, report: &Report) {
     );
 }
 
-fn columns(out: &mut String, report: &Report) {
-    let rows: Vec<Vec<String>> = report
-        .policies
-        .iter()
-        .map(|policy| COLUMNS.iter().map(|(_, cell)| cell(policy, report)).collect())
-        .collect();
+fn table(report: &Report) -> String {
     let commands = report.policies.iter().any(|p| p.commands_per_second.is_some());
-    let mut lines = vec![String::new(); rows.len() + 1];
-    for (at, (title, _)) in COLUMNS.iter().enumerate() {
-        if *title == "req/s" && !commands {
-            continue;
-        }
-        let cells: Vec<&str> = std::iter::once(*title)
-            .chain(rows.iter().map(|row| row.get(at).map_or("", String::as_str)))
-            .collect();
-        let width = cells.iter().map(|cell| cell.chars().count()).max().unwrap_or(0);
-        for (line, cell) in lines.iter_mut().zip(cells) {
-            let pad = " ".repeat(width - cell.chars().count());
-            let (left, right) = if at == 0 { ("", pad.as_str()) } else { (pad.as_str(), "") };
-            let gap = if at == 0 { "" } else { "  " };
-            line.push_str(&format!("{gap}{left}{cell}{right}"));
-        }
+    let shown = || COLUMNS.iter().filter(|(title, _)| *title != "req/s" || commands);
+    let mut rows: Vec<Vec<String>> = vec![shown().map(|(title, _)| (*title).to_owned()).collect()];
+    for policy in &report.policies {
+        rows.push(shown().map(|(_, cell)| cell(policy, report)).collect());
     }
-    for line in lines {
-        let _ = writeln!(out, "{}", line.trim_end());
-    }
+    columns(&[Align::Left, Align::Right], &rows)
 }
 
 fn worst(out: &mut String, policy: &PolicyReport) {
@@ -135,7 +118,7 @@ fn worst(out: &mut String, policy: &PolicyReport) {
     }
     let _ = writeln!(
         out,
-        ": of {} crashes the worst loses {}, up to {} old",
+        ": the worst of {} crashes loses {}, up to {} old",
         grouped(policy.loss.crashes as f64),
         lost.join(", "),
         time(worst.age_ns),

@@ -1,0 +1,206 @@
+//! A running process: is the agent in it, is it called, and do syncs reach a disk?
+
+use super::{Findings, file_system, redis};
+use crate::commands::top;
+use durac_grammar::render::printable;
+use durac_shm::status::{LogStatus, Status};
+use std::fs;
+use std::path::Path;
+
+/// Looks at the process `pid`.
+pub(super) fn look(pid: u32, findings: &mut Findings) {
+    let proc = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}"));
+    let Ok(name) = proc("comm") else {
+        let about = format!("process {pid}");
+        findings.wrong(&about, "does not run", "`durac top` lists the processes under a policy");
+        return;
+    };
+    let about = format!("process {pid} ({})", printable(name.trim_end()));
+    let maps = match proc("maps") {
+        Ok(maps) => maps,
+        Err(_) => {
+            findings.wrong(&about, "belongs to another user", "run durac as that user, or as root");
+            return;
+        }
+    };
+    let agent = maps
+        .lines()
+        .find_map(|line| line.find('/').map(|at| &line[at..]).filter(|path| is_agent(path)));
+    match agent {
+        Some(path) => findings.ok(&about, format!("the agent is mapped: `{path}`")),
+        // Tests link it into a program.
+        None if Status::of_process(pid, false).is_ok() => {}
+        None => without_agent(pid, &about, findings),
+    }
+    match Status::of_process(pid, false) {
+        Ok(status) => {
+            let seen = status.snapshot();
+            let policy = printable(&seen.policy);
+            findings.ok(&about, format!("policy {policy} on {}", printable(&seen.target)));
+            if seen.is_off {
+                findings.wrong(
+                    &about,
+                    "the policy is switched off",
+                    "`durac on` switches it on again",
+                );
+            }
+            if seen.is_go {
+                findings.wrong(
+                    &about,
+                    "the program is written in Go, whose own system calls the agent does not see",
+                    "run it without a policy",
+                );
+            }
+            if seen.unplaced > 0 {
+                let found = format!("{} logs have no place in the status page", seen.unplaced);
+                findings.note(
+                    &about,
+                    found,
+                    "they are under the policy, and `durac top` does not show them",
+                );
+            }
+            logs(&about, &seen.logs, findings);
+        }
+        Err(_) if agent.is_none() => {}
+        Err(why) => {
+            let why = top::unreadable(pid, &why);
+            findings.failed(
+                &about,
+                &why,
+                "see that it has opened its log, and that this user may look at it",
+            );
+        }
+    }
+    restrictions(&about, &proc("status").unwrap_or_default(), findings);
+    if let Some(port) = port(&proc("cmdline").unwrap_or_default()) {
+        redis::running(&about, port, findings);
+    }
+}
+
+fn is_agent(path: &str) -> bool {
+    path.contains("durac_preload.so") || path.contains("durac_faulty_preload.so")
+}
+
+fn without_agent(pid: u32, about: &str, findings: &mut Findings) {
+    let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let preloads = environment.split(|byte| *byte == 0).any(|entry| {
+        entry.starts_with(b"LD_PRELOAD=") && is_agent(&String::from_utf8_lossy(entry))
+    });
+    let supervisor = durac_shm::status::running().into_iter().find(|running| {
+        let command = fs::read_to_string(format!("/proc/{}/cmdline", running.pid));
+        command.is_ok_and(|command| command.contains("supervise-command"))
+    });
+    if let Some(supervisor) = supervisor.filter(|_| !preloads) {
+        let pid = supervisor.pid;
+        findings.note(
+            about,
+            format!("no agent is in it, and a supervisor runs as process {pid}"),
+            format!(
+                "if it supervises this process, look at it: `durac doctor {pid}`, `durac top {pid}`"
+            ),
+        );
+        return;
+    }
+    let (found, advice) = if preloads {
+        (
+            "the agent is named in LD_PRELOAD and is not in the process: the dynamic linker left it out",
+            "see that the process may read and map the library (NoExecPaths, noexec mounts), and that the program is \
+             64-bit, dynamic and has no file capabilities",
+        )
+    } else {
+        (
+            "the agent is not in the process: no policy acts on it",
+            "start it with `durac run POLICY -- …`, or `durac enable UNIT POLICY`",
+        )
+    };
+    findings.wrong(about, found, advice);
+}
+
+fn logs(about: &str, logs: &[LogStatus], findings: &mut Findings) {
+    let open: Vec<_> = logs.iter().filter(|log| log.numbers.descriptors > 0).collect();
+    if open.is_empty() {
+        findings.wrong(
+            about,
+            "has no log open",
+            "see that it writes one (`appendonly yes`), and that the target's `files` cover it: `durac list targets`",
+        );
+    }
+    for log in open {
+        let path = printable(&log.path);
+        let numbers = &log.numbers;
+        if numbers.error != 0 {
+            findings.wrong(
+                about,
+                format!("`{path}`: a sync failed (errno {}), and the log has stopped", numbers.error),
+                "look at the disk; the log works again once the file is replaced (restart, BGREWRITEAOF)",
+            );
+        } else if numbers.calls == 0 && numbers.written == 0 {
+            findings.note(
+                about,
+                format!("`{path}`: nothing has been written yet"),
+                "look again once something was",
+            );
+        } else if numbers.calls == 0 {
+            findings.wrong(
+                about,
+                format!("`{path}`: no sync call has reached the policy"),
+                "see that the application syncs each write (`appendfsync always`)",
+            );
+        } else {
+            findings.ok(
+                about,
+                format!("`{path}`: {} sync calls, {} syncs", numbers.calls, numbers.syncs),
+            );
+        }
+        if numbers.late > 0 || numbers.broken_assumptions > 0 {
+            findings.note(
+                about,
+                format!(
+                    "`{path}`: {} deadlines missed, {} syncs longer than assumed",
+                    numbers.late, numbers.broken_assumptions
+                ),
+                "the disk is slower than `assume sync` says: raise it, with `flush within`, and check again",
+            );
+        }
+        file_system(about, Path::new(&log.path), findings);
+    }
+}
+
+/// Seccomp and privileges.
+fn restrictions(about: &str, status: &str, findings: &mut Findings) {
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    if field("Seccomp:").is_some_and(|mode| mode != "0") {
+        findings.note(
+            about,
+            "runs under a system call filter (seccomp)",
+            "if a policy uses the kernel's counts or io_uring, see that bpf() or io_uring_setup() is allowed; without \
+             them the agent does without",
+        );
+    } else {
+        findings.ok(about, "no system call filter");
+    }
+}
+
+/// The port of a Redis that listens on this machine, as its title says.
+fn port(command_line: &str) -> Option<u16> {
+    let title = command_line.split('\0').next()?;
+    let (program, rest) = title.split_once(' ')?;
+    let program = program.rsplit('/').next()?;
+    if !["redis-server", "valkey-server"].contains(&program) {
+        return None;
+    }
+    rest.split_whitespace().next()?.rsplit_once(':')?.1.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::port;
+
+    #[test]
+    fn titles_of_redis() {
+        assert_eq!(port("/usr/bin/redis-server 127.0.0.1:6379\0"), Some(6379));
+        assert_eq!(port("redis-server *:7000 [cluster]\0"), Some(7000));
+        assert_eq!(port("redis-server\0/etc/redis.conf\0"), None);
+        assert_eq!(port("postgres: writer 1:2\0"), None);
+    }
+}

@@ -1,0 +1,261 @@
+//! `durac reload`, `durac off` and `durac on`: the policy of a running process is exchanged, switched off, and on
+//! again.
+//!
+//! What is put into a process is compiled, proved and verified here first, and verified again by its agent.
+
+use crate::args::{Budget, Format, Global};
+use crate::commands::enable;
+use crate::processes::{self, Place};
+use crate::{Outcome, bound, launch, output};
+use anyhow::{Context, Result};
+use clap::Args as ClapArgs;
+use durac_core::unit::{Unit, show};
+use durac_grammar::render::printable;
+use durac_shm::status::{Answer, Command, Snapshot};
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a process may make no call that its agent sees.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Put another policy into running processes, without a restart
+///
+/// The policy is proved and verified first. It comes into force between two calls, once everything is durable that was
+/// acknowledged before: at no moment can more be lost than under the worse of both. Parameters that both
+/// have, with the same unit, keep their values. If anything is wrong, nothing changes.
+#[derive(Debug, ClapArgs)]
+#[command(
+    after_help = "Examples:\n  durac reload my.dur\n  durac reload window --set n=16 /var/lib/redis:6379 --save"
+)]
+pub struct Reload {
+    /// A policy file, a compiled object, or the name of a ready policy
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Processes, by number or by directory and port [default: the only one under a policy]
+    #[arg(value_name = "PID|DIR:PORT")]
+    processes: Vec<String>,
+    /// Set a parameter of the policy; can be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    set: Vec<String>,
+    /// Keep it for the next start, where `durac enable` has put a policy into the unit
+    #[arg(long)]
+    save: bool,
+    /// How long the proof may take.
+    #[command(flatten)]
+    budget: Budget,
+}
+
+/// Switch the policy of running processes off: every call runs as the application makes it
+///
+/// What was acknowledged is made durable first. `durac on` brings the policy back; a restart does, too.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  durac off\n  durac off /var/lib/redis:6379")]
+pub struct Off {
+    /// Processes, by number or by directory and port [default: the only one under a policy]
+    #[arg(value_name = "PID|DIR:PORT")]
+    processes: Vec<String>,
+}
+
+/// Switch the policy of running processes on again
+///
+/// The policy that `durac off` has switched off, with its parameters.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  durac on\n  durac on 4711")]
+pub struct On {
+    /// Processes, by number or by directory and port [default: the only one under a policy]
+    #[arg(value_name = "PID|DIR:PORT")]
+    processes: Vec<String>,
+}
+
+/// A process whose policy was to be changed.
+#[derive(Debug, Serialize)]
+pub struct Change {
+    pid: u32,
+    #[serde(flatten)]
+    place: Place,
+    before: State,
+    /// None if nothing was changed.
+    after: Option<State>,
+    /// Why nothing was changed.
+    refused: Option<String>,
+    notes: Vec<String>,
+    /// Where it is kept for the next start.
+    saved: Option<PathBuf>,
+}
+
+/// What is in force.
+#[derive(Debug, Serialize)]
+struct State {
+    policy: String,
+    on: bool,
+    power_loss: String,
+    bound_syncs: Option<u64>,
+    bound_updates: Option<u64>,
+    bound_bytes: Option<u64>,
+}
+
+impl State {
+    fn of(seen: &Snapshot) -> Self {
+        let now = bound::now(seen);
+        Self {
+            policy: printable(&seen.policy),
+            on: !seen.is_off,
+            power_loss: bound::text(seen),
+            bound_syncs: now.syncs,
+            bound_updates: now.updates,
+            bound_bytes: now.bytes,
+        }
+    }
+
+    fn text(&self) -> String {
+        format!("policy `{}`{}", self.policy, if self.on { "" } else { " off" })
+    }
+}
+
+/// Exchanges them.
+pub fn reload(args: &Reload, global: &Global) -> Result<Outcome> {
+    let pids = processes::named(&args.processes)?;
+    let mut units = Vec::new();
+    for pid in &pids {
+        units.push(if args.save { Some(enable::unit_of(*pid)?) } else { None });
+    }
+    let mut changes = Vec::new();
+    let global_here = args.budget.of(global);
+    for (pid, unit) in pids.into_iter().zip(units) {
+        let seen = processes::seen(pid)?;
+        let settings = carried(&args.file, &args.set, &seen);
+        let Some(object) = launch::object(&args.file, &settings, &global_here)? else {
+            return Ok(Outcome::Wrong);
+        };
+        let bytes = durac_bpf::write(&object).context("cannot write the object")?;
+        let mut change = ask(pid, Command::Reload, &bytes)?;
+        if let (Some(unit), None) = (unit, &change.refused) {
+            change.saved = Some(enable::save(&unit, &bytes)?);
+        }
+        changes.push(change);
+    }
+    report(&changes, global)
+}
+
+/// Switches them off.
+pub fn off(args: &Off, global: &Global) -> Result<Outcome> {
+    switch(&args.processes, Command::Off, global)
+}
+
+/// Switches them on.
+pub fn on(args: &On, global: &Global) -> Result<Outcome> {
+    switch(&args.processes, Command::On, global)
+}
+
+fn switch(words: &[String], command: Command, global: &Global) -> Result<Outcome> {
+    let pids = processes::named(words)?;
+    let changes = pids.into_iter().map(|pid| ask(pid, command, &[])).collect::<Result<Vec<_>>>()?;
+    report(&changes, global)
+}
+
+/// The settings, and the values of parameters that the process has now: those that are not set, that have the same
+/// name and unit in the policy, and that it allows.
+fn carried(file: &Path, set: &[String], seen: &Snapshot) -> Vec<String> {
+    let mut settings = set.to_vec();
+    if launch::is_object(file) {
+        return settings;
+    }
+    // What is wrong with it is said when it is compiled.
+    let policy = crate::input::params(file).unwrap_or_default();
+    let is_set =
+        |name: &str| set.iter().any(|s| s.split('=').next().is_some_and(|set| set.trim() == name));
+    for param in &policy {
+        let name = param.name.node.as_str();
+        let known = seen
+            .params
+            .iter()
+            .find(|old| old.name == name && Unit::parse(&old.unit) == Some(param.unit));
+        if let Some(old) = known.filter(|_| !is_set(name)) {
+            let value = bound::value(old);
+            if (param.min..=param.max).contains(&value) && value != param.default {
+                settings.push(format!("{name}={}", show(value, param.unit)));
+            }
+        }
+    }
+    settings
+}
+
+/// Asks the agent of a process.
+pub fn ask(pid: u32, command: Command, bytes: &[u8]) -> Result<Change> {
+    let control = processes::control(pid)?;
+    let before = processes::seen(pid)?;
+    let answer = control.ask(command, bytes, PATIENCE).map_err(|why| {
+        let why = match why.kind() {
+            io::ErrorKind::TimedOut => format!(
+                "it made no call for {} s that its agent could see, and nothing was changed",
+                PATIENCE.as_secs()
+            ),
+            io::ErrorKind::FileTooLarge => "the object is too large".to_owned(),
+            _ => output::reason(&why),
+        };
+        output::exit(2, format!("process {pid}: {why}"))
+    })?;
+    drop(control);
+    let mut change = Change {
+        pid,
+        place: Place::of(pid),
+        before: State::of(&before),
+        after: None,
+        refused: None,
+        notes: Vec::new(),
+        saved: None,
+    };
+    match answer {
+        Answer::Done(text) => {
+            change.after = Some(State::of(&processes::seen(pid)?));
+            change.notes = text.lines().map(printable).collect();
+        }
+        Answer::Refused(why) => change.refused = Some(printable(&why)),
+    }
+    Ok(change)
+}
+
+fn report(changes: &[Change], global: &Global) -> Result<Outcome> {
+    let text = match global.format {
+        Format::Json => serde_json::to_string_pretty(changes).context("cannot write")? + "\n",
+        _ => changes.iter().map(text).collect(),
+    };
+    output::stdout(text.as_bytes())?;
+    let mut outcome = Outcome::Fine;
+    for change in changes {
+        if let Some(why) = &change.refused {
+            output::error(&format!(
+                "process {}: {} stays as it is: {why}",
+                change.pid,
+                change.before.text()
+            ));
+            outcome = Outcome::Wrong;
+        }
+    }
+    Ok(outcome)
+}
+
+fn text(change: &Change) -> String {
+    let Some(after) = &change.after else { return String::new() };
+    let before = &change.before;
+    let mut text = format!(
+        "process {} ({}): {} → {}\n    a power loss could take {}; now: {}\n    in between: never more than the worse of both; all \
+         that was acknowledged before is durable\n",
+        change.pid,
+        change.place.text(),
+        before.text(),
+        after.text(),
+        before.power_loss,
+        after.power_loss,
+    );
+    for note in &change.notes {
+        let _ = writeln!(text, "    {note}");
+    }
+    if let Some(path) = &change.saved {
+        let _ = writeln!(text, "    kept for the next start: {}", path.display());
+    }
+    text
+}

@@ -1,0 +1,247 @@
+//! `durac show`: the policy that a process runs or an object holds: its text, what was proved of it, its parameters.
+
+use super::top;
+use crate::args::{Format, Global};
+use crate::{Outcome, certificate, launch, output};
+use anyhow::{Context, Result};
+use clap::Args as ClapArgs;
+use durac_abi::object::Failure;
+use durac_abi::{Object, Runtime};
+use durac_core::unit::{Unit, show};
+use durac_grammar::render::{clean, printable};
+use durac_shm::status::{ParamStatus, Snapshot, Status};
+use serde::Serialize;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// Show the policy of a running process or of an object: text, bounds, certificate, parameters
+///
+/// The certificate is checked again, so that what is shown as proved holds for these instructions.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  durac show 4711\n  durac show policy.o --text > policy.dur")]
+pub struct Show {
+    /// The process, or the file of a compiled policy
+    #[arg(value_name = "PID|FILE.o")]
+    what: String,
+    /// Print the text of the policy only
+    #[arg(long)]
+    text: bool,
+}
+
+/// A parameter as shown.
+#[derive(Serialize)]
+struct ShownParam {
+    name: String,
+    unit: String,
+    /// In a process, the value now.
+    value: u64,
+    default: u64,
+    min: u64,
+    max: u64,
+}
+
+/// What `--format json` prints.
+#[derive(Serialize)]
+struct Shown<'a> {
+    version: u32,
+    process: Option<u32>,
+    /// The process' policy was switched off with `durac off`.
+    is_off: bool,
+    policy: &'a str,
+    target: &'a str,
+    runtime: &'a str,
+    source_sha256: &'a str,
+    text: &'a str,
+    loss: &'a [durac_abi::object::Loss],
+    flush_within_ns: Option<u64>,
+    assume_sync_ns: Option<u64>,
+    params: Vec<ShownParam>,
+    certificate: Option<certificate::Shown>,
+}
+
+/// Finds the object, checks it and prints it.
+pub fn run(args: &Show, global: &Global) -> Result<Outcome> {
+    let pid = args.what.parse::<u32>().ok();
+    let mut is_off = false;
+    let (object, now) = match pid {
+        Some(pid) => {
+            let status =
+                Status::of_process(pid, false).map_err(|why| top::unreadable(pid, &why))?;
+            let seen = status.snapshot();
+            is_off = seen.is_off;
+            (object_of(pid, &seen)?, seen.params)
+        }
+        None => (read(Path::new(&args.what))?, Vec::new()),
+    };
+    if args.text {
+        output::stdout(object.source.text.as_bytes())?;
+        return Ok(Outcome::Fine);
+    }
+    let params = params(&object, &now);
+    let text = match global.format {
+        Format::Json => {
+            let meta = &object.meta;
+            let shown = Shown {
+                version: 1,
+                process: pid,
+                is_off,
+                policy: &meta.policy,
+                target: &meta.target,
+                runtime: meta.runtime.text(),
+                source_sha256: &meta.source_sha256,
+                text: &object.source.text,
+                loss: &meta.loss,
+                flush_within_ns: meta.flush_within,
+                assume_sync_ns: meta.assume_sync,
+                params,
+                certificate: certificate::shown(&object)?,
+            };
+            serde_json::to_string_pretty(&shown).context("cannot write")? + "\n"
+        }
+        Format::Human | Format::Short => human(&object, pid, is_off, &params)?,
+    };
+    output::stdout(text.as_bytes())?;
+    Ok(Outcome::Fine)
+}
+
+/// The object that a process runs: what its environment names, or, where the process has written over its
+/// environment (as Redis does, for its title), the one in durac's folders that fits.
+fn object_of(pid: u32, seen: &Snapshot) -> Result<Object> {
+    let environment = fs::read(format!("/proc/{pid}/environ"))
+        .map_err(|why| output::exit(1, format!("process {pid}: {}", output::reason(&why))))?;
+    let name = format!("{}=", durac_abi::ENV_OBJECT);
+    let mut entries = environment.split(|byte| *byte == 0);
+    if let Some(path) = entries.find_map(|entry| entry.strip_prefix(name.as_bytes())) {
+        let path = PathBuf::from(OsString::from_vec(path.to_vec()));
+        // As the process sees it.
+        let inside = Path::new("/proc").join(pid.to_string()).join("root");
+        let inside = inside.join(path.strip_prefix("/").unwrap_or(&path));
+        let object = read(if inside.exists() { &inside } else { &path })?;
+        // Another can have come in its place: `durac reload`.
+        if fits(&object, seen) {
+            return Ok(object);
+        }
+    }
+    let mut fitting: Vec<(PathBuf, Object)> = Vec::new();
+    for folder in [launch::runtime_folder()?, "/run/durac".into(), "/etc/durac".into()] {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let is_object = path.extension().is_some_and(|extension| extension == "o");
+            if let Some(object) = is_object.then(|| read(&path).ok()).flatten()
+                && fits(&object, seen)
+                && !fitting.iter().any(|(_, other)| *other == object)
+            {
+                fitting.push((path, object));
+            }
+        }
+    }
+    match fitting.pop() {
+        Some((_, object)) if fitting.is_empty() => Ok(object),
+        Some((path, _)) => {
+            let others = fitting.iter().map(|(path, _)| path);
+            let paths: Vec<_> =
+                others.chain([&path]).map(|p| format!("`{}`", p.display())).collect();
+            Err(output::exit(
+                1,
+                format!(
+                    "process {pid} runs policy `{}`, and several objects fit: {}; name one",
+                    printable(&seen.policy),
+                    paths.join(", ")
+                ),
+            ))
+        }
+        None => Err(output::exit(
+            1,
+            format!(
+                "process {pid} runs policy `{}`, and does not say from which object; name it: `durac show FILE.o`",
+                printable(&seen.policy)
+            ),
+        )),
+    }
+}
+
+/// Whether a process may run this object: its page says the same of its policy.
+fn fits(object: &Object, seen: &Snapshot) -> bool {
+    let meta = &object.meta;
+    let loss = meta.loss.iter().find(|loss| loss.failure == Failure::PowerLoss);
+    meta.policy == seen.policy
+        && meta.target == seen.target
+        && loss.is_none_or(|loss| {
+            seen.is_off || seen.bound.text.is_empty() || loss.text.starts_with(&seen.bound.text)
+        })
+        && meta.params.len() == seen.params.len()
+        && meta.params.iter().zip(&seen.params).all(|(param, now)| {
+            param.name == now.name
+                && (param.default, param.min, param.max) == (now.default, now.min, now.max)
+        })
+}
+
+/// Reads an object and checks what it states, for the runtime that it is for.
+fn read(path: &Path) -> Result<Object> {
+    let shown = path.display();
+    let bytes = fs::read(path).map_err(|why| {
+        output::exit(1, format!("cannot read `{shown}`: {}", output::reason(&why)))
+    })?;
+    // The reason of the agent, for which most objects are.
+    let others = [Runtime::Bpftime, Runtime::Supervisor];
+    let admitted = durac_verify::admit(&bytes, Runtime::Agent).or_else(|why| {
+        others.iter().find_map(|other| durac_verify::admit(&bytes, *other).ok()).ok_or(why)
+    });
+    let object =
+        admitted.map_err(|why| output::exit(1, format!("`{shown}` is rejected: {why}")))?;
+    certificate::check(&object, path)?;
+    Ok(object)
+}
+
+fn params(object: &Object, now: &[ParamStatus]) -> Vec<ShownParam> {
+    let all = object.meta.params.iter();
+    all.map(|param| ShownParam {
+        name: param.name.clone(),
+        unit: Unit::from(param.unit).text().to_owned(),
+        value: now.iter().find(|n| n.name == param.name).map_or(param.default, |n| n.value),
+        default: param.default,
+        min: param.min,
+        max: param.max,
+    })
+    .collect()
+}
+
+fn human(object: &Object, pid: Option<u32>, is_off: bool, params: &[ShownParam]) -> Result<String> {
+    let meta = &object.meta;
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "policy {} on {}, for {}", meta.policy, meta.target, meta.runtime.text());
+    if is_off {
+        out.push_str(
+            "    switched off: every call runs as the application makes it (`durac on`)\n",
+        );
+    }
+    for loss in &meta.loss {
+        let _ = writeln!(out, "    loses on {}: {}", loss.failure.text(), loss.text);
+    }
+    if let Some(sync) = meta.assume_sync {
+        let _ =
+            writeln!(out, "    assumes that a sync takes at most {}", show(sync, Unit::Duration));
+    }
+    for p in params {
+        let unit = Unit::parse(&p.unit).unwrap_or(Unit::Unknown);
+        let value = |v| show(v, unit);
+        let _ = write!(out, "    parameter {}: {}", p.name, value(p.value));
+        if p.value != p.default {
+            let _ = write!(out, " now, {} at first", value(p.default));
+        }
+        let _ = writeln!(out, ", in {}..={}", value(p.min), value(p.max));
+    }
+    if params.iter().any(|p| p.value != p.default) {
+        out.push_str("    the bounds above are those of the first values\n");
+    }
+    out.push_str(&certificate::lines(object)?);
+    if let Some(pid) = pid {
+        let _ = writeln!(out, "    process {pid} runs it; `durac top {pid}` shows what it does");
+    }
+    let _ = writeln!(out, "\n{}", clean(&object.source.text).trim_end());
+    Ok(out)
+}

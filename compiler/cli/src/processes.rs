@@ -1,0 +1,182 @@
+//! Processes under policies, as the user names them: by number, or by directory and port.
+
+use crate::commands::top;
+use crate::output;
+use anyhow::Result;
+use durac_shm::status::{Snapshot, Status};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long another tool may take that asks the same process.
+const TURN: Duration = Duration::from_secs(15);
+/// A socket that listens, in `/proc/PID/net/tcp` (`TCP_LISTEN` in `net/tcp_states.h`).
+const LISTENS: &str = "0A";
+
+/// Where a process serves: what its administrator knows it by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// Its directory.
+    pub directory: Option<PathBuf>,
+    /// The lowest port it listens on.
+    pub port: Option<u16>,
+}
+
+impl Place {
+    /// Of a process.
+    pub fn of(pid: u32) -> Self {
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        let directory = fs::read_link(process.join("cwd")).ok();
+        Self { directory, port: ports(&process).first().copied() }
+    }
+
+    /// `DIR:PORT`, with what is known.
+    pub fn text(&self) -> String {
+        let directory = self.directory.as_ref().map(|d| d.display().to_string());
+        let directory = durac_grammar::render::printable(&directory.unwrap_or_default());
+        match self.port {
+            Some(port) => format!("{directory}:{port}"),
+            None => directory,
+        }
+    }
+
+    fn is(&self, directory: &str, port: Option<u16>) -> bool {
+        let same = |named: &Path| {
+            let of = fs::canonicalize(named).unwrap_or_else(|_| named.to_owned());
+            self.directory.as_deref() == Some(of.as_path())
+        };
+        (directory.is_empty() || same(Path::new(directory)))
+            && port.is_none_or(|port| self.port == Some(port))
+    }
+}
+
+/// The TCP ports that a process listens on.
+fn ports(process: &Path) -> Vec<u16> {
+    let mut sockets = BTreeSet::new();
+    for entry in fs::read_dir(process.join("fd")).into_iter().flatten().flatten() {
+        if let Ok(target) = fs::read_link(entry.path())
+            && let Some(inode) = target.to_str().and_then(|t| t.strip_prefix("socket:["))
+        {
+            sockets.insert(inode.trim_end_matches(']').to_owned());
+        }
+    }
+    let mut ports = BTreeSet::new();
+    for table in ["net/tcp", "net/tcp6"] {
+        let text = fs::read_to_string(process.join(table)).unwrap_or_default();
+        ports.extend(text.lines().filter_map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let (local, state, inode) = (words.get(1)?, words.get(3)?, words.get(9)?);
+            let port = u16::from_str_radix(local.rsplit(':').next()?, 16).ok()?;
+            (*state == LISTENS && sockets.contains(*inode)).then_some(port)
+        }));
+    }
+    ports.into_iter().collect()
+}
+
+/// The processes that these words name: `4711`, `:6379`, `/var/lib/redis` or `/var/lib/redis:6379`; without a word the
+/// only one there is.
+pub fn named(words: &[String]) -> Result<Vec<u32>> {
+    if words.is_empty() {
+        return Ok(vec![only()?]);
+    }
+    let mut pids = Vec::new();
+    for word in words {
+        if let Ok(pid) = word.parse() {
+            pids.push(pid);
+            continue;
+        }
+        let (directory, port) = match word.rsplit_once(':') {
+            Some((directory, port)) if !Path::new(word).is_dir() => {
+                let port = port.parse().map_err(|_| {
+                    output::exit(1, format!("invalid process `{word}`: expected PID or DIR:PORT"))
+                })?;
+                (directory, Some(port))
+            }
+            _ => (word.as_str(), None),
+        };
+        let running = durac_shm::status::running();
+        let found = running.iter().map(|r| r.pid).filter(|&pid| Place::of(pid).is(directory, port));
+        let before = pids.len();
+        pids.extend(found);
+        if pids.len() == before {
+            return Err(output::exit(1, format!("no process under a policy is at `{word}`")));
+        }
+    }
+    let mut once = BTreeSet::new();
+    pids.retain(|pid| once.insert(*pid));
+    Ok(pids)
+}
+
+/// The one process that runs under a policy.
+fn only() -> Result<u32> {
+    let running = durac_shm::status::running();
+    match running.as_slice() {
+        [one] => Ok(one.pid),
+        [] => Err(top::nothing_runs()),
+        several => {
+            let list =
+                several.iter().map(|r| format!("\n    {} {}", r.pid, Place::of(r.pid).text()));
+            Err(output::exit(
+                1,
+                format!(
+                    "several processes run under a policy: name one{}",
+                    list.collect::<String>()
+                ),
+            ))
+        }
+    }
+}
+
+/// What the page of a process says.
+pub fn seen(pid: u32) -> Result<Snapshot> {
+    let status = Status::of_process(pid, false).map_err(|why| top::unreadable(pid, &why))?;
+    Ok(status.snapshot())
+}
+
+/// The page of a process, to change it: once nobody else does.
+pub fn control(pid: u32) -> Result<durac_shm::status::Control> {
+    let begun = Instant::now();
+    loop {
+        let status = Status::of_process(pid, true).map_err(|why| top::unreadable(pid, &why))?;
+        let why = match status.control() {
+            Ok(control) => return Ok(control),
+            Err(why) => why,
+        };
+        match why.kind() {
+            io::ErrorKind::WouldBlock if begun.elapsed() < TURN => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            io::ErrorKind::WouldBlock => {
+                return Err(output::exit(2, format!("process {pid}: another durac changes it")));
+            }
+            io::ErrorKind::Unsupported => {
+                let text = "its status page is a file, not its own memory: this needs a restart";
+                return Err(output::exit(1, format!("process {pid}: {text}")));
+            }
+            _ => return Err(top::unreadable(pid, &why)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Place;
+    use std::net::TcpListener;
+
+    #[test]
+    fn this_process_has_a_place() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let here = std::env::current_dir().unwrap();
+        let place = Place::of(std::process::id());
+        assert_eq!(place.directory.as_deref(), Some(here.as_path()));
+        assert!(place.port.is_some_and(|lowest| lowest <= port));
+        let alone = Place { port: Some(port), ..place };
+        assert!(alone.is("", Some(port)) && alone.is(here.to_str().unwrap(), None));
+        assert!(!alone.is("", Some(port ^ 1)) && !alone.is("/", Some(port)));
+        assert!(alone.text().ends_with(&format!(":{port}")));
+    }
+}

@@ -1,0 +1,52 @@
+//! What the tests of the model checker share.
+
+#![allow(dead_code, reason = "each test uses a part of it")]
+
+pub mod generator;
+
+use durac_abi::Object;
+use durac_core::CompileOptions;
+use durac_core::hir::Policy;
+use durac_driver::Options;
+use durac_grammar::{Diagnostic, Sources};
+use durac_prove::proof::{Proof, prove};
+
+/// A text, compiled but not yet proved.
+pub struct Compiled {
+    pub policy: Policy,
+    pub object: Object,
+}
+
+/// Compiles and verifies a text; `None` if it is wrong or does not fit the machine.
+pub fn compile(text: &str) -> Option<Compiled> {
+    let mut sources = Sources::new();
+    let file = sources.add("test.dur", text);
+    let analysis = durac_core::analyse(&mut sources, file, &CompileOptions::new("test"));
+    if analysis.has_errors() {
+        return None;
+    }
+    let policy = analysis.policy?;
+    let object = durac_core::compile(&policy, &sources, file, &CompileOptions::default()).ok()?;
+    durac_verify::verify(&object).unwrap_or_else(|why| panic!("{text}\n{why:#?}"));
+    Some(Compiled { policy, object })
+}
+
+/// What the model checker proves of a text that is right.
+pub fn proof(text: &str) -> Proof {
+    let compiled = compile(text).unwrap_or_else(|| panic!("does not compile: {text}"));
+    proof_of(&compiled)
+}
+
+/// What the model checker proves.
+pub fn proof_of(compiled: &Compiled) -> Proof {
+    prove(&compiled.policy, &compiled.object, &durac_prove::proof::Options::default()).unwrap()
+}
+
+/// Everything that is found in a text.
+pub fn found(text: &str) -> Vec<Diagnostic> {
+    let mut sources = Sources::new();
+    let file = sources.add("test.dur", text);
+    durac_driver::compile(&mut sources, file, &Options::new("test")).analysis.diagnostics
+}
+
+pub use durac_support::Random;

@@ -1,9 +1,0 @@
-//! Writes the page of the sample report to standard output:
-//! `cargo run -p durac-sim --example report > report.html`.
-
-#[path = "../tests/sample/mod.rs"]
-mod sample;
-
-fn main() {
-    print!("{}", durac_sim::html::page(&sample::report()));
-}

@@ -1,0 +1,32 @@
+//! File name patterns.
+
+use durac_abi::glob::matches;
+use std::path::Path;
+
+#[test]
+fn name_or_path() {
+    let yes = [
+        ("*.aof", "/data/appendonly.aof.1.incr.aof"),
+        ("*.aof", "x.aof"),
+        ("a?c", "/b/abc"),
+        ("/data/*/x*", "/data/one/xyz"),
+        ("*", "anything"),
+        ("*a*b*", "xxaxxbxx"),
+        ("wal-*.log", "wal-.log"),
+    ];
+    for (pattern, path) in yes {
+        assert!(matches(pattern, Path::new(path)), "{pattern} {path}");
+    }
+    let no = [
+        ("*.aof", "/data.aof/manifest"),
+        ("a?c", "ac"),
+        ("/data/*", "/data/one/xyz"),
+        ("/data/?x", "/data//x"),
+        ("*.aof", "appendonly.aof.manifest"),
+        ("", "x"),
+        ("*a*b", "ba"),
+    ];
+    for (pattern, path) in no {
+        assert!(!matches(pattern, Path::new(path)), "{pattern} {path}");
+    }
+}

@@ -1,0 +1,287 @@
+//! Calls on connections that the application has accepted: where replies are held.
+//!
+//! A connection is known by its entry in the table, so every other descriptor pays what it paid before. While
+//! everything written to the logs is durable and nothing is held, the call runs as the application made it.
+
+use super::{forget_stale, passing};
+use crate::errno::{self, Kept};
+use crate::guard;
+use crate::policy::{self, Policy};
+use crate::real;
+use crate::registry::Registry;
+use crate::replies::{self, Outcome, Put};
+use crate::stage::Pieces;
+use crate::table::{self, Entry};
+use libc::{c_int, c_uint, c_void, msghdr, size_t, sockaddr, socklen_t, ssize_t};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How long a call waits for a full socket before it looks again, milliseconds.
+const LOOK_AGAIN: c_int = 100;
+
+/// Flags of a call whose bytes can be kept: all others ask for more than to be sent some time.
+const PLAIN: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE;
+
+/// A descriptor came from `accept`.
+#[inline]
+pub(super) fn accepted(fd: c_int) -> c_int {
+    forget_stale(fd);
+    // Also after the policy was exchanged for one that holds none: another may come that does.
+    let held = || table::registry().is_some_and(|registry| registry.replies.hold());
+    match policy::get() {
+        Some(policy) if fd >= 0 && (policy.rules.holds_replies || held()) => adopted(fd),
+        _ => fd,
+    }
+}
+
+#[cold]
+fn adopted(fd: c_int) -> c_int {
+    if !table::fits(fd) {
+        return guard::run(|| replies::refuse(fd)).unwrap_or(fd);
+    }
+    table::set(fd, Entry::Reply);
+    fd
+}
+
+/// The registry and the policy of a process that holds replies.
+fn holding() -> Option<(&'static Registry, &'static Policy)> {
+    let registry = table::registry().filter(|registry| registry.is_ours())?;
+    Some((registry, policy::get()?))
+}
+
+/// A write to a connection, which `real` carries out.
+pub(super) fn reply(put: Put, fd: c_int, real: impl FnOnce() -> ssize_t) -> ssize_t {
+    // In a child of `vfork` too: what it writes is held in the memory that it shares, and its parent sends it.
+    let (Some(registry), Some(policy)) = (table::registry(), policy::get()) else { return real() };
+    if replies::are_free(registry) && registry.replies.is_empty(fd) {
+        return real();
+    }
+    if guard::is_inside() {
+        // A signal's handler, inside a call of its thread.
+        errno::set(libc::EINTR);
+        return -1;
+    }
+    loop {
+        let kept = Kept::now();
+        let outcome = guard::run(|| registry.replies.put(registry, policy, fd, put));
+        drop(kept);
+        match outcome {
+            Some(Outcome::Real) => return real(),
+            Some(Outcome::Kept(bytes)) => {
+                replies::held();
+                return bytes as ssize_t;
+            }
+            Some(Outcome::Fail(errno)) => {
+                errno::set(errno);
+                return -1;
+            }
+            Some(Outcome::Full) => {
+                let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+                // SAFETY: one descriptor.
+                let found = unsafe { libc::poll(&raw mut poll, 1, LOOK_AGAIN) };
+                if found < 0 {
+                    // Interrupted, as the application's own call would be.
+                    return -1;
+                }
+            }
+            // A bug in the agent: what is not known to be durable is not sent.
+            None => {
+                // SAFETY: the caller's descriptor.
+                unsafe { real::SHUTDOWN.get()(fd, libc::SHUT_RDWR) };
+                errno::set(libc::EPIPE);
+                return -1;
+            }
+        }
+    }
+}
+
+/// Before a call whose bytes cannot be kept, and that is made all the same: what is written is durable, and
+/// what is held is sent.
+#[cold]
+pub(super) fn let_pass(fd: c_int) {
+    if table::get(fd) == Entry::Reply
+        && let Some((registry, _)) = holding()
+    {
+        let kept = Kept::now();
+        guard::run(|| registry.replies.let_pass(registry, fd));
+        drop(kept);
+    }
+}
+
+/// A stream of the C library is opened on a connection: what it writes is not seen.
+#[cold]
+pub(super) fn streamed(fd: c_int) {
+    if table::get(fd) == Entry::Reply && !TOLD_OF_STREAM.swap(true, Ordering::Relaxed) {
+        guard::run(|| {
+            crate::note::error("a stream is opened on a connection: its replies are not held");
+        });
+    }
+}
+
+static TOLD_OF_STREAM: AtomicBool = AtomicBool::new(false);
+
+/// Before a connection is closed.
+#[cold]
+pub(super) fn closing(fd: c_int) {
+    let Some((registry, _)) = holding() else {
+        // Before the first log, or in a child that shares the memory.
+        if table::registry().is_none() {
+            table::forget(fd, Entry::Reply);
+        }
+        return;
+    };
+    let kept = Kept::now();
+    guard::run(|| registry.replies.closing(registry, fd));
+    drop(kept);
+}
+
+/// `new` is a copy of a connection's descriptor.
+pub(super) fn copied(old: c_int, new: c_int) {
+    if !table::fits(new) {
+        return;
+    }
+    table::set(new, Entry::Reply);
+    if let Some((registry, _)) = holding() {
+        guard::run(|| registry.replies.duplicated(old, new));
+    }
+}
+
+/// The hook of a call that sends bytes with flags.
+#[inline]
+fn send_to(
+    fd: c_int,
+    pieces: Pieces,
+    len: usize,
+    flags: c_int,
+    plain: bool,
+    real: impl FnOnce() -> ssize_t,
+) -> ssize_t {
+    if table::is_other(fd) || table::get(fd) != Entry::Reply {
+        return real();
+    }
+    let pieces = (plain && flags & !PLAIN == 0).then_some(pieces);
+    reply(Put { pieces, len, at_once: flags & libc::MSG_DONTWAIT != 0 }, fd, real)
+}
+
+/// Hook of `send`.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn send(fd: c_int, data: *const c_void, n: size_t, flags: c_int) -> ssize_t {
+    // SAFETY: the caller's arguments, which it vouches for.
+    let real = || unsafe { real::SEND.get()(fd, data, n, flags) };
+    send_to(fd, Pieces::One(data, n), n, flags, true, real)
+}
+
+/// Hook of `sendto`.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn sendto(
+    fd: c_int,
+    data: *const c_void,
+    n: size_t,
+    flags: c_int,
+    to: *const sockaddr,
+    length: socklen_t,
+) -> ssize_t {
+    // SAFETY: the caller's arguments, which it vouches for.
+    let real = || unsafe { real::SENDTO.get()(fd, data, n, flags, to, length) };
+    send_to(fd, Pieces::One(data, n), n, flags, true, real)
+}
+
+/// The bytes of a message, and whether it has nothing else.
+///
+/// # Safety
+/// `message` is null or points to a message, as for `sendmsg`.
+unsafe fn parts(message: *const msghdr) -> (Option<Pieces>, usize) {
+    let readable = crate::readable::all(message.cast(), size_of::<msghdr>());
+    // SAFETY: the caller's promise; it can be read.
+    let Some(header) = (unsafe { message.as_ref() }).filter(|_| readable) else { return (None, 0) };
+    let pieces = passing::pieces(header);
+    let len = pieces
+        .and_then(|(pieces, count)| crate::readable::array(pieces, count))
+        .map_or(0, |all| all.fold(0_usize, |sum, piece| sum.saturating_add(piece.iov_len)));
+    let plain = header.msg_controllen == 0;
+    (pieces.filter(|_| plain).map(|(pieces, count)| Pieces::Many(pieces, count)), len)
+}
+
+/// Hook of `sendmsg`.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t {
+    if table::registry().is_some() {
+        // SAFETY: the caller's argument.
+        unsafe { passing::passes(message) };
+    }
+    // SAFETY: the caller's arguments, which it vouches for.
+    let real = || unsafe { real::SENDMSG.get()(fd, message, flags) };
+    if table::is_other(fd) || table::get(fd) != Entry::Reply {
+        return real();
+    }
+    // SAFETY: the caller's argument.
+    let (pieces, len) = unsafe { parts(message) };
+    let pieces = pieces.filter(|_| flags & !PLAIN == 0);
+    reply(Put { pieces, len, at_once: flags & libc::MSG_DONTWAIT != 0 }, fd, real)
+}
+
+/// Hook of `sendmmsg`. Of a connection whose replies are held it sends the first message only, which the
+/// call may.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn sendmmsg(fd: c_int, messages: *mut c_void, n: c_uint, flags: c_int) -> c_int {
+    let first = messages.cast::<libc::mmsghdr>();
+    if table::registry().is_some() && !messages.is_null() {
+        for index in 0..n as usize {
+            // SAFETY: the caller promises an array of `n` messages.
+            unsafe { passing::passes(&raw const (*first.add(index)).msg_hdr) };
+        }
+    }
+    if table::is_other(fd) || table::get(fd) != Entry::Reply || n == 0 || messages.is_null() {
+        // SAFETY: the caller's arguments, which it vouches for.
+        return unsafe { real::SENDMMSG.get()(fd, messages, n, flags) };
+    }
+    // SAFETY: the first of the caller's messages.
+    let sent = unsafe { sendmsg(fd, &raw const (*first).msg_hdr, flags) };
+    if sent < 0 {
+        return -1;
+    }
+    // SAFETY: as above.
+    unsafe { (*first).msg_len = sent as c_uint };
+    1
+}
+
+/// Hook of `shutdown`.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
+    let mut how = how;
+    if !table::is_other(fd) && how != libc::SHUT_RD && shuts(fd) {
+        // What is held is sent first.
+        match how {
+            libc::SHUT_RDWR => how = libc::SHUT_RD,
+            _ => return 0,
+        }
+    }
+    // SAFETY: the caller's arguments.
+    unsafe { real::SHUTDOWN.get()(fd, how) }
+}
+
+#[cold]
+fn shuts(fd: c_int) -> bool {
+    if table::get(fd) != Entry::Reply {
+        return false;
+    }
+    let Some((registry, _)) = holding() else { return false };
+    let kept = Kept::now();
+    let shuts = guard::run(|| registry.replies.shuts(fd));
+    drop(kept);
+    shuts.unwrap_or(false)
+}

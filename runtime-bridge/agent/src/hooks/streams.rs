@@ -1,0 +1,91 @@
+//! Streams of the C library: they open, close and write files without a call that has a hook.
+
+use super::{forget_stale, seen};
+use crate::real;
+use crate::stage::StageOff;
+use libc::{c_char, c_int, c_void};
+
+/// Whether this mode empties the file.
+///
+/// # Safety
+/// As `fopen`: it is null or a C string.
+unsafe fn empties(mode: *const c_void) -> bool {
+    // SAFETY: not null, so a C string, which has a first byte.
+    !mode.is_null() && unsafe { mode.cast::<u8>().read() } == b'w'
+}
+
+/// Runs a call that opens a stream.
+///
+/// # Safety
+/// `mode` is null or a C string.
+#[inline]
+unsafe fn opened(mode: *const c_void, real: impl FnOnce() -> *mut c_void) -> *mut c_void {
+    seen();
+    // SAFETY: the caller's promise.
+    if unsafe { empties(mode) } && super::paths::drained(|| 0_i32) < 0 {
+        return std::ptr::null_mut();
+    }
+    let stream = real();
+    if !stream.is_null() {
+        // SAFETY: a stream that was just opened.
+        let fd = unsafe { libc::fileno(stream.cast()) };
+        forget_stale(fd);
+        super::opened_again(fd);
+    }
+    stream
+}
+
+macro_rules! streams {
+    ($($name:ident / $real:ident($path:ident, $mode:ident $(, $stream:ident)?);)*) => {
+        $(
+            #[doc = concat!("Hook of `", stringify!($name), "`.")]
+            ///
+            /// # Safety
+            /// As the real function.
+            #[inline]
+            pub unsafe fn $name(
+                $path: *const c_void,
+                $mode: *const c_void,
+                $($stream: *const c_void,)?
+            ) -> *mut c_void {
+                // SAFETY: the caller's arguments, which it vouches for.
+                unsafe { opened($mode, || real::$real.get()($path, $mode $(, $stream)?)) }
+            }
+        )*
+    };
+}
+
+streams! {
+    fopen / FOPEN(path, mode);
+    fopen64 / FOPEN64(path, mode);
+    freopen / FREOPEN(path, mode, stream);
+    freopen64 / FREOPEN64(path, mode, stream);
+}
+
+/// Hook of `fclose`: the descriptor's entry goes as with `close`, and what is deferred is made durable.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn fclose(stream: *mut c_void) -> c_int {
+    // SAFETY: the caller vouches for the stream; the call fails for one without a descriptor.
+    let fd = if stream.is_null() { -1 } else { unsafe { libc::fileno(stream.cast()) } };
+    super::files::stream_closed(fd, stream, |stream| {
+        // SAFETY: the caller's argument.
+        unsafe { real::FCLOSE.get()(stream) }
+    })
+}
+
+/// Hook of `fdopen`.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn fdopen(fd: c_int, mode: *const c_char) -> *mut c_void {
+    if !crate::table::is_other(fd) {
+        super::sockets::streamed(fd);
+        super::revoke(fd, StageOff::Stream);
+    }
+    // SAFETY: the caller's arguments, which it vouches for.
+    unsafe { real::FDOPEN.get()(fd, mode.cast()) }
+}

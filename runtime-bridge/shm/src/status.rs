@@ -1,0 +1,404 @@
+//! The status page: what a running agent shows to other processes, and the parameters they may
+//! change.
+//!
+//! One page layout of 64-bit numbers in shared memory. The agent makes it ([`create`]); a
+//! reader maps it ([`Status::open`]). The numbers of one log are written under a sequence lock, so
+//! a reader sees acknowledged and durable of the same instant.
+
+mod attention;
+mod control;
+mod file;
+mod find;
+mod head;
+mod numbers;
+mod stage_off;
+mod times;
+mod uncounted;
+
+pub use attention::{NotAsked, Storage, no_log_hint};
+pub use control::{Answer, Command, Control, ControlPage, INBOX, Request};
+pub use file::{Created, Status, create};
+pub use find::{Running, running};
+pub use head::{Amounts, Bound, Head};
+pub use numbers::LogNumbers;
+pub use stage_off::StageOff;
+pub use times::{CLASSES, LIMITS, SyncTimes};
+pub use uncounted::{Counting, Uncounted};
+
+use durac_engine::Time;
+use head::HeadPlace;
+use numbers::NUMBERS;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+use times::TimesPlace;
+
+/// First word of a status page: `duracst` and a 1.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"duracst\x01");
+/// Version of the layout.
+pub const VERSION: u64 = 8;
+/// Logs that have a place in the page; those beyond run under the policy and are not shown.
+pub const MAX_LOGS: usize = 64;
+/// Parameters that have a place in the page; an object with more is refused.
+pub const MAX_PARAMS: usize = 64;
+
+/// Words of a name: 64 bytes.
+const NAME: usize = 8;
+/// Words of a path: its last 128 bytes.
+const PATH: usize = 16;
+/// How often a reader tries to get numbers of one instant: more fails only if the writer died
+/// between two stores.
+const TRIES: usize = 100_000;
+
+/// A log as a reader sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogStatus {
+    /// End of the path the log was opened by.
+    pub path: String,
+    /// Device and inode of the file.
+    pub file: (u64, u64),
+    /// Its numbers, all of one instant.
+    pub numbers: LogNumbers,
+    /// How long its syncs took.
+    pub times: SyncTimes,
+}
+
+/// A parameter as a reader sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParamStatus {
+    /// Name in the policy.
+    pub name: String,
+    /// Its unit, as in the object.
+    pub unit: String,
+    /// The value in the page; the agent clamps it to `min..=max` when it reads it.
+    pub value: u64,
+    /// The value of the object: that of [`Bound`].
+    pub default: u64,
+    /// Least value.
+    pub min: u64,
+    /// Greatest value.
+    pub max: u64,
+}
+
+/// Everything a page says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The process.
+    pub pid: u32,
+    /// When it made the page: `CLOCK_MONOTONIC`, nanoseconds.
+    pub since: Time,
+    /// Name of the policy.
+    pub policy: String,
+    /// Name of the target.
+    pub target: String,
+    /// What a power loss can take, as its object says.
+    pub bound: Bound,
+    /// It was switched off ([`Command::Off`]): every call runs as the application makes it.
+    pub is_off: bool,
+    /// How often it was exchanged, switched off or on.
+    pub changes: u64,
+    /// Most sync calls at once that were acknowledged and not durable, of any log since the process began.
+    pub most_syncs: u64,
+    /// The same in updates.
+    pub most_updates: u64,
+    /// Forked children that run.
+    pub children: u64,
+    /// How often a file of the policy's was opened that found no room, and runs without it.
+    pub unplaced: u64,
+    /// The program is written in Go: it makes system calls past the C library, which the policy does not see.
+    pub is_go: bool,
+    /// Bytes of held replies.
+    pub held_bytes: u64,
+    /// Connections with held replies.
+    pub held_connections: u64,
+    /// Replies that were ever held.
+    pub held_replies: u64,
+    /// The parameters.
+    pub params: Vec<ParamStatus>,
+    /// The logs that are or were open, in the order of their places.
+    pub logs: Vec<LogStatus>,
+}
+
+/// One log's place.
+#[derive(Debug)]
+#[repr(C, align(64))]
+struct LogPlace {
+    /// Odd while the numbers are being written.
+    sequence: AtomicU64,
+    numbers: [AtomicU64; NUMBERS],
+    times: TimesPlace,
+    path: [AtomicU64; PATH],
+    file: [AtomicU64; 2],
+}
+
+/// One parameter's place.
+#[derive(Debug)]
+#[repr(C)]
+struct ParamPlace {
+    name: [AtomicU64; NAME],
+    unit: [AtomicU64; 2],
+    value: AtomicU64,
+    default: AtomicU64,
+    min: AtomicU64,
+    max: AtomicU64,
+}
+
+impl ParamPlace {
+    fn write(&self, param: &ParamStatus) {
+        self.value.store(param.value, Ordering::Relaxed);
+        self.default.store(param.default, Ordering::Relaxed);
+        self.min.store(param.min, Ordering::Relaxed);
+        self.max.store(param.max, Ordering::Relaxed);
+        store_text(&self.unit, &param.unit);
+        store_text(&self.name, &param.name);
+    }
+
+    /// None if there is no parameter.
+    fn read(&self) -> Option<ParamStatus> {
+        let name = load_text(&self.name);
+        (!name.is_empty()).then(|| ParamStatus {
+            name,
+            unit: load_text(&self.unit),
+            value: self.value.load(Ordering::Relaxed),
+            default: self.default.load(Ordering::Relaxed),
+            min: self.min.load(Ordering::Relaxed),
+            max: self.max.load(Ordering::Relaxed),
+        })
+    }
+}
+
+/// The layout of the status file. All zero is a valid page that is not [`StatusPage::is_ready`].
+#[derive(Debug)]
+#[repr(C, align(4096))]
+pub struct StatusPage {
+    magic: AtomicU64,
+    version: AtomicU64,
+    pid: AtomicU64,
+    since: AtomicU64,
+    children: AtomicU64,
+    unplaced: AtomicU64,
+    go: AtomicU64,
+    most_syncs: AtomicU64,
+    most_updates: AtomicU64,
+    held_bytes: AtomicU64,
+    held_connections: AtomicU64,
+    held_replies: AtomicU64,
+    head: HeadPlace,
+    params: [ParamPlace; MAX_PARAMS],
+    logs: [LogPlace; MAX_LOGS],
+}
+
+impl StatusPage {
+    /// Fills in the head and the parameters; the page is ready afterwards. A reader sees all of one policy.
+    pub fn publish_head(&self, head: &Head<'_>, params: &[ParamStatus]) {
+        self.version.store(VERSION, Ordering::Relaxed);
+        self.pid.store(head.pid.into(), Ordering::Relaxed);
+        self.since.store(head.since, Ordering::Relaxed);
+        self.publish_policy(head, params);
+        self.magic.store(MAGIC, Ordering::Release);
+    }
+
+    /// The same for a policy that has come in the place of another. The caller keeps other writers away.
+    pub fn publish_policy(&self, head: &Head<'_>, params: &[ParamStatus]) {
+        self.head.write(head, || {
+            for (index, place) in self.params.iter().enumerate() {
+                match params.get(index) {
+                    Some(param) => place.write(param),
+                    None => store_text(&place.name, ""),
+                }
+            }
+        });
+    }
+
+    /// Whether a head of this version is there.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.magic.load(Ordering::Acquire) == MAGIC
+            && self.version.load(Ordering::Relaxed) == VERSION
+    }
+
+    /// The process that owns the page.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        u32::try_from(self.pid.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Sets the number of forked children that run.
+    pub fn publish_children(&self, children: u64) {
+        self.children.store(children, Ordering::Relaxed);
+    }
+
+    /// Counts a file that found no room. Answers how many did before.
+    pub fn count_unplaced(&self) -> u64 {
+        self.unplaced.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// How often a file of the policy's was opened that found no room.
+    #[must_use]
+    pub fn unplaced(&self) -> u64 {
+        self.unplaced.load(Ordering::Relaxed)
+    }
+
+    /// A reply is held: so many bytes, of a connection that had none.
+    pub fn add_held(&self, bytes: u64, is_first: bool) {
+        self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.held_connections.fetch_add(is_first.into(), Ordering::Relaxed);
+        self.held_replies.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many held bytes were sent or thrown away, and nothing is left of the connection.
+    pub fn remove_held(&self, bytes: u64, was_last: bool) {
+        self.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.held_connections.fetch_sub(was_last.into(), Ordering::Relaxed);
+    }
+
+    /// The program is written in Go.
+    pub fn publish_go(&self) {
+        self.go.store(1, Ordering::Relaxed);
+    }
+
+    /// The value of parameter `index` as someone left it; not clamped.
+    #[inline]
+    #[must_use]
+    pub fn param(&self, index: usize) -> Option<u64> {
+        self.params.get(index).map(|p| p.value.load(Ordering::Relaxed))
+    }
+
+    /// The values of all places for parameters, as [`StatusPage::param`] returns them.
+    #[inline]
+    pub fn param_values(&self) -> impl Iterator<Item = u64> {
+        self.params.iter().map(|place| place.value.load(Ordering::Relaxed))
+    }
+
+    /// Names the file of the log at `index`: its path, its device and its inode.
+    pub fn publish_file(&self, index: usize, path: &str, file: (u64, u64)) {
+        if let Some(place) = self.logs.get(index) {
+            store_text(&place.path, path);
+            let [device, inode] = &place.file;
+            device.store(file.0, Ordering::Relaxed);
+            inode.store(file.1, Ordering::Relaxed);
+        }
+    }
+
+    /// The end of the path of the file of the log at `index`.
+    #[must_use]
+    pub fn path(&self, index: usize) -> String {
+        self.logs.get(index).map_or_else(String::new, |place| load_text(&place.path))
+    }
+
+    /// Writes the numbers of the log at `index`. The caller keeps other writers of it away.
+    #[inline]
+    pub fn publish_log(&self, index: usize, numbers: LogNumbers) {
+        for (most, now) in
+            [(&self.most_syncs, numbers.max_pending), (&self.most_updates, numbers.max_updates)]
+        {
+            if most.load(Ordering::Relaxed) < now {
+                most.fetch_max(now, Ordering::Relaxed);
+            }
+        }
+        let Some(place) = self.logs.get(index) else { return };
+        let sequence = place.sequence.load(Ordering::Relaxed);
+        place.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
+        fence(Ordering::Release);
+        for (word, value) in place.numbers.iter().zip(numbers.to_words()) {
+            word.store(value, Ordering::Relaxed);
+        }
+        place.sequence.store(sequence.wrapping_add(2), Ordering::Release);
+    }
+
+    /// Says how long the syncs of the log at `index` took.
+    pub fn publish_times(&self, index: usize, times: &SyncTimes) {
+        if let Some(place) = self.logs.get(index) {
+            place.times.write(times);
+        }
+    }
+
+    /// The numbers of the log at `index`, all of one instant; none if there never was a log.
+    #[must_use]
+    pub fn log(&self, index: usize) -> Option<LogNumbers> {
+        let place = self.logs.get(index)?;
+        for _ in 0..TRIES {
+            let before = place.sequence.load(Ordering::Acquire);
+            if before == 0 {
+                return None;
+            }
+            if before % 2 == 1 {
+                std::hint::spin_loop();
+                continue;
+            }
+            let mut words = [0; NUMBERS];
+            for (word, value) in words.iter_mut().zip(&place.numbers) {
+                *word = value.load(Ordering::Relaxed);
+            }
+            fence(Ordering::Acquire);
+            if place.sequence.load(Ordering::Relaxed) == before {
+                return Some(LogNumbers::from_words(words));
+            }
+        }
+        None
+    }
+
+    /// Everything the page says.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let (head, params) = self.head.read(|| {
+            let read = self.params.iter().map_while(ParamPlace::read);
+            read.collect::<Vec<_>>()
+        });
+        let logs = self.logs.iter().enumerate().filter_map(|(index, place)| {
+            let numbers = self.log(index)?;
+            let [device, inode] = place.file.each_ref().map(|word| word.load(Ordering::Relaxed));
+            let (path, file) = (load_text(&place.path), (device, inode));
+            Some(LogStatus { path, file, numbers, times: place.times.read() })
+        });
+        Snapshot {
+            pid: self.pid(),
+            since: self.since.load(Ordering::Relaxed),
+            policy: head.policy,
+            target: head.target,
+            bound: head.bound,
+            is_off: head.is_off,
+            changes: head.changes,
+            most_syncs: self.most_syncs.load(Ordering::Relaxed),
+            most_updates: self.most_updates.load(Ordering::Relaxed),
+            children: self.children.load(Ordering::Relaxed),
+            unplaced: self.unplaced(),
+            is_go: self.go.load(Ordering::Relaxed) != 0,
+            held_bytes: self.held_bytes.load(Ordering::Relaxed),
+            held_connections: self.held_connections.load(Ordering::Relaxed),
+            held_replies: self.held_replies.load(Ordering::Relaxed),
+            params,
+            logs: logs.collect(),
+        }
+    }
+
+    /// Sets the parameter called `name`, clamped, and returns the new value, or none if there is no
+    /// such parameter.
+    pub fn set_param(&self, name: &str, value: u64) -> Option<u64> {
+        let place = self.params.iter().find(|p| load_text(&p.name) == name)?;
+        let (min, max) = (place.min.load(Ordering::Relaxed), place.max.load(Ordering::Relaxed));
+        let value = value.min(max).max(min);
+        place.value.store(value, Ordering::Relaxed);
+        Some(value)
+    }
+}
+
+/// Stores the end of `text`, filled up with zeros.
+fn store_text(words: &[AtomicU64], text: &str) {
+    let mut start = text.len().saturating_sub(words.len() * 8);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    let mut bytes = text.bytes().skip(start);
+    for word in words {
+        let chunk: [u8; 8] = std::array::from_fn(|_| bytes.next().unwrap_or(0));
+        word.store(u64::from_le_bytes(chunk), Ordering::Relaxed);
+    }
+}
+
+fn load_text(words: &[AtomicU64]) -> String {
+    let bytes: Vec<u8> = words
+        .iter()
+        .flat_map(|w| w.load(Ordering::Relaxed).to_le_bytes())
+        .take_while(|&b| b != 0)
+        .collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,268 @@
+//! How a tool asks a running agent to exchange its policy, to switch it off, or on again.
+//!
+//! It lies behind the status page, in the same sealed memory: only root and the process' user can write
+//! there. A tool stores a command, with the bytes of an object, and changes one word; the agent looks at that
+//! word between calls, takes the command, and answers. One tool at a time: the memory's lock (`flock`) is
+//! the tool's, and the system lets go of it if the tool dies.
+//!
+//! The agent trusts nothing here: it copies the bytes before it reads them, and admits them like any object.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Bytes of an object that fit, at most.
+pub const INBOX: usize = 256 << 10;
+/// Words of an answer: 2,048 bytes.
+const TEXT: usize = 256;
+/// Between two looks at the answer.
+const NAP: Duration = Duration::from_millis(2);
+/// An agent that has taken a command answers within this time, or never.
+const ANSWERS: Duration = Duration::from_secs(60);
+
+/// The phase of a command: the lowest bits of the word.
+const PHASE: u64 = 3;
+const IDLE: u64 = 0;
+const ASKED: u64 = 1;
+const TAKEN: u64 = 2;
+const DONE: u64 = 3;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Put the policy of this object in the place of the one that runs.
+    Reload,
+    /// Run every call as the application makes it, from the next on.
+    Off,
+    /// Bring the policy back that was switched off.
+    On,
+    /// Say that parameters were changed on the page.
+    Tell,
+}
+
+impl Command {
+    const ALL: [Self; 4] = [Self::Reload, Self::Off, Self::On, Self::Tell];
+
+    fn code(self) -> u64 {
+        self as u64 + 1
+    }
+
+    fn of_code(code: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|command| command.code() == code)
+    }
+}
+
+/// The layout. All zero is valid.
+#[derive(Debug)]
+#[repr(C, align(4096))]
+pub struct ControlPage {
+    /// The number of the last command and its phase.
+    state: AtomicU64,
+    command: AtomicU64,
+    length: AtomicU64,
+    refused: AtomicU64,
+    text: [AtomicU64; TEXT],
+    bytes: [AtomicU64; INBOX / 8],
+}
+
+/// A command as the agent takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Its number.
+    number: u64,
+    /// What is asked; none if this version does not know it.
+    pub command: Option<Command>,
+    /// What belongs to it, copied.
+    pub bytes: Vec<u8>,
+}
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It was carried out; what there is to tell.
+    Done(String),
+    /// It was refused, and nothing has changed; why.
+    Refused(String),
+}
+
+impl ControlPage {
+    /// Whether a command waits.
+    #[inline]
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & PHASE == ASKED
+    }
+
+    /// Takes the command that waits. Until it is answered there is no other.
+    #[must_use]
+    pub fn take(&self) -> Option<Request> {
+        let state = self.state.load(Ordering::Acquire);
+        let taken = state & !PHASE | TAKEN;
+        if state & PHASE != ASKED
+            || self
+                .state
+                .compare_exchange(state, taken, Ordering::AcqRel, Ordering::Relaxed)
+                .is_err()
+        {
+            return None;
+        }
+        let length = usize::try_from(self.length.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        let words = self.bytes.iter().map(|word| word.load(Ordering::Relaxed).to_le_bytes());
+        let bytes = words.flatten().take(length.min(INBOX)).collect();
+        let command = Command::of_code(self.command.load(Ordering::Relaxed));
+        Some(Request { number: state, command, bytes })
+    }
+
+    /// Answers a command that was taken.
+    pub fn answer(&self, request: &Request, answer: &Answer) {
+        let (refused, text) = match answer {
+            Answer::Done(text) => (0, text),
+            Answer::Refused(text) => (1, text),
+        };
+        self.refused.store(refused, Ordering::Relaxed);
+        store(&self.text, text.as_bytes());
+        self.state.store(request.number & !PHASE | DONE, Ordering::Release);
+    }
+
+    /// Asks, and waits for the answer.
+    fn ask(&self, command: Command, bytes: &[u8], patience: Duration) -> io::Result<Answer> {
+        if bytes.len() > INBOX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        // A tool that died may have left a command behind that the agent works on.
+        self.wait(ANSWERS, |phase| phase != TAKEN)?;
+        let number = (self.state.load(Ordering::Acquire) | PHASE).wrapping_add(1);
+        self.command.store(command.code(), Ordering::Relaxed);
+        self.length.store(bytes.len() as u64, Ordering::Relaxed);
+        store(&self.bytes, bytes);
+        self.state.store(number | ASKED, Ordering::Release);
+        if let Err(error) = self.wait(patience, |phase| phase != ASKED) {
+            let withdrawn = self.state.compare_exchange(
+                number | ASKED,
+                number | IDLE,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            );
+            if withdrawn.is_ok() {
+                return Err(error);
+            }
+        }
+        self.wait(ANSWERS, |phase| phase == DONE)?;
+        let text = self.text.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes());
+        let text: Vec<u8> = text.take_while(|byte| *byte != 0).collect();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        Ok(match self.refused.load(Ordering::Relaxed) {
+            0 => Answer::Done(text),
+            _ => Answer::Refused(text),
+        })
+    }
+
+    fn wait(&self, patience: Duration, is_so: impl Fn(u64) -> bool) -> io::Result<()> {
+        let begun = Instant::now();
+        while !is_so(self.state.load(Ordering::Acquire) & PHASE) {
+            if begun.elapsed() > patience {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            std::thread::sleep(NAP);
+        }
+        Ok(())
+    }
+}
+
+/// Stores bytes, and a zero behind them if there is room.
+fn store(words: &[AtomicU64], bytes: &[u8]) {
+    let mut bytes = bytes.iter().copied();
+    for word in words.iter().take(bytes.len() / 8 + 1) {
+        let chunk: [u8; 8] = std::array::from_fn(|_| bytes.next().unwrap_or(0));
+        word.store(u64::from_le_bytes(chunk), Ordering::Relaxed);
+    }
+}
+
+/// A tool's way to a process' [`ControlPage`], which it has for itself.
+#[derive(Debug)]
+pub struct Control {
+    page: super::file::Mapped,
+}
+
+impl Control {
+    pub(super) fn new(page: super::file::Mapped) -> Self {
+        Self { page }
+    }
+
+    /// Asks the agent, and waits for it. A command that the agent has not taken by the end of `patience` is
+    /// withdrawn.
+    ///
+    /// # Errors
+    /// `TimedOut` if the process made no call meanwhile, or does not answer; `FileTooLarge` if the bytes do not
+    /// fit ([`INBOX`]).
+    pub fn ask(&self, command: Command, bytes: &[u8], patience: Duration) -> io::Result<Answer> {
+        self.page.control().ask(command, bytes, patience)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Answer, Command, ControlPage, INBOX};
+    use std::io;
+    use std::time::Duration;
+
+    fn page() -> Box<ControlPage> {
+        let layout = std::alloc::Layout::new::<ControlPage>();
+        // SAFETY: the layout is not empty, and all zero is a valid page.
+        unsafe { Box::from_raw(std::alloc::alloc_zeroed(layout).cast()) }
+    }
+
+    const SHORT: Duration = Duration::from_millis(5);
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_command_is_taken_once_and_answered() {
+        let page = page();
+        let object: Vec<u8> = (0..1001_u32).map(|n| n as u8).collect();
+        for round in 0..3 {
+            std::thread::scope(|scope| {
+                let asker = scope.spawn(|| page.ask(Command::Reload, &object, LONG));
+                let request = loop {
+                    match page.take() {
+                        Some(request) => break request,
+                        None => std::thread::yield_now(),
+                    }
+                };
+                assert_eq!(request.command, Some(Command::Reload));
+                assert_eq!(request.bytes, object);
+                assert!(page.take().is_none() && !page.is_asked());
+                let answer = match round {
+                    0 => Answer::Done("ü".repeat(600)),
+                    1 => Answer::Refused("no".into()),
+                    _ => Answer::Done(String::new()),
+                };
+                page.answer(&request, &answer);
+                assert_eq!(asker.join().ok().and_then(Result::ok), Some(answer));
+            });
+        }
+    }
+
+    #[test]
+    fn a_command_that_nobody_takes_is_withdrawn() {
+        let page = page();
+        let kind = |result: io::Result<Answer>| result.map_err(|error| error.kind());
+        assert_eq!(kind(page.ask(Command::Off, &[], SHORT)), Err(io::ErrorKind::TimedOut));
+        assert!(page.take().is_none());
+        let large = vec![0; INBOX + 1];
+        assert_eq!(
+            kind(page.ask(Command::Reload, &large, SHORT)),
+            Err(io::ErrorKind::FileTooLarge)
+        );
+    }
+
+    #[test]
+    fn what_others_write_is_bounded() {
+        let page = page();
+        for word in [&page.command, &page.length] {
+            word.store(u64::MAX, super::Ordering::Relaxed);
+        }
+        page.state.store(u64::MAX - 2, super::Ordering::Relaxed);
+        let request = page.take();
+        assert!(request.is_some_and(|r| r.bytes.len() == INBOX && r.command.is_none()));
+    }
+}

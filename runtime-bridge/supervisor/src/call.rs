@@ -1,0 +1,116 @@
+//! A sync call on a log: runs the policy's program and carries out its verdict.
+
+use crate::clock;
+use crate::log::{Held, Slot, Syncer};
+use crate::maps;
+use crate::note;
+use crate::program::{self, Ran};
+use durac_abi::Verdict;
+use durac_engine::{Answer, Decision, Entry, Errno, Time};
+use std::fs::{File, Metadata};
+use std::sync::atomic::Ordering;
+
+/// Calls in a row that found nothing appended, after which it is told once.
+const IN_PLACE: u32 = 64;
+
+/// A sync call.
+pub struct Call<'a> {
+    /// The caller's open file.
+    pub file: &'a File,
+    /// What it is.
+    pub meta: &'a Metadata,
+    /// `fsync`, not `fdatasync`.
+    pub full: bool,
+    /// The process.
+    pub process: u32,
+}
+
+/// Makes the call. What another log has deferred comes first. None if the log was forgotten meanwhile.
+pub fn sync(slot: &Slot, call: &Call<'_>) -> Option<Result<(), Errno>> {
+    if let Err(errno) = slot.supervisor.logs.drain_others(Some(slot), Some(call.process)) {
+        return Some(Err(errno));
+    }
+    let mut core = slot.lock();
+    if core.retired {
+        return None;
+    }
+    core.users += 1;
+    let (mut core, result) = sync_held(slot, core, call);
+    core.users -= 1;
+    core.used = clock::now();
+    slot.publish(&mut core);
+    Some(result)
+}
+
+fn sync_held<'a>(
+    slot: &'a Slot,
+    mut core: Held<'a>,
+    call: &Call<'_>,
+) -> (Held<'a>, Result<(), Errno>) {
+    let (supervisor, policy) = (slot.supervisor, slot.policy());
+    if let Some(errno) = supervisor.logs.stopped(supervisor) {
+        core.engine.fail(errno);
+    }
+    // What is not known to have been appended is a barrier: the call syncs.
+    let grown = slot.has_grown(&mut core, call.process, call.meta);
+    tell_in_place(slot, &mut core, grown);
+    let full = call.full;
+    let asks = grown && !supervisor.is_off.load(Ordering::Acquire);
+    let program = policy.program(full).filter(|_| asks);
+    let (number, program) = match (core.engine.enter(full, program.is_some()), program) {
+        (Entry::Refused(errno), _) => return (core, Err(errno)),
+        (Entry::Ask(call), Some(program)) => (call.number, program),
+        (Entry::Direct(_) | Entry::Ask(_), _) => {
+            let (mut core, result) = slot.sync(core, Some(call.file), full);
+            if result.is_ok() {
+                slot.synced_by(&mut core, call.process);
+            }
+            return (core, result);
+        }
+    };
+    let timed = policy.rules.needs_time();
+    if timed && let Some(target) = core.engine.overdue(clock::now()) {
+        core = slot.wait(core, target);
+    }
+    let parameters = maps::snapshot(&policy.meta.params, supervisor.page.status);
+    let ran = program::run(policy, program, slot, core, (number, parameters));
+    let Ran { mut core, verdict, requested } = ran;
+    let decision = match verdict {
+        Verdict::Fail(errno) => Decision::Fail(errno),
+        Verdict::Skip => Decision::Skip,
+        Verdict::Defer => Decision::Defer,
+        // Also what no runtime has for a sync.
+        Verdict::Pass | Verdict::Stage | Verdict::Hold | Verdict::Gather(_) => Decision::Pass,
+    };
+    let asks = requested || decision == Decision::Defer;
+    let now: Time = if timed || asks { clock::now() } else { 0 };
+    let mut able = core.able();
+    // It may have been turned off while the program waited.
+    let off = supervisor.is_off.load(Ordering::Acquire);
+    able.background &= !off;
+    able.descriptor &= !off;
+    match core.engine.decide(number, decision, requested, able, now) {
+        Answer::Return(result) => {
+            if result.is_ok() && (timed || asks) {
+                slot.poke(&mut core, now);
+                // Nobody would ever sync it.
+                if core.syncer == Syncer::Failed {
+                    return slot.sync(core, Some(call.file), full);
+                }
+            }
+            (core, result)
+        }
+        Answer::Sync => slot.sync(core, Some(call.file), full),
+    }
+}
+
+/// Tells once of a log that does not grow: nothing is deferred on it.
+fn tell_in_place(slot: &Slot, core: &mut Held<'_>, grown: bool) {
+    core.in_place = if grown { 0 } else { core.in_place.saturating_add(1) };
+    if core.in_place == IN_PLACE {
+        note::info(&format!(
+            "{}: the last {IN_PLACE} syncs found nothing appended; such syncs run as the application calls them",
+            slot.path
+        ));
+    }
+}

@@ -1,0 +1,335 @@
+//! The seccomp filter of the command: which system calls the kernel asks about.
+//!
+//! Everything else is allowed, for which the kernel has a bitmap: it costs nothing. The table knows the calls of
+//! x86-64 and of 32-bit programs; those of the x32 ABI do not exist under the filter.
+
+use libc::{
+    BPF_ABS, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter,
+};
+
+/// `AUDIT_ARCH_X86_64` and `AUDIT_ARCH_I386` (linux/audit.h).
+const X86_64: u32 = 0xc000_003e;
+const I386: u32 = 0x4000_0003;
+/// `__X32_SYSCALL_BIT` (asm/unistd.h).
+const X32: u32 = 0x4000_0000;
+/// Places in `struct seccomp_data`.
+const NUMBER: u32 = 0;
+const ARCH: u32 = 4;
+const ARGUMENTS: u32 = 16;
+/// Actions.
+const ALLOW: u32 = 0x7fff_0000;
+const NOTIFY: u32 = 0x7fc0_0000;
+const NO_CALL: u32 = 0x0005_0000 | libc::ENOSYS as u32;
+
+/// What a call is to the supervisor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `fdatasync` of the descriptor in argument 0.
+    Fdatasync,
+    /// `fsync` of the same.
+    Fsync,
+    /// It makes something durable, or changes names or lengths: what is deferred comes first.
+    Order,
+    /// It opens a file, with these flags; no flags if they are in memory.
+    Open(Option<usize>),
+    /// It would sync and write where no filter sees it: refused.
+    Ring,
+    /// The process ends.
+    Exit,
+    /// It writes to the descriptor in this argument, at the offset in that argument if there is one.
+    Write(usize, Option<usize>),
+    /// It maps the descriptor in argument 4, to write to it.
+    Map,
+}
+
+/// When a call is asked about.
+#[derive(Clone, Copy, Debug)]
+enum Test {
+    Always,
+    /// If argument `.0` has one of these bits.
+    Has(usize, u32),
+}
+
+struct Rule {
+    kind: Kind,
+    number: u32,
+    test: Test,
+}
+
+const fn rule(number: u32, kind: Kind, test: Test) -> Rule {
+    Rule { kind, number, test }
+}
+
+/// `O_CREAT`, `O_TRUNC`, `O_DSYNC` and the bit that makes it `O_SYNC`.
+const OPENS: u32 = (libc::O_CREAT | libc::O_TRUNC | libc::O_SYNC) as u32;
+/// What of these makes every write durable by itself.
+pub const DURABLE: u64 = libc::O_SYNC as u64;
+const MS_SYNC: u32 = libc::MS_SYNC as u32;
+/// `SYNC_FILE_RANGE_WAIT_BEFORE` and `_AFTER`.
+const WAITS: u32 = 1 | 4;
+/// Every mode of `fallocate` but that which keeps the file as it is.
+const CHANGES: u32 = !1;
+/// `RWF_DSYNC` and `RWF_SYNC`.
+const RWF: u32 = 2 | 4;
+
+use Kind::{Exit, Fdatasync, Fsync, Map, Open, Order, Ring, Write};
+use Test::{Always, Has};
+
+/// arch/x86/entry/syscalls/syscall_64.tbl
+const CALLS_64: &[Rule] = &[
+    rule(75, Fdatasync, Always),
+    rule(74, Fsync, Always),
+    rule(162, Order, Always),                // sync
+    rule(306, Order, Always),                // syncfs
+    rule(277, Order, Has(3, WAITS)),         // sync_file_range
+    rule(26, Order, Has(2, MS_SYNC)),        // msync
+    rule(328, Order, Has(5, RWF)),           // pwritev2
+    rule(209, Order, Always),                // io_submit
+    rule(82, Order, Always),                 // rename
+    rule(264, Order, Always),                // renameat
+    rule(316, Order, Always),                // renameat2
+    rule(87, Order, Always),                 // unlink
+    rule(263, Order, Always),                // unlinkat
+    rule(84, Order, Always),                 // rmdir
+    rule(86, Order, Always),                 // link
+    rule(265, Order, Always),                // linkat
+    rule(88, Order, Always),                 // symlink
+    rule(266, Order, Always),                // symlinkat
+    rule(76, Order, Always),                 // truncate
+    rule(77, Order, Always),                 // ftruncate
+    rule(285, Order, Has(1, CHANGES)),       // fallocate
+    rule(85, Open(Some(7)), Always),         // creat: no flags among its arguments
+    rule(2, Open(Some(1)), Has(1, OPENS)),   // open
+    rule(257, Open(Some(2)), Has(2, OPENS)), // openat
+    rule(437, Open(None), Always),           // openat2
+    rule(425, Ring, Always),                 // io_uring_setup
+    rule(231, Exit, Always),                 // exit_group
+];
+
+/// arch/x86/entry/syscalls/syscall_32.tbl
+const CALLS_32: &[Rule] = &[
+    rule(148, Fdatasync, Always),
+    rule(118, Fsync, Always),
+    rule(36, Order, Always),
+    rule(344, Order, Always),
+    rule(314, Order, Has(5, WAITS)),
+    rule(144, Order, Has(2, MS_SYNC)),
+    rule(379, Order, Has(5, RWF)),
+    rule(248, Order, Always),
+    rule(38, Order, Always),
+    rule(302, Order, Always),
+    rule(353, Order, Always),
+    rule(10, Order, Always),
+    rule(301, Order, Always),
+    rule(40, Order, Always),
+    rule(9, Order, Always),
+    rule(303, Order, Always),
+    rule(83, Order, Always),
+    rule(304, Order, Always),
+    rule(92, Order, Always),
+    rule(193, Order, Always), // truncate64
+    rule(93, Order, Always),
+    rule(194, Order, Always), // ftruncate64
+    rule(324, Order, Has(1, CHANGES)),
+    rule(8, Open(Some(7)), Always),
+    rule(5, Open(Some(1)), Has(1, OPENS)),
+    rule(295, Open(Some(2)), Has(2, OPENS)),
+    rule(437, Open(None), Always),
+    rule(425, Ring, Always),
+    rule(252, Exit, Always),
+];
+
+/// `MAP_SHARED`, the lowest bit of the type of a mapping; `MAP_PRIVATE` has another.
+const SHARED: u32 = 1;
+
+/// Asked about as well if the target protects files or has a log that starts again.
+const WRITES_64: &[Rule] = &[
+    rule(18, Write(0, Some(3)), Always),  // pwrite64
+    rule(1, Write(0, None), Always),      // write
+    rule(20, Write(0, None), Always),     // writev
+    rule(296, Write(0, Some(3)), Always), // pwritev
+    rule(328, Write(0, Some(3)), Always), // pwritev2
+    rule(40, Write(0, None), Always),     // sendfile
+    rule(275, Write(2, None), Always),    // splice
+    rule(326, Write(2, None), Always),    // copy_file_range
+    rule(9, Map, Has(3, SHARED)),         // mmap
+];
+
+const WRITES_32: &[Rule] = &[
+    rule(181, Write(0, Some(3)), Always),
+    rule(4, Write(0, None), Always),
+    rule(146, Write(0, None), Always),
+    rule(334, Write(0, Some(3)), Always),
+    rule(379, Write(0, Some(3)), Always),
+    rule(187, Write(0, None), Always),
+    rule(239, Write(0, None), Always), // sendfile64
+    rule(313, Write(2, None), Always),
+    rule(377, Write(2, None), Always),
+    rule(192, Map, Has(3, SHARED)), // mmap2
+];
+
+/// What a call is that the kernel asks about; none if the table does not have it. `writes` says whether the filter asks
+/// about writes.
+#[must_use]
+pub fn kind(arch: u32, number: i32, writes: bool) -> Option<Kind> {
+    let (calls, asked) = match arch {
+        X86_64 => (CALLS_64, WRITES_64),
+        I386 => (CALLS_32, WRITES_32),
+        _ => return None,
+    };
+    let is_it = |rule: &&Rule| i64::from(rule.number) == i64::from(number);
+    let of_writes = || asked.iter().filter(|_| writes).find(is_it);
+    // Syncs first, which are most of what is asked about; no call of a sync is in both.
+    let found = match calls.iter().find(is_it) {
+        Some(rule) if matches!(rule.test, Test::Always) => Some(rule),
+        other => of_writes().or(other),
+    };
+    found.map(|rule| rule.kind)
+}
+
+/// The filter; with `writes` it asks about writes as well.
+#[must_use]
+pub fn program(writes: bool) -> Vec<sock_filter> {
+    let with = |asked: &'static [Rule], calls: &'static [Rule]| {
+        table(asked.iter().filter(|_| writes).chain(calls))
+    };
+    let (of_64, of_32) = (with(WRITES_64, CALLS_64), with(WRITES_32, CALLS_32));
+    let mut program = vec![
+        statement(BPF_LD | BPF_W | BPF_ABS, ARCH),
+        jump(BPF_JEQ, I386, 0, 1),
+        // Jumps by a number of 32 bits.
+        statement(BPF_JMP, of_64.len() as u32 + 5),
+        jump(BPF_JEQ, X86_64, 1, 0),
+        statement(BPF_RET | BPF_K, ALLOW),
+        statement(BPF_LD | BPF_W | BPF_ABS, NUMBER),
+        jump(BPF_JGE, X32, 0, 1),
+        statement(BPF_RET | BPF_K, NO_CALL),
+    ];
+    program.extend(of_64);
+    program.push(statement(BPF_LD | BPF_W | BPF_ABS, NUMBER));
+    program.extend(of_32);
+    program
+}
+
+/// The number of the call is loaded: what becomes of it.
+fn table<'a>(rules: impl Iterator<Item = &'a Rule>) -> Vec<sock_filter> {
+    let mut table = Vec::new();
+    for rule in rules {
+        match rule.test {
+            Test::Always => {
+                table.push(jump(BPF_JEQ, rule.number, 0, 1));
+                table.push(statement(BPF_RET | BPF_K, NOTIFY));
+            }
+            Test::Has(argument, bits) => {
+                table.push(jump(BPF_JEQ, rule.number, 0, 4));
+                // The lower half: no flag is above it.
+                let place = ARGUMENTS + 8 * argument as u32;
+                table.push(statement(BPF_LD | BPF_W | BPF_ABS, place));
+                table.push(jump(BPF_JSET, bits, 0, 1));
+                table.push(statement(BPF_RET | BPF_K, NOTIFY));
+                table.push(statement(BPF_RET | BPF_K, ALLOW));
+            }
+        }
+    }
+    table.push(statement(BPF_RET | BPF_K, ALLOW));
+    table
+}
+
+fn statement(code: u32, k: u32) -> sock_filter {
+    sock_filter { code: code as u16, jt: 0, jf: 0, k }
+}
+
+fn jump(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
+    sock_filter { code: (BPF_JMP | code | BPF_K) as u16, jt, jf, k }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the filter as the kernel does.
+    fn run(arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
+        run_of(&program(false), arch, number, arguments)
+    }
+
+    fn run_of(program: &[sock_filter], arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
+        let word = |at: u32| match at {
+            NUMBER => number,
+            ARCH => arch,
+            at => {
+                let value = arguments[((at - ARGUMENTS) / 8) as usize];
+                (value >> (8 * ((at - ARGUMENTS) % 8))) as u32
+            }
+        };
+        let (mut at, mut a) = (0, 0);
+        loop {
+            let insn = program[at];
+            let code = u32::from(insn.code);
+            at += 1;
+            match code & 7 {
+                BPF_LD => a = word(insn.k),
+                BPF_RET => return insn.k,
+                BPF_JMP => {
+                    let holds = match code & 0xf0 {
+                        0 => {
+                            at += insn.k as usize;
+                            continue;
+                        }
+                        BPF_JEQ => a == insn.k,
+                        BPF_JGE => a >= insn.k,
+                        BPF_JSET => a & insn.k != 0,
+                        other => panic!("{other}"),
+                    };
+                    at += usize::from(if holds { insn.jt } else { insn.jf });
+                }
+                other => panic!("{other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_kernel_asks_about_the_calls_of_the_table_and_no_others() {
+        for (arch, rules) in [(X86_64, CALLS_64), (I386, CALLS_32)] {
+            for number in 0..600 {
+                let rule = rules.iter().find(|rule| rule.number == number);
+                let all = run(arch, number, [u64::MAX; 6]);
+                assert_eq!(all == NOTIFY, rule.is_some(), "{arch:x} {number}");
+                let none = run(arch, number, [0; 6]);
+                let always = rule.is_some_and(|rule| matches!(rule.test, Test::Always));
+                assert_eq!(none == NOTIFY, always, "{arch:x} {number}");
+                assert_eq!(kind(arch, number as i32, false), rule.map(|rule| rule.kind));
+                assert!(all == NOTIFY || all == ALLOW);
+            }
+        }
+        assert_eq!(run(X86_64, X32 | 75, [0; 6]), NO_CALL);
+        assert_eq!(run(0xc000_00b7, 82, [0; 6]), ALLOW);
+    }
+
+    #[test]
+    fn writes_are_asked_about_where_they_matter() {
+        let program = program(true);
+        for (arch, asked, calls) in [(X86_64, WRITES_64, CALLS_64), (I386, WRITES_32, CALLS_32)] {
+            for rule in asked.iter().chain(calls) {
+                assert_eq!(run_of(&program, arch, rule.number, [u64::MAX; 6]), NOTIFY);
+            }
+            for rule in asked {
+                assert_eq!(kind(arch, rule.number as i32, true), Some(rule.kind));
+                assert_ne!(kind(arch, rule.number as i32, false), Some(rule.kind));
+            }
+        }
+        // A private mapping.
+        assert_eq!(run_of(&program, X86_64, 9, [0, 0, 3, 2, 4, 0]), ALLOW);
+    }
+
+    #[test]
+    fn flags_decide_about_calls_that_have_some() {
+        let open = |flags: i32| run(X86_64, 257, [0, 0, flags as u64, 0, 0, 0]);
+        assert_eq!(open(libc::O_RDWR | libc::O_CLOEXEC | libc::O_DIRECTORY), ALLOW);
+        for flag in [libc::O_CREAT, libc::O_TRUNC, libc::O_DSYNC, libc::O_SYNC] {
+            assert_eq!(open(libc::O_RDWR | flag), NOTIFY);
+        }
+        // Preallocation that keeps the size.
+        assert_eq!(run(X86_64, 285, [3, 1, 0, 0, 0, 0]), ALLOW);
+        assert_eq!(run(X86_64, 285, [3, 3, 0, 0, 0, 0]), NOTIFY);
+    }
+}

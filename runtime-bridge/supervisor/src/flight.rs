@@ -1,0 +1,90 @@
+//! The syncs of a log: started as its engine says, carried out without its lock, landed under it.
+
+use crate::clock;
+use crate::log::{Held, Slot};
+use crate::note;
+use durac_engine::{Errno, Flight};
+use std::fs::File;
+use std::os::fd::{AsRawFd, RawFd};
+
+/// How often a sync that was interrupted is repeated.
+const TRIES: u32 = 100;
+
+impl Slot {
+    /// Syncs in the calling thread, through the caller's open file or else the supervisor's own, and returns what
+    /// the system call said. When it returns with success, the success is believed.
+    pub fn sync<'a>(
+        &'a self,
+        mut core: Held<'a>,
+        file: Option<&File>,
+        full: bool,
+    ) -> (Held<'a>, Result<(), Errno>) {
+        self.supervisor.crew.may_block();
+        let (flight, result);
+        (core, (flight, result)) = self.fly(core, file, (false, full));
+        while result.is_ok() && !core.engine.is_ready(flight.covers) {
+            core = self.sleep(core);
+        }
+        self.poke(&mut core, clock::now());
+        let result = match core.engine.error() {
+            Some(errno) => Err(errno),
+            None => result,
+        };
+        (core, result)
+    }
+
+    /// Starts a sync, carries it out, and lets it land.
+    pub fn fly<'a>(
+        &'a self,
+        mut core: Held<'a>,
+        file: Option<&File>,
+        (background, full): (bool, bool),
+    ) -> (Held<'a>, (Flight, Result<(), Errno>)) {
+        let flight = core.engine.start(background, full, clock::now());
+        drop(core);
+        let fd = file.map_or_else(|| self.own.as_raw_fd(), AsRawFd::as_raw_fd);
+        let result = sync_file(fd, flight.full);
+        let end = clock::now();
+        let mut core = self.lock();
+        self.count_late(&mut core, end);
+        core.times.add(end.saturating_sub(flight.since));
+        self.supervisor.page.status.publish_times(self.index, &core.times);
+        // The descriptor is the supervisor's own, or a copy of the caller's that nobody else can close.
+        core.engine.land(flight.id, end, result, true);
+        if let Some(errno) = core.engine.error() {
+            self.supervisor.logs.failed(errno);
+        }
+        let told = core.slow.look(&flight, end);
+        core.used = end;
+        self.publish(&mut core);
+        self.wake(&core);
+        drop(core);
+        if let Some(took) = told {
+            note::info(&format!("{}: slow sync: {:.1} s", self.path, took.as_secs_f64()));
+        }
+        if let Err(errno) = result
+            && errno != libc::EINTR
+        {
+            let why = std::io::Error::from_raw_os_error(errno);
+            note::info(&format!("{}: a sync failed: {why}", self.path));
+        }
+        (self.lock(), (flight, result))
+    }
+}
+
+/// `fdatasync`, or `fsync` if `full`. What says nothing of the data is tried again.
+fn sync_file(fd: RawFd, full: bool) -> Result<(), Errno> {
+    let mut tries = 0;
+    loop {
+        // SAFETY: any number may be passed as descriptor.
+        let result = unsafe { if full { libc::fsync(fd) } else { libc::fdatasync(fd) } };
+        if result == 0 {
+            return Ok(());
+        }
+        let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
+        tries += 1;
+        if errno != libc::EINTR || tries > TRIES {
+            return Err(errno);
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! One log: the state that its inode has for all processes, under a lock, and the threads that wait on it.
+//!
+//! The engine decides, this module carries out. The lock is never held across a sync.
+
+use crate::clock;
+use crate::load::Policy;
+use crate::serve::Supervisor;
+use durac_abi::Layout;
+use durac_engine::{Able, Drain, Errno, Log, Slow, Step, Time, Wait};
+use durac_shm::status::{LogNumbers, SyncTimes};
+use std::collections::{HashMap, HashSet};
+use std::fs::{File, Metadata};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::Duration;
+
+/// How long a thread without work stays with a log.
+const LINGER: Duration = Duration::from_secs(5);
+/// Stack of a syncer thread, bytes.
+const STACK: usize = 256 << 10;
+/// Processes of which a log remembers what they saw.
+const MOST_PROCESSES: usize = 1024;
+
+/// Device and inode.
+pub type FileId = (u64, u64);
+
+/// A log.
+pub struct Slot {
+    /// Its number: key of the state map and of the status page.
+    pub index: usize,
+    /// The path that it was first synced by.
+    pub path: String,
+    /// The supervisor's own open file.
+    pub own: File,
+    /// Who it belongs to.
+    pub supervisor: &'static Supervisor,
+    /// Itself, for its syncer thread.
+    me: Weak<Slot>,
+    core: Mutex<Core>,
+    /// Calls wait here.
+    done: Condvar,
+    /// The syncer thread waits here.
+    work: Condvar,
+}
+
+/// Who looks after the log in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Syncer {
+    /// Nobody yet.
+    None,
+    /// A thread is at work, or on its way.
+    Awake,
+    /// One looks again at this time, if nobody wakes it.
+    Parked(Time),
+    /// None can be started: every sync is direct.
+    Failed,
+}
+
+/// What the lock protects.
+pub struct Core {
+    /// The rules.
+    pub engine: Log,
+    /// Who looks after it in the background.
+    pub syncer: Syncer,
+    /// What each process saw of the file at its last sync call.
+    seen: HashMap<u32, Seen>,
+    /// Processes that have written at the beginning of a log that starts again, and have not synced it since.
+    restarted: HashSet<u32>,
+    /// Bytes by which the file is known to have grown.
+    grown: u64,
+    /// Its length, as far as it is counted in `grown`.
+    length: u64,
+    /// Calls that are inside.
+    pub users: u32,
+    /// It serves no call any more: it is forgotten.
+    pub retired: bool,
+    /// When it was last used.
+    pub used: Time,
+    /// Acknowledged calls that became durable after `flush within`, at most.
+    late: u64,
+    oldest_ever: Time,
+    waiters: u32,
+    waits: u64,
+    wait_ns: u64,
+    /// Syncs that took long.
+    pub slow: Slow,
+    dirty: bool,
+    /// How long the syncs took.
+    pub times: SyncTimes,
+    /// Calls in a row whose process had not appended anything.
+    pub in_place: u32,
+}
+
+/// The lock, held.
+pub type Held<'a> = MutexGuard<'a, Core>;
+
+/// What a sync call finds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    length: u64,
+    /// Times of change: seconds and nanoseconds.
+    changed: [i64; 4],
+}
+
+impl Seen {
+    fn of(meta: &Metadata) -> Self {
+        let changed = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+        Self { length: meta.len(), changed }
+    }
+}
+
+impl Slot {
+    /// A log without calls.
+    pub fn new(
+        index: usize,
+        meta: &Metadata,
+        own: File,
+        path: String,
+        supervisor: &'static Supervisor,
+    ) -> Arc<Self> {
+        let core = Core {
+            engine: Log::new(supervisor.policy.rules),
+            syncer: Syncer::None,
+            seen: HashMap::new(),
+            restarted: HashSet::new(),
+            grown: 0,
+            length: meta.len(),
+            users: 0,
+            retired: false,
+            used: clock::now(),
+            late: 0,
+            oldest_ever: 0,
+            waiters: 0,
+            waits: 0,
+            wait_ns: 0,
+            slow: Slow::default(),
+            dirty: false,
+            times: SyncTimes::default(),
+            in_place: 0,
+        };
+        let (done, work) = (Condvar::new(), Condvar::new());
+        let core = Mutex::new(core);
+        Arc::new_cyclic(|me| Self {
+            index,
+            path,
+            own,
+            supervisor,
+            me: me.clone(),
+            core,
+            done,
+            work,
+        })
+    }
+
+    /// Its policy.
+    pub fn policy(&self) -> &'static Policy {
+        &self.supervisor.policy
+    }
+
+    /// Takes the lock.
+    pub fn lock(&self) -> Held<'_> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Parks the calling thread until `target` is durable or the log has failed. If nobody is going to sync, the
+    /// thread does it itself.
+    pub fn wait<'a>(&'a self, mut core: Held<'a>, target: u64) -> Held<'a> {
+        if core.engine.is_ready(target) {
+            return core;
+        }
+        let since = clock::now();
+        core.waits += 1;
+        self.supervisor.crew.may_block();
+        loop {
+            let (awake, able) = (core.syncer == Syncer::Awake, core.able());
+            match core.engine.wait(target, awake, able) {
+                Wait::Ready => break,
+                Wait::Sync => core = self.sync(core, None, false).0,
+                Wait::Sleep => {
+                    self.poke(&mut core, since);
+                    core = self.sleep(core);
+                }
+            }
+        }
+        core.wait_ns += clock::now().saturating_sub(since);
+        core
+    }
+
+    /// Sleeps until something has changed, or for a while.
+    pub fn sleep<'a>(&'a self, mut core: Held<'a>) -> Held<'a> {
+        core.waiters += 1;
+        let (mut core, _) = self
+            .done
+            .wait_timeout(core, durac_engine::SLOW)
+            .unwrap_or_else(PoisonError::into_inner);
+        core.waiters -= 1;
+        core
+    }
+
+    /// Wakes the calls that wait.
+    pub fn wake(&self, core: &Core) {
+        if core.waiters > 0 {
+            self.done.notify_all();
+        }
+    }
+
+    /// Makes everything acknowledged durable.
+    pub fn drain<'a>(&'a self, mut core: Held<'a>) -> (Held<'a>, Result<(), Errno>) {
+        loop {
+            match core.engine.drain() {
+                Drain::Done => return (core, Ok(())),
+                Drain::Failed(errno) => return (core, Err(errno)),
+                Drain::Wait(target) => core = self.wait(core, target),
+                Drain::Sync => {
+                    let result;
+                    (core, result) = self.sync(core, None, false);
+                    if let Err(errno) = result {
+                        return (core, Err(errno));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Has a syncer thread come, if the engine has work that none knows of.
+    pub fn poke(&self, core: &mut Core, now: Time) {
+        let wake_at = match core.engine.next(now) {
+            Step::Start => now,
+            Step::At(time) => time,
+            Step::Idle => return,
+        };
+        match core.syncer {
+            Syncer::Parked(until) if wake_at < until => {
+                core.syncer = Syncer::Awake;
+                self.work.notify_one();
+            }
+            Syncer::None => self.hire(core),
+            Syncer::Parked(_) | Syncer::Awake | Syncer::Failed => {}
+        }
+    }
+
+    fn hire(&self, core: &mut Core) {
+        let Some(slot) = self.me.upgrade() else { return };
+        let builder = thread::Builder::new().name("durac-sync".into()).stack_size(STACK);
+        core.syncer = match builder.spawn(move || slot.look_after()) {
+            Ok(_) => Syncer::Awake,
+            Err(error) => {
+                crate::note::error(&format!("cannot start a thread: {error}; syncs are direct"));
+                Syncer::Failed
+            }
+        };
+    }
+
+    /// The syncer thread of a log: carries out what its engine asks for.
+    fn look_after(self: Arc<Self>) {
+        let mut core = self.lock();
+        let mut idle = false;
+        loop {
+            core.syncer = Syncer::Awake;
+            let now = clock::now();
+            let pause = match core.engine.next(now) {
+                Step::Start => {
+                    core = self.fly(core, None, (true, false)).0;
+                    idle = false;
+                    continue;
+                }
+                Step::At(time) => {
+                    core.syncer = Syncer::Parked(time);
+                    Duration::from_nanos(time.saturating_sub(now))
+                }
+                Step::Idle if idle => break,
+                Step::Idle => {
+                    core.syncer = Syncer::Parked(Time::MAX);
+                    LINGER
+                }
+            };
+            let timed_out;
+            (core, timed_out) = match self.work.wait_timeout(core, pause) {
+                Ok((core, time)) => (core, time.timed_out()),
+                Err(poisoned) => {
+                    let (core, time) = poisoned.into_inner();
+                    (core, time.timed_out())
+                }
+            };
+            idle = timed_out && pause == LINGER;
+        }
+        core.syncer = Syncer::None;
+    }
+
+    /// A sync call of a process: returns whether something is known to have been appended since that process' last one.
+    pub fn has_grown(&self, core: &mut Core, process: u32, meta: &Metadata) -> bool {
+        let now = Seen::of(meta);
+        if core.seen.len() >= MOST_PROCESSES {
+            core.seen.clear();
+        }
+        let before = core.seen.insert(process, now);
+        let restarted = core.restarted.contains(&process);
+        let grown = before.is_some_and(|before| match self.policy().meta.layout {
+            Layout::Append => now.length > before.length,
+            Layout::Ring => now != before && !restarted,
+        });
+        core.grown += now.length.saturating_sub(core.length).max(u64::from(grown));
+        core.length = now.length;
+        if grown {
+            let total = core.grown;
+            core.engine.wrote(total);
+        }
+        grown
+    }
+
+    /// A process is about to write at the beginning of the log: its next sync call is made directly.
+    pub fn starts_again(&self, process: u32) {
+        self.lock().restarted.insert(process);
+    }
+
+    /// A sync call of a process was made directly, with success.
+    pub fn synced_by(&self, core: &mut Core, process: u32) {
+        core.restarted.remove(&process);
+    }
+
+    /// Whether this process has synced the log.
+    pub fn is_known_to(&self, core: &Core, process: u32) -> bool {
+        core.seen.contains_key(&process)
+    }
+
+    /// Whether a process that has synced the log still runs.
+    pub fn is_in_use(&self, core: &Core) -> bool {
+        core.seen.keys().any(|process| crate::process::is_alive(*process))
+    }
+
+    /// Tells the status page, the keeper and the other logs.
+    pub fn publish(&self, core: &mut Core) {
+        let dirty = !core.retired && core.engine.undrained().is_some();
+        if dirty != core.dirty {
+            core.dirty = dirty;
+            self.supervisor.logs.count_dirty(dirty);
+            let fd = dirty.then(|| self.own.as_raw_fd());
+            self.supervisor.shared.defers(self.index, fd);
+        }
+        let age = core.engine.pending_age(clock::now());
+        let within = core.engine.rules().flush_within;
+        self.supervisor.page.status.publish_log(
+            self.index,
+            LogNumbers {
+                waits: core.waits,
+                wait_ns: core.wait_ns,
+                descriptors: u64::from(!core.retired),
+                generation: 1,
+                slow: core.slow.count,
+                late: core.late,
+                oldest_ever_ns: core.oldest_ever,
+                oldest_since: match within {
+                    Some(_) if dirty => clock::now().saturating_sub(age),
+                    _ => 0,
+                },
+                ..LogNumbers::of(&core.engine)
+            },
+        );
+    }
+
+    /// A sync is about to be believed: counts what it makes durable too late.
+    pub fn count_late(&self, core: &mut Core, now: Time) {
+        let Some(within) = core.engine.rules().flush_within else { return };
+        let age = core.engine.pending_age(now);
+        core.oldest_ever = core.oldest_ever.max(age);
+        if age > within {
+            core.late += core.engine.unsynced();
+        }
+    }
+}
+
+impl Core {
+    /// What is at hand.
+    pub fn able(&self) -> Able {
+        Able { descriptor: true, background: self.syncer != Syncer::Failed }
+    }
+}

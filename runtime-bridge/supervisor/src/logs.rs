@@ -1,0 +1,177 @@
+//! The logs, by inode, and the order across files.
+//!
+//! What survives a power loss must be a prefix of what the command did. So whatever the logs have deferred is made
+//! durable before another file is synced, renamed, removed, truncated or made.
+
+use crate::clock;
+use crate::log::{FileId, Slot};
+use crate::note;
+use crate::serve::Supervisor;
+use durac_abi::MAX_LOGS;
+use durac_abi::object::OnError;
+use durac_engine::Errno;
+use std::collections::HashMap;
+use std::fs::{File, Metadata, OpenOptions};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// A log of which nothing is deferred is forgotten after so long: its file can then be unmounted.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// The logs.
+#[derive(Default)]
+pub struct Logs {
+    slots: Mutex<HashMap<FileId, Arc<Slot>>>,
+    /// How many have something deferred.
+    dirty: AtomicU64,
+    /// The error that has stopped all, or 0.
+    stopped: AtomicI32,
+}
+
+type Slots<'a> = MutexGuard<'a, HashMap<FileId, Arc<Slot>>>;
+
+impl Logs {
+    /// The log of a file, if it has one.
+    pub fn get(&self, file: FileId) -> Option<Arc<Slot>> {
+        self.lock().get(&file).cloned()
+    }
+
+    /// The log of an open file that a process syncs: it has one, or it gets one if the policy covers its name.
+    pub fn find(
+        &self,
+        supervisor: &'static Supervisor,
+        file: &File,
+        meta: &Metadata,
+        process: u32,
+    ) -> Option<Arc<Slot>> {
+        let id = (meta.dev(), meta.ino());
+        if let Some(slot) = self.get(id).filter(|slot| !is_left(slot, process)) {
+            return Some(slot);
+        }
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
+        let policy = &supervisor.policy.meta;
+        if !meta.is_file() || !durac_abi::glob::covers(&policy.files, &policy.except, &path) {
+            return None;
+        }
+        let own = own_file(file)?;
+        let mut slots = self.lock();
+        if let Some(old) = slots.remove(&id) {
+            let mut core = old.lock();
+            core.retired = true;
+            old.publish(&mut core);
+        }
+        let taken: Vec<usize> = slots.values().map(|slot| slot.index).collect();
+        let index = (0..MAX_LOGS as usize).find(|index| !taken.contains(index));
+        let Some(index) = index else {
+            supervisor.page.status.count_unplaced();
+            return None;
+        };
+        if let Some(state) = supervisor.policy.state {
+            state.reset(index);
+        }
+        let shown = path.display().to_string();
+        supervisor.page.status.publish_file(index, &shown, id);
+        let slot = Slot::new(index, meta, own, shown, supervisor);
+        slots.insert(id, slot.clone());
+        Some(slot)
+    }
+
+    /// Whether a log has something deferred.
+    pub fn are_dirty(&self) -> bool {
+        self.dirty.load(Ordering::Acquire) != 0
+    }
+
+    /// Makes durable what the logs other than `except` have deferred. One load if none has. An error is returned to
+    /// the processes that use the log that has failed.
+    pub fn drain_others(&self, except: Option<&Slot>, process: Option<u32>) -> Result<(), Errno> {
+        if !self.are_dirty() {
+            return Ok(());
+        }
+        let slots: Vec<Arc<Slot>> = self.lock().values().cloned().collect();
+        let mut result = Ok(());
+        for slot in slots {
+            if except.is_some_and(|except| std::ptr::eq(except, &raw const *slot)) {
+                continue;
+            }
+            let core = slot.lock();
+            if core.engine.undrained().is_none() {
+                continue;
+            }
+            let (core, drained) = slot.drain(core);
+            if process.is_none_or(|process| slot.is_known_to(&core, process)) {
+                result = result.and(drained);
+            }
+        }
+        result
+    }
+
+    /// Forgets what is closed: removed files, and logs that nobody has used for a while. The descriptor of a log keeps
+    /// the space of a removed file.
+    pub fn sweep(&self) {
+        let now = clock::now();
+        self.lock().retain(|_, slot| {
+            let mut core = slot.lock();
+            let removed = slot.own.metadata().is_ok_and(|meta| meta.nlink() == 0);
+            let unused = Duration::from_nanos(now.saturating_sub(core.used)) > IDLE;
+            let failed = core.engine.error().is_some();
+            let ends = core.users == 0
+                && !core.engine.is_flying()
+                && match failed {
+                    true => removed,
+                    false => core.engine.undrained().is_none() && (removed || unused),
+                };
+            core.retired |= ends;
+            if ends {
+                slot.publish(&mut core);
+            }
+            !ends
+        });
+    }
+
+    /// One log more has something deferred, or one less.
+    pub fn count_dirty(&self, more: bool) {
+        match more {
+            true => self.dirty.fetch_add(1, Ordering::AcqRel),
+            false => self.dirty.fetch_sub(1, Ordering::AcqRel),
+        };
+    }
+
+    /// A sync of a log has failed.
+    pub fn failed(&self, errno: Errno) {
+        let _ = self.stopped.compare_exchange(0, errno, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// The error that stops every log, if the policy says so.
+    pub fn stopped(&self, supervisor: &Supervisor) -> Option<Errno> {
+        let errno = self.stopped.load(Ordering::Acquire);
+        (errno != 0 && supervisor.policy.meta.on_error == OnError::Stop).then_some(errno)
+    }
+
+    fn lock(&self) -> Slots<'_> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a log has failed for processes that are all gone: a program that is started again reads its log anew.
+fn is_left(slot: &Slot, process: u32) -> bool {
+    let core = slot.lock();
+    let left = core.engine.error().is_some()
+        && !slot.is_known_to(&core, process)
+        && core.users == 0
+        && !slot.is_in_use(&core);
+    if left {
+        note::info(&format!("{}: used again after a failed sync", slot.path));
+    }
+    left
+}
+
+/// The supervisor's own open file of the same inode: it holds no lock of the caller's, and sees errors for itself.
+fn own_file(file: &File) -> Option<File> {
+    let again = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    let opened = OpenOptions::new().read(true).write(true).open(&again);
+    opened.or_else(|_| File::open(&again)).ok()
+}

@@ -1,0 +1,146 @@
+//! Runs a policy's program on a call, and gives it its helpers.
+
+use crate::clock;
+use crate::load::Policy;
+use crate::log::{Held, Slot};
+use crate::maps::MapArea;
+use durac_abi::{CLOCK_MOST, Context, Helper, READING_MOST, Reading, Verdict};
+use durac_engine::Time;
+use durac_jit::{Code, HelperCode, entry};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::null_mut;
+
+/// Every helper, as the JIT compiler takes them.
+pub const HELPERS: &[(Helper, HelperCode)] =
+    &[(Helper::MapLookup, map_lookup), (Helper::Request, request), (Helper::Await, await_distance)];
+
+entry!(map_lookup => map_lookup_body);
+entry!(request => request_body);
+entry!(await_distance => await_body);
+
+unsafe extern "C" fn map_lookup_body(map: u64, key: u64) -> u64 {
+    // SAFETY: the verifier has proved that the first argument is a map's address, put into the
+    // code by the loader, and the second points to four readable bytes of the stack.
+    let (map, key) = unsafe { (&*(map as *const MapArea), (key as *const u32).read_unaligned()) };
+    if !map.is_parameters || key != 0 {
+        return map.lookup(key) as u64;
+    }
+    // SAFETY: as in `with_current`; the address is read by the program of this call only.
+    match unsafe { CURRENT.get().as_mut() } {
+        Some(current) => current.parameters.as_mut_ptr() as u64,
+        None => map.lookup(key) as u64,
+    }
+}
+
+unsafe extern "C" fn request_body() -> u64 {
+    catch_unwind(|| with_current(Current::request)).unwrap_or(0)
+}
+
+unsafe extern "C" fn await_body(distance: u64) -> u64 {
+    let body = AssertUnwindSafe(|| with_current(|current| current.await_distance(distance)));
+    catch_unwind(body).unwrap_or(0)
+}
+
+thread_local! {
+    static CURRENT: Cell<*mut Current<'static>> = const { Cell::new(null_mut()) };
+}
+
+/// Runs `body` on the current call; 0 if there is none.
+fn with_current(body: impl FnOnce(&mut Current<'static>)) -> u64 {
+    // SAFETY: only `run` sets it, to a call that outlives the program, and takes it away afterwards. Helpers do not
+    // nest, so there is no second reference.
+    if let Some(current) = unsafe { CURRENT.get().as_mut() } {
+        body(current);
+    }
+    0
+}
+
+/// What the helpers work on while a program runs. The thread holds the log's lock all the time but in a wait.
+struct Current<'a> {
+    policy: &'a Policy,
+    slot: &'a Slot,
+    /// None only if a helper panicked.
+    core: Option<Held<'a>>,
+    /// Number of the call.
+    number: u64,
+    requested: bool,
+    context: *mut Context,
+    /// The parameters as they were when the call began: it sees one value of each to its end, which the proof
+    /// relies on.
+    parameters: Vec<u64>,
+}
+
+impl Current<'_> {
+    fn request(&mut self) {
+        let Some(core) = &mut self.core else { return };
+        core.engine.request(self.number, clock::now());
+        self.requested = true;
+    }
+
+    fn await_distance(&mut self, distance: u64) {
+        let Some(mut core) = self.core.take() else { return };
+        let target = core.engine.await_target(self.number, distance);
+        core = self.slot.wait(core, target);
+        self.fill(&core);
+        self.core = Some(core);
+    }
+
+    /// Fills in what the program reads.
+    fn fill(&mut self, core: &Held<'_>) {
+        let timed = self.policy.reads(Reading::Now) || self.policy.reads(Reading::PendingAge);
+        let now: Time = if timed { clock::now() } else { 0 };
+        let engine = &core.engine;
+        let context = Context {
+            log: self.slot.index as u64,
+            now: now.min(CLOCK_MOST),
+            pending: engine.pending(self.number),
+            pending_age: engine.pending_age(now).min(READING_MOST),
+            sync_latency: engine.sync_latency().min(READING_MOST),
+            notify_done: engine.notify_done().into(),
+            notify_count: engine.counters().syncs,
+            // The compiler makes no program that reads the others.
+            pending_bytes: READING_MOST,
+            pending_updates: READING_MOST,
+            ..Context::default()
+        };
+        // SAFETY: `run` owns the context and outlives the program, and the program does not run now: it has called
+        // a helper, or has not begun.
+        unsafe { self.context.write(context) };
+    }
+}
+
+/// A program that has run.
+pub struct Ran<'a> {
+    /// The lock.
+    pub core: Held<'a>,
+    /// What it decided; [`Verdict::Pass`] if it could not be run to its end.
+    pub verdict: Verdict,
+    /// It has asked for a background sync.
+    pub requested: bool,
+}
+
+/// Runs a program.
+pub fn run<'a>(
+    policy: &'a Policy,
+    program: &Code,
+    slot: &'a Slot,
+    core: Held<'a>,
+    (number, parameters): (u64, Vec<u64>),
+) -> Ran<'a> {
+    let mut context = Context::default();
+    let context = &raw mut context;
+    let mut current =
+        Current { policy, slot, core: None, number, requested: false, context, parameters };
+    current.fill(&core);
+    current.core = Some(core);
+    let before = CURRENT.replace((&raw mut current).cast());
+    // SAFETY: only verified programs are compiled; the context lives until the end of this function, and the
+    // current call is set.
+    let verdict = unsafe { program.run(context.cast(), size_of::<Context>()) };
+    CURRENT.set(before);
+    match current.core.take() {
+        Some(core) => Ran { core, verdict, requested: current.requested },
+        None => Ran { core: slot.lock(), verdict: Verdict::Pass, requested: false },
+    }
+}

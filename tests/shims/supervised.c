@@ -1,0 +1,96 @@
+/* Programs for the tests of the supervisor. Acknowledged lines go to standard output, one write each.
+
+   append LOG PROCESSES LINES   each process appends lines to LOG, syncs after each, and acknowledges it
+   other LOG LINES OTHER        appends and syncs LINES lines, then syncs OTHER; prints "done" and waits
+   idle LOG LINES                as append with one process, then waits
+   page LOG LINES PAGE           as append with one process, then writes PAGE; prints "done" and waits
+   again LOG                     writes and syncs LOG, then its beginning again; prints "9 9" and waits
+   compat LOG LINES             as append with one process, by 32-bit system calls (int 0x80)
+   ring                         prints what io_uring_setup says */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void acknowledge(const char *line, int length) {
+    if (write(1, line, length) != length)
+        _exit(3);
+}
+
+static int append(const char *log, int process, int lines, int compat) {
+    int fd = open(log, O_WRONLY | O_APPEND | O_CREAT, 0644);
+    if (fd < 0)
+        return 1;
+    for (int i = 0; i < lines; i++) {
+        char line[64];
+        int length = sprintf(line, "%d %d\n", process, i);
+        if (write(fd, line, length) != length)
+            return 1;
+        long result;
+        if (compat)
+            __asm__ volatile("int $0x80" : "=a"(result) : "a"(148), "b"(fd) : "memory", "r8", "r9", "r10", "r11");
+        else
+            result = fdatasync(fd) ? -errno : 0;
+        if (result) {
+            fprintf(stderr, "process %d: fdatasync: %s\n", process, strerror(-result));
+            return 2;
+        }
+        acknowledge(line, length);
+    }
+    return 0;
+}
+
+int main(int count, char **words) {
+    const char *mode = words[1];
+    if (!strcmp(mode, "append")) {
+        int processes = atoi(words[3]), bad = 0, status;
+        for (int p = 0; p < processes; p++)
+            if (fork() == 0)
+                _exit(append(words[2], p, atoi(words[4]), 0));
+        while (wait(&status) > 0)
+            bad |= WIFEXITED(status) ? WEXITSTATUS(status) : 4;
+        return bad;
+    }
+    if (!strcmp(mode, "idle")) {
+        if (append(words[2], 0, atoi(words[3]), 0))
+            return 1;
+        pause();
+    }
+    if (!strcmp(mode, "page")) {
+        int fd = open(words[4], O_RDWR | O_CREAT, 0644);
+        if (append(words[2], 0, atoi(words[3]), 0) || write(fd, "x", 1) != 1)
+            return 1;
+        acknowledge("done\n", 5);
+        pause();
+    }
+    if (!strcmp(mode, "again")) {
+        int fd = open(words[2], O_RDWR | O_CREAT, 0644);
+        for (int i = 0; i < 4; i++)
+            if (write(fd, "0 0\n", 4) != 4 || fdatasync(fd))
+                return 1;
+        if (pwrite(fd, "9 9\n", 4, 0) != 4 || fdatasync(fd))
+            return 1;
+        acknowledge("9 9\n", 4);
+        pause();
+    }
+    if (!strcmp(mode, "compat"))
+        return append(words[2], 0, atoi(words[3]), 1);
+    if (!strcmp(mode, "other")) {
+        int failed = append(words[2], 0, atoi(words[3]), 0);
+        int fd = open(words[4], O_WRONLY | O_CREAT, 0644);
+        if (failed || fd < 0 || write(fd, "x", 1) != 1 || fsync(fd))
+            return 1;
+        acknowledge("done\n", 5);
+        pause();
+    }
+    if (!strcmp(mode, "ring")) {
+        long result = syscall(425, 4, 0);
+        printf("%s\n", result < 0 ? strerror(errno) : "made");
+    }
+    return 0;
+}

@@ -1,0 +1,294 @@
+//! What the agent must not get wrong at its edges: errors that are none, other files' order, ends of
+//! limits, and deadlines that were missed.
+
+use crate::common::{Place, count, log_where, objects, poll, program};
+use crate::matrix::compare;
+use durac_abi::Object;
+use durac_shm::status::StageOff;
+
+/// Errors that say nothing of the data are never returned, and stop nothing.
+#[test]
+fn transient_errors_are_tried_again() {
+    for errno in [libc::EINTR, libc::EAGAIN, libc::EBUSY] {
+        for count in [1, 3, 200] {
+            for object in
+                [objects::pass(), objects::defer(), objects::window(1), objects::stage(None)]
+            {
+                let place =
+                    Place::new(&object).env("SHIM_FAIL_SPAN", &format!("1:{count}:{errno}"));
+                let done = place.run(
+                    "open a wct x.log write a 1 sync a write a 1 sync a write a 1 fsync a \
+                     write a 1 sync a close a",
+                );
+                let failed: Vec<_> = done.out.iter().filter(|line| line.contains("= -1")).collect();
+                let policy = &object.meta.policy;
+                assert!(failed.is_empty() && done.code == 0, "{policy} {errno} {count}: {done:?}");
+            }
+        }
+    }
+}
+
+/// An error of any other kind stops the log, however it is deferred.
+#[test]
+fn other_errors_stop_the_log() {
+    for errno in [libc::EIO, libc::ENOSPC, libc::EDQUOT, libc::EROFS, libc::ENOMEM, 4000] {
+        for object in [objects::pass(), objects::defer(), objects::window(1)] {
+            let place = Place::new(&object).env("SHIM_FAIL_SPAN", &format!("0:1:{errno}"));
+            let done = place.run("open a wct x.log write a 1 sync a syncs 1 sync a sync a");
+            let last = done.out.last().unwrap();
+            assert!(last.starts_with("sync a = -1"), "{} {errno}: {done:?}", object.meta.policy);
+        }
+    }
+}
+
+/// Over a log that could not be synced nothing is copied: it keeps its file and its error.
+#[test]
+fn a_failed_log_is_not_copied_over() {
+    let place = Place::new(&objects::defer()).env("SHIM_FAIL_SPAN", "0:1:5");
+    let done = place.run(
+        "open a wct x.log open b wct other.out write a 1 sync a syncs 1 dup2 b a write a 1 sync a \
+         close a dup2 b a write a 1 close a",
+    );
+    let said = ["dup2 b a = -1 EIO", "write a = -1 EIO", "sync a = -1 EIO", "close a = -1 EIO"];
+    for line in said {
+        let words: Vec<&str> = line.split(' ').collect();
+        let start = format!("{} ", words[0]);
+        assert!(
+            done.out.iter().any(|out| out.starts_with(&start) && out.ends_with("-1 EIO")),
+            "{line}: {done:?}"
+        );
+    }
+    assert!(done.out.last().unwrap().ends_with("= 0"), "{done:?}");
+}
+
+/// What makes another file durable, or changes its name or length, comes after the log's deferred syncs.
+#[test]
+fn other_files_come_after_the_log() {
+    let program = program("matrix");
+    let needs = [
+        "msync",
+        "dsync",
+        "dsync_writev",
+        "dsync_dup",
+        "rwf_dsync",
+        "sync_file_range",
+        "truncated_open",
+        "fopen_w",
+        "aio_fsync",
+        "symlink",
+        "rmdir",
+        "link",
+        "syscall_fsync",
+        "new_log",
+    ];
+    let does_not = ["msync_async", "plain_write", "fopen_r"];
+    for (kinds, first) in [(needs.as_slice(), 1), (does_not.as_slice(), 0)] {
+        for kind in kinds {
+            // Nothing else ever syncs the log.
+            for object in [objects::skip(None), objects::stage(None)] {
+                let place = Place::new(&object);
+                let done = place.finish(place.start_program(&program, &format!("order {kind} -")));
+                let expected = ["sync 0".to_owned(), format!("log synced first {first}")];
+                assert_eq!(done.out, expected, "{kind} under {}: {done:?}", object.meta.policy);
+            }
+        }
+    }
+}
+
+const EDGES: [&str; 12] = [
+    "memory",
+    "size",
+    "threads",
+    "descriptors",
+    "filter",
+    "table",
+    "namespace",
+    "flock",
+    "ofd",
+    "posix",
+    "lease",
+    "fork_storm",
+];
+
+/// Limits that are reached, filters, namespaces and locks: as without the agent.
+#[test]
+fn limits_locks_and_rights() {
+    assert_eq!(compare("edge", &EDGES, &["-"]), 36);
+}
+
+/// On a target with `callers one`, a write that a handler jumps out of leaves nothing behind that later calls
+/// would overlap with.
+#[test]
+fn a_jump_out_of_a_write_leaves_no_write_behind() {
+    let program = program("matrix");
+    let mut object = objects::length();
+    object.meta.callers = durac_abi::Callers::One;
+    for call in ["write", "large"] {
+        let place = Place::new(&object).env("DURAC_LOG", "all");
+        let done = place.finish(place.start_program(&program, &format!("signal jump {call}")));
+        assert!(done.out.contains(&"blocked 0 jumped 1".to_owned()), "{done:?}");
+        assert!(done.err.contains("is in force") && !done.err.contains("overlap"), "{done:?}");
+    }
+}
+
+/// Closing any descriptor of a file drops a process' POSIX locks on it. The agent's own outlives the
+/// application's while a sync is out, and goes before a lock that comes meanwhile.
+#[test]
+fn a_late_sync_does_not_drop_a_lock() {
+    let place = Place::new(&objects::pass());
+    let running = place.start(
+        "open a wct x.log write a 1 hold spawn sync a open z wc synced end file begun close a open b w x.log \
+         spawn file go release end open y wc opened plock b file synced plocked x.log",
+    );
+    poll("a sync", || (count(&place.calls(), "+fdatasync") == 1).then_some(()));
+    place.touch("begun");
+    poll("the log", || std::path::Path::new(&place.path("opened")).exists().then_some(()));
+    place.touch("go");
+    let done = place.finish(running);
+    assert!(done.out.contains(&"plock b = 0".to_owned()), "{done:?}");
+    assert_eq!(done.out.last().unwrap(), "plocked x.log = 1", "{done:?}");
+}
+
+/// A deadline that was missed is counted and told: the process was stopped.
+#[test]
+fn a_missed_deadline_is_told() {
+    let place = Place::new(&objects::skip(Some(30_000_000))).with_status().env("DURAC_LOG", "all");
+    let running = place.start("open a wct x.log write a 1 sync a file go close a");
+    let status = place.status();
+    log_where(&status, "the call", |log| log.acknowledged == 1);
+    let pid = running.id() as i32;
+    // SAFETY: the process is a child of this one that has not been waited for.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGSTOP) }, 0);
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGCONT) }, 0);
+    let log = log_where(&status, "a durable call", |log| log.durable == 1);
+    place.touch("go");
+    let done = place.finish(running);
+    // The machine may have been so slow that the sync was over before the stop.
+    if log.late == 1 {
+        assert!(log.oldest_ever_ns > 30_000_000, "{log:?}");
+        assert!(done.err.contains("x.log: 1 acknowledged calls became durable after"), "{done:?}");
+        assert!(done.err.contains("(deadline 30.0 ms): the sync began"), "{done:?}");
+    } else {
+        assert!(log.oldest_ever_ns <= 30_000_000, "{log:?}");
+    }
+}
+
+/// The same, of a policy that assumes that a sync takes no longer than this. The first three syncs take
+/// 30 ms: the page's counter, and the lines about it.
+fn broken_assumptions(assume_sync: Option<u64>) -> (u64, Vec<String>) {
+    let mut object = objects::skip(Some(40_000_000));
+    object.meta.assume_sync = assume_sync;
+    let place = Place::new(&object).with_status().env("DURAC_LOG", "all");
+    let call = |n: u64| format!("hold write a 1 sync a file go-{n} release syncs {n}");
+    let running = place.start(&format!(
+        "open a wct x.log {} {} {} file go close a",
+        call(1),
+        call(2),
+        call(3)
+    ));
+    let status = place.status();
+    for n in 1..=3 {
+        let begun = || (count(&place.calls(), "+fdatasync") == n).then_some(());
+        poll("a sync", begun);
+        std::thread::sleep(std::time::Duration::from_millis(30));
+        place.touch(&format!("go-{n}"));
+    }
+    let log = log_where(&status, "the syncs", |log| log.syncs == 3);
+    place.touch("go");
+    let done = place.finish(running);
+    assert_eq!(done.code, 0, "{done:?}");
+    let lines = done.err.lines().filter(|line| line.contains("the policy assumes"));
+    (log.broken_assumptions, lines.map(str::to_owned).collect())
+}
+
+/// Syncs that take longer than the policy assumes are counted, and one line in ten seconds tells of them.
+#[test]
+fn a_broken_assumption_is_counted_and_told() {
+    let (broken, lines) = broken_assumptions(Some(10_000_000));
+    assert_eq!((broken, lines.len()), (3, 1), "{lines:?}");
+    let line = &lines[0];
+    let took = line.split_once("x.log: a sync took ").and_then(|(_, rest)| rest.split_once(" ms"));
+    let took: f64 = took.unwrap_or_else(|| panic!("{line}")).0.parse().unwrap();
+    assert!(took >= 30.0, "{line}");
+    assert!(line.ends_with("; the policy assumes at most 10ms"), "{line}");
+    for kept in [None, Some(3_600_000_000_000)] {
+        assert_eq!(broken_assumptions(kept), (0, Vec::new()), "{kept:?}");
+    }
+}
+
+fn off(object: &Object, operations: &str) -> (u64, String) {
+    let place = Place::new(object).with_status().env("DURAC_LOG", "all");
+    let running = place.start(&format!("{operations} file go"));
+    let status = place.status();
+    let log = log_where(&status, "the call", |log| log.calls == 1);
+    place.touch("go");
+    (log.stage_off, place.finish(running).err)
+}
+
+/// When staging ends, the page and one line say why.
+#[test]
+fn staging_that_ends_is_told() {
+    let stage = objects::stage(None);
+    let plain = "open a wct x.log write a 1";
+    let (code, said) = off(&stage, &format!("{plain} sync a"));
+    assert!(code == 0 && !said.contains("staged:"), "{said}");
+    for (how, why) in [
+        ("open b r x.log", StageOff::OtherOpen),
+        ("mmap a", StageOff::Mapped),
+        ("lock a", StageOff::Lock),
+    ] {
+        let (code, said) = off(&stage, &format!("{plain} {how} sync a"));
+        assert_eq!(StageOff::of_code(code), Some(why), "{how}: {said}");
+        let line = format!("x.log: writes are no longer staged: {why}");
+        assert_eq!(said.matches(&line).count(), 1, "{how}: {said}");
+    }
+    // A policy that does not stage has nothing to tell.
+    let (code, said) = off(&objects::defer(), &format!("{plain} open b r x.log sync a"));
+    assert!(code == 0 && !said.contains("staged"), "{said}");
+}
+
+/// While a second process has the log open, nothing is deferred in either, and both say so.
+#[test]
+fn a_log_of_two_processes_passes() {
+    let place = Place::new(&objects::skip(None)).env("DURAC_LOG", "all");
+    let wait = |name: &str| {
+        while !std::path::Path::new(&place.path(name)).exists() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    };
+    let operations = |ready: &str, go: &str| {
+        format!(
+            "open a wca x.log write a 1 sync a open r wc {ready} file {go} write a 1 sync a kill 9"
+        )
+    };
+    let first = place.start(&operations("ready-1", "go-1"));
+    wait("ready-1");
+    // Alone, it has deferred.
+    assert!(!place.calls().iter().any(|call| call.contains("fdatasync")), "{:?}", place.calls());
+    let second = place.start(&operations("ready-2", "go-2"));
+    wait("ready-2");
+    place.touch("go-1");
+    let first = place.finish(first);
+    place.touch("go-2");
+    let second = place.finish(second);
+    for done in [first, second] {
+        let line =
+            "x.log: another process has the log open; its syncs run as the application calls them";
+        assert_eq!(done.err.matches(line).count(), 1, "{done:?}");
+    }
+    let calls = place.calls();
+    let synced = calls.iter().filter(|call| *call == "-fdatasync x.log main 0").count();
+    // One of the first, two of the second.
+    assert_eq!(synced, 3, "{calls:?}");
+}
+
+/// When the first process is gone, the next one has the log alone.
+#[test]
+fn a_log_of_a_dead_process_is_free() {
+    let place = Place::new(&objects::skip(None));
+    place.run("open a wca x.log write a 1 sync a kill 9");
+    let done = place.run("open a wca x.log write a 1 sync a kill 9");
+    assert!(!done.calls.iter().any(|call| call.contains("fdatasync")), "{done:?}");
+}

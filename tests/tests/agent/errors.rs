@@ -1,0 +1,123 @@
+//! A failed sync is never forgotten.
+
+use crate::common::{Place, count, log_where, objects, poll};
+use durac_abi::object::OnError;
+
+#[test]
+fn a_failed_background_sync_is_returned_by_every_later_call() {
+    for (errno, name) in [(libc::EIO, "EIO"), (libc::ENOSPC, "ENOSPC")] {
+        for object in [objects::window(1), objects::window(4), objects::defer()] {
+            let done = Place::new(&object).env("SHIM_FAIL", &format!("1:{errno}")).run(
+                "open a wct x.log write a 1 sync a syncs 1 write a 1 sync a syncs 2 \
+                 fails a sync a fsync a writev a 2 ftruncate a 1 close a",
+            );
+            let failed: Vec<&String> = done.out.iter().filter(|l| l.contains("-1")).collect();
+            let expected = ["write a", "sync a", "fsync a", "writev a", "ftruncate a", "close a"];
+            // The second sync may itself have waited for the one that failed.
+            let failed = &failed[failed.len() - expected.len()..];
+            for (line, call) in failed.iter().zip(expected) {
+                assert_eq!(**line, format!("{call} = -1 {name}"), "{done:?}");
+            }
+            assert_eq!(count(&done.calls, "+fdatasync"), 2, "no sync after: {done:?}");
+        }
+    }
+}
+
+#[test]
+fn a_failed_direct_sync_is_sticky_too() {
+    let done = Place::new(&objects::pass())
+        .env("SHIM_FAIL_ONCE", "1")
+        .run("open a wct x.log write a 1 sync a write a 1 sync a write a 1 sync a close a");
+    assert_eq!(
+        done.out[1..],
+        [
+            "write a = 1",
+            "sync a = 0",
+            "write a = 1",
+            "sync a = -1 EIO",
+            "write a = -1 EIO",
+            "sync a = -1 EIO",
+            // Nothing that was acknowledged is lost.
+            "close a = 0",
+        ]
+    );
+}
+
+#[test]
+fn who_waits_for_a_failing_sync_gets_its_error() {
+    let place = Place::new(&objects::window(1)).env("SHIM_FAIL", "0:5").with_status();
+    let child = place.start(
+        "open a wct x.log hold write a 1 sync a spawn write a 1 sync a end file go release join",
+    );
+    log_where(&place.status(), "a call that waits", |l| l.waits == 1);
+    place.touch("go");
+    let done = place.finish(child);
+    assert_eq!(done.out[2..], ["sync a = 0", "write a = 1", "sync a = -1 EIO"], "{done:?}");
+}
+
+#[test]
+fn the_first_direct_sync_beside_a_failing_one_does_not_succeed() {
+    // The kernel reports the error to one of the two.
+    let place = Place::new(&objects::window(4)).env("SHIM_FAIL_ONCE", "0").with_status();
+    let child = place.start(
+        "open a wct x.log hold write a 1 sync a file direct spawn fsync a end file go release join \
+         close a",
+    );
+    // Only then: a direct sync that starts first covers the deferred call, and leaves nothing to do.
+    poll("the background sync", || (count(&place.calls(), "+") == 1).then_some(()));
+    place.touch("direct");
+    poll("both syncs", || (count(&place.calls(), "+") == 2).then_some(()));
+    place.touch("go");
+    let done = place.finish(child);
+    assert!(done.out.contains(&"fsync a = -1 EIO".into()), "{done:?}");
+}
+
+#[test]
+fn closing_reports_what_could_not_be_synced_and_closes() {
+    let done = Place::new(&objects::skip(None))
+        .env("SHIM_FAIL", "0:28")
+        .run("open a wct x.log write a 1 sync a close a close a");
+    assert_eq!(done.out[2..], ["sync a = 0", "close a = -1 ENOSPC", "close a = -1 EBADF"]);
+}
+
+#[test]
+fn exit_says_what_could_not_be_synced() {
+    let done = Place::new(&objects::skip(None))
+        .env("SHIM_FAIL", "0:5")
+        .run("open a wct x.log write a 1 sync a exit 3");
+    assert_eq!(done.code, 3);
+    assert!(done.err.contains("acknowledged calls were not synced at exit"), "{done:?}");
+}
+
+#[test]
+fn a_new_file_begins_without_the_error() {
+    let done = Place::new(&objects::window(4)).env("SHIM_FAIL_ONCE", "0").run(
+        "open a wct x.log write a 1 sync a syncs 1 close a open a wct y.log write a 1 sync a close a",
+    );
+    assert_eq!(done.out[4..], ["open y.log = 0", "write a = 1", "sync a = 0", "close a = 0"]);
+}
+
+#[test]
+fn on_error_stop_stops_every_log() {
+    for (on_error, second) in [(OnError::Fail, "sync b = 0"), (OnError::Stop, "sync b = -1 EIO")] {
+        let mut object = objects::pass();
+        object.meta.on_error = on_error;
+        let done = Place::new(&object)
+            .env("SHIM_FAIL_ONCE", "0")
+            .run("open a wct x.log open b wct y.log write b 1 write a 1 sync a sync b");
+        assert_eq!(done.out.last().unwrap(), second, "{done:?}");
+    }
+}
+
+#[test]
+fn a_cancelled_thread_leaves_the_log_usable() {
+    let place = Place::new(&objects::window(1)).with_status();
+    let child = place.start(
+        "open a wct x.log hold write a 1 sync a spawn write a 1 sync a end file go cancel release \
+         join write a 1 sync a close a",
+    );
+    log_where(&place.status(), "a call that waits", |l| l.waits == 1);
+    place.touch("go");
+    let done = place.finish(child);
+    assert_eq!(done.out.last().unwrap(), "close a = 0", "{done:?}");
+}

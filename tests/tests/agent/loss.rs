@@ -1,0 +1,73 @@
+//! What is acknowledged and not durable never exceeds what the policy says.
+
+use crate::common::{Place, count, log_where, objects};
+
+#[test]
+fn the_call_after_the_window_waits() {
+    for n in [1, 2, 8, 64] {
+        let place = Place::new(&objects::window(n)).with_status();
+        let fill = "write a 1 sync a ".repeat(n as usize);
+        let child = place.start(&format!(
+            "open a wct x.log hold {fill} spawn write a 1 sync a end file go release join close a"
+        ));
+        let status = place.status();
+        let n = n as u64;
+        let numbers = log_where(&status, "a call that waits", |l| l.calls == n + 1 && l.waits == 1);
+        assert_eq!((numbers.acknowledged, numbers.durable), (n, 0));
+        place.touch("go");
+        let done = place.finish(child);
+        assert_eq!(count(&done.out, "sync a = 0") as u64, n + 1, "{done:?}");
+    }
+}
+
+#[test]
+fn under_load_the_bound_holds() {
+    for n in [1, 2, 8, 64] {
+        let place = Place::new(&objects::window(n)).with_status();
+        let child = place.start("open a wct x.log loopfor a stop close a");
+        let status = place.status();
+        let mut most = 0;
+        let mut samples = 0;
+        while samples < 300_000 || log_where(&status, "numbers", |_| true).calls < 2000 {
+            let Some(numbers) = status.page().log(0) else { continue };
+            assert!(numbers.pending() <= n as u64, "window {n}: {numbers:?}");
+            assert!(numbers.max_pending <= n as u64, "window {n}: {numbers:?}");
+            most = most.max(numbers.pending());
+            samples += 1;
+        }
+        assert!(most > 0);
+        place.touch("stop");
+        assert_eq!(place.finish(child).code, 0);
+    }
+}
+
+#[test]
+fn calls_of_several_threads_share_the_window() {
+    let place = Place::new(&objects::window(8)).with_status();
+    let child = place.start(
+        "open a wct x.log dup a b spawn loopfor a stop end loopfor b stop join close a close b",
+    );
+    let status = place.status();
+    log_where(&status, "some calls", |l| {
+        assert!(l.pending() <= 8, "{l:?}");
+        l.calls > 3000
+    });
+    place.touch("stop");
+    let done = place.finish(child);
+    assert_eq!(done.code, 0, "{done:?}");
+}
+
+#[test]
+fn waiting_takes_no_time_after_the_last_sync() {
+    // A policy that waits for everything and starts nothing: the waiting call syncs itself.
+    let object = objects::object("all", |asm| {
+        use durac_abi::insn::{Insn, Reg};
+        asm.push(Insn::mov_imm(Reg::R1, 0));
+        asm.push(Insn::call(durac_abi::Helper::Await));
+        objects::verdict(asm, durac_abi::Verdict::Skip);
+    });
+    let done =
+        Place::new(&object).run("open a wct x.log write a 1 sync a write a 1 sync a close a");
+    assert_eq!(count(&done.calls, "-fdatasync x.log main 0"), 2, "{done:?}");
+    assert_eq!(count(&done.calls, "+"), 2, "{done:?}");
+}

@@ -1,0 +1,106 @@
+//! Children, other programs, and the end of the process.
+
+use crate::common::{Place, count, objects, place};
+
+#[test]
+fn everything_acknowledged_is_synced_before_the_process_ends() {
+    for end in ["exit 3", "_exit 3", "echo returns", "exec true"] {
+        for object in [objects::skip(None), objects::window(64)] {
+            let done = Place::new(&object)
+                .run(&format!("open a wct x.log write a 1 sync a write a 1 sync a {end}"));
+            assert!(done.code == 3 || !end.contains('3'), "{done:?}");
+            assert!(count(&done.calls, "-fdatasync x.log") >= 1, "{end}: {done:?}");
+        }
+    }
+}
+
+#[test]
+fn a_failed_exec_leaves_the_policy_in_place() {
+    let done = Place::new(&objects::skip(None))
+        .run("open a wct x.log write a 1 sync a fork exec /nonexistent end write a 1 sync a");
+    assert_eq!(done.out[3..], ["child exit = 97", "write a = 1", "sync a = 0"], "{done:?}");
+    assert_eq!(count(&done.calls, "+"), 1, "the child drains nothing: {done:?}");
+}
+
+#[test]
+fn a_child_passes_through_and_never_waits_for_the_parents_threads() {
+    let done = Place::new(&objects::window(1)).run(
+        "open a wct x.log hold write a 1 sync a \
+         fork release write a 1 sync a write a 1 sync a close a echo child end \
+         release close a",
+    );
+    let in_child = ["write a = 1", "sync a = 0", "write a = 1", "sync a = 0", "close a = 0"];
+    assert_eq!(done.out[3..8], in_child, "{done:?}");
+    assert_eq!(count(&done.calls, "-fdatasync x.log main 0"), 2, "direct: {done:?}");
+}
+
+#[test]
+fn a_child_that_ends_drains_nothing() {
+    for end in ["exit 0", "_exit 0", "exec true"] {
+        let done = Place::new(&objects::skip(None))
+            .run(&format!("open a wct x.log write a 1 sync a fork {end} end kill 9"));
+        assert_eq!(done.calls, [""; 0], "{end}: {done:?}");
+    }
+}
+
+#[test]
+fn a_child_may_have_logs_of_its_own() {
+    // As a server does that goes into the background before it opens its files.
+    let done = Place::new(&objects::window(8)).with_status().run(
+        "keepfork open a wct x.log hold write a 1 sync a write a 1 sync a release close a end wait",
+    );
+    assert_eq!(count(&done.out, "sync a = 0"), 2, "{done:?}");
+    assert!(place(&done.calls, "-fdatasync x.log") < place(&done.calls, "close x.log"));
+    assert_eq!(done.err, "");
+    // And with a log in the parent, which keeps the status file.
+    let done = Place::new(&objects::skip(None)).with_status().run(
+        "open p wct p.log write p 1 sync p \
+         fork open a wct x.log write a 1 sync a close p exit 0 end write p 1 sync p",
+    );
+    let calls: Vec<&String> = done.calls.iter().filter(|l| !l.starts_with("unlink")).collect();
+    assert_eq!(
+        calls,
+        [
+            "close p.log",
+            "+fdatasync x.log",
+            "-fdatasync x.log main 0",
+            "+fdatasync p.log",
+            "-fdatasync p.log main 0"
+        ],
+        "{done:?}"
+    );
+    assert_eq!(done.err, "");
+}
+
+#[test]
+fn a_child_that_shares_memory_closes_only_its_own_copy() {
+    let done = Place::new(&objects::skip(None))
+        .run("open a wct x.log write a 1 sync a vfork a write a 1 sync a close a");
+    assert_eq!(done.out[3..], ["write a = 1", "sync a = 0", "close a = 0"]);
+    let calls = ["close x.log", "+fdatasync x.log", "-fdatasync x.log main 0", "close x.log"];
+    assert_eq!(done.calls[..4], calls, "{done:?}");
+}
+
+#[test]
+fn running_children_are_counted() {
+    let mut object = objects::object("child", |asm| {
+        use durac_abi::insn::{Cond, Insn, Reg, Size};
+        use durac_abi::{Reading, Verdict};
+        let alone = asm.label();
+        asm.push(Insn::ldx(Size::Dw, Reg::R2, Reg::R1, Reading::ChildActive.offset()));
+        asm.jump_if_imm(Cond::Eq, Reg::R2, 0, alone);
+        objects::verdict(asm, Verdict::Fail(libc::EBUSY));
+        asm.bind(alone);
+        objects::verdict(asm, Verdict::Skip);
+    });
+    object.meta.reads = vec![durac_abi::Reading::ChildActive];
+    let place = Place::new(&object);
+    let child = place.start(
+        "open a wct x.log write a 1 sync a keepfork file go end write a 1 sync a file go wait \
+         write a 1 sync a",
+    );
+    place.touch("go");
+    let done = place.finish(child);
+    let syncs: Vec<&String> = done.out.iter().filter(|l| l.starts_with("sync")).collect();
+    assert_eq!(syncs, ["sync a = 0", "sync a = -1 EBUSY", "sync a = 0"], "{done:?}");
+}

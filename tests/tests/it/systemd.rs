@@ -1,0 +1,198 @@
+//! `durac enable` and `durac disable` on Debian's own unit of Redis, with all its restrictions, under a real
+//! systemd: as pid 1 of namespaces that nobody else sees.
+
+use anyhow::{Context, Result, bail, ensure};
+use durac_tests::server::until;
+use durac_tests::{agent, bin_dir, heavy, run, show, tool};
+use durac_workload::child::{self, Ended};
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// The system; it ends with this.
+struct System {
+    unshare: Child,
+    /// Number of its pid 1, outside.
+    init: String,
+}
+
+impl System {
+    fn boot() -> Result<Self> {
+        tool()?;
+        agent()?;
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("shims/systemd.sh");
+        let mut command = Command::new("unshare");
+        command
+            .args([
+                "--kill-child",
+                "--mount",
+                "--pid",
+                "--fork",
+                "--cgroup",
+                "--uts",
+                "--ipc",
+                "--net",
+            ])
+            .args(["--mount-proc", "bash"])
+            .arg(script)
+            .arg(bin_dir()?)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let unshare = command.spawn().context("cannot run unshare")?;
+        let mut system = Self { unshare, init: String::new() };
+        let pid = system.unshare.id();
+        until("systemd", || {
+            if let Some(ended) = system.unshare.try_wait()? {
+                bail!("systemd.sh: {ended} (this test needs root)");
+            }
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+            children.trim().clone_into(&mut system.init);
+            let name = std::fs::read_to_string(format!("/proc/{}/comm", system.init));
+            Ok(name.is_ok_and(|name| name.trim() == "systemd"))
+        })?;
+        until("a system", || {
+            Ok(system.call("systemctl", &["is-active", "idle.target"])?.status.success())
+        })?;
+        Ok(system)
+    }
+
+    /// Runs a command in it.
+    fn call(&self, program: &str, args: &[&str]) -> Result<Ended> {
+        let mut command = child::command(&[], Path::new("/usr/bin/nsenter"));
+        command.args(["--target", &self.init, "--all", program]).args(args);
+        command.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("NO_COLOR", "1");
+        run(command)
+    }
+
+    fn fine(&self, program: &str, args: &[&str]) -> Result<Ended> {
+        let ended = self.call(program, args)?;
+        ensure!(ended.status.success(), "{program} {args:?}: {}", show(&ended));
+        Ok(ended)
+    }
+
+    /// What `durac top` says of the only log.
+    fn top(&self) -> Result<Value> {
+        let ended = self.fine("durac", &["top", "--interval", "100ms", "--format", "json"])?;
+        let table: Value = serde_json::from_str(&ended.stdout)?;
+        ensure!(table.pointer("/total/logs").and_then(Value::as_u64) == Some(1), "{table}");
+        table.pointer("/logs/0").cloned().context("no log")
+    }
+
+    fn write(&self) -> Result<()> {
+        let ended = self.fine("redis-cli", &["set", "a", "b"])?;
+        ensure!(ended.stdout.trim() == "OK", "{}", show(&ended));
+        Ok(())
+    }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        // Its pid 1 goes with it, and all processes with that.
+        let _ = self.unshare.kill();
+        let _ = self.unshare.wait();
+    }
+}
+
+const DROP_IN: &str = "/etc/systemd/system/redis-server.service.d/durac.conf";
+
+/// A parameter and a policy that are changed under the unit's restrictions, and kept for the next start.
+fn live_control(system: &System, unit: &str) -> Result<()> {
+    let policy = || -> Result<Option<String>> {
+        Ok(system.top()?.get("policy").and_then(Value::as_str).map(str::to_owned))
+    };
+    let set = system.fine("durac", &["set", "n=3", "--save"])?;
+    ensure!(
+        set.stdout.contains("kept for the next start: /etc/durac/redis-server.o"),
+        "{}",
+        show(&set)
+    );
+    let other = system.fine("durac", &["reload", "delayed_fsync"])?;
+    ensure!(other.stdout.contains("policy `window` → policy `delayed_fsync`"), "{}", show(&other));
+    system.write()?;
+    ensure!(policy()?.as_deref() == Some("delayed_fsync"));
+    // That was not kept.
+    system.fine("systemctl", &["restart", unit])?;
+    system.write()?;
+    let seen = system.top()?;
+    let value = seen.pointer("/params/0/value").and_then(Value::as_u64);
+    ensure!(policy()?.as_deref() == Some("window") && value == Some(3), "{seen}");
+    system.fine("durac", &["reload", "delayed_fsync", "--save"])?;
+    system.fine("systemctl", &["restart", unit])?;
+    system.write()?;
+    ensure!(policy()?.as_deref() == Some("delayed_fsync"));
+    // And back again, by the port that it listens on.
+    system.fine("durac", &["reload", "window", "--set", "n=16", ":6379", "--save"])?;
+    system.write()?;
+    ensure!(policy()?.as_deref() == Some("window"));
+    Ok(())
+}
+
+#[test]
+fn debians_unit_of_redis() -> Result<()> {
+    let _turn = heavy()?;
+    let system = System::boot()?;
+    let unit = "redis-server";
+
+    // Debian's configuration has no log. This is said, and nothing is changed.
+    let dry = system.fine("durac", &["enable", unit, "window", "--dry-run"])?;
+    ensure!(dry.stderr.contains("set `appendonly yes`"), "{}", show(&dry));
+    ensure!(dry.stderr.contains("set `appendfsync always`"), "{}", show(&dry));
+    ensure!(dry.stdout.contains("\nExecPaths=/usr/local/lib/durac\n"), "{}", show(&dry));
+    ensure!(!system.call("test", &["-e", DROP_IN])?.status.success());
+    let conf = "s/^appendonly .*/appendonly yes/; s/^appendfsync .*/appendfsync always/";
+    system.fine("sed", &["-i", conf, "/etc/redis/redis.conf"])?;
+
+    let enabled = system.fine("durac", &["enable", unit, "window", "--set", "n=16", "--now"])?;
+    ensure!(!enabled.stderr.contains("note"), "{}", show(&enabled));
+    system.write()?;
+    let seen = system.top()?;
+    ensure!(seen["policy"] == "window" && seen["params"][0]["value"] == 16, "{seen}");
+
+    live_control(&system, unit)?;
+
+    // An agent that the unit may not read: the self-test finds it, and all is as it was.
+    let before = system.fine("cat", &[DROP_IN])?.stdout;
+    system.fine("cp", &["/usr/local/lib/durac/libdurac_preload.so", "/home/agent.so"])?;
+    let refused = system.call("durac", &["enable", unit, "always", "--agent", "/home/agent.so"]);
+    let refused = refused?;
+    system.fine("rm", &["/home/agent.so"])?;
+    ensure!(refused.status.code() == Some(1), "{}", show(&refused));
+    ensure!(refused.stderr.contains("the policy is not in force"), "{}", show(&refused));
+    ensure!(system.fine("cat", &[DROP_IN])?.stdout == before);
+    let units =
+        system.fine("systemctl", &["list-units", "--all", "durac-selftest*", "--no-legend"])?;
+    ensure!(units.stdout.trim().is_empty(), "{}", show(&units));
+    system.fine("systemctl", &["restart", unit])?;
+    system.write()?;
+    ensure!(system.top()?["policy"] == "window");
+
+    // What was written under the policy is there without it.
+    system.fine("durac", &["disable", unit, "--now"])?;
+    let value = system.fine("redis-cli", &["get", "a"])?;
+    ensure!(value.stdout.trim() == "b", "{}", show(&value));
+    let top = system.call("durac", &["top", "--count", "1"])?;
+    ensure!(top.status.code() == Some(1), "{}", show(&top));
+    for path in [DROP_IN, "/etc/durac"] {
+        ensure!(!system.call("test", &["-e", path])?.status.success(), "{path}");
+    }
+    let again = system.fine("durac", &["disable", unit])?;
+    ensure!(again.stderr.contains("no policy was enabled"), "{}", show(&again));
+
+    // Another's drop-in of that name is not touched.
+    system.fine("mkdir", &["-p", "/etc/systemd/system/redis-server.service.d"])?;
+    system.fine("cp", &["/etc/hostname", DROP_IN])?;
+    for args in [&["enable", unit, "window"][..], &["disable", unit]] {
+        let ended = system.call("durac", args)?;
+        ensure!(ended.status.code() == Some(1), "{}", show(&ended));
+        ensure!(ended.stderr.contains("was not written by `durac enable`"), "{}", show(&ended));
+    }
+    for (name, says) in [
+        ("nothing", "has no unit"),
+        ("redis.socket", "name the service"),
+        ("a/b", "is not the name"),
+    ] {
+        let ended = system.call("durac", &["enable", name, "window"])?;
+        ensure!(ended.status.code() == Some(1) && ended.stderr.contains(says), "{}", show(&ended));
+    }
+    Ok(())
+}

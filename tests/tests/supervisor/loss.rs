@@ -1,0 +1,125 @@
+//! What a power cut takes: at most the policy's bound, over all processes of a log.
+
+use crate::common::{Supervised, program, window};
+use anyhow::{Result, ensure};
+use durac_tests::heavy;
+use std::time::Duration;
+
+const LATENCY: Duration = Duration::from_millis(2);
+
+/// The most that cuts at several moments take of four processes under a window.
+fn most_lost(n: u32, options: &[&str]) -> Result<usize> {
+    let program = program(options)?;
+    let program = program.to_str().unwrap();
+    let mut most = 0;
+    for after in [40, 111, 200] {
+        let mut run =
+            Supervised::start(&window(n), LATENCY, &[program, "append", "@a.log", "4", "100000"])?;
+        run.until(after)?;
+        ensure!(run.acknowledged.len() >= after, "ended early: {}", run.stderr());
+        most = most.max(run.lose_power("a.log")?.len());
+    }
+    Ok(most)
+}
+
+#[test]
+fn the_bound_is_that_of_the_log_over_all_processes() -> Result<()> {
+    let _turn = heavy()?;
+    let most = most_lost(3, &[])?;
+    ensure!(most <= 3, "{most} lost under a bound of 3");
+    // The same cuts can take more: the bound above is the policy's doing.
+    let most = most_lost(64, &[])?;
+    ensure!((4..=64).contains(&most), "{most} lost under a bound of 64");
+    Ok(())
+}
+
+#[test]
+fn a_static_program_is_no_different() -> Result<()> {
+    let _turn = heavy()?;
+    let most = most_lost(8, &["-static"])?;
+    ensure!((1..=8).contains(&most), "{most} lost under a bound of 8");
+    Ok(())
+}
+
+#[test]
+fn calls_of_32_bit_programs_are_seen() -> Result<()> {
+    let _turn = heavy()?;
+    let program = program(&[])?;
+    let words = [program.to_str().unwrap(), "compat", "@a.log", "100000"];
+    let mut run = Supervised::start(&window(8), LATENCY, &words)?;
+    run.until(100)?;
+    let syncs = run.disk.syncs();
+    ensure!(syncs < 90, "{syncs} syncs for 100 calls: nothing was deferred");
+    let lost = run.lose_power("a.log")?.len();
+    ensure!(lost <= 8, "{lost} lost");
+    Ok(())
+}
+
+#[test]
+fn what_is_deferred_comes_before_a_sync_of_another_file() -> Result<()> {
+    let _turn = heavy()?;
+    let program = program(&[])?;
+    let words = [program.to_str().unwrap(), "other", "@a.log", "20", "@other"];
+    let mut run = Supervised::start(&window(64), LATENCY, &words)?;
+    run.until(21)?;
+    ensure!(run.acknowledged.pop().as_deref() == Some("done\n"), "{}", run.stderr());
+    let lost = run.lose_power("a.log")?;
+    ensure!(lost.is_empty(), "{lost:?}");
+    Ok(())
+}
+
+#[test]
+fn a_command_that_ends_leaves_nothing_behind() -> Result<()> {
+    let _turn = heavy()?;
+    let program = program(&[])?;
+    let words = [program.to_str().unwrap(), "append", "@a.log", "2", "30"];
+    let mut run = Supervised::start(&window(64), LATENCY, &words)?;
+    ensure!(run.end()?.success(), "{}", run.stderr());
+    let lost = run.lose_power("a.log")?;
+    ensure!(lost.is_empty(), "{lost:?}");
+    Ok(())
+}
+
+/// A policy that syncs nothing by itself, at a target that says `more`.
+fn lazy(more: &str) -> String {
+    format!(
+        "target my.log {{ files \"*-wal\"\n {more}\n callers many\n hook fdatasync(log: file) -> status {{\n \
+         entry libc \"fdatasync\"\n may pass, skip\n }} }}\n\
+         policy lazy\ntarget my.log\non fdatasync: skip\nflush within 1000s\n"
+    )
+}
+
+/// How many of 20 acknowledged lines a cut takes after a page was written.
+fn lost_behind_a_page(more: &str) -> Result<usize> {
+    let program = program(&[])?;
+    let words = [program.to_str().unwrap(), "page", "@a-wal", "20", "@pages"];
+    let mut run = Supervised::start(&lazy(more), LATENCY, &words)?;
+    run.until(21)?;
+    ensure!(run.acknowledged.pop().as_deref() == Some("done\n"), "{}", run.stderr());
+    Ok(run.lose_power("a-wal")?.len())
+}
+
+#[test]
+fn a_protected_file_is_not_written_while_the_log_is_behind() -> Result<()> {
+    let _turn = heavy()?;
+    ensure!(lost_behind_a_page("protects \"*\"")? == 0, "the page came before the log");
+    // A file that is not protected, and no such rule at all.
+    ensure!(lost_behind_a_page("protects \"*\"\n except \"pages\"")? == 19);
+    ensure!(lost_behind_a_page("")? == 19);
+    Ok(())
+}
+
+#[test]
+fn the_new_beginning_of_a_ring_is_durable_when_it_is_acknowledged() -> Result<()> {
+    let _turn = heavy()?;
+    let program = program(&[])?;
+    let words = [program.to_str().unwrap(), "again", "@a-wal"];
+    let mut run = Supervised::start(&lazy("layout ring"), LATENCY, &words)?;
+    run.until(1)?;
+    let syncs = run.disk.syncs();
+    let lost = run.lose_power("a-wal")?;
+    ensure!(lost.is_empty(), "{lost:?}");
+    // The first call, the drain before the new beginning, and the call after it: the others were deferred.
+    ensure!(syncs == 3, "{syncs} syncs");
+    Ok(())
+}

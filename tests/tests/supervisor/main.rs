@@ -1,0 +1,9 @@
+//! The supervisor, beside real programs: many processes on one log, static programs, 32-bit system calls, deaths.
+//! Most need root and FUSE: the power goes on a disk that forgets.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+mod deaths;
+mod loss;
+mod sqlite;
