@@ -13,7 +13,7 @@ use crate::log::Slot;
 use crate::note;
 use crate::policy::{self, Policy};
 use crate::registry::Registry;
-use crate::table;
+use crate::table::{self, Entry};
 use durac_engine::Time;
 use durac_shm::status::{NotAsked, no_log_hint};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -71,9 +71,10 @@ fn unknown_variable() -> Option<String> {
     names.find(|name| durac_abi::is_unknown_variable(name))
 }
 
-/// Looks at some logs, in turn: a process may have a thousand.
+/// Looks at some logs, in turn: a process may have a thousand. `called` is the one, if any, whose sync call is about
+/// to begin, so that what is written is none that no sync call follows.
 #[inline]
-pub fn look() {
+pub fn look(called: Entry) {
     let Some(registry) = table::registry() else {
         if !matches!(NONE_OPEN.load(Ordering::Relaxed), 0 | TOLD) {
             no_log();
@@ -92,7 +93,11 @@ pub fn look() {
         if slot.is_open() {
             OPEN.store(true, Ordering::Relaxed);
         }
-        if slot.looks_uncalled() {
+        let looks = match called == Entry::Log(index) {
+            true => slot.was_uncalled(),
+            false => slot.looks_uncalled(),
+        };
+        if looks {
             look_at(registry, slot);
         }
     }

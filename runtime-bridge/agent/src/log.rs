@@ -360,6 +360,12 @@ impl Slot {
             || self.not_asked.load(Ordering::Relaxed)
     }
 
+    /// Whether something written was seen before that no sync call had followed.
+    #[inline]
+    pub fn was_uncalled(&self) -> bool {
+        self.uncalled.load(Ordering::Relaxed) != 0 || self.not_asked.load(Ordering::Relaxed)
+    }
+
     /// Whether it is time to look closer: not more than ten times in a second, and not at what is young.
     pub fn is_due(&self, now: Time, age: Option<Time>) -> bool {
         let young = age.is_some_and(|age| age < LOOK_EVERY);

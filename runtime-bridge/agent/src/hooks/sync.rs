@@ -17,7 +17,7 @@ fn sync(fd: c_int, hook: Hook, real: impl FnOnce() -> c_int) -> c_int {
 #[inline(never)]
 fn sync_log(fd: c_int, hook: Hook, real: impl FnOnce() -> c_int) -> c_int {
     crate::control::look();
-    crate::attention::look();
+    crate::attention::look(table::get(fd));
     let Some(log) = super::proved(fd) else { return super::paths::drained(real) };
     // The real function is a point where a thread can be cancelled. No lock is held here yet.
     guard::test_cancel();

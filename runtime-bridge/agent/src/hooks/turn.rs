@@ -67,7 +67,7 @@ fn woke() {
 #[inline]
 fn returned(epoll: c_int, events: *mut epoll_event, most: c_int, ready: c_int) -> c_int {
     crate::control::look_in_turn();
-    crate::attention::look();
+    crate::attention::look(crate::table::Entry::Other);
     if ready > 0 && table::registry().is_some() && policy::get().is_some() {
         gathered(epoll, events, most, ready)
     } else {
