@@ -186,6 +186,7 @@ def arguments():
     parser.add_argument("--seconds", type=float, default=1.0, help="processor time of one check")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--known", action="store_true", help="first find losses that once were missed")
+    parser.add_argument("--kind", choices=generate.KINDS, help="policies of this kind only")
     parser.add_argument("--verbose", action="store_true", help="print guarantees that are refused and seem to hold")
     return parser.parse_args()
 
@@ -194,7 +195,9 @@ def main():
     options = arguments()
     if options.known:
         known.check(lambda policy, least: explore(policy, argparse.Namespace(states=15000, loss=least)))
-    jobs = ((f"seed {n}", generate.policy(n), options) for n in range(options.first, options.first + options.count))
+    seeds = range(options.first, options.first + options.count)
+    policies = ((n, generate.policy(n)) for n in seeds)
+    jobs = ((f"seed {n}", p, options) for n, p in policies if options.kind in (None, p["kind"]))
     total, reports = collections.Counter(), []
     with multiprocessing.Pool(options.jobs) as pool:
         for done, (stats, found) in enumerate(pool.imap_unordered(judge, jobs, chunksize=4), 1):

@@ -1,7 +1,7 @@
 """Random policies, as trees (`language`). The same seed gives the same policy.
 
 Each policy is of one kind, which says where its danger is: counters, readings of time, bytes, parameters,
-several threads, staged writes, a bound in time. Most end their calls acknowledged, because what is not
+several threads, staged writes, a bound in time, times that are kept beside a deadline. Most end their calls acknowledged, because what is not
 acknowledged is not lost, and most wait somewhere, because what never waits loses any number.
 """
 
@@ -10,7 +10,7 @@ import random
 MS = 10**6
 SECOND = 1000 * MS
 
-KINDS = ["plain", "threads", "time", "bytes", "params", "staged", "notify", "age", "mixed"]
+KINDS = ["plain", "threads", "time", "bytes", "params", "staged", "notify", "age", "dated", "mixed"]
 
 REAL_KINDS = ["plain", "time", "bytes", "params", "staged", "mixed"]
 
@@ -71,7 +71,11 @@ class Generator:
         hooks = {}
         if self.staging or self.chance(20):
             hooks["write"] = self.body("write")
-        hooks["fdatasync"] = self.body("fdatasync")
+        if self.kind == "dated":
+            flush = self.one(10, 20) * MS
+            hooks["fdatasync"] = self.dated(flush)
+        else:
+            hooks["fdatasync"] = self.body("fdatasync")
         if self.chance(15):
             hooks["fsync"] = self.body("fsync")
         return {
@@ -99,6 +103,29 @@ class Generator:
         for name in "abc"[: self.one(0, 1, 1, 2, 2, 3)]:
             unit = self.one(*units)
             self.states.append({"name": name, "unit": unit, "initial": 0})
+
+    def dated(self, flush):
+        """Calls that are skipped when a time is over that is near the deadline."""
+        periods = [flush - 5 * MS, flush, flush + 5 * MS, 2 * flush]
+        stmts = []
+        for _ in range(self.one(1, 1, 2)):
+            then = [["verdict", self.one("skip", "skip", "defer")]]
+            if self.chance(30):
+                then = [self.one(["every_time", self.one(*periods), then], ["if", self.cond(1), then, []])]
+            if self.chance(30):
+                self.states.append({"name": f"t{len(self.states)}", "unit": "duration", "initial": 0})
+                last, now = len(self.states) - 1, ["read", "now"]
+                age = ["bin", "-", now, ["state", last]]
+                late = ["bin", self.one(">=", ">"), age, ["num", self.one(*periods), "duration"]]
+                first = [["set", last, self.one(now, now, now, ["num", 0, "duration"])]]
+                stmts.append(["if", late, first + then, []])
+            else:
+                stmts.append(["every_time", self.one(*periods), then])
+        if self.chance(20):
+            self.hook, self.waits = "fdatasync", 0
+            stmts.insert(self.random.randrange(len(stmts) + 1), self.one(self.wait(), self.stmt(1)))
+        end = self.one("pass", "pass", "pass", "defer")
+        return self.open(stmts) + [["verdict", end]]
 
     # ---- statements ----
 

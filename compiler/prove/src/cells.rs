@@ -132,14 +132,14 @@ struct Position {
 
 /// An assignment.
 #[derive(Clone, Debug)]
-struct Assigned {
-    to: StateId,
-    value: Expr,
+pub(crate) struct Assigned {
+    pub to: StateId,
+    pub value: Expr,
     at: Position,
 }
 
 /// Every assignment of a number, in the order of the text, `every` included.
-fn assignments(policy: &Policy) -> Vec<Assigned> {
+pub(crate) fn assignments(policy: &Policy) -> Vec<Assigned> {
     fn walk(stmts: &[Stmt], place: &mut Position, out: &mut Vec<Assigned>) {
         for stmt in stmts {
             place.order += 1;

@@ -609,6 +609,7 @@ fn shape(state: &State, startable: bool, thresholds: u64) -> u64 {
     let log = &state.log;
     (
         &state.vars,
+        state.dates.iter().map(|date| *date > log.durable()).collect::<Vec<bool>>(),
         startable,
         log.notify_done(),
         log.is_marked(),
@@ -642,6 +643,7 @@ impl Explored {
             state.log.forget_all_but_error();
             state.silent.clear();
             state.vars.fill(0);
+            state.dates.fill(0);
             state.since = NEVER;
         }
         moved

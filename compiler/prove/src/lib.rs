@@ -11,6 +11,7 @@
 
 pub mod amounts;
 pub mod cells;
+pub mod dates;
 pub mod explore;
 pub mod live;
 pub mod machine;

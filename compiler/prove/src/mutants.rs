@@ -26,6 +26,8 @@ pub enum Mutant {
     StopsEarly,
     /// An acknowledged call counts as one that cannot be lost.
     CountsNothing,
+    /// The deadline of every kept time is over.
+    AnyDate,
     /// Growth without end breaks no limit.
     NoGrowth,
 }

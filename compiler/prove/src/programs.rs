@@ -2,6 +2,7 @@
 
 use crate::amounts::Judge;
 use crate::cells::{Cell, Cells, NOW, Source, value_in};
+use crate::dates::Dates;
 use crate::machine::{Ended, Machine, MachineError, Memory, World, bit};
 use crate::mutants::{Mutant, makes};
 use crate::state::{Input, Open, Run, State};
@@ -21,6 +22,8 @@ pub struct Effect {
     pub requested: bool,
     /// The state variables afterwards.
     pub vars: Vec<u64>,
+    /// Those that hold the time of the run, as bits.
+    pub set: u64,
     /// How it ends.
     pub end: End,
 }
@@ -50,6 +53,8 @@ pub struct Programs<'a> {
     watched: bool,
     /// What a call that is acknowledged loses, by what it has read.
     pub judge: Judge,
+    /// Which of them hold times, and the deadline.
+    pub dates: Dates,
     /// Which state variables keep readings.
     kept: Vec<bool>,
     first_vars: Vec<u64>,
@@ -68,6 +73,8 @@ struct Choice {
     context: Context,
     /// Values of kept state variables, by index.
     kept: Vec<(usize, u64)>,
+    /// Those of them that hold a time whose deadline is over, as bits.
+    overdue: u64,
     /// The cells of what must fit the state.
     age: Option<Cell>,
     bytes: Option<Cell>,
@@ -84,6 +91,7 @@ impl<'a> Programs<'a> {
         reads: u32,
         samples: &'a [Vec<u64>],
         cells: &Cells,
+        dates: Dates,
     ) -> Option<Self> {
         let mut first_vars = machine.memory().copy_state();
         let mut kept = vec![false; first_vars.len()];
@@ -105,7 +113,9 @@ impl<'a> Programs<'a> {
             let mut all = Vec::new();
             for &cell in of {
                 for choice in &choices {
-                    all.extend(choice.with(*source, cell));
+                    let overdue = choice.overdue | dates.overdue(*source, cell);
+                    let choice = choice.with(*source, cell);
+                    all.extend(choice.map(|choice| Choice { overdue, ..choice }));
                 }
             }
             if let Source::Kept(id) = source
@@ -129,6 +139,7 @@ impl<'a> Programs<'a> {
             counts_bytes: !cells.pairs_bytes,
             watched: false,
             judge: Judge::new(cells, |reading| reads & bit(reading) != 0),
+            dates,
             kept,
             first_vars,
             cache,
@@ -239,6 +250,10 @@ impl<'a> Programs<'a> {
     /// What the program reads in this state, if the choice is possible in it.
     fn fit(&self, index: usize, state: &State, open: &Open) -> Option<(Context, &[(usize, u64)])> {
         let choice = self.choices.get(index)?;
+        // It would have waited for what is overdue.
+        if choice.overdue != 0 && open.hook.is_sync() && choice.overdue & state.dated() != 0 {
+            return None;
+        }
         let mut context = choice.context;
         let log = &state.log;
         let reads = |reading| self.reads & bit(reading) != 0;
@@ -319,7 +334,8 @@ impl<'a> Programs<'a> {
         if let End::Await(distance) = end {
             self.farthest = self.farthest.max(distance);
         }
-        let effect = Rc::new(Effect { requested: replay.requested, vars, end });
+        let set = self.dates.set_in(&vars);
+        let effect = Rc::new(Effect { requested: replay.requested, vars, set, end });
         let run = Rc::new(run);
         self.cache.insert(run.clone(), effect.clone());
         Some((run, effect))

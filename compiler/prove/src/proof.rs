@@ -4,6 +4,7 @@ mod guarantees;
 mod samples;
 
 use crate::cells::{self, Cells, Source, Why};
+use crate::dates::Dates;
 use crate::explore::{
     Cuts, Derived, Explored, FIRST_STATES, Jumps, Limit, Most, NodeId, Unit, Worst, explore,
     explore_uncut,
@@ -258,7 +259,9 @@ pub fn timeline_beyond(
     let vectors = vec![policy.params.iter().map(|p| p.default).collect::<Vec<u64>>()];
     let cells = cells::cells(policy, &vectors);
     let (reads, rules) = (reads(object), rules(object));
-    let Some(programs) = Programs::new(&mut machine, reads, &vectors, &cells) else {
+    let Some(programs) =
+        Programs::new(&mut machine, reads, &vectors, &cells, Dates::of(policy, &cells))
+    else {
         return Ok(None);
     };
     let mut stepper = Stepper::new(programs, rules, Glue::RIGHT).watched(is_watched(object));
@@ -313,7 +316,8 @@ fn in_the_agent(
     let cells = cells::cells(policy, &samples.vectors);
     let (reads, rules) = (reads(object), rules(object));
     let vectors = &samples.vectors;
-    let Some(programs) = Programs::new(machine, reads, vectors, &cells) else {
+    let Some(programs) = Programs::new(machine, reads, vectors, &cells, Dates::of(policy, &cells))
+    else {
         return Ok(only_derived(policy, upper, Obstacle::TooManyChoices));
     };
     let mut stepper = Stepper::new(programs, rules, options.glue).watched(is_watched(object));

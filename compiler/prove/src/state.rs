@@ -86,6 +86,9 @@ pub struct State {
     pub caller: Caller,
     /// The policy's state variables; 0 for those that keep readings.
     pub vars: Vec<u64>,
+    /// For variables that hold the time of a call, the newest call that was acknowledged by then; 0 if it is durable
+    /// ([`crate::dates`]).
+    pub dates: Vec<u64>,
     /// A background sync may be out that started when this many calls had begun, or any more since.
     /// `u64::MAX`: none can be.
     pub since: u64,
@@ -215,6 +218,7 @@ impl State {
     fn renumber(&mut self, change: impl Fn(u64) -> u64) {
         let call = |number: &mut u64| *number = change(*number);
         self.silent.iter_mut().for_each(call);
+        self.dates.iter_mut().for_each(call);
         match &mut self.caller {
             Caller::Idle => {}
             Caller::Parked(open, target) => {
@@ -255,6 +259,8 @@ pub struct Taken {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Family {
     vars: Vec<u64>,
+    /// Calls since those of [`State::dates`].
+    dates: Vec<Option<u64>>,
     waits: Option<(Option<Rc<Run>>, u16, bool)>,
     written: (bool, bool),
     /// Calls since the last that asked for a background sync; none has.
@@ -270,12 +276,14 @@ impl Family {
     #[must_use]
     pub fn of(state: &State) -> Self {
         let log = &state.log;
+        let since = |date| (date > log.durable()).then(|| log.calls().saturating_sub(date));
         let waits = match &state.caller {
             Caller::Parked(open, _) => Some((open.run.clone(), open.params, open.requested)),
             _ => None,
         };
         Self {
             vars: state.vars.clone(),
+            dates: state.dates.iter().map(|date| since(*date)).collect(),
             waits,
             written: (log.notify_done(), log.is_marked()),
             requested: log.since_request(),

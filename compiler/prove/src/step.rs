@@ -213,7 +213,8 @@ impl<'a> Stepper<'a> {
         let mut log = Log::new(self.rules);
         log.rebase();
         let vars = self.programs.first_vars();
-        State { log, silent: Vec::new(), caller: Caller::Idle, vars, since: NEVER }
+        let dates = self.programs.dates.first();
+        State { log, silent: Vec::new(), caller: Caller::Idle, vars, dates, since: NEVER }
     }
 
     /// Everything that can happen in `state`, up to the next state in which the application is idle
@@ -416,6 +417,7 @@ impl<'a> Stepper<'a> {
     ) {
         state.vars.clone_from(&effect.vars);
         self.programs.forget_kept(&mut state.vars);
+        state.date(&open, effect.set);
         let is_sync = open.hook.is_sync();
         if effect.requested {
             match is_sync {

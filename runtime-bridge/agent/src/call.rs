@@ -37,7 +37,8 @@ pub struct Current {
     requested: bool,
     len: u64,
     updates: u64,
-    /// The time, if somebody has looked since the call began or last waited: the next one need not.
+    /// The time, if somebody has looked since the call began or last waited. What is overdue, what the program reads and
+    /// when the call is acknowledged are of one instant, which the proof relies on.
     at: Option<Time>,
     context: *mut Context,
     /// The parameters as they were when the call began.
@@ -294,7 +295,11 @@ fn sync_held(
         at = None;
     }
     let ran = run_program(policy, program, slot, core, (call.number, true, 0, 0), at);
-    let Ran { mut core, verdict, requested, at } = ran;
+    let Ran { mut core, verdict, requested, mut at } = ran;
+    if injects(Fault::LateTime) {
+        crate::sys::sleep(15_000_000);
+        at = None;
+    }
     core.asked = core.asked.saturating_sub(1);
     stop_with_the_others(registry, slot, &mut core);
     let decision = match verdict {

@@ -26,6 +26,8 @@ pub enum Fault {
     StaleDescriptor,
     /// An interrupted sync stops the log.
     StickyInterrupt,
+    /// A call is acknowledged long after its program has read the clock, and at that time.
+    LateTime,
     /// A policy is exchanged without a look at what the old one has acknowledged.
     HastyChange,
 }
@@ -71,6 +73,7 @@ fn chosen() -> Option<Fault> {
         Ok("undercount") => Some(Fault::Undercount),
         Ok("stale") => Some(Fault::StaleDescriptor),
         Ok("eintr") => Some(Fault::StickyInterrupt),
+        Ok("time") => Some(Fault::LateTime),
         Ok("change") => Some(Fault::HastyChange),
         _ => None,
     })

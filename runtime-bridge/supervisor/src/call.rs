@@ -69,12 +69,14 @@ fn sync_held<'a>(
         }
     };
     let timed = policy.rules.needs_time();
-    if timed && let Some(target) = core.engine.overdue(clock::now()) {
+    let mut at = timed.then(clock::now);
+    if let Some(target) = at.and_then(|now| core.engine.overdue(now)) {
         core = slot.wait(core, target);
+        at = None;
     }
     let parameters = maps::snapshot(&policy.meta.params, supervisor.page.status);
-    let ran = program::run(policy, program, slot, core, (number, parameters));
-    let Ran { mut core, verdict, requested } = ran;
+    let ran = program::run(policy, program, slot, core, (number, parameters), at);
+    let Ran { mut core, verdict, requested, at } = ran;
     let decision = match verdict {
         Verdict::Fail(errno) => Decision::Fail(errno),
         Verdict::Skip => Decision::Skip,
@@ -83,7 +85,10 @@ fn sync_held<'a>(
         Verdict::Pass | Verdict::Stage | Verdict::Hold | Verdict::Gather(_) => Decision::Pass,
     };
     let asks = requested || decision == Decision::Defer;
-    let now: Time = if timed || asks { clock::now() } else { 0 };
+    let now: Time = match timed || asks {
+        true => at.unwrap_or_else(clock::now),
+        false => 0,
+    };
     let mut able = core.able();
     // It may have been turned off while the program waited.
     let off = supervisor.is_off.load(Ordering::Acquire);

@@ -65,6 +65,9 @@ struct Current<'a> {
     /// Number of the call.
     number: u64,
     requested: bool,
+    /// The time, if somebody has looked since the call began or last waited: what is overdue, what the program reads and
+    /// when the call is acknowledged are of one instant, which the proof relies on.
+    at: Option<Time>,
     context: *mut Context,
     /// The parameters as they were when the call began: it sees one value of each to its end, which the proof
     /// relies on.
@@ -74,14 +77,17 @@ struct Current<'a> {
 impl Current<'_> {
     fn request(&mut self) {
         let Some(core) = &mut self.core else { return };
-        core.engine.request(self.number, clock::now());
+        core.engine.request(self.number, *self.at.get_or_insert_with(clock::now));
         self.requested = true;
     }
 
     fn await_distance(&mut self, distance: u64) {
         let Some(mut core) = self.core.take() else { return };
         let target = core.engine.await_target(self.number, distance);
-        core = self.slot.wait(core, target);
+        if !core.engine.is_ready(target) {
+            core = self.slot.wait(core, target);
+            self.at = None;
+        }
         self.fill(&core);
         self.core = Some(core);
     }
@@ -89,7 +95,7 @@ impl Current<'_> {
     /// Fills in what the program reads.
     fn fill(&mut self, core: &Held<'_>) {
         let timed = self.policy.reads(Reading::Now) || self.policy.reads(Reading::PendingAge);
-        let now: Time = if timed { clock::now() } else { 0 };
+        let now: Time = if timed { *self.at.get_or_insert_with(clock::now) } else { 0 };
         let engine = &core.engine;
         let context = Context {
             log: self.slot.index as u64,
@@ -118,6 +124,8 @@ pub struct Ran<'a> {
     pub verdict: Verdict,
     /// It has asked for a background sync.
     pub requested: bool,
+    /// The time, if it is still known.
+    pub at: Option<Time>,
 }
 
 /// Runs a program.
@@ -127,11 +135,12 @@ pub fn run<'a>(
     slot: &'a Slot,
     core: Held<'a>,
     (number, parameters): (u64, Vec<u64>),
+    at: Option<Time>,
 ) -> Ran<'a> {
     let mut context = Context::default();
     let context = &raw mut context;
     let mut current =
-        Current { policy, slot, core: None, number, requested: false, context, parameters };
+        Current { policy, slot, core: None, number, requested: false, at, context, parameters };
     current.fill(&core);
     current.core = Some(core);
     let before = CURRENT.replace((&raw mut current).cast());
@@ -140,7 +149,7 @@ pub fn run<'a>(
     let verdict = unsafe { program.run(context.cast(), size_of::<Context>()) };
     CURRENT.set(before);
     match current.core.take() {
-        Some(core) => Ran { core, verdict, requested: current.requested },
-        None => Ran { core: slot.lock(), verdict: Verdict::Pass, requested: false },
+        Some(core) => Ran { core, verdict, requested: current.requested, at: current.at },
+        None => Ran { core: slot.lock(), verdict: Verdict::Pass, requested: false, at: None },
     }
 }

@@ -202,3 +202,38 @@ fn a_change_of_length_is_a_write_that_nobody_counted() {
         assert_eq!(syncs, expected, "{change}: {:?}", place.calls());
     }
 }
+
+/// One call at most is skipped, because its deadline is over when the next could be.
+const DEADLINE_BELOW_PERIOD: &str = "policy deadline_below_period
+target redis.aof
+guarantee loss <= 1 sync on power_loss
+on fdatasync: every 30ms { skip }; pass
+flush within 20ms
+";
+
+/// Most calls that were acknowledged and not durable at once, of calls that come `pause` ms after each other.
+fn at_risk_with_pauses(pause: u64, fault: Option<&str>) -> u64 {
+    let mut place =
+        Place::new(&proved(DEADLINE_BELOW_PERIOD)).with_status().env("DURAC_LOG", "all");
+    if let Some(fault) = fault {
+        let agent = durac_tests::faulty_agent().unwrap();
+        place = place.with_agent(&agent).env("DURAC_FAULT", fault);
+    }
+    let calls = format!("write a 1 sync a pause {pause} ").repeat(12);
+    let running = place.start(&format!("open a wct x.incr.aof {calls} file go close a"));
+    let log = log_where(&place.status(), "calls", |log| log.calls == 12);
+    place.touch("go");
+    let done = place.finish(running);
+    assert_eq!(done.code, 0, "{}", done.err);
+    log.max_pending
+}
+
+/// What is overdue, what the program reads and when its call is acknowledged are of one instant.
+#[test]
+fn a_call_looks_at_the_clock_once() {
+    for pause in [1, 9, 16, 21, 25, 31] {
+        assert_eq!(at_risk_with_pauses(pause, None), 1, "{pause} ms");
+    }
+    let mut found = (0..40).map(|_| at_risk_with_pauses(16, Some("time")));
+    assert!(found.any(|most| most > 1), "`time` is not noticed");
+}

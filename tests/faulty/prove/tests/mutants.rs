@@ -109,6 +109,14 @@ const TABLE: &[(Mutant, &str, Said, Said)] = &[
         Kept,
     ),
     (
+        Mutant::AnyDate,
+        "guarantee loss <= 1 sync on power_loss
+         on fdatasync { every 100ms { skip }; pass }
+         flush within 900ms",
+        Broken,
+        Kept,
+    ),
+    (
         Mutant::NoGrowth,
         "guarantee loss <= 1048576 syncs on power_loss
          on fdatasync: skip

@@ -17,7 +17,7 @@
 //   stick NAME | unstick  syncs of files whose name starts so hang, but in the first thread
 //   syncs COUNT         waits until the shim has seen so many syncs end
 //   fails N             writes until a write fails, and prints what that one returned
-//   file PATH           waits until the file exists
+//   file PATH           waits until the file exists | pause MILLISECONDS
 //   loop N COUNT        COUNT times write and sync
 //   loopfor N PATH      the same until the file exists; prints nothing of each
 //   fork ... end        a child does them and exits with _exit; the parent waits
@@ -276,7 +276,8 @@ static char **run(char **a) {
             while (errno = 77, write(FD(0), bytes, 1) == 1) pause_briefly();
             say("write", a[0], -1);
             a++;
-        } else if (IS("file")) { while (access(a[0], F_OK)) pause_briefly(); a++; }
+        } else if (IS("pause")) usleep(1000 * atoi(*a++));
+        else if (IS("file")) { while (access(a[0], F_OK)) pause_briefly(); a++; }
         else if (IS("loop")) {
             long good = 0;
             for (int i = atoi(a[1]); i > 0; i--)
