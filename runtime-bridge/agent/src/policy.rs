@@ -217,12 +217,15 @@ impl Policy {
     pub fn describe(&self, path: &str) -> String {
         let has = |hook: &Hook| self.programs.get(*hook as usize).is_some_and(Option::is_some);
         let hooks: Vec<&str> = Hook::ALL.into_iter().filter(has).map(Hook::name).collect();
+        let loss = match (self.instead_of, self.power_loss()) {
+            (None, None) => "how much a power loss can take was not proved".to_owned(),
+            _ => format!("a power loss can take {}", self.loss_text()),
+        };
         format!(
-            "policy `{}` for target `{}` is in force on {path} ({}): a power loss can take {}",
+            "policy `{}` for target `{}` is in force on {path} ({}): {loss}",
             self.meta.policy,
             self.meta.target,
             hooks.join(" "),
-            self.loss_text(),
         )
     }
 }
