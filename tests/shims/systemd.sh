@@ -26,6 +26,10 @@ mount -t cgroup2 none /sys/fs/cgroup
 for own in /dev/shm /home /run /tmp /usr/local /etc/systemd/system /var/lib/redis; do
     mount -t tmpfs -o mode=755 none "$own"
 done
+# The journal of earlier systems is not this one's.
+if [ -d /var/log/journal ]; then
+    mount -t tmpfs -o mode=755 none /var/log/journal
+fi
 mkdir -p /run/systemd /run/lock /usr/local/bin /usr/local/lib/durac
 chmod 1777 /dev/shm /tmp /run/lock
 mv /mnt/durac /usr/local/bin

@@ -176,7 +176,7 @@ mod tests {
                 since: 0,
                 policy: ready.name.to_owned(),
                 target: String::new(),
-                source: String::new(),
+                object: 0,
                 bound: Bound {
                     text: loss.text.clone(),
                     amounts: Amounts {

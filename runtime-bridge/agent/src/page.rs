@@ -119,7 +119,7 @@ fn head(policy: &Policy) -> Head<'_> {
         since: clock::now(),
         policy: &policy.meta.policy,
         target: &policy.meta.target,
-        source: &policy.meta.source_sha256,
+        object: policy.object,
         loss: policy.loss_text(),
         bound: if is_off { nothing } else { amounts },
         is_off,

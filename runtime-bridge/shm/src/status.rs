@@ -89,8 +89,8 @@ pub struct Snapshot {
     pub policy: String,
     /// Name of the target.
     pub target: String,
-    /// The digest of the policy's text: which object it is.
-    pub source: String,
+    /// Which object it is: `durac_abi::object::fingerprint` of its bytes.
+    pub object: u64,
     /// What a power loss can take, as its object says.
     pub bound: Bound,
     /// It was switched off ([`Command::Off`]): every call runs as the application makes it.
@@ -356,7 +356,7 @@ impl StatusPage {
             since: self.since.load(Ordering::Relaxed),
             policy: head.policy,
             target: head.target,
-            source: head.source,
+            object: head.object,
             bound: head.bound,
             is_off: head.is_off,
             changes: head.changes,

@@ -85,7 +85,7 @@ document.body.append(told);
 /// Headless Chromium that runs the scripts of a page; `folder` is for its profile.
 fn chromium(folder: &Path, size: &str) -> Result<Command> {
     /// Virtual milliseconds in which scripts run. They cost time only while something happens.
-    const BUDGET: &str = "--virtual-time-budget=5000";
+    const BUDGET: &str = "--virtual-time-budget=20000";
     let mut command = child::command(&[], &which("chromium")?);
     command
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])

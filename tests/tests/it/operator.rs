@@ -236,9 +236,9 @@ fn the_doctor_finds_the_supervisor() -> Result<()> {
     Ok(())
 }
 
-/// Of objects that differ only in their text, `show` finds the one that runs.
+/// Of objects whose notes say the same, `show` finds the one that runs.
 #[test]
-fn a_process_is_shown_by_the_digest_of_its_text() -> Result<()> {
+fn a_process_is_shown_by_the_fingerprint_of_its_object() -> Result<()> {
     let dir = TempDir::new()?;
     let texts = ["one", "another"].map(|name| {
         format!("// {name}\npolicy same\ntarget redis.aof\non fdatasync: await pending < 4; defer\nflush within 1s\n")

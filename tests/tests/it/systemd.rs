@@ -188,7 +188,10 @@ fn lines_reach_the_journal() -> Result<()> {
             "{entry:#}"
         );
         let message = entry["MESSAGE"].as_str().unwrap_or_default();
-        ensure!(message.starts_with("policy `window` is in force on "), "{entry:#}");
+        ensure!(
+            message.starts_with("policy `window` for target `redis.aof` is in force"),
+            "{entry:#}"
+        );
     }
     Ok(())
 }

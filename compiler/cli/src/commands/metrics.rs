@@ -464,7 +464,7 @@ mod tests {
             since: 0,
             policy: "window".to_owned(),
             target: "redis.aof".to_owned(),
-            source: String::new(),
+            object: 0,
             children: 0,
             unplaced: 0,
             params: vec![ParamStatus {

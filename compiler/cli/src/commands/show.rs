@@ -6,7 +6,7 @@ use crate::named::{Named, Settings};
 use crate::{Outcome, certificate, input, launch, output};
 use anyhow::Result;
 use clap::Args as ClapArgs;
-use durac_abi::object::Failure;
+use durac_abi::object::{Failure, fingerprint};
 use durac_abi::{Object, Runtime};
 use durac_core::unit::{Unit, show};
 use durac_grammar::render::{clean, printable};
@@ -86,7 +86,7 @@ pub fn run(args: &Show, global: &Global) -> Result<Outcome> {
             (object_of(pid, &seen)?, seen.params)
         }
         None if launch::is_object(path) || path.extension().is_some_and(|e| e == "o") => {
-            (read(path)?, Vec::new())
+            (read(path)?.0, Vec::new())
         }
         None => match input::ready(path, &settings, global)? {
             Some(ready) => (ready.proved.object, Vec::new()),
@@ -135,7 +135,7 @@ fn object_of(pid: u32, seen: &Snapshot) -> Result<Object> {
         let object = read(if inside.exists() { &inside } else { &path })?;
         // Another can have come in its place: `durac reload`.
         if fits(&object, seen) {
-            return Ok(object);
+            return Ok(object.0);
         }
     }
     let mut fitting: Vec<(PathBuf, Object)> = Vec::new();
@@ -145,9 +145,9 @@ fn object_of(pid: u32, seen: &Snapshot) -> Result<Object> {
             let is_object = path.extension().is_some_and(|extension| extension == "o");
             if let Some(object) = is_object.then(|| read(&path).ok()).flatten()
                 && fits(&object, seen)
-                && !fitting.iter().any(|(_, other)| *other == object)
+                && !fitting.iter().any(|(_, other)| *other == object.0)
             {
-                fitting.push((path, object));
+                fitting.push((path, object.0));
             }
         }
     }
@@ -169,21 +169,20 @@ fn object_of(pid: u32, seen: &Snapshot) -> Result<Object> {
         None => Err(output::exit(
             1,
             format!(
-                "process {pid} runs policy `{}`, and its object is not in durac's folders any more (its text has the \
-                 SHA-256 {}); name it: `durac show FILE.o`",
-                printable(&seen.policy),
-                printable(&seen.source)
+                "process {pid} runs policy `{}`, and its object is not in durac's folders any more; name it: `durac show \
+                 FILE.o`",
+                printable(&seen.policy)
             ),
         )),
     }
 }
 
-/// Whether a process runs this object: its page has the digest of the object's text, and says the same of what may
-/// differ between two objects of one text.
-fn fits(object: &Object, seen: &Snapshot) -> bool {
+/// Whether a process runs this object: its page has the fingerprint of the object's bytes. That is no proof against
+/// forgery, so what the page says of the policy has to be the same, too.
+fn fits((object, mark): &(Object, u64), seen: &Snapshot) -> bool {
     let meta = &object.meta;
     let loss = meta.loss.iter().find(|loss| loss.failure == Failure::PowerLoss);
-    meta.source_sha256 == seen.source
+    *mark == seen.object
         && meta.policy == seen.policy
         && meta.target == seen.target
         && loss.is_none_or(|loss| {
@@ -197,7 +196,7 @@ fn fits(object: &Object, seen: &Snapshot) -> bool {
 }
 
 /// Reads an object and checks what it states, for the runtime that it is for.
-fn read(path: &Path) -> Result<Object> {
+fn read(path: &Path) -> Result<(Object, u64)> {
     let shown = path.display();
     let bytes = fs::read(path).map_err(|why| {
         output::exit(1, format!("cannot read `{shown}`: {}", output::reason(&why)))
@@ -210,7 +209,7 @@ fn read(path: &Path) -> Result<Object> {
     let object =
         admitted.map_err(|why| output::exit(1, format!("`{shown}` is rejected: {why}")))?;
     certificate::check(&object, path)?;
-    Ok(object)
+    Ok((object, fingerprint(&bytes)))
 }
 
 fn params(object: &Object, now: &[ParamStatus]) -> Vec<ShownParam> {

@@ -4,8 +4,6 @@ use super::{NAME, TRIES, load_text, store_text};
 use durac_engine::Time;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-/// Words of a digest: SHA-256, 64 hexadecimal digits.
-const DIGEST: usize = 8;
 /// Words of the bound's text: 256 bytes.
 const TEXT: usize = 32;
 /// A number that is not known, or unbounded.
@@ -22,8 +20,8 @@ pub struct Head<'a> {
     pub policy: &'a str,
     /// Name of the target.
     pub target: &'a str,
-    /// The digest of the policy's text, as its object has it.
-    pub source: &'a str,
+    /// The object that it was loaded from: `durac_abi::object::fingerprint` of its bytes.
+    pub object: u64,
     /// What a power loss can take, in words.
     pub loss: &'a str,
     /// The same in numbers.
@@ -65,7 +63,7 @@ pub(super) struct HeadPlace {
     amounts: [AtomicU64; 4],
     policy: [AtomicU64; NAME],
     target: [AtomicU64; NAME],
-    source: [AtomicU64; DIGEST],
+    object: AtomicU64,
     loss: [AtomicU64; TEXT],
 }
 
@@ -73,7 +71,7 @@ pub(super) struct HeadPlace {
 pub(super) struct Read {
     pub policy: String,
     pub target: String,
-    pub source: String,
+    pub object: u64,
     pub bound: Bound,
     pub is_off: bool,
     pub changes: u64,
@@ -95,7 +93,7 @@ impl HeadPlace {
         }
         store_text(&self.policy, head.policy);
         store_text(&self.target, head.target);
-        store_text(&self.source, head.source);
+        self.object.store(head.object, Ordering::Relaxed);
         store_text(&self.loss, head.loss);
         also();
         self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
@@ -127,7 +125,7 @@ impl HeadPlace {
         Read {
             policy: load_text(&self.policy),
             target: load_text(&self.target),
-            source: load_text(&self.source),
+            object: self.object.load(Ordering::Relaxed),
             bound: Bound {
                 text: load_text(&self.loss),
                 amounts: Amounts { syncs, updates, bytes, within },

@@ -10,7 +10,7 @@ const page = frame.contentDocument;
 const inside = (selector, of = page) => [...of.querySelectorAll(selector)];
 // What was folded away has to fit, too. Drawings follow their width once it is known.
 for (const folded of inside("details")) folded.open = true;
-const settled = () => new Promise((done) => frame.contentWindow.requestAnimationFrame(() => setTimeout(done, 50)));
+const settled = () => new Promise((done) => setTimeout(done, 100));
 await settled();
 
 const found = [];
