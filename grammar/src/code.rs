@@ -109,6 +109,8 @@ codes! {
     TestFails = "E0801", "a test fails";
     UnknownStep = "E0802", "unknown step in a test";
     BadStep = "E0803", "a step that this policy cannot make";
+    // E09xx: the command line.
+    BadSetting = "E0901", "a parameter that cannot be set to that";
     // W0xxx: warnings.
     Unreachable = "W0101", "unreachable statement";
     UnusedParam = "W0102", "unused parameter";

@@ -110,7 +110,7 @@ def check(durac, text, seconds):
     if ended.returncode not in (0, 1):
         raise RuntimeError(f"{ended.stderr}\n{text}")
     errors = collections.defaultdict(list)
-    for diagnostic in json.loads(ended.stderr or "[]"):
+    for diagnostic in json.loads(ended.stdout)["diagnostics"]:
         if diagnostic["severity"] != "error":
             continue
         line = next(label["start"]["line"] for label in diagnostic["labels"] if label["primary"])

@@ -12,7 +12,7 @@ bin=${CARGO_TARGET_DIR:-target}/$profile
 if [ "${DURAC_TESTS_BUILT:-}" != 1 ]; then
     flags=()
     [ "$profile" = release ] && flags=(--release)
-    cargo build "${flags[@]}" --locked -p durac-cli -p durac-preload -p durac-disk-sync </dev/null
+    cargo build "${flags[@]}" --locked -p durac-cli -p durac-preload -p durac-disk-sync -p durac-workload </dev/null
 fi
 
 version=$("$bin/durac" --version | cut -d' ' -f2)
@@ -23,7 +23,7 @@ chmod 755 "$tree"
 umask 022
 
 "$bin/durac" install --root "$tree" --prefix /usr >/dev/null
-strip --strip-unneeded --remove-section=.comment "$tree"/usr/bin/durac "$tree"/usr/lib/durac/*.so
+strip --strip-unneeded --remove-section=.comment "$tree"/usr/bin/durac "$tree"/usr/lib/durac/*
 gzip -9n "$tree"/usr/share/man/man1/*.1
 doc=$tree/usr/share/doc/durac
 mkdir -p "$doc"

@@ -27,6 +27,8 @@ use crate::commands::supervise::Supervise;
 use crate::commands::test::Test;
 use crate::commands::top::Top;
 use crate::commands::watch::Watch;
+use crate::document::Document;
+use crate::named::Settings;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -49,7 +51,7 @@ pub struct Args {
 /// Options of every command.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Global {
-    /// Format of diagnostics, and of results where a command can print JSON
+    /// Format of what is printed; `json` is one document on standard output, diagnostics included
     #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
     pub format: Format,
     /// When to colour diagnostics
@@ -58,14 +60,33 @@ pub struct Global {
     /// How long a proof may take: `--budget` of the commands that have it.
     #[arg(skip)]
     pub budget: Option<Duration>,
+    /// What `--format json` prints at the end.
+    #[arg(skip)]
+    pub document: Document,
+}
+
+impl Global {
+    /// Whether a document is printed.
+    pub fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
 }
 
 /// How long a proof may take.
 #[derive(Clone, Copy, Debug, ClapArgs)]
 pub struct Budget {
     /// End the proof after this time: what is not proved by then is refused
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     budget: Option<Duration>,
+}
+
+/// A time that is more than nothing.
+pub fn time(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(Duration::ZERO) => Err("the time must be more than 0".to_owned()),
+        Ok(time) => Ok(time),
+        Err(why) => Err(format!("{why}: write a time such as `20ms` or `2s`")),
+    }
 }
 
 impl Budget {
@@ -82,7 +103,7 @@ pub enum Format {
     Human,
     /// One line each, for editors.
     Short,
-    /// An array of JSON objects.
+    /// One JSON document on standard output.
     Json,
 }
 
@@ -105,6 +126,14 @@ pub enum Color {
     Always,
     /// Never.
     Never,
+}
+
+impl Command {
+    /// Whether `--format json` has it print a document: not where standard output is a protocol of its own, or nobody
+    /// starts it by hand.
+    pub fn has_document(&self) -> bool {
+        !matches!(self, Self::Lsp(_) | Self::Watch(_) | Self::Supervise(_))
+    }
 }
 
 /// The commands.
@@ -209,9 +238,9 @@ pub enum Runtime {
 /// How a command runs under a policy: shared by `run` and `record`.
 #[derive(Debug, ClapArgs)]
 pub struct Launch {
-    /// Set a parameter of the policy; can be repeated
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub set: Vec<String>,
+    /// Its parameters.
+    #[command(flatten)]
+    pub settings: Settings,
     /// What runs the policy, and how staged data is written [default: the agent, as the target says; the
     /// supervisor where the agent cannot be loaded]
     #[arg(long, value_enum)]

@@ -35,7 +35,9 @@ pub fn text(seen: &Snapshot) -> String {
         bytes.map(|n| show(n, Unit::Bytes)),
     ];
     match numbers.into_iter().flatten().next() {
-        Some(number) if changed && seen.bound.amounts != Amounts::default() => {
+        Some(number)
+            if changed && text != "nothing" && seen.bound.amounts != Amounts::default() =>
+        {
             format!("{text}, {number} now")
         }
         _ => text,
@@ -174,6 +176,7 @@ mod tests {
                 since: 0,
                 policy: ready.name.to_owned(),
                 target: String::new(),
+                object: 0,
                 bound: Bound {
                     text: loss.text.clone(),
                     amounts: Amounts {

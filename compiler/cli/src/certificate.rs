@@ -1,5 +1,6 @@
 //! The certificate of an object: checked before the object is used, and shown.
 
+use crate::named::Named;
 use crate::output;
 use anyhow::{Result, bail};
 use durac_abi::Object;
@@ -64,18 +65,16 @@ pub fn lines(object: &Object) -> Result<String> {
     Ok(out)
 }
 
-/// Prints the conditions for a solver; returns whether there are any.
-pub fn smt2(path: &Path, checked: &Compiled) -> Result<bool> {
+/// The conditions, for a solver.
+pub fn smt2(named: &Named, checked: &Compiled) -> Result<String> {
     let object = checked.proved.as_ref().map(|proved| &proved.object);
     let found = object.and_then(|object| Some((object, object.meta.certificate.as_ref()?)));
     let Some((object, certificate)) = found else {
-        let shown = path.display();
         return Err(output::exit(
             1,
-            format!("`{shown}` has no certificate: its bounds are proved by exploration"),
+            format!("`{named}` has no certificate: its bounds are proved by exploration"),
         ));
     };
     let conditions = rules::conditions(object, certificate, Flaw::None)?;
-    output::stdout(smt::script(&object.meta.policy, &conditions).as_bytes())?;
-    Ok(true)
+    Ok(smt::script(&object.meta.policy, &conditions))
 }

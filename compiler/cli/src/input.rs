@@ -1,6 +1,7 @@
 //! Reading what the user names: a file, a ready policy, or standard input.
 
 use crate::args::{Format, Global};
+use crate::named::Named;
 use crate::output;
 use crate::progress::Progress;
 use anyhow::{Context, Result};
@@ -11,7 +12,7 @@ use durac_grammar::render::render;
 use durac_grammar::{Code, Diagnostic, FileId, Severity, Sources, Span};
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Larger files are refused: no policy is near it, and diagnostics would be unreadable.
 const MAX_BYTES: u64 = 1 << 20;
@@ -103,10 +104,13 @@ fn limited(reader: impl Read) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Prints diagnostics on standard error in the chosen format.
+/// Prints diagnostics on standard error, or adds them to the document.
 pub fn report(diagnostics: &[Diagnostic], sources: &Sources, global: &Global) {
-    if diagnostics.is_empty() && global.format != Format::Json {
+    if diagnostics.is_empty() {
         return;
+    }
+    if global.is_json() {
+        return global.document.add(diagnostics, sources);
     }
     let color = output::colored(global.color);
     let mut text = render(diagnostics, sources, global.format.into(), color);
@@ -176,16 +180,6 @@ pub struct Ready {
     pub proved: Proved,
 }
 
-/// The file and the assignments in `FILE` or `FILE:name=value,name=value`.
-pub fn named(text: &str) -> (PathBuf, Vec<String>) {
-    let (file, sets) = match text.split_once(':') {
-        Some((file, sets)) if !Path::new(text).exists() => (file, sets),
-        _ => (text, ""),
-    };
-    let sets = sets.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect();
-    (PathBuf::from(file), sets)
-}
-
 /// What a policy is compiled for.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Deployment<'a> {
@@ -201,16 +195,17 @@ impl<'a> Deployment<'a> {
     }
 }
 
-/// Reads and checks what `path` names, and reports what was found. `None` if it is wrong.
+/// Reads and checks what is named, with its settings, and reports what was found. `None` if it is wrong.
 pub fn check(
-    path: &Path,
+    named: &Named,
+    settings: &[String],
     deployment: Deployment<'_>,
     global: &Global,
 ) -> Option<(Input, Compiled)> {
-    let mut input = read(path, global)?;
+    let mut input = read(named.path(), global)?;
     let Input { sources, file, stem } = &mut input;
-    let progress = Progress::new(&path.display().to_string(), global);
-    let options = Options { watch: Some(&progress), ..deployment.options(stem) };
+    let progress = Progress::new(&named.to_string(), global);
+    let options = Options { settings, watch: Some(&progress), ..deployment.options(stem) };
     let mut compiled = durac_driver::compile(sources, *file, &options);
     if let Some(policy) =
         compiled.analysis.policy.as_ref().filter(|_| !compiled.analysis.has_errors())
@@ -242,10 +237,9 @@ pub fn policy(
         no_policy(&input, global);
         return Ok(None);
     };
-    for assignment in sets {
-        durac_core::set::set(&mut policy, assignment).map_err(bad_setting)?;
-    }
-    Ok(Some((input, policy)))
+    let found = durac_driver::set(&mut policy, sets, &mut input.sources);
+    report(&found, &input.sources, global);
+    Ok(found.is_empty().then_some((input, policy)))
 }
 
 /// The parameters of what `path` names, without a word about what is wrong with it; none if it has none, or cannot be
@@ -270,10 +264,6 @@ fn no_policy(input: &Input, global: &Global) {
     )
     .help("add a hook, for example `on fdatasync: …`");
     report(&[found], &input.sources, global);
-}
-
-fn bad_setting(why: String) -> anyhow::Error {
-    output::exit(1, format!("--set: {why}"))
 }
 
 /// Reads and compiles what `path` names, with its settings; `must_run` if an action that no runtime
@@ -305,9 +295,6 @@ pub fn compile_read(
     let options = Options { settings, must_run, watch, ..deployment.options(stem) };
     let mut compiled = durac_driver::compile(sources, *file, &options);
     report(&compiled.analysis.diagnostics, &input.sources, global);
-    if let Some(why) = compiled.bad_setting.take() {
-        return Err(bad_setting(why));
-    }
     if compiled.analysis.has_errors() {
         return Ok(None);
     }

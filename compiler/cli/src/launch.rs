@@ -9,6 +9,7 @@ pub use program::{check_agent, program_reason};
 pub use supervise::supervised;
 
 use crate::args::{Global, Launch, RunEngine};
+use crate::named::{Named, Settings};
 use crate::{certificate, notify, output};
 use anyhow::{Context, Result};
 use durac_abi::Object;
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Name of the agent library.
-const AGENT: &str = "libdurac_preload.so";
+pub const AGENT: &str = "libdurac_preload.so";
 
 /// A command that is ready to start.
 #[derive(Debug)]
@@ -38,13 +39,15 @@ pub struct Ready {
 }
 
 /// Compiles the policy and finds everything else; `None`, reported, if the policy is wrong.
-pub fn prepare(policy: &Path, launch: &Launch, global: &Global) -> Result<Option<Ready>> {
+pub fn prepare(policy: &Named, launch: &Launch, global: &Global) -> Result<Option<Ready>> {
     check_environment()?;
     let log = launch.log.as_deref().map(log).transpose()?;
-    let Some(object) = load(policy, launch, Runtime::Agent, global)? else {
+    let settings = policy.settings(&launch.settings);
+    // Found before anything is proved.
+    let agent = agent(launch.agent.as_deref())?;
+    let Some(object) = load(policy.path(), &settings, launch, Runtime::Agent, global)? else {
         return Ok(None);
     };
-    let agent = agent(launch.agent.as_deref())?;
     let [name, arguments @ ..] = launch.command.as_slice() else {
         return Err(output::exit(1, "no command to run"));
     };
@@ -112,7 +115,7 @@ pub fn cannot_start(program: &Path, error: &std::io::Error) -> anyhow::Error {
 /// The object of a policy with these parameters, proved now or at an earlier start, or of a compiled file.
 pub fn object(policy: &Path, set: &[String], global: &Global) -> Result<Option<Object>> {
     let launch = Launch {
-        set: set.to_vec(),
+        settings: Settings::default(),
         engine: None,
         agent: None,
         no_cache: false,
@@ -121,7 +124,7 @@ pub fn object(policy: &Path, set: &[String], global: &Global) -> Result<Option<O
         preload_after: None,
         command: Vec::new(),
     };
-    load(policy, &launch, Runtime::Agent, global)
+    load(policy, set, &launch, Runtime::Agent, global)
 }
 
 /// Whether this is a compiled file, not a text.
@@ -132,16 +135,23 @@ pub fn is_object(path: &Path) -> bool {
 /// The object: compiled from a policy, or read from a compiled file and verified again.
 fn load(
     policy: &Path,
+    settings: &[String],
     launch: &Launch,
     runtime: Runtime,
     global: &Global,
 ) -> Result<Option<Object>> {
     if !is_elf(policy) {
-        return proved::object(policy, launch, runtime, global);
+        return proved::object(policy, settings, launch, runtime, global);
     }
     let shown = policy.display();
-    if !launch.set.is_empty() {
-        return Err(output::exit(1, "--set needs the text of a policy, not an object"));
+    if let Some(setting) = settings.first() {
+        return Err(output::exit(
+            1,
+            format!(
+                "`{setting}` cannot be set in an object, whose bounds are proved: name the text, or use `durac set` \
+                 while it runs"
+            ),
+        ));
     }
     let bytes = fs::read(policy).with_context(|| format!("cannot read `{shown}`"))?;
     let object = durac_verify::admit(&bytes, runtime)
@@ -159,6 +169,12 @@ fn is_elf(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|m| m.is_file())
         && fs::File::open(path).and_then(|mut f| f.read_exact(&mut magic)).is_ok()
         && magic == *b"\x7fELF"
+}
+
+/// The agent library that a `durac run` of this process would use.
+pub fn agent_of_children() -> Result<PathBuf> {
+    let named = std::env::var_os("DURAC_AGENT").filter(|path| !path.is_empty());
+    agent(named.as_deref().map(Path::new))
 }
 
 /// The agent library: named, beside durac, or where a package would put it.
@@ -180,7 +196,8 @@ pub fn agent(named: Option<&Path>) -> Result<PathBuf> {
         output::exit(
             2,
             format!(
-                "cannot find the agent library: looked for {}; set its path with --agent",
+                "cannot find the agent library: looked for {}; to build and install it, run `durac install` in the \
+                 folder with durac's source, or name it with --agent",
                 places.join(" and ")
             ),
         )

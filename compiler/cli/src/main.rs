@@ -1,17 +1,20 @@
 //! The `durac` command: files and terminals around the compiler.
 //!
 //! Exit codes: 0 fine, 1 the input is wrong or a guarantee fails, 2 the tool failed. Product on
-//! standard output, diagnostics on standard error.
+//! standard output, diagnostics on standard error; with `--format json`, both in one document on standard
+//! output.
 
 mod args;
 mod bound;
 mod cache;
 mod certificate;
 mod commands;
+mod document;
 mod examples;
 mod filter;
 mod input;
 mod launch;
+mod named;
 mod notify;
 mod output;
 mod processes;
@@ -36,29 +39,71 @@ pub enum Outcome {
 }
 
 fn main() -> ExitCode {
-    let parsed =
-        examples::command().try_get_matches().and_then(|found| Args::from_arg_matches(&found));
-    let args = match parsed {
-        Ok(args) => args,
+    let parsed = examples::command().try_get_matches().and_then(|found| {
+        let name = found.subcommand_name().map(str::to_owned);
+        Args::from_arg_matches(&found).map(|args| (name, args))
+    });
+    let (name, args) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             // clap prints help and version on standard output, and exits 0 for them.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 1 } else { 0 });
+            let code = u8::from(error.use_stderr());
+            if error.use_stderr() && asks_for_json() {
+                let why = error.to_string();
+                let why = why.trim().trim_start_matches("error: ");
+                // What cannot be written cannot be told of, either.
+                let _ = document::Document::default().print(None, code, Some(why));
+            }
+            return ExitCode::from(code);
         }
     };
-    let result = match &args.command {
+    let result = run(&args);
+    let (code, error) = match &result {
+        Ok(Outcome::Fine) => (0, None),
+        Ok(Outcome::Wrong) => (1, None),
+        // Standard output is the command's.
+        Ok(Outcome::Ended(code)) => return ExitCode::from(*code),
+        Err(error) if output::is_broken_pipe(error) => return ExitCode::SUCCESS,
+        Err(error) => {
+            let text = format!("{error:#}");
+            output::error(&text);
+            (error.downcast_ref::<output::Exit>().map_or(2, |exit| exit.code), Some(text))
+        }
+    };
+    if args.global.is_json() && args.command.has_document() {
+        let printed = args.global.document.print(name.as_deref(), code, error.as_deref());
+        if let Err(error) = printed
+            && !output::is_broken_pipe(&error)
+        {
+            output::error(&format!("{error:#}"));
+            return ExitCode::from(2);
+        }
+    }
+    ExitCode::from(code)
+}
+
+/// Whether a command line that cannot be parsed asks for JSON.
+fn asks_for_json() -> bool {
+    let words: Vec<_> = std::env::args_os().take_while(|word| word != "--").collect();
+    words.iter().any(|word| word == "--format=json")
+        || words.windows(2).any(|pair| matches!(pair, [a, b] if a == "--format" && b == "json"))
+}
+
+fn run(args: &Args) -> anyhow::Result<Outcome> {
+    match &args.command {
         Command::Check(command) => commands::check::run(command, &args.global),
         Command::Compare(command) => commands::compare::run(command, &args.global),
         Command::Compile(command) => commands::compile::run(command, &args.global),
         Command::Run(command) => commands::run::run(command, &args.global),
-        Command::Load(command) => commands::load::run(command),
+        Command::Load(command) => commands::load::run(command, &args.global),
         Command::Record(command) => commands::record::run(command, &args.global),
         Command::Simulate(command) => commands::simulate::run(command, &args.global),
         Command::Advise(command) => commands::advise::run(command, &args.global),
-        Command::Metrics(command) => commands::metrics::run(command),
+        Command::Metrics(command) => commands::metrics::run(command, &args.global),
         Command::Merge(command) => commands::merge::run(command, &args.global),
         Command::Enable(command) => commands::enable::enable(command, &args.global),
-        Command::Disable(command) => commands::enable::disable(command),
+        Command::Disable(command) => commands::enable::disable(command, &args.global),
         Command::Test(command) => commands::test::run(command, &args.global),
         Command::Fmt(command) => commands::fmt::run(command, &args.global),
         Command::Explain(command) => commands::explain::run(command, &args.global),
@@ -76,18 +121,5 @@ fn main() -> ExitCode {
         Command::Supervise(command) => commands::supervise::run(command),
         Command::Crashtest(command) => commands::crashtest::run(command, &args.global),
         Command::Bench(command) => commands::bench::run(command, &args.global),
-    };
-    match result {
-        Ok(Outcome::Fine) => ExitCode::SUCCESS,
-        Ok(Outcome::Wrong) => ExitCode::from(1),
-        Ok(Outcome::Ended(code)) => ExitCode::from(code),
-        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            output::error(&format!("{error:#}"));
-            match error.downcast_ref::<output::Exit>() {
-                Some(exit) => ExitCode::from(exit.code),
-                None => ExitCode::from(2),
-            }
-        }
     }
 }

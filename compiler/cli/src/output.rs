@@ -84,6 +84,15 @@ pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     pending.commit()
 }
 
+/// Whether a file can be written there, looked at before long work whose result it is for. A pipe or a device is not
+/// touched.
+pub fn check_writable(path: &Path) -> Result<()> {
+    match fs::metadata(path) {
+        Ok(kind) if !kind.is_file() && !kind.is_dir() => Ok(()),
+        _ => Pending::new(path, 0o644).map(drop),
+    }
+}
+
 /// The target of a link; the path itself if it is not a link, or a dangling one.
 fn resolved(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())

@@ -19,5 +19,8 @@ pub fn report(path: &Path, error: &TraceError, global: &Global) {
         column: error.column,
         byte: error.byte,
     };
+    if global.is_json() {
+        return global.document.add_streamed(&found);
+    }
     output::stderr(&render_streamed(&found, global.format.into()));
 }

@@ -6,13 +6,16 @@ use crate::unit::{Unit, show};
 use durac_abi::Object;
 use durac_abi::object;
 use durac_grammar::ast::Suffix;
+use durac_grammar::suggest::nearest;
+use std::fmt;
+use std::ops::Range;
 
 /// Changes the default of a parameter. `assignment` is `name=value`; the value is written as in
 /// the language (`16`, `50ms`, `4MiB`, `true`).
 ///
 /// # Errors
-/// One line that says what is wrong with the assignment.
-pub fn set(policy: &mut Policy, assignment: &str) -> Result<(), String> {
+/// What is wrong with the assignment.
+pub fn set(policy: &mut Policy, assignment: &str) -> Result<(), Wrong> {
     let named = policy.name.clone();
     let of = |p: &Param| Known { name: p.name.node.clone(), unit: p.unit, range: (p.min, p.max) };
     let (index, value) = find(&named, policy.params.iter().map(of).collect(), assignment)?;
@@ -25,8 +28,8 @@ pub fn set(policy: &mut Policy, assignment: &str) -> Result<(), String> {
 /// As [`set`], in a compiled policy.
 ///
 /// # Errors
-/// One line that says what is wrong with the assignment.
-pub fn set_object(object: &mut Object, assignment: &str) -> Result<(), String> {
+/// What is wrong with the assignment.
+pub fn set_object(object: &mut Object, assignment: &str) -> Result<(), Wrong> {
     let of = |p: &object::Param| Known {
         name: p.name.clone(),
         unit: p.unit.into(),
@@ -51,32 +54,98 @@ pub struct Known {
     pub range: (u64, u64),
 }
 
+/// What is wrong with an assignment. As text: the message and the help, on one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// What is wrong.
+    pub message: String,
+    /// What is wrong at `at`.
+    pub label: &'static str,
+    /// What to write instead.
+    pub help: Option<String>,
+    /// The bytes of the assignment that are wrong.
+    pub at: Range<usize>,
+    /// What was probably meant in their place.
+    pub meant: Option<String>,
+    /// The parameter that it is about, by its place.
+    pub param: Option<usize>,
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        self.help.as_ref().map_or(Ok(()), |help| write!(f, ": {help}"))
+    }
+}
+
+impl std::error::Error for Wrong {}
+
 /// Which of a policy's parameters is assigned to, and what.
 ///
 /// # Errors
 /// As [`set`].
-pub fn find(policy: &str, params: Vec<Known>, assignment: &str) -> Result<(usize, u64), String> {
+pub fn find(policy: &str, params: Vec<Known>, assignment: &str) -> Result<(usize, u64), Wrong> {
     let Some((name, text)) = assignment.split_once('=') else {
-        return Err(format!("invalid assignment `{assignment}`: expected NAME=VALUE"));
+        return Err(Wrong {
+            message: format!("invalid assignment `{assignment}`"),
+            label: "no `=`",
+            help: Some("expected NAME=VALUE".to_owned()),
+            at: 0..assignment.len(),
+            meant: None,
+            param: None,
+        });
     };
+    let (name_at, value_at) = (place(name, 0), place(text, name.len() + 1));
     let (name, text) = (name.trim(), text.trim());
     let Some((index, param)) = params.iter().enumerate().find(|(_, p)| p.name == name) else {
         let known: Vec<&str> = params.iter().map(|p| p.name.as_str()).collect();
-        let hint = match known.as_slice() {
+        let help = match known.as_slice() {
             [] => "it has no parameters".to_owned(),
             known => names::suggest(name, known),
         };
-        return Err(format!("the policy `{policy}` has no parameter `{name}`: {hint}"));
+        return Err(Wrong {
+            message: format!("the policy `{policy}` has no parameter `{name}`"),
+            label: "no such parameter",
+            help: Some(help),
+            at: name_at,
+            meant: nearest(name, known.iter().copied())
+                .or(match known.as_slice() {
+                    [only] => Some(*only),
+                    _ => None,
+                })
+                .map(str::to_owned),
+            param: None,
+        });
     };
-    let value = parse(text, param.unit).ok_or_else(|| {
-        format!("invalid value `{text}` for `{name}`: expected {}", expected(param.unit))
-    })?;
+    let Some(value) = parse(text, param.unit) else {
+        return Err(Wrong {
+            message: format!("invalid value `{text}` for `{name}`"),
+            label: "not a value of its unit",
+            help: Some(format!("expected {}", expected(param.unit))),
+            at: value_at,
+            meant: None,
+            param: Some(index),
+        });
+    };
     let (min, max) = param.range;
     if !(min..=max).contains(&value) {
         let (low, high) = (show(min, param.unit), show(max, param.unit));
-        return Err(format!("`{name}` must be in {low}..={high}, found {text}"));
+        return Err(Wrong {
+            message: format!("`{name}` must be in {low}..={high}, found {text}"),
+            label: "outside its range",
+            help: None,
+            at: value_at,
+            meant: Some(if value < min { low } else { high }),
+            param: Some(index),
+        });
     }
     Ok((index, value))
+}
+
+/// Where the words of `text`, which begins at `from`, are.
+fn place(text: &str, from: usize) -> Range<usize> {
+    let from = from + (text.len() - text.trim_start().len());
+    from..from + text.trim().len()
 }
 
 /// How a value of a unit is written.

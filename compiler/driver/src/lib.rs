@@ -11,9 +11,11 @@ pub mod certificate;
 pub mod compare;
 mod recall;
 pub mod report;
+pub mod settings;
 pub mod test;
 
 pub use recall::recall;
+pub use settings::set;
 
 use durac_abi::{Object, Runtime, object};
 use durac_core::hir::{Failure, Policy};
@@ -66,8 +68,6 @@ pub struct Compiled {
     pub analysis: Analysis,
     /// The object and the proof; none if the diagnostics have errors, or no runtime can run it.
     pub proved: Option<Proved>,
-    /// What is wrong with the settings; then there is no object.
-    pub bad_setting: Option<String>,
 }
 
 /// An object and its proof.
@@ -91,19 +91,17 @@ impl Proved {
 #[must_use]
 pub fn compile(sources: &mut Sources, file: FileId, options: &Options<'_>) -> Compiled {
     let mut analysis = durac_core::analyse(sources, file, &options.analysis());
-    let (mut proved, mut bad_setting) = (None, None);
+    let mut proved = None;
     if !analysis.has_errors()
         && let Some(policy) = &mut analysis.policy
     {
-        let set = |assignment: &String| durac_core::set::set(policy, assignment);
-        bad_setting = options.settings.iter().map(set).find_map(Result::err);
-        if bad_setting.is_none() {
-            let found;
+        let mut found = set(policy, options.settings, sources);
+        if found.is_empty() {
             (proved, found) = prove(policy, sources, file, options);
-            analysis.diagnostics.extend(found);
         }
+        analysis.diagnostics.extend(found);
     }
-    Compiled { analysis, proved, bad_setting }
+    Compiled { analysis, proved }
 }
 
 /// Compiles and verifies a checked policy. The object's note says nothing of what can be lost.

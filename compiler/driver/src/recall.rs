@@ -22,8 +22,8 @@ pub fn recall(
         return None;
     }
     let policy = analysis.policy.as_mut()?;
-    for assignment in options.settings {
-        durac_core::set::set(policy, assignment).ok()?;
+    if !crate::set(policy, options.settings, sources).is_empty() {
+        return None;
     }
     // The caller has verified `proved`; what is the same need not be verified again.
     let mut object = durac_core::compile(policy, sources, file, &options.analysis()).ok()?;

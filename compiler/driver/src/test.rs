@@ -67,8 +67,6 @@ pub struct Tested {
     pub report: Option<Report>,
     /// How many tests there are.
     pub tests: usize,
-    /// What is wrong with the settings.
-    pub bad_setting: Option<String>,
 }
 
 /// Compiles a text for the agent and runs those of its tests that `wanted` picks by name. Nothing is proved.
@@ -82,22 +80,20 @@ pub fn test(
     wanted: &dyn Fn(&str) -> bool,
 ) -> Result<Tested, MachineError> {
     let mut analysis = durac_core::analyse(sources, file, &options.analysis());
-    let mut tested =
-        Tested { diagnostics: Vec::new(), policy: None, report: None, tests: 0, bad_setting: None };
+    let mut tested = Tested { diagnostics: Vec::new(), policy: None, report: None, tests: 0 };
     let broken = analysis.has_errors();
     let Some(mut policy) = analysis.policy.take().filter(|_| !broken) else {
         tested.diagnostics = analysis.diagnostics;
         return Ok(tested);
     };
-    let set = |assignment: &String| durac_core::set::set(&mut policy, assignment);
-    tested.bad_setting = options.settings.iter().map(set).find_map(Result::err);
+    analysis.diagnostics.extend(crate::set(&mut policy, options.settings, sources));
     let (tests, found) = check(&analysis.tree, &policy, sources);
     tested.tests = tests.len();
     analysis.diagnostics.extend(found);
     tested.diagnostics = analysis.diagnostics;
     let wrong = tested.diagnostics.iter().any(|d| d.severity() == Severity::Error);
     let tests: Vec<Test> = tests.into_iter().filter(|t| wanted(&t.name.node)).collect();
-    if !wrong && tested.bad_setting.is_none() && !tests.is_empty() {
+    if !wrong && !tests.is_empty() {
         match crate::build(&policy, sources, file, options) {
             Ok(object) => tested.report = Some(run(&object, &policy, &tests, sources)?),
             Err(found) => tested.diagnostics.extend(found),

@@ -104,9 +104,15 @@ fn blocks(page: &str) -> Vec<String> {
     blocks
 }
 
-/// Codes that no text can bring about: they are about files, or about mistakes of durac itself.
-const NOT_FROM_A_TEXT: &[Code] =
-    &[Code::NotUtf8, Code::TooLarge, Code::Unreadable, Code::VerifierRejects, Code::BadTrace];
+/// Codes that no text can bring about: they are about files, the command line, or about mistakes of durac itself.
+const NOT_FROM_A_TEXT: &[Code] = &[
+    Code::NotUtf8,
+    Code::TooLarge,
+    Code::Unreadable,
+    Code::VerifierRejects,
+    Code::BadTrace,
+    Code::BadSetting,
+];
 
 /// Codes of a runtime that has to be asked for.
 fn runtime_of(code: Code) -> Runtime {

@@ -8,36 +8,18 @@
 mod sample;
 
 use durac_simulate::html::page;
-use durac_workload::child::{self, Ended};
+use durac_workload::browser::{self, Layout};
 use serde_json::Value;
 use std::sync::OnceLock;
-use std::time::Duration;
-
-/// A browser that takes longer has hung.
-const WITHIN: Duration = Duration::from_secs(180);
-
-/// Comes before every other script: notes what goes wrong.
-const WATCH: &str = include_str!("browser/watch.js");
-
-/// What the tests' scripts use.
-const TOOLS: &str = include_str!("browser/tools.js");
 
 fn sample_page() -> &'static str {
     static PAGE: OnceLock<String> = OnceLock::new();
     PAGE.get_or_init(|| page(&sample::report()))
 }
 
-/// Opens `html`; answers the document after its scripts, and what the console says.
 fn open(html: &str, size: &str) -> (String, Vec<String>) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("report.html");
-    std::fs::write(&file, html).expect("a file");
-    let command = child::chromium(&file, size, folder.path())
-        .expect("these tests need Chromium, which `bash tests/run.sh` installs");
-    let Ended { status, stdout, stderr } = child::run(command, WITHIN).expect("an end in time");
-    assert!(status.success(), "{status}: {stderr}");
-    let console = stderr.lines().filter(|line| line.contains(":CONSOLE"));
-    (stdout, console.map(str::to_owned).collect())
+    browser::open(html, size)
+        .expect("these tests need Chromium, which `bash tests/run.sh` installs")
 }
 
 /// Opens `html`, whose console has to be empty, and answers what `script` returns. It runs after the
@@ -50,30 +32,36 @@ fn ask(html: &str, script: &str, size: &str) -> Value {
 
 /// As [`ask`], with what the console says.
 fn ask_aloud(html: &str, script: &str, size: &str) -> (Value, Vec<String>) {
-    let html = html.replacen("<style>", &format!("<script>{WATCH}</script><style>"), 1);
-    let probe = format!(
-        r#"<script type="module">{TOOLS}
-let seen = null;
-try {{
-  seen = await (async () => {{
-{script}
-  }})();
-}} catch (error) {{ wrong.push(String(error)); }}
-const told = document.createElement("pre");
-told.id = "told";
-told.textContent = JSON.stringify({{ wrong, seen }});
-document.body.append(told);
-</script></body>"#
-    );
-    let html = html.replacen("</body>", &probe, 1);
-    let (document, console) = open(&html, size);
-    let told = document.split_once("<pre id=\"told\">").and_then(|(_, t)| t.split_once("</pre>"));
-    assert!(told.is_some(), "the script did not end: {console:#?}");
-    let told = told.unwrap_or_default().0;
-    let told = told.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
-    let told: Value = serde_json::from_str(&told).expect("JSON");
-    assert_eq!(told["wrong"], serde_json::json!([]), "{console:#?}");
-    (told["seen"].clone(), console)
+    let asked = browser::ask(html, script, size).expect("an answer");
+    assert_eq!(asked.wrong, Vec::<String>::new(), "{:#?}", asked.console);
+    (asked.seen, asked.console)
+}
+
+/// On a screen, a small one, a tablet and a telephone: nothing is cut off, and no words of an axis collide.
+#[test]
+fn nothing_is_cut_off() {
+    for width in [1600, 1280, 1024, 768, 420, 360] {
+        let Layout { found, tables, drawings } =
+            browser::layout(sample_page(), width).expect("a layout");
+        assert_eq!(found, Vec::<String>::new(), "{width}");
+        assert!(tables >= 2 && drawings > 9, "{width}: {tables} {drawings}");
+    }
+}
+
+/// A policy that loses more than was proved, on a device whose syncs take longer than it assumes, has the mark of what
+/// was proved, too.
+#[test]
+fn a_bound_that_is_exceeded_is_marked() {
+    let mut report = sample::report();
+    let script = include_str!("browser/exceeded.js");
+    let before = ask(&page(&report), script, "1280,900");
+    let window = report.policies.iter_mut().find(|p| p.name == "window n=16").expect("a window");
+    window.loss.worst.age_ns = 90e6;
+    let seen = ask(&page(&report), script, "1280,900");
+    assert_eq!((&before["exceeded"], &before["key"]), (&0.into(), &false.into()), "{before}");
+    assert_eq!((&seen["exceeded"], &seen["key"]), (&1.into(), &true.into()), "{seen}");
+    assert_eq!(before["bounds"], seen["bounds"], "no mark is lost");
+    assert!(seen["tip"].as_str().is_some_and(|t| t.contains("more than proved in age")), "{seen}");
 }
 
 #[test]
@@ -169,11 +157,7 @@ fn the_table_sorts() {
 
 #[test]
 fn without_scripts_there_are_tables() {
-    let page = serde_json::to_string(sample_page()).unwrap().replace('<', "\\u003c");
-    let around = format!(
-        "<!DOCTYPE html><html><head><style></style></head><body>\
-         <script type=\"application/json\" id=\"page\">{page}</script></body></html>"
-    );
+    let around = browser::framed(sample_page());
     let (seen, console) = ask_aloud(&around, include_str!("browser/off.js"), "1300,1000");
     assert!(console.iter().all(|line| line.contains("Blocked script execution")), "{console:#?}");
     let wanted =

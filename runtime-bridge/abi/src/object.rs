@@ -81,6 +81,14 @@ pub struct Map {
     pub fields: Vec<String>,
 }
 
+/// Tells objects apart, by their bytes as a file holds them: FNV-1a with 64 bits. It says which object a process runs, and
+/// nothing about whether to trust it.
+#[must_use]
+pub fn fingerprint(bytes: &[u8]) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
 impl Map {
     /// Size of a value, bytes.
     #[must_use]

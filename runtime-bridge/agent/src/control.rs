@@ -19,6 +19,7 @@ use crate::signals;
 use crate::sync;
 use crate::table;
 use durac_abi::Runtime;
+use durac_abi::object::fingerprint;
 use durac_engine::Time;
 use durac_shm::status::{Answer, Command, ControlPage, Request};
 use std::sync::atomic::Ordering;
@@ -134,7 +135,9 @@ fn try_answer(registry: &'static Registry, request: &Request) -> Result<String, 
 /// The policy of an object, with all checks of a start.
 fn read(bytes: &[u8]) -> Result<Policy, String> {
     let object = durac_verify::admit(bytes, Runtime::Agent).map_err(|why| why.to_string())?;
-    load::prepare(&object).map_err(|why| why.to_string())
+    let mut policy = load::prepare(&object).map_err(|why| why.to_string())?;
+    policy.object = fingerprint(bytes);
+    Ok(policy)
 }
 
 /// Whether a policy can come in the place of another without a restart.

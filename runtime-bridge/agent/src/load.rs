@@ -7,6 +7,7 @@ use crate::maps::MapArea;
 use crate::policy::{Policy, Program};
 use durac_abi::elf;
 use durac_abi::link::{self, LinkError, MapRef};
+use durac_abi::object::fingerprint;
 use durac_abi::{Hook, Object, PARAMS_MAP, Runtime, STATE_MAP};
 use durac_jit::JitError;
 use durac_shm::status;
@@ -80,8 +81,11 @@ pub enum LoadError {
 /// # Errors
 /// If the file cannot be trusted or read, or the object is refused.
 pub fn load(path: &Path) -> Result<Policy, LoadError> {
-    let object = durac_verify::admit(&read(path)?, Runtime::Agent)?;
-    prepare(&object)
+    let bytes = read(path)?;
+    let object = durac_verify::admit(&bytes, Runtime::Agent)?;
+    let mut policy = prepare(&object)?;
+    policy.object = fingerprint(&bytes);
+    Ok(policy)
 }
 
 /// The file's bytes, if nobody but root and this user could have changed them.

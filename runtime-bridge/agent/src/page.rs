@@ -119,6 +119,7 @@ fn head(policy: &Policy) -> Head<'_> {
         since: clock::now(),
         policy: &policy.meta.policy,
         target: &policy.meta.target,
+        object: policy.object,
         loss: policy.loss_text(),
         bound: if is_off { nothing } else { amounts },
         is_off,

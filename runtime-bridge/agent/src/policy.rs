@@ -35,6 +35,8 @@ impl Program {
 pub struct Policy {
     /// What the object's note says.
     pub meta: Meta,
+    /// Which object it is, for tools: [`durac_abi::object::fingerprint`]; 0 if it was not read from one.
+    pub object: u64,
     /// The parameters, if it has some.
     pub params: Option<&'static MapArea>,
     /// The state of the logs, if it has some.
@@ -92,6 +94,7 @@ impl Policy {
         let programs = [const { None }; Hook::COUNT];
         Self {
             meta,
+            object: 0,
             params: None,
             state: None,
             rules,
@@ -110,6 +113,7 @@ impl Policy {
     pub fn plain(&'static self) -> Self {
         let rules = Rules { flush_within: None, keeps_age: false, assume_sync: None, ..self.rules };
         Self {
+            object: self.object,
             params: self.params,
             rules,
             watches: self.watches,

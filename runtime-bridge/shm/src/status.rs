@@ -34,7 +34,7 @@ use times::TimesPlace;
 /// First word of a status page: `duracst` and a 1.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"duracst\x01");
 /// Version of the layout.
-pub const VERSION: u64 = 8;
+pub const VERSION: u64 = 9;
 /// Logs that have a place in the page; those beyond run under the policy and are not shown.
 pub const MAX_LOGS: usize = 64;
 /// Parameters that have a place in the page; an object with more is refused.
@@ -89,6 +89,8 @@ pub struct Snapshot {
     pub policy: String,
     /// Name of the target.
     pub target: String,
+    /// Which object it is: `durac_abi::object::fingerprint` of its bytes.
+    pub object: u64,
     /// What a power loss can take, as its object says.
     pub bound: Bound,
     /// It was switched off ([`Command::Off`]): every call runs as the application makes it.
@@ -354,6 +356,7 @@ impl StatusPage {
             since: self.since.load(Ordering::Relaxed),
             policy: head.policy,
             target: head.target,
+            object: head.object,
             bound: head.bound,
             is_off: head.is_off,
             changes: head.changes,

@@ -17,6 +17,7 @@ const HEAD: Head<'static> = Head {
     since: 7,
     policy: "window",
     target: "redis.aof",
+    object: 0x0011_2233_4455_6677,
     loss: "at most n syncs",
     bound: Amounts { syncs: Some(64), updates: None, bytes: None, within: Some(50) },
     is_off: false,
@@ -43,6 +44,7 @@ fn a_reader_sees_what_the_agent_wrote() {
     let seen = status.snapshot();
     assert_eq!((seen.pid, seen.since), (1, 7));
     assert_eq!((seen.policy.as_str(), seen.target.as_str()), ("window", "redis.aof"));
+    assert_eq!(seen.object, HEAD.object);
     assert_eq!(seen.params, [param]);
     assert_eq!((seen.bound.text.as_str(), seen.bound.amounts), (HEAD.loss, HEAD.bound));
     assert!(!seen.is_off && seen.changes == 0);

@@ -3,7 +3,7 @@
 use crate::maps::MapArea;
 use crate::program::HELPERS;
 use durac_abi::link::{self, LinkError, MapRef};
-use durac_abi::object::Meta;
+use durac_abi::object::{Meta, fingerprint};
 use durac_abi::{Hook, Object, PARAMS_MAP, Reading, Runtime, STATE_MAP};
 use durac_engine::Rules;
 use durac_jit::{Code, JitError};
@@ -44,6 +44,8 @@ pub enum LoadError {
 pub struct Policy {
     /// What the object's note says.
     pub meta: Meta,
+    /// Which object it is, for tools.
+    pub object: u64,
     /// What the engine has to know.
     pub rules: Rules,
     /// The state of the logs, if it has some.
@@ -67,14 +69,17 @@ impl Policy {
 
 /// Reads, checks and compiles the object at `path`.
 pub fn load(path: &Path) -> Result<Policy, LoadError> {
-    let object = durac_verify::admit(&std::fs::read(path)?, Runtime::Supervisor)?;
+    let bytes = std::fs::read(path)?;
+    let object = durac_verify::admit(&bytes, Runtime::Supervisor)?;
     if object.meta.params.len() > MAX_PARAMS {
         return Err(LoadError::Params(object.meta.params.len()));
     }
     if !object.kernel.is_empty() {
         return Err(LoadError::Kernel);
     }
-    prepare(&object)
+    let mut policy = prepare(&object)?;
+    policy.object = fingerprint(&bytes);
+    Ok(policy)
 }
 
 fn prepare(object: &Object) -> Result<Policy, LoadError> {
@@ -93,6 +98,7 @@ fn prepare(object: &Object) -> Result<Policy, LoadError> {
     let maps: Vec<&'static MapArea> = maps.collect::<Result<_, _>>()?;
     let mut policy = Policy {
         meta: meta.clone(),
+        object: 0,
         rules: Rules::from(meta),
         state: maps.iter().copied().find(|map| !map.is_parameters),
         fsync: None,

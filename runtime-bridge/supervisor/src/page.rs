@@ -82,6 +82,7 @@ fn head(policy: &Policy, is_off: bool) -> Head<'_> {
         since: clock::now(),
         policy: &policy.meta.policy,
         target: &policy.meta.target,
+        object: policy.object,
         loss: if is_off { "nothing" } else { power.map_or("not known", |loss| &loss.text) },
         bound: if is_off { nothing } else { amounts },
         is_off,

@@ -110,28 +110,6 @@ pub struct Ended {
     pub stderr: String,
 }
 
-/// Headless Chromium that opens a page, runs its scripts, and prints the document. `folder` is for its
-/// profile.
-///
-/// # Errors
-/// If it is not installed.
-pub fn chromium(page: &Path, size: &str, folder: &Path) -> Result<Command> {
-    /// Virtual milliseconds in which scripts run. They cost time only while something happens.
-    const BUDGET: &str = "--virtual-time-budget=5000";
-    let mut command = command(&[], &which("chromium")?);
-    command
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
-        .args(["--no-first-run", "--disable-quic", "--disable-sync", "--disable-extensions"])
-        .args(["--disable-background-networking", "--disable-component-update"])
-        .args(["--enable-logging=stderr", "--dump-dom", BUDGET])
-        .arg(format!("--window-size={size}"))
-        .arg(format!("--user-data-dir={}", folder.join("profile").display()))
-        .arg(format!("file://{}", page.display()))
-        // Settings of the user have no place here.
-        .env("HOME", folder);
-    Ok(command)
-}
-
 /// Runs a command to its end, good or bad.
 ///
 /// # Errors

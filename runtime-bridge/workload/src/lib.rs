@@ -18,6 +18,7 @@
 pub mod append_log;
 pub mod append_server;
 pub mod bench;
+pub mod browser;
 pub mod child;
 pub mod columns;
 pub mod crash;

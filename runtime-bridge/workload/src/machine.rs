@@ -65,11 +65,33 @@ impl Machine {
         Some(if is_number { format!("Redis {version}") } else { version.to_owned() })
     }
 
+    /// Why figures of it say little: other programs were running before the first round.
+    #[must_use]
+    pub fn is_busy(&self) -> Option<String> {
+        busy(self.load, self.cores)
+    }
+
     /// Whether a sync reaches something that survives a power loss.
     #[must_use]
     pub fn keeps_data(&self) -> bool {
         !VOLATILE.contains(&self.file_system.as_str())
     }
+}
+
+/// Why figures of this machine would say little now.
+#[must_use]
+pub fn is_busy_now() -> Option<String> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    busy(first_number(&read("/proc/loadavg")), cores)
+}
+
+/// With more load than half a process for each core, what is measured shares them.
+fn busy(load: f64, cores: usize) -> Option<String> {
+    (load > cores as f64 / 2.0).then(|| {
+        format!(
+            "the machine is busy (load {load:.2} on {cores} cores): figures are too low and vary"
+        )
+    })
 }
 
 /// Whether `dir` lies in memory, so that nothing there outlives a power loss.
@@ -149,6 +171,12 @@ mod tests {
         let machine = Machine::look(&std::env::temp_dir(), Path::new("redis-server")).unwrap();
         assert!(machine.cores > 0 && machine.fdatasync_us > 0.0, "{machine:?}");
         assert!(!machine.kernel.is_empty() && machine.file_system != "unknown", "{machine:?}");
+    }
+
+    #[test]
+    fn a_busy_machine_is_told_of() {
+        assert_eq!(busy(1.0, 2), None);
+        assert!(busy(1.1, 2).is_some_and(|why| why.contains("load 1.10 on 2 cores")));
     }
 
     #[test]

@@ -183,6 +183,20 @@ impl Writes {
     }
 }
 
+impl Report {
+    /// What its rounds leave open, a sentence for each row that they do.
+    #[must_use]
+    pub fn too_wide(&self) -> Vec<String> {
+        let wide = self.rows.iter().filter_map(|row| Some((row, row.too_wide()?)));
+        wide.map(|(row, (least, greatest))| {
+            let of = if row.to_always.is_some() { "×always" } else { "req/s" };
+            let range = format!("{of} from {least:.2} to {greatest:.2}");
+            format!("{}, {}: {range} in its rounds: too wide to conclude", row.mode, row.load)
+        })
+        .collect()
+    }
+}
+
 /// Rounds whose ratios lie further apart, relative to the least, do not say how large a difference is.
 const WIDE: f64 = 0.3;
 

@@ -31,6 +31,9 @@ pub(crate) fn render(report: &Report) -> String {
     if !machine.keeps_data() {
         let _ = writeln!(out, "note: {} keeps nothing: syncs are free here", machine.file_system);
     }
+    if let Some(why) = machine.is_busy() {
+        let _ = writeln!(out, "note: {why}");
+    }
     if report.rows.iter().any(|row| row.max_pending.is_some()) {
         let _ = writeln!(out, "{AT_RISK}");
     }
@@ -46,15 +49,8 @@ pub(crate) fn render(report: &Report) -> String {
         out.push_str(&rows_as_text(table));
         out.push_str(&writes_as_text(table));
     }
-    for row in &report.rows {
-        if let Some((least, greatest)) = row.too_wide() {
-            let of = if row.to_always.is_some() { "×always" } else { "req/s" };
-            let _ = writeln!(
-                out,
-                "note: {}, {}: {of} from {least:.2} to {greatest:.2} in its rounds: too wide to conclude",
-                row.mode, row.load
-            );
-        }
+    for why in report.too_wide() {
+        let _ = writeln!(out, "note: {why}");
     }
     if let Some(why) = &report.stopped {
         let _ = writeln!(out, "\nnote: stopped early ({why}): not every round was measured");

@@ -191,6 +191,7 @@ pub fn pages() -> io::Result<Vec<Vec<u8>>> {
         since: 7,
         policy: "window",
         target: "redis.aof",
+        object: 0x0011_2233_4455_6677,
         loss: "at most n syncs (64 by default) and 50ms",
         bound: Amounts { syncs: Some(64), ..Amounts::default() },
         is_off: false,

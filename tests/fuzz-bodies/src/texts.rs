@@ -219,7 +219,7 @@ pub fn words(bytes: &[u8]) {
     for line in text.lines() {
         let mut policy = policy.clone();
         if let Err(why) = durac_core::set::set(&mut policy, line) {
-            assert!(!why.is_empty());
+            assert!(!why.message.is_empty() && line.get(why.at.clone()).is_some());
         }
         assert!(policy.params.iter().all(|p| (p.min..=p.max).contains(&p.default)), "{line}");
         let (pattern, path) = line.split_once(' ').unwrap_or((line, line));

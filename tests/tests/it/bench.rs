@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, ensure};
 use durac_tests::{append_log, durac, heavy, run, show};
 use durac_workload::Report;
-use durac_workload::{child, sys};
+use durac_workload::browser::{self, Layout};
+use durac_workload::sys;
 use std::path::Path;
 use std::process::Stdio;
 use tempfile::TempDir;
@@ -38,19 +39,24 @@ fn bench(workload: &str) -> Result<()> {
     }
     let csv = std::fs::read_to_string(&csv)?;
     ensure!(csv.lines().count() == modes + 1 && csv.contains("window n=16,2,1,2,"), "{csv}");
-    shows(&html, modes, dir.path())
+    shows(&html, modes)
 }
 
 /// A browser draws every mode, twice, and has nothing to complain about.
-fn shows(page: &Path, modes: usize, dir: &Path) -> Result<()> {
-    let ended = run(child::chromium(page, "1200,900", dir)?)?;
-    ensure!(ended.status.success() && !ended.stderr.contains(":CONSOLE"), "{}", show(&ended));
-    let document = &ended.stdout;
-    ensure!(document.matches("<svg").count() == 2, "{document}");
-    ensure!(document.matches("class=\"best\"").count() == modes, "{document}");
-    ensure!(document.matches("class=\"ours\"").count() == modes, "{document}");
+fn shows(page: &Path, modes: usize) -> Result<()> {
+    let html = std::fs::read_to_string(page)?;
+    let (document, console) = browser::open(&html, "1200,900")?;
+    ensure!(console.is_empty(), "{console:?}");
+    // Of each drawing, one is for telephones.
+    ensure!(document.matches("<svg").count() == 4, "{document}");
+    ensure!(document.matches("class=\"best\"").count() == 2 * modes, "{document}");
+    ensure!(document.matches("class=\"ours\"").count() == 2 * modes, "{document}");
     ensure!(document.matches("<tr>").count() == modes + 1, "{document}");
     ensure!(!document.contains("NaN") && !document.contains("{{"), "{document}");
+    for width in [1600, 1280, 1024, 768, 420] {
+        let Layout { found, tables, drawings } = browser::layout(&html, width)?;
+        ensure!(found.is_empty() && (tables, drawings) == (1, 2), "{width}: {found:#?}");
+    }
     Ok(())
 }
 

@@ -32,7 +32,7 @@ fn changed(server: &Server, words: &[&std::ffi::OsStr]) -> Result<Value> {
     let ended = run(command)?;
     ensure!(ended.status.success(), "{}", show(&ended));
     let changes: Value = serde_json::from_str(&ended.stdout)?;
-    let change = changes.get(0).cloned().context("no change")?;
+    let change = changes.pointer("/processes/0").cloned().context("no change")?;
     let is_null = |name| change.get(name).is_none_or(Value::is_null);
     ensure!(is_null("refused") && !is_null("after"), "{change}");
     Ok(change)

@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result, ensure};
 use durac_tests::server::Under;
-use durac_tests::{run_durac, show};
+use durac_tests::{durac, run, run_durac, show};
 use serde_json::Value;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 fn json(args: &[&str]) -> Result<(i32, Value)> {
@@ -142,25 +143,115 @@ fn safe_fixes_are_made_in_place() -> Result<()> {
     Ok(())
 }
 
-/// Commands that print a product print it as one document.
+/// Numbers that measure nothing, and places that cannot be written, are refused before anything begins.
 #[test]
-fn one_document_each() -> Result<()> {
-    for args in [
-        vec!["explain", "E0501"],
-        vec!["list"],
-        vec!["list", "targets"],
-        vec!["list", "readings"],
-        vec!["list", "codes"],
-        vec!["list", "--show", "window"],
-        vec!["check", "window"],
-        vec!["test", "window"],
+fn nonsense_is_refused_at_once() -> Result<()> {
+    let missing = ["--json", "/no/such/folder/report.json"];
+    for (words, why) in [
+        (vec!["bench", "-c", "0"], "0 is not in 1..=10000"),
+        (vec!["bench", "-P", "0"], "0 is not in 1..="),
+        (vec!["bench", "-n", "0"], "0 is not in 1.."),
+        (vec!["bench", "-r", "0"], "0 is not in 1.."),
+        (vec!["bench", "--rounds", "0"], "0 is not in 1.."),
+        (vec!["bench", "--reads", "101"], "101 is not in 0..=100"),
+        (vec!["bench", "--writers", "0"], "0 is not in 1.."),
+        (vec!["bench", "--sync-takes", "0s"], "more than 0"),
+        (vec!["bench", "--dir", "/no/such/folder"], "/no/such/folder"),
+        (vec!["crashtest", "window", "--trials", "0"], "0 is not in 1.."),
+        (vec!["crashtest", "window", "-c", "0"], "0 is not in 1.."),
+        (vec!["crashtest", "window", "--shard", "0/4"], "2/4"),
+        (vec!["simulate", "trace.json", "--clients", "0"], "0 is not in 1.."),
+        (vec!["simulate", "trace.json", "--crash", "0"], "0 is not in 1.."),
+        (vec!["advise", "trace.json", "--clients", "0"], "0 is not in 1.."),
+        (vec!["advise", "trace.json", "--at-most", "0s"], "more than 0"),
+        (vec!["top", "--count", "0"], "0 is not in 1.."),
+        (vec!["top", "--interval", "0s"], "at least 10ms"),
+        (vec!["check", "window", "--budget", "0s"], "more than 0"),
+        ([&["bench"][..], &missing].concat(), "/no/such/folder/report.json"),
+        ([&["crashtest", "window"][..], &missing].concat(), "/no/such/folder/report.json"),
+        ([&["simulate", "trace.json"][..], &missing].concat(), "/no/such/folder/report.json"),
+        (vec!["advise", "trace.json", "-o", "/no/such/folder/x.dur"], "/no/such/folder/x.dur"),
+        (vec!["compile", "window", "-o", "/no/such/folder/x.o"], "/no/such/folder/x.o"),
+        (vec!["record", "-o", "/no/such/folder/t", "--", "true"], "/no/such/folder/t"),
+        (vec!["merge", "part.json", "-o", "/no/such/folder/w"], "/no/such/folder/w"),
     ] {
-        let (code, value) = json(&args)?;
-        ensure!(code == 0 && value.is_object() || value.is_array(), "{args:?}: {code}");
+        let ended = run_durac(&words)?;
+        let code = ended.status.code();
+        let refused = matches!(code, Some(1 | 2)) && ended.stdout.is_empty();
+        ensure!(refused && ended.stderr.contains(why), "{words:?}: {}", show(&ended));
     }
-    for wrong in [vec!["bench", "-c", "0"], vec!["crashtest", "window", "--trials", "0"]] {
-        let ended = run_durac(&wrong)?;
-        ensure!(ended.status.code() == Some(1), "{wrong:?}: {}", show(&ended));
+    // An agent that cannot be used is found out before anything is proved or measured.
+    for words in [vec!["bench"], vec!["crashtest", "window"], vec!["run", "window", "--", "true"]] {
+        let mut command = durac(&words)?;
+        command.env("DURAC_AGENT", "/no/such/agent.so");
+        let ended = run(command)?;
+        ensure!(
+            ended.status.code() == Some(2) && ended.stderr.contains("/no/such/agent.so"),
+            "{words:?}: {}",
+            show(&ended)
+        );
+    }
+    Ok(())
+}
+
+/// A process under the supervisor has no agent, and the doctor says who acts on its log instead.
+#[test]
+fn the_doctor_finds_the_supervisor() -> Result<()> {
+    let dir = TempDir::new()?;
+    let policy = dir.path().join("w.dur");
+    std::fs::write(
+        &policy,
+        "policy w\ntarget posix.log\non fdatasync: await pending < 4; defer\nflush within 1s\n",
+    )?;
+    let log = dir.path().join("a.log");
+    let script = "import os, sys\nf = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)\nfor n in range(9):\n  \
+                  os.write(f, b'x')\n  os.fdatasync(f)\nprint('written', flush=True)\nsys.stdin.read()\n";
+    let mut command = durac(["run", "--engine", "supervisor"])?;
+    command.arg(&policy).args(["--", "python3", "-c", script]).arg(&log);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().context("a pipe")?).read_line(&mut line)?;
+    ensure!(line == "written\n", "{line}");
+    let (code, report) = json(&["doctor", &child.id().to_string()])?;
+    let noted = found(&report, "note");
+    ensure!(noted.contains("no agent is in it, and a supervisor runs"), "{code} {report:#}");
+    // It says where to look further, and there everything is fine.
+    let advice = report["findings"].as_array().into_iter().flatten();
+    let advice: Vec<&str> = advice.filter_map(|finding| finding["do"].as_str()).collect();
+    let at = advice.iter().find_map(|text| {
+        text.split_once("`durac doctor ").and_then(|(_, rest)| rest.split('`').next())
+    });
+    let (code, report) = json(&["doctor", at.with_context(|| format!("{report:#}"))?])?;
+    let fine = found(&report, "ok");
+    ensure!(code == 0 && fine.contains("policy w on posix.log"), "{report:#}");
+    ensure!(fine.contains("9 sync calls"), "{report:#}");
+    // Beside it, a process without a filter is under nobody.
+    let mut other = Command::new("sleep").arg("600").spawn()?;
+    let (code, report) = json(&["doctor", &other.id().to_string()])?;
+    other.kill()?;
+    other.wait()?;
+    ensure!(code == 1 && found(&report, "wrong").contains("no policy acts on it"), "{report:#}");
+    drop(child.stdin.take());
+    ensure!(child.wait()?.success());
+    Ok(())
+}
+
+/// Of objects whose notes say the same, `show` finds the one that runs.
+#[test]
+fn a_process_is_shown_by_the_fingerprint_of_its_object() -> Result<()> {
+    let dir = TempDir::new()?;
+    let texts = ["one", "another"].map(|name| {
+        format!("// {name}\npolicy same\ntarget redis.aof\non fdatasync: await pending < 4; defer\nflush within 1s\n")
+    });
+    let mut servers = Vec::new();
+    for (name, text) in ["one.dur", "another.dur"].iter().zip(&texts) {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text)?;
+        servers.push(Under::policy(path).start()?);
+    }
+    for (server, text) in servers.iter().zip(&texts) {
+        let (code, shown) = json(&["show", &server.redis.pid().to_string()])?;
+        ensure!(code == 0 && shown["text"] == text.as_str(), "{shown:#}");
     }
     Ok(())
 }

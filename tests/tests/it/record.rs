@@ -307,8 +307,8 @@ fn a_file_that_is_wrong_is_refused() -> Result<()> {
     let shown = format!("{}:2:9: error[E0701]: {message}\n", text.display());
     ensure!(ended.stderr == shown, "{}", show(&ended));
     let ended = import("json")?;
-    let found: serde_json::Value = serde_json::from_str(&ended.stderr)?;
-    let place = found.pointer("/0/labels/0/start").context("place")?;
+    let found: serde_json::Value = serde_json::from_str(&ended.stdout)?;
+    let place = found.pointer("/diagnostics/0/labels/0/start").context("place")?;
     ensure!(*place == serde_json::json!({ "line": 2, "column": 9, "byte": 40 }), "{found}");
     ensure!(std::fs::read_to_string(&out)? == "what was there");
     Ok(())

@@ -8,6 +8,7 @@ use durac_workload::child::{self, Ended};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
 
 /// The system; it ends with this.
 struct System {
@@ -18,6 +19,11 @@ struct System {
 
 impl System {
     fn boot() -> Result<Self> {
+        Self::boot_on(None)
+    }
+
+    /// With Redis' data in this folder instead of in memory.
+    fn boot_on(data: Option<&Path>) -> Result<Self> {
         tool()?;
         agent()?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("shims/systemd.sh");
@@ -36,6 +42,7 @@ impl System {
             .args(["--mount-proc", "bash"])
             .arg(script)
             .arg(bin_dir()?)
+            .args(data)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         let unshare = command.spawn().context("cannot run unshare")?;
@@ -124,6 +131,68 @@ fn live_control(system: &System, unit: &str) -> Result<()> {
     system.fine("durac", &["reload", "window", "--set", "n=16", ":6379", "--save"])?;
     system.write()?;
     ensure!(policy()?.as_deref() == Some("window"));
+    Ok(())
+}
+
+/// The day that docs/day.md tells, as its script makes it.
+#[test]
+fn an_operators_day() -> Result<()> {
+    let _turn = heavy()?;
+    let data = TempDir::new()?;
+    let system = System::boot_on(Some(data.path()))?;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let script = std::fs::read_to_string(folder.join("examples/day.sh"))?;
+    let ended = system.fine("bash", &["-c", &script])?;
+    // What is told is what is done.
+    let told = std::fs::read_to_string(folder.join("docs/day.md"))?;
+    let commands = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter_map(|line| line.trim().strip_prefix("$ "));
+        lines.map(str::to_owned).collect()
+    };
+    let (told, done) = (commands(&told), commands(&ended.stdout));
+    ensure!(told == done, "docs/day.md tells {told:#?}\nand the script does {done:#?}");
+    ensure!(ended.stdout.matches("hello again").count() == 3, "{}", show(&ended));
+    Ok(())
+}
+
+/// The agent's lines reach the journal, and its syslog, under Debian's unit.
+#[test]
+fn lines_reach_the_journal() -> Result<()> {
+    let _turn = heavy()?;
+    let system = System::boot()?;
+    let unit = "redis-server";
+    system.fine("systemctl", &["start", "systemd-journald.service"])?;
+    let conf = "s/^appendonly .*/appendonly yes/; s/^appendfsync .*/appendfsync always/";
+    system.fine("sed", &["-i", conf, "/etc/redis/redis.conf"])?;
+    system.fine("durac", &["enable", unit, "window"])?;
+    for (turn, sink) in ["journal", "syslog"].into_iter().enumerate() {
+        let path = "/etc/systemd/system/redis-server.service.d/log.conf";
+        let text = format!("printf '[Service]\\nEnvironment=DURAC_LOG={sink}\\n' >{path}");
+        system.fine("sh", &["-c", &text])?;
+        system.fine("systemctl", &["daemon-reload"])?;
+        system.fine("systemctl", &["restart", unit])?;
+        system.write()?;
+        let mut said = String::new();
+        until("the agent's line in the journal", || {
+            let args = ["--identifier=durac", "--output=json", "--no-pager", "--quiet"];
+            said = system.call("journalctl", &args)?.stdout;
+            Ok(said.matches("is in force on").count() > turn)
+        })?;
+        let line = said.lines().filter(|line| line.contains("is in force on")).nth(turn);
+        let entry: Value = serde_json::from_str(line.context("a line")?)?;
+        let transport = ["journal", "syslog"][turn];
+        // What syslog(3) writes has its facility: daemons.
+        let facility = entry["SYSLOG_FACILITY"] == "3" || sink == "journal";
+        ensure!(
+            entry["_TRANSPORT"] == transport && entry["PRIORITY"] == "5" && facility,
+            "{entry:#}"
+        );
+        let message = entry["MESSAGE"].as_str().unwrap_or_default();
+        ensure!(
+            message.starts_with("policy `window` for target `redis.aof` is in force"),
+            "{entry:#}"
+        );
+    }
     Ok(())
 }
 

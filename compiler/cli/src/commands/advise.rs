@@ -6,7 +6,7 @@
 
 use super::simulate::{self, Candidate, Candidates, DeviceArg};
 use crate::Outcome;
-use crate::args::{Format, Global};
+use crate::args::Global;
 use crate::output;
 use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
@@ -207,6 +207,7 @@ struct Advice<'a> {
 
 /// Simulates the candidates and prints the best that is within the limits.
 pub fn run(args: &Advise, global: &Global) -> Result<Outcome> {
+    args.output.as_deref().map_or(Ok(()), output::check_writable)?;
     let limits = Limits::of(&args.at_most);
     let Some(trace) = simulate::read(&args.trace, global)? else { return Ok(Outcome::Wrong) };
     let recorded = simulate::recorded_policy(&trace);
@@ -385,9 +386,8 @@ fn print(advice: &Advice<'_>, args: &Advise, global: &Global) -> Result<()> {
     if let Some(path) = &args.output {
         output::write_atomically(path, advice.policy.text.as_bytes(), 0o644)?;
     }
-    if global.format == Format::Json {
-        let json = serde_json::to_string_pretty(advice).context("cannot write the advice")? + "\n";
-        return output::stdout(json.as_bytes());
+    if global.is_json() {
+        return global.document.put(advice);
     }
     let mut out = String::new();
     let mut line = |what: &str, told: &Told| {

@@ -4,12 +4,13 @@ mod drawing;
 mod page;
 
 use crate::Outcome;
-use crate::args::{Engine, Global};
+use crate::args::{Engine, Global, time};
+use crate::named::{Named, Settings};
 use crate::{input, launch, output};
 use anyhow::{Context, Result};
 use clap::{Args as ClapArgs, ValueEnum};
 use durac_workload::bench::{self, Config, Load, Mode};
-use durac_workload::child;
+use durac_workload::{child, machine};
 use std::path::PathBuf;
 
 /// Arguments of `durac bench`.
@@ -29,7 +30,10 @@ pub struct Bench {
         "window:n=64",
         "window:n=256",
     ])]
-    files: Vec<String>,
+    files: Vec<Named>,
+    /// Parameters of all.
+    #[command(flatten)]
+    settings: Settings,
     /// How staged data is written [default: what the target names, else `thread`]
     #[arg(long, value_enum)]
     engine: Option<Engine>,
@@ -68,7 +72,7 @@ pub struct Bench {
     #[arg(long, value_name = "CLIENTS", value_parser = clap::value_parser!(u32).range(1..))]
     writers: Option<u32>,
     /// How long a sync takes: puts the logs on a disk in memory that waits so long (FUSE, as root)
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     sync_takes: Option<std::time::Duration>,
     /// The workload
     #[arg(long, value_enum, default_value_t = Workload::Redis)]
@@ -95,6 +99,7 @@ enum Workload {
 
 /// Measures, prints the table, and writes the JSON if asked.
 pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
+    look_first(args)?;
     let mut modes = match args.workload {
         // Without a log it does nothing.
         Workload::AppendLog => vec![],
@@ -102,7 +107,8 @@ pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
     };
     modes.extend([Mode::no(), Mode::everysec(), Mode::always()]);
     for named in &args.files {
-        let Some(mut mode) = mode(named, &modes, global)? else {
+        let sets = named.settings(&args.settings);
+        let Some(mut mode) = mode(named, &sets, &modes, global)? else {
             return Ok(Outcome::Wrong);
         };
         if let Some(policy) = &mut mode.policy {
@@ -131,7 +137,16 @@ pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
         dir: args.dir.clone(),
     };
     let report = bench::run(&config)?;
-    output::stdout(report.table().as_bytes())?;
+    match global.is_json() {
+        true => {
+            let whole: serde_json::Value = serde_json::from_slice(&report.json()?)?;
+            global.document.put(&whole)?;
+            let notes: Vec<String> =
+                report.machine.is_busy().into_iter().chain(report.too_wide()).collect();
+            global.document.put(&serde_json::json!({ "notes": notes }))?;
+        }
+        false => output::stdout(report.table().as_bytes())?,
+    }
     if let Some(path) = &args.json {
         output::write_atomically(path, &report.json()?, 0o644)?;
     }
@@ -147,10 +162,29 @@ pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
     }
 }
 
-/// The mode for `FILE` or `FILE:name=value,name=value`; `None`, reported, if the policy is wrong.
-fn mode(named: &str, others: &[Mode], global: &Global) -> Result<Option<Mode>> {
-    let (file, sets) = input::named(named);
-    let Some(ready) = input::ready(&file, &sets, global)? else {
+/// What would be missed only after minutes: where the results go, the agent, the server.
+fn look_first(args: &Bench) -> Result<()> {
+    for path in [&args.json, &args.csv, &args.html].into_iter().flatten() {
+        output::check_writable(path)?;
+    }
+    if let Some(dir) = args.dir.as_deref().filter(|dir| !dir.is_dir()) {
+        return Err(output::exit(1, format!("--dir: `{}` is not a folder", dir.display())));
+    }
+    launch::check_agent(&launch::agent_of_children()?)?;
+    if args.workload != Workload::AppendLog && args.server.is_none() {
+        child::which("redis-server").map_err(|why| {
+            output::exit(1, format!("{why}: install it, or use `--workload append-log`"))
+        })?;
+    }
+    if let Some(why) = machine::is_busy_now() {
+        output::error(&why);
+    }
+    Ok(())
+}
+
+/// The mode of a policy; `None`, reported, if it is wrong.
+fn mode(named: &Named, sets: &[String], others: &[Mode], global: &Global) -> Result<Option<Mode>> {
+    let Some(ready) = input::ready(named.path(), sets, global)? else {
         return Ok(None);
     };
     let loss = ready.proved.power_loss();
@@ -158,7 +192,7 @@ fn mode(named: &str, others: &[Mode], global: &Global) -> Result<Option<Mode>> {
     let held = ready.proved.object.meta.holds_replies;
     let loss = if held { "nothing that a client has seen" } else { loss };
     let mut name = ready.policy.name.clone();
-    for assignment in &sets {
+    for assignment in sets {
         name.push_str(&format!(" {assignment}"));
     }
     while others.iter().any(|m| m.name == name) {

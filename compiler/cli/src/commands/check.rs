@@ -1,7 +1,8 @@
 //! `durac check`: everything that can be known before a policy runs.
 
 use crate::Outcome;
-use crate::args::{Budget, Deployment, Format, Global};
+use crate::args::{Budget, Deployment, Global};
+use crate::named::{Named, Settings};
 use crate::{certificate, input, output};
 use anyhow::Result;
 use clap::Args as ClapArgs;
@@ -12,14 +13,16 @@ use durac_driver::report::report;
 use durac_prove::proof::{Age, Proof};
 use serde::Serialize;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
 
 /// Arguments of `durac check`.
 #[derive(Debug, ClapArgs)]
 pub struct Check {
-    /// Policy files, names of ready policies, or `-` for standard input
+    /// Policy files, names of ready policies, or `-` for standard input, with `:name=value,…` to set parameters
     #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    files: Vec<Named>,
+    /// Parameters of all.
+    #[command(flatten)]
+    settings: Settings,
     /// Print diagnostics only
     #[arg(short, long)]
     quiet: bool,
@@ -42,18 +45,21 @@ pub struct Check {
     budget: Budget,
 }
 
-/// What `--format json` prints on standard output for each file.
+/// What `--format json` says of each file.
 #[derive(Serialize)]
-struct Report<'a> {
+struct Report {
     file: String,
     ok: bool,
-    policy: Option<&'a str>,
-    target: Option<&'a str>,
+    policy: Option<String>,
+    target: Option<String>,
     loss: Vec<durac_abi::object::Loss>,
     proof: Option<Numbers>,
     /// With `--certificate`.
     #[serde(skip_serializing_if = "Option::is_none")]
     certificate: Option<certificate::Shown>,
+    /// With `--smt2`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    smt2: Option<String>,
 }
 
 /// What the model checker found; `null` is unbounded.
@@ -103,61 +109,64 @@ impl Numbers {
 /// Checks every file; all of them, even if one is wrong.
 pub fn run(args: &Check, global: &Global) -> Result<Outcome> {
     let global = &args.budget.of(global);
-    let mut outcome = Outcome::Fine;
-    for path in &args.files {
-        if !one(path, args, global)? {
-            outcome = Outcome::Wrong;
-        }
+    let mut files = Vec::new();
+    for named in &args.files {
+        files.push(one(named, args, global)?);
     }
-    Ok(outcome)
+    let fine = files.iter().all(|file| file.ok);
+    global.document.put(&serde_json::json!({ "files": files }))?;
+    Ok(if fine { Outcome::Fine } else { Outcome::Wrong })
 }
 
-fn one(path: &Path, args: &Check, global: &Global) -> Result<bool> {
+fn one(named: &Named, args: &Check, global: &Global) -> Result<Report> {
     if args.fix {
-        input::fix(path, args.deployment.get(), global)?;
+        input::fix(named.path(), args.deployment.get(), global)?;
     }
-    let found = input::check(path, args.deployment.get(), global);
-    if args.quiet {
-        return Ok(found.is_some());
-    }
-    if let (true, Some((_, checked))) = (args.smt2, &found) {
-        return certificate::smt2(path, checked);
-    }
-    match (&found, global.format) {
-        (_, Format::Json) => {
-            let checked = found.as_ref().map(|(_, checked)| checked);
-            let policy = checked.and_then(|c| c.analysis.policy.as_ref());
-            let proved = checked.and_then(|c| c.proved.as_ref());
-            let report = Report {
-                file: path.display().to_string(),
-                ok: found.is_some(),
-                policy: policy.map(|p| p.name.as_str()),
-                target: policy.map(|p| p.target.name.as_str()),
-                loss: proved.map(|p| p.object.meta.loss.clone()).unwrap_or_default(),
-                proof: proved.map(|p| Numbers::of(&p.proof)),
-                certificate: match proved.filter(|_| args.certificate) {
-                    Some(proved) => certificate::shown(&proved.object)?,
-                    None => None,
-                },
-            };
-            let line = serde_json::to_string(&report)? + "\n";
-            output::stdout(line.as_bytes())?;
+    let settings = named.settings(&args.settings);
+    let found = input::check(named, &settings, args.deployment.get(), global);
+    let mut report = Report::of(named, found.as_ref().map(|(_, checked)| checked));
+    let Some((_, checked)) = found else { return Ok(report) };
+    if args.smt2 {
+        let script = certificate::smt2(named, &checked)?;
+        if global.is_json() {
+            report.smt2 = Some(script);
+        } else {
+            output::stdout(script.as_bytes())?;
         }
-        (Some((_, checked)), Format::Human | Format::Short) => {
-            let mut summary = summary(path, checked);
-            if let (true, Some(proved)) = (args.certificate, &checked.proved) {
-                summary.push_str(&certificate::lines(&proved.object)?);
-            }
-            output::stdout(summary.as_bytes())?;
-        }
-        (None, _) => {}
+        return Ok(report);
     }
-    Ok(found.is_some())
+    if let Some(proved) = checked.proved.as_ref().filter(|_| args.certificate) {
+        report.certificate = certificate::shown(&proved.object)?;
+    }
+    if !args.quiet && !global.is_json() {
+        let mut summary = summary(named, &checked);
+        if let (true, Some(proved)) = (args.certificate, &checked.proved) {
+            summary.push_str(&certificate::lines(&proved.object)?);
+        }
+        output::stdout(summary.as_bytes())?;
+    }
+    Ok(report)
 }
 
-fn summary(path: &Path, checked: &Compiled) -> String {
+impl Report {
+    fn of(named: &Named, checked: Option<&Compiled>) -> Self {
+        let policy = checked.and_then(|c| c.analysis.policy.as_ref());
+        let proved = checked.and_then(|c| c.proved.as_ref());
+        Self {
+            file: named.to_string(),
+            ok: checked.is_some(),
+            policy: policy.map(|p| p.name.clone()),
+            target: policy.map(|p| p.target.name.clone()),
+            loss: proved.map(|p| p.object.meta.loss.clone()).unwrap_or_default(),
+            proof: proved.map(|p| Numbers::of(&p.proof)),
+            certificate: None,
+            smt2: None,
+        }
+    }
+}
+
+fn summary(shown: &Named, checked: &Compiled) -> String {
     let mut out = String::new();
-    let shown = path.display();
     let Some(policy) = &checked.analysis.policy else {
         let _ = writeln!(out, "{shown}: targets are valid");
         return out;

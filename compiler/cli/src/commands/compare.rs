@@ -3,6 +3,7 @@
 use crate::Outcome;
 use crate::args::Global;
 use crate::input::{self, Ready};
+use crate::named::{Named, Settings};
 use crate::output;
 use anyhow::Result;
 use clap::Args as ClapArgs;
@@ -11,6 +12,7 @@ use durac_driver::{Options, Proved};
 use durac_prove::explore::{Most, Unit};
 use durac_prove::proof::timeline_beyond;
 use durac_workload::columns::{Align, columns};
+use serde_json::json;
 use std::fmt::Write;
 
 /// Arguments of `durac compare`.
@@ -19,32 +21,59 @@ pub struct Compare {
     /// A policy: a file or a ready policy, with `:name=value,…` to set parameters. Without policies,
     /// ranks all ready ones
     #[arg(value_name = "A")]
-    first: Option<String>,
+    first: Option<Named>,
     /// The policy that should be at least as durable as A
     #[arg(value_name = "B")]
-    second: Option<String>,
+    second: Option<Named>,
+    /// Parameters of both.
+    #[command(flatten)]
+    settings: Settings,
 }
 
 /// Two policies side by side, or all ready ones in their order.
 pub fn run(args: &Compare, global: &Global) -> Result<Outcome> {
     let Some(first) = &args.first else {
-        return order();
+        return order(global);
     };
     let Some(second) = &args.second else {
         return Err(output::exit(1, "name two policies, or none to rank all ready ones"));
     };
-    let (Some(a), Some(b)) = (ready(first, global)?, ready(second, global)?) else {
+    let ready = |named: &Named| input::ready(named.path(), &named.settings(&args.settings), global);
+    let (Some(a), Some(b)) = (ready(first)?, ready(second)?) else {
         return Ok(Outcome::Wrong);
     };
-    two((first, &a), (second, &b))
+    two((&first.to_string(), &a), (&second.to_string(), &b), global)
 }
 
-fn ready(named: &str, global: &Global) -> Result<Option<Ready>> {
-    let (file, sets) = input::named(named);
-    input::ready(&file, &sets, global)
+/// What `--format json` says of two policies.
+fn report((first, a): (&str, &Ready), (second, b): (&str, &Ready)) -> Result<serde_json::Value> {
+    let worse = compare::worse(&a.proved.proof, &b.proved.proof);
+    let measures = Measure::ALL.iter().map(|measure| {
+        let show = |ready: &Ready| measure.show(&ready.proved.proof);
+        json!({
+            "name": measure.name(),
+            "first": show(a),
+            "second": show(b),
+            "worse": worse.contains(measure),
+        })
+    });
+    Ok(json!({
+        "first": first,
+        "second": second,
+        "at_least_as_durable": worse.is_empty(),
+        "measures": measures.collect::<Vec<_>>(),
+        "timeline": timeline(&worse, a, b)?,
+    }))
 }
 
-fn two((first, a): (&str, &Ready), (second, b): (&str, &Ready)) -> Result<Outcome> {
+fn two(first: (&str, &Ready), second: (&str, &Ready), global: &Global) -> Result<Outcome> {
+    if global.is_json() {
+        let report = report(first, second)?;
+        let fine = report.get("at_least_as_durable") == Some(&json!(true));
+        global.document.put(&report)?;
+        return Ok(if fine { Outcome::Fine } else { Outcome::Wrong });
+    }
+    let ((first, a), (second, b)) = (first, second);
     let mut rows = vec![["worst case".to_owned(), first.to_owned(), second.to_owned()]];
     for measure in Measure::ALL {
         let show = |ready: &Ready| measure.show(&ready.proved.proof);
@@ -85,7 +114,7 @@ fn timeline(worse: &[Measure], a: &Ready, b: &Ready) -> Result<Option<String>> {
 }
 
 /// Every ready policy, the most durable first, with those that it is at least as durable as.
-fn order() -> Result<Outcome> {
+fn order(global: &Global) -> Result<Outcome> {
     let mut all: Vec<(String, Proved)> = Vec::new();
     for ready in durac_stdlib::POLICIES {
         let mut sources = durac_grammar::Sources::new();
@@ -118,6 +147,7 @@ fn order() -> Result<Outcome> {
         ]
         .map(str::to_owned),
     ];
+    let mut list = Vec::new();
     for (name, proved) in &all {
         let proof = &proved.proof;
         let show = |measure: Measure| measure.show(proof);
@@ -125,6 +155,12 @@ fn order() -> Result<Outcome> {
             .filter(|(other, p)| other != name && compare::worse(&p.proof, proof).is_empty())
             .map(|(other, _)| other.as_str())
             .collect();
+        let measures = Measure::ALL.iter().map(|m| (m.name().to_owned(), json!(show(*m))));
+        list.push(json!({
+            "name": name,
+            "measures": measures.collect::<serde_json::Map<_, _>>(),
+            "at_least_as_durable_as": beats,
+        }));
         rows.push([
             name.clone(),
             show(Measure::Syncs),
@@ -135,6 +171,9 @@ fn order() -> Result<Outcome> {
             beats.join(", "),
         ]);
     }
-    output::stdout(columns(&[Align::Left], &rows).as_bytes())?;
+    global.document.put(&json!({ "policies": list }))?;
+    if !global.is_json() {
+        output::stdout(columns(&[Align::Left], &rows).as_bytes())?;
+    }
     Ok(Outcome::Fine)
 }

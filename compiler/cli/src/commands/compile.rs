@@ -3,19 +3,21 @@
 use crate::Outcome;
 use crate::args::{Budget, Deployment, Global};
 use crate::input;
+use crate::named::{Named, Settings};
 use crate::output;
 use anyhow::{Context, Result};
 use clap::{Args as ClapArgs, ValueEnum};
 use durac_abi::disasm;
 use durac_core::print;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `durac compile`.
 #[derive(Debug, ClapArgs)]
 pub struct Compile {
-    /// A policy file, the name of a ready policy, or `-` for standard input
+    /// A policy file, the name of a ready policy, or `-` for standard input, with `:name=value,…` to set parameters
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    file: Named,
     /// Output file, `-` for standard output [default: FILE's name with `.o` in the current folder]
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
@@ -28,9 +30,9 @@ pub struct Compile {
     /// How long it may take.
     #[command(flatten)]
     budget: Budget,
-    /// Set a parameter of the policy; can be repeated
-    #[arg(long, value_name = "NAME=VALUE")]
-    set: Vec<String>,
+    /// Its parameters.
+    #[command(flatten)]
+    settings: Settings,
 }
 
 /// A representation of the policy.
@@ -53,26 +55,36 @@ pub enum Emit {
 /// Compiles one file.
 pub fn run(args: &Compile, global: &Global) -> Result<Outcome> {
     let global = &args.budget.of(global);
+    let binary = args.emit == Emit::Obj && args.output.as_deref() == Some(Path::new("-"));
+    if binary && global.is_json() {
+        return Err(output::exit(
+            1,
+            "`--format json` uses standard output: write the object to a file",
+        ));
+    }
+    if args.emit == Emit::Obj {
+        let to = args.output.as_deref().filter(|path| *path != Path::new("-"));
+        to.map_or(Ok(()), output::check_writable)?;
+    }
     if matches!(args.emit, Emit::Tokens | Emit::Ast) {
         return front_end(args, global);
     }
-    let to = args.output.as_deref();
     let deployment = args.deployment.get();
+    let (file, settings) = (args.file.path(), args.file.settings(&args.settings));
     match args.emit {
         Emit::Hir | Emit::Mir => {
-            let Some((_, policy)) = input::policy(&args.file, &args.set, deployment, global)?
-            else {
+            let Some((_, policy)) = input::policy(file, &settings, deployment, global)? else {
                 return Ok(Outcome::Wrong);
             };
             if args.emit == Emit::Hir {
-                return text(to, &print::hir(&policy)).map(|()| Outcome::Fine);
+                return text(args, &print::hir(&policy), global).map(|()| Outcome::Fine);
             }
             let mut program = durac_core::lower(&policy);
             durac_core::optimise(&mut program);
-            text(to, &program.to_string())?;
+            text(args, &program.to_string(), global)?;
         }
         Emit::Asm | Emit::Obj | Emit::Tokens | Emit::Ast => {
-            let Some(ready) = input::ready_for(&args.file, &args.set, deployment, global)? else {
+            let Some(ready) = input::ready_for(file, &settings, deployment, global)? else {
                 return Ok(Outcome::Wrong);
             };
             let (input, object) = (ready.input, ready.proved.object);
@@ -83,17 +95,24 @@ pub fn run(args: &Compile, global: &Global) -> Result<Outcome> {
                     listing.push('\n');
                     listing.push_str(&kernel);
                 }
-                text(to, &listing)?;
+                text(args, &listing, global)?;
             } else {
                 let bytes = durac_bpf::write(&object).context("cannot write the object")?;
-                match to {
-                    Some(path) if path == Path::new("-") => output::stdout(&bytes)?,
-                    Some(path) => output::write_atomically(path, &bytes, 0o644)?,
-                    None => {
-                        let path = PathBuf::from(format!("{}.o", input.stem));
-                        output::write_atomically(&path, &bytes, 0o644)?;
-                    }
+                let default = PathBuf::from(format!("{}.o", input.stem));
+                let to = args.output.as_deref().unwrap_or(&default);
+                if to == Path::new("-") {
+                    output::stdout(&bytes)?;
+                } else {
+                    output::write_atomically(to, &bytes, 0o644)?;
                 }
+                let meta = &object.meta;
+                global.document.put(&json!({
+                    "output": to.display().to_string(),
+                    "policy": meta.policy,
+                    "target": meta.target,
+                    "runtime": meta.runtime.text(),
+                    "loss": meta.loss,
+                }))?;
             }
         }
     }
@@ -101,7 +120,7 @@ pub fn run(args: &Compile, global: &Global) -> Result<Outcome> {
 }
 
 fn front_end(args: &Compile, global: &Global) -> Result<Outcome> {
-    let Some(input) = input::read(&args.file, global) else {
+    let Some(input) = input::read(args.file.path(), global) else {
         return Ok(Outcome::Wrong);
     };
     let parsed = durac_grammar::parse(&input.sources, input.file);
@@ -116,16 +135,19 @@ fn front_end(args: &Compile, global: &Global) -> Result<Outcome> {
         _ => durac_grammar::print_ast(&parsed.file),
     };
     input::report(&parsed.diagnostics, &input.sources, global);
-    text(args.output.as_deref(), &shown)?;
+    text(args, &shown, global)?;
     let errors = parsed.has_errors();
     Ok(if errors { Outcome::Wrong } else { Outcome::Fine })
 }
 
-fn text(to: Option<&Path>, text: &str) -> Result<()> {
-    match to {
-        Some(path) if path != Path::new("-") => {
-            output::write_atomically(path, text.as_bytes(), 0o644)
+/// Writes a representation that is text.
+fn text(args: &Compile, text: &str, global: &Global) -> Result<()> {
+    match args.output.as_deref().filter(|path| *path != Path::new("-")) {
+        Some(path) => {
+            output::write_atomically(path, text.as_bytes(), 0o644)?;
+            global.document.put(&json!({ "output": path.display().to_string() }))
         }
-        _ => output::stdout(text.as_bytes()),
+        None if global.is_json() => global.document.put(&json!({ "text": text })),
+        None => output::stdout(text.as_bytes()),
     }
 }

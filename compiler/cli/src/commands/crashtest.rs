@@ -1,7 +1,8 @@
 //! `durac crashtest`: cuts the power of a real database again and again, and compares what is lost
 //! with what was proved.
 
-use crate::args::{Engine, Format, Global};
+use crate::args::{Engine, Global};
+use crate::named::{Named, Settings};
 use crate::shard::Shard;
 use crate::{Outcome, input, launch, output};
 use anyhow::{Context, Result};
@@ -11,7 +12,7 @@ use durac_workload::bench::Policy;
 use durac_workload::columns::Align::{Left, Right};
 use durac_workload::columns::columns;
 use durac_workload::crash::{App, At, Config, Crash, Line, Trial, fault, millis, sync_library};
-use durac_workload::machine::Machine;
+use durac_workload::machine::{self, Machine};
 use durac_workload::progress;
 use durac_workload::{Error, child, sys};
 use serde::{Deserialize, Serialize};
@@ -26,7 +27,10 @@ use std::time::Duration;
 pub struct Crashtest {
     /// Policies to test: files or ready policies, with `:name=value,…` to set parameters
     #[arg(required = true, value_name = "FILE")]
-    files: Vec<String>,
+    files: Vec<Named>,
+    /// Parameters of all.
+    #[command(flatten)]
+    settings: Settings,
     /// Crashes per policy
     #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u32).range(1..))]
     trials: u32,
@@ -175,12 +179,19 @@ struct Worst {
 /// Tests every policy, prints the table, and returns `Wrong` if one lost too much.
 pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
     let app = app(args)?;
+    // What would be missed only after minutes.
+    args.json.as_deref().map_or(Ok(()), output::check_writable)?;
+    launch::check_agent(&launch::agent_of_children()?)?;
+    sync_library()?;
+    durac_disk::private_mounts().context("cannot mount a disk: crashtest needs root")?;
+    if let Some(why) = machine::is_busy_now() {
+        output::error(&why);
+    }
     let mut configs = Vec::new();
     for named in &args.files {
         let Some(config) = config(named, &app, args, global)? else { return Ok(Outcome::Wrong) };
         configs.push((named, config));
     }
-    durac_disk::private_mounts().context("cannot mount a disk: crashtest needs root")?;
     sys::catch_interrupts();
     let mut report = Report {
         version: VERSION,
@@ -234,9 +245,9 @@ pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
     if let Some(path) = &args.json {
         output::write_atomically(path, json.as_bytes(), 0o644)?;
     }
-    match global.format {
-        Format::Json => output::stdout(json.as_bytes())?,
-        _ => output::stdout(table(&report).as_bytes())?,
+    match global.is_json() {
+        true => global.document.put(&report)?,
+        false => output::stdout(table(&report).as_bytes())?,
     }
     if let Some(why) = &report.stopped {
         return Err(output::exit(2, format!("stopped early: {why}")));
@@ -349,13 +360,13 @@ fn app(args: &Crashtest) -> Result<App> {
 
 /// The test of `FILE` or `FILE:name=value`; `None`, reported, if the policy is wrong.
 fn config(
-    named: &str,
+    named: &Named,
     app: &App,
     args: &Crashtest,
     global: &Global,
 ) -> Result<Option<(String, Config)>> {
-    let (file, sets) = input::named(named);
-    let Some(ready) = input::ready(&file, &sets, global)? else { return Ok(None) };
+    let sets = named.settings(&args.settings);
+    let Some(ready) = input::ready(named.path(), &sets, global)? else { return Ok(None) };
     let of = |failure: Failure| -> Option<&Loss> {
         ready.proved.object.meta.loss.iter().find(|loss| loss.failure == failure)
     };
@@ -410,13 +421,13 @@ fn worst(trials: &[Trial], again: impl Fn(&Trial) -> String) -> Option<Worst> {
 }
 
 /// The command line that repeats one crash.
-fn again(named: &str, trial: &Trial, args: &Crashtest) -> String {
+fn again(named: &Named, trial: &Trial, args: &Crashtest) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,".contains(c);
     let quoted = |word: &str| match word.chars().all(plain) {
         true => word.to_owned(),
         false => format!("'{}'", word.replace('\'', "'\\''")),
     };
-    let named = quoted(named);
+    let named = quoted(&named.to_string());
     let mut text = format!(
         "durac crashtest {named} --first {} --trials 1 --seed {} --crash {} --at {} --clients {} \
          --latency {}",
@@ -427,6 +438,7 @@ fn again(named: &str, trial: &Trial, args: &Crashtest) -> String {
         args.clients,
         args.latency
     );
+    args.settings.set.iter().for_each(|set| text.push_str(&format!(" --set {}", quoted(set))));
     if let Some(engine) = args.engine {
         text.push_str(&format!(" --engine {}", engine.name()));
     }

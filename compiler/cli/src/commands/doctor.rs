@@ -6,10 +6,11 @@ mod machine;
 mod process;
 mod redis;
 
-use crate::args::{Format, Global};
+use crate::args::Global;
 use crate::cache::Cache;
+use crate::named::{Named, Settings};
 use crate::{Outcome, input, output};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args as ClapArgs;
 use durac_abi::Runtime;
 use durac_driver::report::report;
@@ -86,14 +87,6 @@ impl Findings {
     }
 }
 
-/// What `--format json` prints.
-#[derive(Serialize)]
-struct Report<'a> {
-    version: u32,
-    ok: bool,
-    findings: &'a [Finding],
-}
-
 /// Makes the checks and prints what they found.
 pub fn run(args: &Doctor, global: &Global) -> Result<Outcome> {
     let mut findings = Findings::default();
@@ -119,13 +112,11 @@ pub fn run(args: &Doctor, global: &Global) -> Result<Outcome> {
         }
     }
     let ok = findings.0.iter().all(|finding| finding.state != State::Wrong);
-    let text = if global.format == Format::Json {
-        let report = Report { version: 1, ok, findings: &findings.0 };
-        serde_json::to_string_pretty(&report).context("cannot write the report")? + "\n"
+    if global.is_json() {
+        global.document.put(&serde_json::json!({ "findings": findings.0 }))?;
     } else {
-        table(&findings.0)
-    };
-    output::stdout(text.as_bytes())?;
+        output::stdout(table(&findings.0).as_bytes())?;
+    }
     Ok(if ok { Outcome::Fine } else { Outcome::Wrong })
 }
 
@@ -149,9 +140,10 @@ fn table(findings: &[Finding]) -> String {
 
 /// What a policy needs here, and whether a start of it would wait for a proof.
 fn policy(what: &str, findings: &mut Findings, global: &Global) {
-    let (file, sets) = input::named(what);
+    let named = Named::from(what);
+    let (file, sets) = (named.path(), named.settings(&Settings::default()));
     let about = format!("policy {what}");
-    let Some(read) = input::read(&file, global) else {
+    let Some(read) = input::read(file, global) else {
         findings.wrong(&about, "cannot be read", "see the message above");
         return;
     };

@@ -8,6 +8,7 @@ mod selftest;
 mod systemd;
 
 use crate::args::Global;
+use crate::named::{Named, Settings};
 use crate::{Outcome, input, launch, output};
 use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
@@ -31,12 +32,12 @@ pub struct Enable {
     /// The unit
     #[arg(value_name = "UNIT")]
     unit: String,
-    /// A policy file, or the name of a ready policy
+    /// A policy file, or the name of a ready policy, with `:name=value,…` to set parameters
     #[arg(value_name = "FILE")]
-    file: PathBuf,
-    /// Set a parameter of the policy; can be repeated
-    #[arg(long, value_name = "NAME=VALUE")]
-    set: Vec<String>,
+    file: Named,
+    /// Its parameters.
+    #[command(flatten)]
+    settings: Settings,
     /// The agent library [default: beside durac, or in ../lib/durac]
     #[arg(long, value_name = "PATH")]
     agent: Option<PathBuf>,
@@ -135,24 +136,24 @@ impl Before {
 /// Enables, or explains why not; nothing is changed then.
 pub fn enable(args: &Enable, global: &Global) -> Result<Outcome> {
     let name = systemd::service(&args.unit)?;
-    let Some(ready) = input::ready(&args.file, &args.set, global)? else {
+    let agent = launch::agent(args.agent.as_deref())?;
+    launch::check_agent(&agent)?;
+    let settings = args.file.settings(&args.settings);
+    let Some(ready) = input::ready(args.file.path(), &settings, global)? else {
         return Ok(Outcome::Wrong);
     };
     let object = ready.proved.object;
-    let agent = launch::agent(args.agent.as_deref())?;
-    launch::check_agent(&agent)?;
     let files = Files::of(&name);
+    let dry = |text: &str| dry_run(text, &name, &files, &object, global);
     if args.dry_run && !systemd::runs() {
-        output::stdout(drop_in(&agent, &files, None).as_bytes())?;
-        return Ok(Outcome::Fine);
+        return dry(&drop_in(&agent, &files, None));
     }
     systemd::needed()?;
     let unit = Service::load(&name)?;
     let text = drop_in(&agent, &files, Some(&unit));
     notes(&unit, &object);
     if args.dry_run {
-        output::stdout(text.as_bytes())?;
-        return Ok(Outcome::Fine);
+        return dry(&text);
     }
     if !rustix::process::geteuid().is_root() {
         return Err(output::exit(1, "only root can change a unit"));
@@ -183,25 +184,56 @@ pub fn enable(args: &Enable, global: &Global) -> Result<Outcome> {
         meta.policy,
         files.drop_in.display()
     ));
-    restart(&name, args.now)
+    global.document.put(&report(&name, &files, &object))?;
+    restart(&name, args.now, global)
+}
+
+/// What the document says of a unit that has a policy, or would have.
+fn report(unit: &str, files: &Files, object: &Object) -> serde_json::Value {
+    serde_json::json!({
+        "unit": unit,
+        "policy": object.meta.policy,
+        "loss": object.meta.loss,
+        "object": files.object,
+        "drop_in": files.drop_in,
+    })
+}
+
+/// Shows the drop-in, and changes nothing.
+fn dry_run(
+    text: &str,
+    unit: &str,
+    files: &Files,
+    object: &Object,
+    global: &Global,
+) -> Result<Outcome> {
+    global.document.put(&report(unit, files, object))?;
+    global.document.put(&serde_json::json!({ "dry_run": true, "text": text }))?;
+    if !global.is_json() {
+        output::stdout(text.as_bytes())?;
+    }
+    Ok(Outcome::Fine)
 }
 
 /// Disables; without a drop-in of ours there is nothing to do.
-pub fn disable(args: &Disable) -> Result<Outcome> {
+pub fn disable(args: &Disable, global: &Global) -> Result<Outcome> {
     let name = systemd::service(&args.unit)?;
-    if !Files::of(&name).remove()? {
+    let removed = Files::of(&name).remove()?;
+    global.document.put(&serde_json::json!({ "unit": name, "removed": removed }))?;
+    if !removed {
         output::stderr(&format!("durac: no policy was enabled for {name}\n"));
         return Ok(Outcome::Fine);
     }
     output::stderr(&format!("durac: {name} has no policy from its next start on\n"));
     if systemd::runs() {
         systemd::reload()?;
-        return restart(&name, args.now);
+        return restart(&name, args.now, global);
     }
     Ok(Outcome::Fine)
 }
 
-fn restart(name: &str, now: bool) -> Result<Outcome> {
+fn restart(name: &str, now: bool, global: &Global) -> Result<Outcome> {
+    global.document.put(&serde_json::json!({ "restarted": now }))?;
     if now {
         systemd::call(&["restart", name])?;
     } else {

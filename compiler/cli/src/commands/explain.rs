@@ -1,9 +1,9 @@
 //! `durac explain`: the page of a diagnostic code.
 
 use crate::Outcome;
-use crate::args::{Format, Global};
+use crate::args::Global;
 use crate::output;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args as ClapArgs;
 use durac_grammar::Code;
 
@@ -30,16 +30,13 @@ pub fn run(args: &Explain, global: &Global) -> Result<Outcome> {
         return Err(output::exit(1, format!("unknown code `{}`: {hint}", args.code)));
     };
     let page = PAGES.iter().find(|(name, _)| *name == code.text()).map_or("", |(_, text)| text);
-    if global.format == Format::Json {
-        let report = serde_json::json!({
-            "version": 1,
+    if global.is_json() {
+        global.document.put(&serde_json::json!({
             "code": code.text(),
             "severity": code.severity().text(),
             "summary": code.summary(),
             "page": page,
-        });
-        let text = serde_json::to_string_pretty(&report).context("cannot write")? + "\n";
-        output::stdout(text.as_bytes())?;
+        }))?;
         return Ok(Outcome::Fine);
     }
     output::stdout(page.as_bytes())?;

@@ -1,7 +1,7 @@
 //! `durac fmt`: one layout for every policy.
 
 use crate::Outcome;
-use crate::args::{Format, Global};
+use crate::args::Global;
 use crate::{input, output};
 use anyhow::Result;
 use clap::Args as ClapArgs;
@@ -23,21 +23,21 @@ pub fn run(args: &Fmt, global: &Global) -> Result<Outcome> {
     let mut outcome = Outcome::Fine;
     let mut files = Vec::new();
     for path in &args.files {
-        let ok = one(path, args.check, global)?;
-        files.push(serde_json::json!({ "file": path, "ok": ok }));
+        let mut text = None;
+        let ok = one(path, args.check, global, &mut text)?;
+        files.push(
+            serde_json::json!({ "file": path.display().to_string(), "ok": ok, "text": text }),
+        );
         if !ok {
             outcome = Outcome::Wrong;
         }
     }
-    // Formatted standard input is the product itself.
-    if global.format == Format::Json && !args.files.iter().any(|path| path == Path::new("-")) {
-        let report = serde_json::json!({ "version": 1, "check": args.check, "files": files });
-        output::stdout(format!("{report:#}\n").as_bytes())?;
-    }
+    global.document.put(&serde_json::json!({ "check": args.check, "files": files }))?;
     Ok(outcome)
 }
 
-fn one(path: &Path, check: bool, global: &Global) -> Result<bool> {
+/// Formats one file; `shown` becomes standard input's text, if it belongs into the document.
+fn one(path: &Path, check: bool, global: &Global, shown: &mut Option<String>) -> Result<bool> {
     let is_stdin = path == Path::new("-");
     if !is_stdin && !path.is_file() && durac_stdlib::policy(&path.to_string_lossy()).is_some() {
         let shown = path.display();
@@ -55,12 +55,14 @@ fn one(path: &Path, check: bool, global: &Global) -> Result<bool> {
     let text = input.sources.text(input.file);
     let formatted = durac_grammar::format_checked(&input.sources, input.file)?;
     if check {
-        if text != formatted && global.format != Format::Json {
+        if text != formatted && !global.is_json() {
             output::stdout(format!("{}: not formatted\n", path.display()).as_bytes())?;
         }
         return Ok(text == formatted);
     }
-    if is_stdin {
+    if is_stdin && global.is_json() {
+        *shown = Some(formatted);
+    } else if is_stdin {
         output::stdout(formatted.as_bytes())?;
     } else if text != formatted {
         // A file keeps its permissions; a link keeps being one.

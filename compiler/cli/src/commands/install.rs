@@ -2,39 +2,47 @@
 //!
 //! A package is made with it, too (`--root`), so that there is one list of what durac consists of.
 
-use crate::args::{Format, Global};
+use crate::args::Global;
+use crate::launch::AGENT;
 use crate::{Outcome, examples, launch, output};
 use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
 use clap_complete::Shell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// Install durac with its agent, manual pages and completions
 ///
-/// Nothing of it changes how anything runs: a database has a policy only once it is started under one.
+/// Nothing of it changes how anything runs: a database has a policy only once it is started under one. What is not
+/// beside durac is built from its source first, so that a durac of `cargo install` has an agent.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  durac install\n  durac install --prefix /usr --root package --agent \
+    after_help = "Examples:\n  durac install\n  durac install --source ~/src/durac\n  durac install --prefix /usr --root package --agent \
                   target/release/libdurac_preload.so"
 )]
 pub struct Install {
-    /// Where to install
-    #[arg(long, value_name = "DIR", default_value = "/usr/local")]
-    prefix: PathBuf,
+    /// Where to install [default: where durac is, if that is the folder `bin` of something else than /usr; else
+    /// /usr/local]
+    #[arg(long, value_name = "DIR")]
+    prefix: Option<PathBuf>,
     /// Write everything below this folder, as a package is made
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// The agent library [default: beside durac, or in ../lib/durac]
+    /// The agent library [default: beside durac, or in ../lib/durac, or built]
     #[arg(long, value_name = "PATH")]
     agent: Option<PathBuf>,
+    /// Build the agent from durac's source in this folder, with cargo [default: the current folder, if the source is
+    /// there and no agent is beside durac]
+    #[arg(long, value_name = "DIR", conflicts_with = "agent")]
+    source: Option<PathBuf>,
     /// Print what would be written, and write nothing
     #[arg(long)]
     dry_run: bool,
 }
 
-/// The library that crash tests preload behind the agent.
-const DISK_SYNC: &str = "libdurac_disk_sync.so";
+/// What crash tests need beside the agent: the library of their disk, and the application of `--app builtin`.
+const FOR_TESTS: [(&str, u32); 2] = [("libdurac_disk_sync.so", 0o644), ("durac-append-log", 0o755)];
 
 /// A file that is to be written.
 struct File {
@@ -46,15 +54,23 @@ struct File {
 
 /// Writes every file, or says which.
 pub fn run(args: &Install, global: &Global) -> Result<Outcome> {
-    if !args.prefix.is_absolute() {
-        let shown = args.prefix.display();
+    let durac = std::env::current_exe().context("cannot find durac itself")?;
+    let prefix = args.prefix.clone().unwrap_or_else(|| own_prefix(&durac));
+    if !prefix.is_absolute() {
+        let shown = prefix.display();
         return Err(output::exit(1, format!("--prefix must be an absolute path, not `{shown}`")));
     }
-    let files = files(args)?;
     let base = match &args.root {
-        Some(root) => root.join(args.prefix.strip_prefix("/").unwrap_or(&args.prefix)),
-        None => args.prefix.clone(),
+        Some(root) => root.join(prefix.strip_prefix("/").unwrap_or(&prefix)),
+        None => prefix.clone(),
     };
+    if !args.dry_run {
+        // Before anything is built.
+        let folder = base.join("bin");
+        fs::create_dir_all(&folder).map_err(|why| cannot(&folder, &why))?;
+        output::check_writable(&folder.join("durac"))?;
+    }
+    let files = files(args, &durac, &prefix)?;
     let mut written = Vec::new();
     for file in &files {
         let path = base.join(&file.path);
@@ -66,15 +82,10 @@ pub fn run(args: &Install, global: &Global) -> Result<Outcome> {
         }
         written.push(path.display().to_string());
     }
-    let text = match global.format {
-        Format::Json => {
-            let report =
-                serde_json::json!({ "version": 1, "dry_run": args.dry_run, "files": written });
-            serde_json::to_string_pretty(&report).context("cannot write")? + "\n"
-        }
-        Format::Human | Format::Short => written.join("\n") + "\n",
-    };
-    output::stdout(text.as_bytes())?;
+    global.document.put(&serde_json::json!({ "dry_run": args.dry_run, "files": written }))?;
+    if !global.is_json() {
+        output::stdout((written.join("\n") + "\n").as_bytes())?;
+    }
     Ok(Outcome::Fine)
 }
 
@@ -82,14 +93,74 @@ fn cannot(path: &Path, why: &std::io::Error) -> anyhow::Error {
     output::exit(2, format!("cannot make `{}`: {}", path.display(), output::reason(why)))
 }
 
-fn files(args: &Install) -> Result<Vec<File>> {
-    let durac = std::env::current_exe().context("cannot find durac itself")?;
-    let agent = launch::agent(args.agent.as_deref())?;
-    let mut files = vec![copy(&durac, "bin/durac", 0o755)?];
-    files.push(copy(&agent, "lib/durac/libdurac_preload.so", 0o644)?);
-    let beside = agent.with_file_name(DISK_SYNC);
-    if beside.is_file() {
-        files.push(copy(&beside, &format!("lib/durac/{DISK_SYNC}"), 0o644)?);
+/// The prefix of this program: `/home/me/.cargo` of `/home/me/.cargo/bin/durac`. What is in /usr belongs to packages.
+fn own_prefix(durac: &Path) -> PathBuf {
+    let bin = durac.parent().filter(|folder| folder.ends_with("bin"));
+    let prefix = bin.and_then(Path::parent).filter(|prefix| *prefix != Path::new("/usr"));
+    prefix.filter(|prefix| prefix.parent().is_some()).map_or("/usr/local".into(), Path::to_owned)
+}
+
+/// The agent: as named, as it is beside durac, or built.
+fn agent(args: &Install) -> Result<PathBuf> {
+    let source = match (&args.source, launch::agent(args.agent.as_deref())) {
+        (None, Ok(agent)) => return Ok(agent),
+        (None, Err(why)) if args.agent.is_some() || source_version(Path::new(".")).is_none() => {
+            return Err(why);
+        }
+        (Some(source), _) => source.clone(),
+        (None, Err(_)) => PathBuf::from("."),
+    };
+    build(&source)
+}
+
+/// The version of durac whose source is in this folder.
+fn source_version(folder: &Path) -> Option<String> {
+    let text = fs::read_to_string(folder.join("Cargo.toml")).ok()?;
+    let is_durac = folder.join("runtime-bridge/preload/Cargo.toml").is_file();
+    let line = text.lines().find_map(|line| line.strip_prefix("version = "))?;
+    is_durac.then(|| line.trim().trim_matches('"').to_owned())
+}
+
+/// Builds the agent and what crash tests need. Returns the agent's file.
+fn build(source: &Path) -> Result<PathBuf> {
+    let (shown, own) = (source.display(), env!("CARGO_PKG_VERSION"));
+    match source_version(source) {
+        Some(version) if version == own => {}
+        Some(version) => {
+            let why =
+                format!("`{shown}` is the source of durac {version}, and this is durac {own}");
+            return Err(output::exit(1, why));
+        }
+        None => return Err(output::exit(1, format!("`{shown}` has no source of durac"))),
+    }
+    let source = fs::canonicalize(source).with_context(|| format!("cannot find `{shown}`"))?;
+    let target = source.join("target");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    cargo
+        .current_dir(&source)
+        .args(["build", "--release", "--locked", "--target-dir"])
+        .arg(&target);
+    cargo.args(["-p", "durac-preload", "-p", "durac-disk-sync", "-p", "durac-workload"]);
+    // Its output is progress.
+    let ended = cargo.stdin(Stdio::null()).stdout(Stdio::null()).status().map_err(|why| {
+        output::exit(2, format!("cannot build the agent: cargo: {}", output::reason(&why)))
+    })?;
+    if !ended.success() {
+        return Err(output::exit(2, format!("cannot build the agent: cargo: {ended}")));
+    }
+    Ok(target.join("release").join(AGENT))
+}
+
+fn files(args: &Install, durac: &Path, prefix: &Path) -> Result<Vec<File>> {
+    let agent = agent(args)?;
+    launch::check_agent(&agent)?;
+    let mut files = vec![copy(durac, "bin/durac", 0o755)?];
+    files.push(copy(&agent, &format!("lib/durac/{AGENT}"), 0o644)?);
+    for (name, mode) in FOR_TESTS {
+        let beside = agent.with_file_name(name);
+        if beside.is_file() {
+            files.push(copy(&beside, &format!("lib/durac/{name}"), mode)?);
+        }
     }
     manual_pages(&mut files)?;
     completions(&mut files);
@@ -99,7 +170,7 @@ fn files(args: &Install) -> Result<Vec<File>> {
     for text in durac_stdlib::TARGETS {
         files.push(plain(format!("share/durac/targets/{}.dur", text.name), text.text));
     }
-    let agent = args.prefix.join("lib/durac/libdurac_preload.so");
+    let agent = prefix.join("lib/durac").join(AGENT);
     files.push(plain("share/doc/durac/examples/durac.conf".to_owned(), &drop_in(&agent)));
     Ok(files)
 }
@@ -160,4 +231,33 @@ fn drop_in(agent: &Path) -> String {
         durac_abi::ENV_OBJECT,
         agent.parent().unwrap_or(Path::new("/")).display()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{own_prefix, source_version};
+    use std::path::Path;
+
+    #[test]
+    fn a_program_is_installed_where_it_is() {
+        for (durac, prefix) in [
+            ("/home/me/.cargo/bin/durac", "/home/me/.cargo"),
+            ("/usr/local/bin/durac", "/usr/local"),
+            ("/opt/durac/bin/durac", "/opt/durac"),
+            // A package's, one of the system, one that was just built.
+            ("/usr/bin/durac", "/usr/local"),
+            ("/bin/durac", "/usr/local"),
+            ("/src/target/release/durac", "/usr/local"),
+        ] {
+            assert_eq!(own_prefix(Path::new(durac)), Path::new(prefix), "{durac}");
+        }
+    }
+
+    #[test]
+    fn the_source_is_known_by_its_version() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        assert_eq!(source_version(&root).as_deref(), Some(env!("CARGO_PKG_VERSION")));
+        assert_eq!(source_version(Path::new(env!("CARGO_MANIFEST_DIR"))), None);
+        assert_eq!(source_version(Path::new("/")), None);
+    }
 }

@@ -1,9 +1,10 @@
 //! `durac list`: what comes with durac.
 
 use crate::Outcome;
-use crate::args::{Format, Global};
+use crate::args::Global;
+use crate::named::Named;
 use crate::output;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args as ClapArgs, ValueEnum};
 use durac_core::names;
 use durac_driver::{Options, Proved};
@@ -20,7 +21,7 @@ pub struct List {
     what: What,
     /// Print the source text of this policy or target
     #[arg(long, value_name = "NAME")]
-    show: Option<String>,
+    show: Option<Named>,
 }
 
 /// What `durac list` lists.
@@ -38,8 +39,14 @@ enum What {
 
 /// Prints the list, or one text.
 pub fn run(args: &List, global: &Global) -> Result<Outcome> {
-    let json = global.format == Format::Json;
-    if let Some(name) = &args.show {
+    if let Some(named) = &args.show {
+        if named.has_settings() {
+            let why =
+                format!("a text is the same for every value: `durac show {named}` has its bounds");
+            return Err(output::exit(1, why));
+        }
+        let name = named.to_string();
+        let name = name.as_str();
         let Some(text) = durac_stdlib::policy(name).or_else(|| durac_stdlib::target(name)) else {
             let known: Vec<_> = (durac_stdlib::POLICIES.iter())
                 .chain(durac_stdlib::TARGETS)
@@ -48,14 +55,15 @@ pub fn run(args: &List, global: &Global) -> Result<Outcome> {
             let hint = names::suggest(name, &known);
             return Err(output::exit(1, format!("no policy or target is named `{name}`: {hint}")));
         };
-        if json {
-            return print(&json!({ "version": 1, "name": text.name, "text": text.text }));
+        global.document.put(&json!({ "name": text.name, "text": text.text }))?;
+        if !global.is_json() {
+            output::stdout(text.text.as_bytes())?;
         }
-        output::stdout(text.text.as_bytes())?;
         return Ok(Outcome::Fine);
     }
-    if json {
-        return print(&everything(args.what));
+    if global.is_json() {
+        global.document.put(&everything(args.what))?;
+        return Ok(Outcome::Fine);
     }
     let mut out = String::new();
     match args.what {
@@ -73,12 +81,6 @@ pub fn run(args: &List, global: &Global) -> Result<Outcome> {
         }
     }
     output::stdout(out.as_bytes())?;
-    Ok(Outcome::Fine)
-}
-
-fn print(report: &Value) -> Result<Outcome> {
-    let text = serde_json::to_string_pretty(report).context("cannot write")? + "\n";
-    output::stdout(text.as_bytes())?;
     Ok(Outcome::Fine)
 }
 
@@ -102,7 +104,7 @@ fn everything(what: What) -> Value {
                 .collect(),
         ),
     };
-    json!({ "version": 1, name: all })
+    json!({ name: all })
 }
 
 fn policy(ready: &durac_stdlib::Text) -> Value {

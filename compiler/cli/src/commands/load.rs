@@ -7,12 +7,15 @@
 mod serve;
 mod start;
 
-use crate::{Outcome, certificate, output};
+use crate::args::Global;
+use crate::named::{Named, Settings};
+use crate::{Outcome, certificate, input, output};
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use durac_abi::elf::{self, KernelTypes};
 use durac_abi::{Object, Runtime};
 use durac_bpftime::LoadError;
+use durac_grammar::Sources;
 use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
@@ -20,15 +23,15 @@ use std::path::PathBuf;
 /// Arguments of `durac load`.
 #[derive(Debug, ClapArgs)]
 pub struct Load {
-    /// An object compiled with `durac compile --runtime bpftime`
+    /// An object compiled with `durac compile --runtime bpftime`, with `:name=value,…` to set parameters
     #[arg(value_name = "OBJECT")]
-    object: PathBuf,
+    object: Named,
     /// The program whose functions it hooks
     #[arg(long, value_name = "PATH")]
     target: PathBuf,
-    /// Set a parameter of the policy; can be repeated
-    #[arg(long, value_name = "NAME=VALUE")]
-    set: Vec<String>,
+    /// Its parameters.
+    #[command(flatten)]
+    settings: Settings,
     /// The folder with BPFtime's libraries, or its build folder [default: ~/.bpftime]
     #[arg(long, value_name = "DIR")]
     bpftime: Option<PathBuf>,
@@ -49,28 +52,32 @@ const ENV_AGENT: &str = "DURAC_LOAD_AGENT";
 const ENV_PRELOAD: &str = "DURAC_LOAD_PRELOAD";
 
 /// Loads the object, and stays until a signal or the end of the target ends it.
-pub fn run(args: &Load) -> Result<Outcome> {
+pub fn run(args: &Load, global: &Global) -> Result<Outcome> {
     match std::env::var_os(ENV_LOCK) {
-        Some(lock) => serve::run(args, &lock),
-        None => start::run(args),
+        Some(lock) => serve::run(args, &lock, global),
+        None => start::run(args, global),
     }
 }
 
-fn read(args: &Load) -> Result<(Object, KernelTypes)> {
-    let shown = args.object.display();
-    let bytes = fs::read(&args.object).map_err(|why| {
+/// The object, with its parameters; `None`, reported, if they are wrong.
+fn read(args: &Load, global: &Global) -> Result<Option<(Object, KernelTypes)>> {
+    let path = args.object.path();
+    let shown = path.display();
+    let bytes = fs::read(path).map_err(|why| {
         output::exit(1, format!("cannot read `{shown}`: {}", output::reason(&why)))
     })?;
     let refused = |why: String| output::exit(1, format!("`{shown}` is rejected: {why}"));
     let mut object =
         durac_verify::admit(&bytes, Runtime::Bpftime).map_err(|e| refused(e.to_string()))?;
-    certificate::check(&object, &args.object)?;
+    certificate::check(&object, path)?;
     let types = elf::kernel_types(&bytes, &object).map_err(|e| refused(e.to_string()))?;
-    for assignment in &args.set {
-        durac_core::set::set_object(&mut object, assignment)
-            .map_err(|why| output::exit(1, format!("--set: {why}")))?;
-    }
-    Ok((object, types))
+    let settings = args.object.settings(&args.settings);
+    let mut sources = Sources::new();
+    let one = |assignment: &str| durac_core::set::set_object(&mut object, assignment);
+    let found = durac_driver::settings::each(&settings, &mut sources, one);
+    let found: Vec<_> = found.into_iter().map(|(diagnostic, _)| diagnostic).collect();
+    input::report(&found, &sources, global);
+    Ok(found.is_empty().then_some((object, types)))
 }
 
 /// The object, the target and the environment are the user's input; the rest is the machine's doing.

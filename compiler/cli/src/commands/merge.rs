@@ -4,7 +4,7 @@
 //! report has every crash of every shard.
 
 use super::{crashtest, simulate};
-use crate::args::{Format, Global};
+use crate::args::Global;
 use crate::shard::Shard;
 use crate::{Outcome, output};
 use anyhow::{Context, Result};
@@ -37,6 +37,7 @@ pub struct Merge {
 
 /// Reads them all, and prints what they are together.
 pub fn run(args: &Merge, global: &Global) -> Result<Outcome> {
+    args.output.as_deref().map_or(Ok(()), output::check_writable)?;
     let parts = args.files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?;
     let simulated = |part: &Value| part.get("trace").is_some();
     let both = || wrong("reports of `durac crashtest` and of `durac simulate` cannot be merged");
@@ -108,8 +109,8 @@ fn write(args: &Merge, global: &Global, whole: &impl Serialize, table: &str) -> 
     if let Some(path) = &args.output {
         output::write_atomically(path, json.as_bytes(), 0o644)?;
     }
-    match global.format {
-        Format::Json => output::stdout(json.as_bytes()),
-        _ => output::stdout(table.as_bytes()),
+    match global.is_json() {
+        true => global.document.put(whole),
+        false => output::stdout(table.as_bytes()),
     }
 }

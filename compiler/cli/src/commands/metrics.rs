@@ -4,6 +4,7 @@
 //! given to another file begins at 0 again, which Prometheus takes for a restart.
 
 use super::top;
+use crate::args::Global;
 use crate::{Outcome, bound, output, processes};
 use anyhow::Result;
 use clap::Args as ClapArgs;
@@ -45,7 +46,7 @@ const REQUEST: usize = 8 << 10;
 const NAP: Duration = Duration::from_millis(50);
 
 /// Prints, writes or serves them.
-pub fn run(args: &Metrics) -> Result<Outcome> {
+pub fn run(args: &Metrics, global: &Global) -> Result<Outcome> {
     let pids = match args.processes.as_slice() {
         [] => Vec::new(),
         words => processes::named(words)?,
@@ -53,7 +54,15 @@ pub fn run(args: &Metrics) -> Result<Outcome> {
     let Some(address) = args.listen else {
         let text = render(&look(&pids)?, now());
         match &args.output {
-            Some(path) => output::write_atomically(path, text.as_bytes(), 0o644)?,
+            Some(path) => {
+                output::write_atomically(path, text.as_bytes(), 0o644)?;
+                global
+                    .document
+                    .put(&serde_json::json!({ "output": path.display().to_string() }))?;
+            }
+            None if global.is_json() => {
+                global.document.put(&serde_json::json!({ "text": text }))?
+            }
             None => output::stdout(text.as_bytes())?,
         }
         return Ok(Outcome::Fine);
@@ -66,6 +75,11 @@ pub fn run(args: &Metrics) -> Result<Outcome> {
     listener.set_nonblocking(true).map_err(cannot)?;
     let bound = listener.local_addr().map_err(cannot)?;
     output::stderr(&format!("durac: serving http://{bound}/metrics\n"));
+    if global.is_json() {
+        // Said now: whoever waits for it can begin to ask.
+        global.document.put(&serde_json::json!({ "url": format!("http://{bound}/metrics") }))?;
+        global.document.print(Some("metrics"), 0, None)?;
+    }
     while !sys::interrupted() {
         match listener.accept() {
             // A client that goes away, or sends nothing, harms nobody but itself.
@@ -450,6 +464,7 @@ mod tests {
             since: 0,
             policy: "window".to_owned(),
             target: "redis.aof".to_owned(),
+            object: 0,
             children: 0,
             unplaced: 0,
             params: vec![ParamStatus {

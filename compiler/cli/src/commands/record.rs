@@ -10,6 +10,7 @@ mod process;
 use crate::Outcome;
 use crate::args::{Global, Launch, RunEngine};
 use crate::launch::{self, Ready};
+use crate::named::Named;
 use crate::output::{self, Pending};
 use crate::signals;
 use anyhow::{Context, Result};
@@ -31,9 +32,9 @@ pub struct Record {
     /// The trace to write
     #[arg(short, long, value_name = "PATH")]
     output: PathBuf,
-    /// The policy to run under: a file, an object, or a ready policy
+    /// The policy to run under: a file, an object, or a ready policy, with `:name=value,…` to set parameters
     #[arg(short, long, value_name = "FILE", default_value = "always")]
-    policy: PathBuf,
+    policy: Named,
     /// How the command runs.
     #[command(flatten)]
     launch: Launch,
@@ -61,13 +62,14 @@ pub fn run(args: &Record, global: &Global) -> Result<Outcome> {
     if args.launch.engine == Some(RunEngine::Supervisor) {
         return Err(output::exit(1, "a recording needs the agent: the supervisor sees no writes"));
     }
+    if args.output == Path::new("-") {
+        return Err(output::exit(1, "the command uses standard output: write the trace to a file"));
+    }
+    output::check_writable(&args.output)?;
     let prepared = launch::prepare(&args.policy, &args.launch, global)?;
     let Some(Ready { mut command, program, object }) = prepared else {
         return Ok(Outcome::Wrong);
     };
-    if args.output == Path::new("-") {
-        return Err(output::exit(1, "the command uses standard output: write the trace to a file"));
-    }
     let pending = Pending::new(&args.output, mode(&args.output))?;
     let file = RingFile::new(&launch::runtime_folder()?)?;
     let ring = Ring::create(&file.0, args.ring, monotonic()).map_err(|error| {

@@ -3,8 +3,9 @@
 //!
 //! What is put into a process is compiled, proved and verified here first, and verified again by its agent.
 
-use crate::args::{Budget, Format, Global};
+use crate::args::{Budget, Global};
 use crate::commands::enable;
+use crate::named::{Named, Settings};
 use crate::processes::{self, Place};
 use crate::{Outcome, bound, launch, output};
 use anyhow::{Context, Result};
@@ -13,6 +14,7 @@ use durac_core::unit::{Unit, show};
 use durac_grammar::render::printable;
 use durac_shm::status::{Answer, Command, Snapshot};
 use serde::Serialize;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,15 +33,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
     after_help = "Examples:\n  durac reload my.dur\n  durac reload window --set n=16 /var/lib/redis:6379 --save"
 )]
 pub struct Reload {
-    /// A policy file, a compiled object, or the name of a ready policy
+    /// A policy file, a compiled object, or the name of a ready policy, with `:name=value,…` to set parameters
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    file: Named,
     /// Processes, by number or by directory and port [default: the only one under a policy]
     #[arg(value_name = "PID|DIR:PORT")]
     processes: Vec<String>,
-    /// Set a parameter of the policy; can be repeated
-    #[arg(long, value_name = "NAME=VALUE")]
-    set: Vec<String>,
+    /// Its parameters.
+    #[command(flatten)]
+    settings: Settings,
     /// Keep it for the next start, where `durac enable` has put a policy into the unit
     #[arg(long)]
     save: bool,
@@ -118,26 +120,25 @@ impl State {
 /// Exchanges them.
 pub fn reload(args: &Reload, global: &Global) -> Result<Outcome> {
     let pids = processes::named(&args.processes)?;
-    let mut units = Vec::new();
-    for pid in &pids {
-        units.push(if args.save { Some(enable::unit_of(*pid)?) } else { None });
+    // Before anything is changed.
+    let mut units = HashMap::new();
+    for pid in pids.iter().filter(|_| args.save) {
+        units.insert(*pid, enable::unit_of(*pid)?);
     }
-    let mut changes = Vec::new();
-    let global_here = args.budget.of(global);
-    for (pid, unit) in pids.into_iter().zip(units) {
+    let with_budget = args.budget.of(global);
+    change_all(&pids, global, |pid| {
         let seen = processes::seen(pid)?;
-        let settings = carried(&args.file, &args.set, &seen);
-        let Some(object) = launch::object(&args.file, &settings, &global_here)? else {
-            return Ok(Outcome::Wrong);
+        let settings = carried(args.file.path(), &args.file.settings(&args.settings), &seen);
+        let Some(object) = launch::object(args.file.path(), &settings, &with_budget)? else {
+            return Ok(None);
         };
         let bytes = durac_bpf::write(&object).context("cannot write the object")?;
         let mut change = ask(pid, Command::Reload, &bytes)?;
-        if let (Some(unit), None) = (unit, &change.refused) {
-            change.saved = Some(enable::save(&unit, &bytes)?);
+        if let (Some(unit), None) = (units.get(&pid), &change.refused) {
+            change.saved = Some(enable::save(unit, &bytes)?);
         }
-        changes.push(change);
-    }
-    report(&changes, global)
+        Ok(Some(change))
+    })
 }
 
 /// Switches them off.
@@ -152,7 +153,23 @@ pub fn on(args: &On, global: &Global) -> Result<Outcome> {
 
 fn switch(words: &[String], command: Command, global: &Global) -> Result<Outcome> {
     let pids = processes::named(words)?;
-    let changes = pids.into_iter().map(|pid| ask(pid, command, &[])).collect::<Result<Vec<_>>>()?;
+    change_all(&pids, global, |pid| ask(pid, command, &[]).map(Some))
+}
+
+/// Changes one process after the other. When one fails, those before it have changed, and that is told.
+fn change_all(
+    pids: &[u32],
+    global: &Global,
+    mut one: impl FnMut(u32) -> Result<Option<Change>>,
+) -> Result<Outcome> {
+    let mut changes = Vec::new();
+    for pid in pids {
+        match one(*pid) {
+            Ok(Some(change)) => changes.push(change),
+            Ok(None) => return report(&changes, global).map(|_| Outcome::Wrong),
+            Err(why) => return report(&changes, global).and(Err(why)),
+        }
+    }
     report(&changes, global)
 }
 
@@ -219,11 +236,11 @@ pub fn ask(pid: u32, command: Command, bytes: &[u8]) -> Result<Change> {
 }
 
 fn report(changes: &[Change], global: &Global) -> Result<Outcome> {
-    let text = match global.format {
-        Format::Json => serde_json::to_string_pretty(changes).context("cannot write")? + "\n",
-        _ => changes.iter().map(text).collect(),
-    };
-    output::stdout(text.as_bytes())?;
+    if global.is_json() {
+        global.document.put(&serde_json::json!({ "processes": changes }))?;
+    } else {
+        output::stdout(changes.iter().map(text).collect::<String>().as_bytes())?;
+    }
     let mut outcome = Outcome::Fine;
     for change in changes {
         if let Some(why) = &change.refused {

@@ -5,19 +5,19 @@
 use super::watch;
 use crate::args::{Budget, Global, Launch};
 use crate::launch::{self, Ready};
+use crate::named::Named;
 use crate::{Outcome, signals};
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 
 /// Arguments of `durac run`.
 #[derive(Debug, ClapArgs)]
 #[command(mut_arg("command", |command| command.required(true)))]
 pub struct Run {
-    /// A policy file, a compiled object, or the name of a ready policy
+    /// A policy file, a compiled object, or the name of a ready policy, with `:name=value,…` to set parameters
     #[arg(value_name = "FILE")]
-    file: PathBuf,
+    file: Named,
     /// How the command runs.
     #[command(flatten)]
     launch: Launch,

@@ -1,12 +1,14 @@
 //! `durac set`: changes the parameters of a policy while its application runs.
 
 use super::{enable, top};
-use crate::args::{Format, Global};
-use crate::{Outcome, bound, output, processes};
-use anyhow::{Context, Result};
+use crate::args::Global;
+use crate::{Outcome, bound, input, output, processes};
+use anyhow::Result;
 use clap::Args as ClapArgs;
 use durac_core::set::Known;
 use durac_core::unit::{Unit, show};
+use durac_driver::settings;
+use durac_grammar::Sources;
 use durac_grammar::render::printable;
 use durac_shm::status::{Command, ParamStatus, Snapshot, Status};
 use serde::Serialize;
@@ -61,13 +63,19 @@ struct Report {
 /// Sets them all, or none if one is wrong.
 pub fn run(args: &Set, global: &Global) -> Result<Outcome> {
     let words: Vec<String> = args.pid.iter().cloned().collect();
+    let mut changed = Vec::new();
     for pid in processes::named(&words)? {
-        change(args, pid, global)?;
+        match change(args, pid, global)? {
+            Some(report) => changed.push(report),
+            None => return Ok(Outcome::Wrong),
+        }
     }
+    global.document.put(&serde_json::json!({ "processes": changed }))?;
     Ok(Outcome::Fine)
 }
 
-fn change(args: &Set, pid: u32, global: &Global) -> Result<()> {
+/// Changes one process; `None`, reported, if an assignment is wrong.
+fn change(args: &Set, pid: u32, global: &Global) -> Result<Option<Report>> {
     let status = Status::of_process(pid, true).map_err(|why| top::unreadable(pid, &why))?;
     // Nobody exchanges the policy meanwhile.
     let control = processes::control(pid)?;
@@ -75,10 +83,16 @@ fn change(args: &Set, pid: u32, global: &Global) -> Result<()> {
     let policy = printable(&before.policy);
     let known: Vec<Known> = before.params.iter().map(known).collect();
     let mut changes = Vec::new();
-    for assignment in &args.assignments {
-        let (index, value) = durac_core::set::find(&policy, known.clone(), assignment)
-            .map_err(|why| output::exit(1, why))?;
+    let mut sources = Sources::new();
+    let found = settings::each(&args.assignments, &mut sources, |assignment| {
+        let (index, value) = durac_core::set::find(&policy, known.clone(), assignment)?;
         changes.extend(before.params.get(index).map(|param| (param, value)));
+        Ok(())
+    });
+    if !found.is_empty() {
+        let found: Vec<_> = found.into_iter().map(|(diagnostic, _)| diagnostic).collect();
+        input::report(&found, &sources, global);
+        return Ok(None);
     }
     let unit = if args.save { Some(enable::unit_of(pid)?) } else { None };
     for (param, value) in &changes {
@@ -94,12 +108,13 @@ fn change(args: &Set, pid: u32, global: &Global) -> Result<()> {
         Some(unit) => Some(enable::save_parameters(&unit, &seen)?),
         None => None,
     };
-    if global.format != Format::Json {
-        let saved = saved.map(|path| format!("    kept for the next start: {}\n", path.display()));
-        return output::stdout((said + &saved.unwrap_or_default()).as_bytes());
+    if !global.is_json() {
+        let path = saved.as_ref().map(|path| path.display());
+        let saved = path.map(|path| format!("    kept for the next start: {path}\n"));
+        output::stdout((said + &saved.unwrap_or_default()).as_bytes())?;
     }
     let now = bound::now(&seen);
-    let report = Report {
+    Ok(Some(Report {
         pid,
         policy,
         changed: changes
@@ -117,9 +132,7 @@ fn change(args: &Set, pid: u32, global: &Global) -> Result<()> {
         bound_updates: now.updates,
         bound_bytes: now.bytes,
         saved,
-    };
-    let text = serde_json::to_string_pretty(&report).context("cannot write")? + "\n";
-    output::stdout(text.as_bytes())
+    }))
 }
 
 fn lines(

@@ -1,11 +1,12 @@
 //! `durac show`: the policy that a process runs or an object holds: its text, what was proved of it, its parameters.
 
 use super::top;
-use crate::args::{Format, Global};
-use crate::{Outcome, certificate, launch, output};
-use anyhow::{Context, Result};
+use crate::args::Global;
+use crate::named::{Named, Settings};
+use crate::{Outcome, certificate, input, launch, output};
+use anyhow::Result;
 use clap::Args as ClapArgs;
-use durac_abi::object::Failure;
+use durac_abi::object::{Failure, fingerprint};
 use durac_abi::{Object, Runtime};
 use durac_core::unit::{Unit, show};
 use durac_grammar::render::{clean, printable};
@@ -17,15 +18,21 @@ use std::fs;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// Show the policy of a running process or of an object: text, bounds, certificate, parameters
+/// Show the policy of a running process, an object or a file: text, bounds, certificate, parameters
 ///
-/// The certificate is checked again, so that what is shown as proved holds for these instructions.
+/// The certificate is checked again, so that what is shown as proved holds for these instructions. A text is compiled
+/// and proved first.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "Examples:\n  durac show 4711\n  durac show policy.o --text > policy.dur")]
+#[command(
+    after_help = "Examples:\n  durac show 4711\n  durac show policy.o --text > policy.dur\n  durac show window:n=16"
+)]
 pub struct Show {
-    /// The process, or the file of a compiled policy
-    #[arg(value_name = "PID|FILE.o")]
-    what: String,
+    /// The process, the file of a compiled policy, or a policy, with `:name=value,…` to set parameters
+    #[arg(value_name = "PID|FILE")]
+    what: Named,
+    /// Its parameters.
+    #[command(flatten)]
+    settings: Settings,
     /// Print the text of the policy only
     #[arg(long)]
     text: bool,
@@ -46,7 +53,6 @@ struct ShownParam {
 /// What `--format json` prints.
 #[derive(Serialize)]
 struct Shown<'a> {
-    version: u32,
     process: Option<u32>,
     /// The process' policy was switched off with `durac off`.
     is_off: bool,
@@ -64,7 +70,12 @@ struct Shown<'a> {
 
 /// Finds the object, checks it and prints it.
 pub fn run(args: &Show, global: &Global) -> Result<Outcome> {
-    let pid = args.what.parse::<u32>().ok();
+    let (path, settings) = (args.what.path(), args.what.settings(&args.settings));
+    let pid = args.what.to_string().parse::<u32>().ok();
+    if let Some(setting) = settings.first().filter(|_| pid.is_some() || launch::is_object(path)) {
+        let why = "what is running or compiled is shown as it is; name a text";
+        return Err(output::exit(1, format!("`{setting}` cannot be set: {why}")));
+    }
     let mut is_off = false;
     let (object, now) = match pid {
         Some(pid) => {
@@ -74,36 +85,38 @@ pub fn run(args: &Show, global: &Global) -> Result<Outcome> {
             is_off = seen.is_off;
             (object_of(pid, &seen)?, seen.params)
         }
-        None => (read(Path::new(&args.what))?, Vec::new()),
+        None if launch::is_object(path) || path.extension().is_some_and(|e| e == "o") => {
+            (read(path)?.0, Vec::new())
+        }
+        None => match input::ready(path, &settings, global)? {
+            Some(ready) => (ready.proved.object, Vec::new()),
+            None => return Ok(Outcome::Wrong),
+        },
     };
-    if args.text {
+    if args.text && !global.is_json() {
         output::stdout(object.source.text.as_bytes())?;
         return Ok(Outcome::Fine);
     }
     let params = params(&object, &now);
-    let text = match global.format {
-        Format::Json => {
-            let meta = &object.meta;
-            let shown = Shown {
-                version: 1,
-                process: pid,
-                is_off,
-                policy: &meta.policy,
-                target: &meta.target,
-                runtime: meta.runtime.text(),
-                source_sha256: &meta.source_sha256,
-                text: &object.source.text,
-                loss: &meta.loss,
-                flush_within_ns: meta.flush_within,
-                assume_sync_ns: meta.assume_sync,
-                params,
-                certificate: certificate::shown(&object)?,
-            };
-            serde_json::to_string_pretty(&shown).context("cannot write")? + "\n"
-        }
-        Format::Human | Format::Short => human(&object, pid, is_off, &params)?,
-    };
-    output::stdout(text.as_bytes())?;
+    if !global.is_json() {
+        output::stdout(human(&object, pid, is_off, &params)?.as_bytes())?;
+        return Ok(Outcome::Fine);
+    }
+    let meta = &object.meta;
+    global.document.put(&Shown {
+        process: pid,
+        is_off,
+        policy: &meta.policy,
+        target: &meta.target,
+        runtime: meta.runtime.text(),
+        source_sha256: &meta.source_sha256,
+        text: &object.source.text,
+        loss: &meta.loss,
+        flush_within_ns: meta.flush_within,
+        assume_sync_ns: meta.assume_sync,
+        params,
+        certificate: certificate::shown(&object)?,
+    })?;
     Ok(Outcome::Fine)
 }
 
@@ -122,7 +135,7 @@ fn object_of(pid: u32, seen: &Snapshot) -> Result<Object> {
         let object = read(if inside.exists() { &inside } else { &path })?;
         // Another can have come in its place: `durac reload`.
         if fits(&object, seen) {
-            return Ok(object);
+            return Ok(object.0);
         }
     }
     let mut fitting: Vec<(PathBuf, Object)> = Vec::new();
@@ -132,9 +145,9 @@ fn object_of(pid: u32, seen: &Snapshot) -> Result<Object> {
             let is_object = path.extension().is_some_and(|extension| extension == "o");
             if let Some(object) = is_object.then(|| read(&path).ok()).flatten()
                 && fits(&object, seen)
-                && !fitting.iter().any(|(_, other)| *other == object)
+                && !fitting.iter().any(|(_, other)| *other == object.0)
             {
-                fitting.push((path, object));
+                fitting.push((path, object.0));
             }
         }
     }
@@ -156,18 +169,21 @@ fn object_of(pid: u32, seen: &Snapshot) -> Result<Object> {
         None => Err(output::exit(
             1,
             format!(
-                "process {pid} runs policy `{}`, and does not say from which object; name it: `durac show FILE.o`",
+                "process {pid} runs policy `{}`, and its object is not in durac's folders any more; name it: `durac show \
+                 FILE.o`",
                 printable(&seen.policy)
             ),
         )),
     }
 }
 
-/// Whether a process may run this object: its page says the same of its policy.
-fn fits(object: &Object, seen: &Snapshot) -> bool {
+/// Whether a process runs this object: its page has the fingerprint of the object's bytes. That is no proof against
+/// forgery, so what the page says of the policy has to be the same, too.
+fn fits((object, mark): &(Object, u64), seen: &Snapshot) -> bool {
     let meta = &object.meta;
     let loss = meta.loss.iter().find(|loss| loss.failure == Failure::PowerLoss);
-    meta.policy == seen.policy
+    *mark == seen.object
+        && meta.policy == seen.policy
         && meta.target == seen.target
         && loss.is_none_or(|loss| {
             seen.is_off || seen.bound.text.is_empty() || loss.text.starts_with(&seen.bound.text)
@@ -180,7 +196,7 @@ fn fits(object: &Object, seen: &Snapshot) -> bool {
 }
 
 /// Reads an object and checks what it states, for the runtime that it is for.
-fn read(path: &Path) -> Result<Object> {
+fn read(path: &Path) -> Result<(Object, u64)> {
     let shown = path.display();
     let bytes = fs::read(path).map_err(|why| {
         output::exit(1, format!("cannot read `{shown}`: {}", output::reason(&why)))
@@ -193,7 +209,7 @@ fn read(path: &Path) -> Result<Object> {
     let object =
         admitted.map_err(|why| output::exit(1, format!("`{shown}` is rejected: {why}")))?;
     certificate::check(&object, path)?;
-    Ok(object)
+    Ok((object, fingerprint(&bytes)))
 }
 
 fn params(object: &Object, now: &[ParamStatus]) -> Vec<ShownParam> {

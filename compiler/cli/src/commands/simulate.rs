@@ -3,8 +3,9 @@
 mod table;
 
 use crate::Outcome;
-use crate::args::{Format, Global};
+use crate::args::Global;
 use crate::input;
+use crate::named::{Named, Settings};
 use crate::shard::Shard;
 use crate::{output, traces};
 use anyhow::{Context, Result};
@@ -41,12 +42,15 @@ pub struct Simulate {
     /// A policy file or a ready policy, with `:name=value,…` to set parameters; can be repeated
     /// [default: all ready policies]
     #[arg(short, long, value_name = "FILE")]
-    policy: Vec<String>,
+    policy: Vec<Named>,
+    /// Parameters of all.
+    #[command(flatten)]
+    settings: Settings,
     /// The device to simulate [default: the recorded one]
     #[arg(long, value_enum)]
     device: Option<DeviceArg>,
     /// Crash at N random instants [default: after each event]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     crash: Option<u64>,
     /// Random seed
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -87,7 +91,12 @@ const FAR: f64 = 0.15;
 
 /// Simulates, prints the table, and writes the JSON if asked.
 pub fn run(args: &Simulate, global: &Global) -> Result<Outcome> {
-    let Some(mut candidates) = Candidates::named(&args.policy, global)? else {
+    for path in [&args.json, &args.html].into_iter().flatten() {
+        if path != Path::new("-") {
+            output::check_writable(path)?;
+        }
+    }
+    let Some(mut candidates) = Candidates::named(args, global)? else {
         return Ok(Outcome::Wrong);
     };
     if let Some(shard) = args.shard {
@@ -130,23 +139,26 @@ pub fn run(args: &Simulate, global: &Global) -> Result<Outcome> {
     if let Some(path) = &args.html {
         output::write_atomically(path, html::page(&report).as_bytes(), 0o644)?;
     }
-    if global.format == Format::Json || args.json.as_deref() == Some(Path::new("-")) {
-        output::stdout(json.as_bytes())?;
-    } else {
-        output::stdout(table(&report).as_bytes())?;
+    let to_stdout = args.json.as_deref() == Some(Path::new("-"));
+    match (global.is_json(), to_stdout) {
+        (true, _) => global.document.put(&Part { shard: args.shard, report: &report })?,
+        (false, true) => output::stdout(json.as_bytes())?,
+        (false, false) => output::stdout(table(&report).as_bytes())?,
     }
     Ok(Outcome::Fine)
 }
 
-/// The report as JSON; of a part, with its shard.
+/// A report of a part has its shard.
+#[derive(Serialize)]
+struct Part<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shard: Option<Shard>,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+/// The report as JSON.
 fn json(report: &Report, shard: Option<Shard>) -> Result<String> {
-    #[derive(Serialize)]
-    struct Part<'a> {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        shard: Option<Shard>,
-        #[serde(flatten)]
-        report: &'a Report,
-    }
     let part = Part { shard, report };
     Ok(serde_json::to_string_pretty(&part).context("cannot write the report")? + "\n")
 }
@@ -196,13 +208,16 @@ pub(super) struct Candidates {
 
 impl Candidates {
     /// The given policies, or all ready ones. Reports a wrong one and returns `None`.
-    fn named(asked: &[String], global: &Global) -> Result<Option<Self>> {
-        let mut found = Self::default();
+    fn named(args: &Simulate, global: &Global) -> Result<Option<Self>> {
+        let (asked, mut found) = (&args.policy, Self::default());
+        if asked.is_empty() && !args.settings.set.is_empty() {
+            return Err(output::exit(1, "--set is for the policies of -p: name one"));
+        }
         for named in asked {
-            let (file, sets) = input::named(named);
+            let sets = named.settings(&args.settings);
             let deployment = input::Deployment::default();
             let Some((_, policy, compiled)) =
-                input::compile(&file, &sets, deployment, false, global)?
+                input::compile(named.path(), &sets, deployment, false, global)?
             else {
                 return Ok(None);
             };

@@ -1,7 +1,8 @@
 //! `durac test`: runs the tests that stand beside policies.
 
 use crate::Outcome;
-use crate::args::{Format, Global};
+use crate::args::Global;
+use crate::named::{Named, Settings};
 use crate::{input, output};
 use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
@@ -10,7 +11,6 @@ use durac_driver::{Options, test};
 use durac_grammar::{Diagnostic, FileId, Severity, Sources};
 use serde::Serialize;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
 
 /// Arguments of `durac test`.
 #[derive(Debug, ClapArgs)]
@@ -18,15 +18,16 @@ use std::path::{Path, PathBuf};
   durac test window.dur
   durac test policies/*.dur --only idle --set n=8")]
 pub struct Test {
-    /// Policy files, names of ready policies, or `-` for standard input
+    /// Policy files, names of ready policies, or `-` for standard input, with `:name=value,…` to set parameters before
+    /// each test
     #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
+    files: Vec<Named>,
     /// Run only tests whose name contains this; can be repeated
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
-    /// Set a parameter of the policies before each test; can be repeated
-    #[arg(long, value_name = "NAME=VALUE")]
-    set: Vec<String>,
+    /// Parameters of all.
+    #[command(flatten)]
+    settings: Settings,
     /// Test at this target instead of the one that the policy names
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
@@ -38,7 +39,7 @@ pub struct Test {
     full_coverage: bool,
 }
 
-/// What `--format json` prints on standard output for each file.
+/// What `--format json` says of each file.
 #[derive(Serialize)]
 struct JsonReport<'a> {
     file: String,
@@ -81,23 +82,34 @@ struct JsonWay<'a> {
 pub fn run(args: &Test, global: &Global) -> Result<Outcome> {
     let mut fine = true;
     let mut ran = 0;
-    for path in &args.files {
-        let (ok, tests) = one(path, args, global)?;
+    let mut files = Vec::new();
+    for named in &args.files {
+        let (ok, tests) = one(named, args, global, &mut files)?;
         fine &= ok;
         ran += tests;
     }
+    global.document.put(&serde_json::json!({ "files": files }))?;
     if fine && ran == 0 && !args.only.is_empty() {
         return Err(output::exit(1, "no test has such a name; without --only, all of them run"));
     }
     Ok(if fine { Outcome::Fine } else { Outcome::Wrong })
 }
 
-/// Whether all is well with a file, and how many tests ran.
-fn one(path: &Path, args: &Test, global: &Global) -> Result<(bool, usize)> {
-    let Some(mut input) = input::read(path, global) else { return Ok((false, 0)) };
+/// Whether all is well with a file, and how many tests ran. Adds its part of the document.
+fn one(
+    named: &Named,
+    args: &Test,
+    global: &Global,
+    files: &mut Vec<serde_json::Value>,
+) -> Result<(bool, usize)> {
+    let Some(mut input) = input::read(named.path(), global) else {
+        files.push(serde_json::json!({ "file": named.to_string(), "ok": false }));
+        return Ok((false, 0));
+    };
+    let settings = named.settings(&args.settings);
     let options = Options {
         target: args.target.as_deref(),
-        settings: &args.set,
+        settings: &settings,
         ..Options::new(&input.stem)
     };
     let wanted = |name: &str| {
@@ -105,9 +117,6 @@ fn one(path: &Path, args: &Test, global: &Global) -> Result<(bool, usize)> {
     };
     let tested = test::test(&mut input.sources, input.file, &options, &wanted)
         .context("this is a bug in durac: please report it with the text of the policy")?;
-    if let Some(why) = tested.bad_setting {
-        return Err(output::exit(1, format!("--set: {why}")));
-    }
     let failures = tested.report.iter().flat_map(|r| &r.results).filter_map(|r| r.failure.as_ref());
     let found: Vec<Diagnostic> = tested.diagnostics.iter().chain(failures).cloned().collect();
     input::report(&found, &input.sources, global);
@@ -115,11 +124,11 @@ fn one(path: &Path, args: &Test, global: &Global) -> Result<(bool, usize)> {
     let whole = tested.report.as_ref().is_none_or(|r| is_whole(&r.coverage));
     let ok = right && (whole || !args.full_coverage);
     let (sources, file) = (&input.sources, input.file);
-    let text = match global.format {
-        Format::Json => serde_json::to_string(&json(path, ok, &tested, sources, file))? + "\n",
-        Format::Human | Format::Short => summary(path, args, &tested, sources, file),
-    };
-    output::stdout(text.as_bytes())?;
+    if global.is_json() {
+        files.push(serde_json::to_value(json(named, ok, &tested, sources, file))?);
+    } else {
+        output::stdout(summary(named, args, &tested, sources, file).as_bytes())?;
+    }
     Ok((ok, tested.report.map_or(0, |r| r.results.len())))
 }
 
@@ -128,9 +137,8 @@ fn is_whole(coverage: &Coverage) -> bool {
     ways == taken && coverage.hooks.iter().all(|(_, called)| *called)
 }
 
-fn summary(path: &Path, args: &Test, tested: &Tested, sources: &Sources, file: FileId) -> String {
+fn summary(shown: &Named, args: &Test, tested: &Tested, sources: &Sources, file: FileId) -> String {
     let mut out = String::new();
-    let shown = path.display();
     let Some(policy) = &tested.policy else { return out };
     let Some(report) = &tested.report else {
         // What is wrong has been said.
@@ -221,7 +229,7 @@ fn statement((line, column): (u32, u32), sources: &Sources, file: FileId) -> &st
 }
 
 fn json<'a>(
-    path: &Path,
+    named: &Named,
     ok: bool,
     tested: &'a Tested,
     sources: &'a Sources,
@@ -231,7 +239,7 @@ fn json<'a>(
     let coverage = tested.report.as_ref().map(|r| &r.coverage);
     let results = tested.report.iter().flat_map(|r| &r.results);
     JsonReport {
-        file: path.display().to_string(),
+        file: named.to_string(),
         ok,
         policy: policy.map(|p| p.name.as_str()),
         tests: results

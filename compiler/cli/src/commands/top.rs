@@ -6,9 +6,9 @@ mod lines;
 mod screen;
 mod table;
 
-use crate::args::{Format, Global};
+use crate::args::Global;
 use crate::{Outcome, output, processes};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args as ClapArgs;
 use durac_bpftime::session::Said;
 use durac_shm::status::{Running, Snapshot, Status};
@@ -48,7 +48,7 @@ const NAP: Duration = Duration::from_millis(50);
 
 /// A table, as JSON.
 #[derive(Serialize)]
-struct Document<'a> {
+struct Table<'a> {
     total: Total,
     logs: &'a [Line],
 }
@@ -60,7 +60,7 @@ pub fn run(args: &Top, global: &Global) -> Result<Outcome> {
         return Err(output::exit(1, format!("the interval must be at least {shortest}ms")));
     }
     sys::catch_interrupts();
-    let json = global.format == Format::Json;
+    let json = global.is_json();
     let count = args.count.or(args.once.then_some(1));
     let drawn = !json && count.is_none() && screen::is_screen();
     let count = count.unwrap_or(if drawn { u64::MAX } else { 1 });
@@ -81,8 +81,9 @@ pub fn run(args: &Top, global: &Global) -> Result<Outcome> {
         let sessions = now.sessions.iter();
         lines.extend(sessions.map(|said| lines::in_bpftime(said, &before.sessions, time)));
         let text = if json {
-            let document = Document { total: Total::of(&lines), logs: &lines };
-            serde_json::to_string(&document).context("cannot write")? + "\n"
+            let table = Table { total: Total::of(&lines), logs: &lines };
+            global.document.line("top", &table)?;
+            String::new()
         } else if drawn {
             let (width, height) = screen::size();
             let table = table::table(&lines, width);

@@ -24,13 +24,14 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// The proved object; `None`, reported, if the policy is wrong.
 pub fn object(
     path: &Path,
+    settings: &[String],
     launch: &Launch,
     runtime: Runtime,
     global: &Global,
 ) -> Result<Option<Object>> {
     let Some(mut input) = input::read(path, global) else { return Ok(None) };
-    let place = if launch.no_cache { None } else { place(&input, launch, runtime) };
-    let known = place.as_ref().and_then(|place| known(place, &mut input, launch, runtime));
+    let place = if launch.no_cache { None } else { place(&input, settings, runtime) };
+    let known = place.as_ref().and_then(|place| known(place, &mut input, settings, runtime));
     if let Some((object, found)) = known {
         input::report(&found, &input.sources, global);
         if launch.verbose {
@@ -39,9 +40,9 @@ pub fn object(
         }
         return Ok(Some(object));
     }
-    let (compiled, told) = while_telling(path, launch, || {
+    let (compiled, told) = while_telling(path, settings, || {
         let deployment = Deployment { runtime, ..Deployment::default() };
-        input::compile_read(input, &launch.set, deployment, true, global)
+        input::compile_read(input, settings, deployment, true, global)
     });
     let Some(proved) = compiled?.and_then(|(_, _, compiled)| compiled.proved) else {
         return Ok(None);
@@ -64,12 +65,12 @@ pub fn object(
     Ok(Some(object))
 }
 
-fn place(input: &Input, launch: &Launch, runtime: Runtime) -> Option<Place> {
+fn place(input: &Input, settings: &[String], runtime: Runtime) -> Option<Place> {
     Cache::open()?.place(&Key {
         text: input.sources.text(input.file),
         name: input.sources.name(input.file),
         stem: &input.stem,
-        settings: &launch.set,
+        settings,
         runtime,
     })
 }
@@ -78,7 +79,7 @@ fn place(input: &Input, launch: &Launch, runtime: Runtime) -> Option<Place> {
 fn known(
     place: &Place,
     input: &mut Input,
-    launch: &Launch,
+    settings: &[String],
     runtime: Runtime,
 ) -> Option<(Object, Vec<Diagnostic>)> {
     let bytes = place.read()?;
@@ -94,7 +95,7 @@ fn known(
         return None;
     }
     let Input { sources, file, stem } = input;
-    let options = Options { settings: &launch.set, must_run: true, runtime, ..Options::new(stem) };
+    let options = Options { settings, must_run: true, runtime, ..Options::new(stem) };
     let recalled = durac_driver::recall(sources, *file, &options, &object, &bytes);
     if recalled.is_none() {
         place.ignore("it is not what the policy compiles to");
@@ -103,9 +104,9 @@ fn known(
 }
 
 /// Does the work, with a line when it takes long. Also returns whether there was one.
-fn while_telling<T>(path: &Path, launch: &Launch, work: impl FnOnce() -> T) -> (T, bool) {
+fn while_telling<T>(path: &Path, settings: &[String], work: impl FnOnce() -> T) -> (T, bool) {
     let shown = path.display().to_string();
-    let set: String = launch.set.iter().map(|set| format!(" --set {set}")).collect();
+    let set: String = settings.iter().map(|set| format!(" --set {set}")).collect();
     let (working, ended) = mpsc::channel::<()>();
     let teller = thread::spawn(move || {
         let begun = Instant::now();

@@ -3,6 +3,7 @@
 use super::Ready;
 use crate::args::{Global, Launch, RunEngine};
 use crate::commands::watch::orphan;
+use crate::named::Named;
 use crate::output;
 use anyhow::{Context, Result};
 use durac_abi::{Layout, Runtime};
@@ -69,7 +70,7 @@ fn needs(target: &str) -> String {
 /// Compiles the policy for the supervisor and finds the program. The first `None` is a command for the agent, the
 /// second, reported, a policy that is wrong.
 pub fn supervised(
-    policy: &Path,
+    policy: &Named,
     launch: &Launch,
     global: &Global,
 ) -> Result<Option<Option<Supervised>>> {
@@ -77,7 +78,7 @@ pub fn supervised(
         return Err(output::exit(1, "no command to run"));
     };
     let program = super::find_program(name)?;
-    if !wants_supervisor(policy, launch, &program) {
+    if !wants_supervisor(policy.path(), launch, &program) {
         return Ok(None);
     }
     super::check_environment()?;
@@ -85,7 +86,9 @@ pub fn supervised(
     if log.as_ref().is_some_and(|log| log != "stderr" && log != "quiet") {
         return Err(output::exit(1, "the supervisor's log is `stderr` or `quiet`"));
     }
-    let Some(object) = super::load(policy, launch, Runtime::Supervisor, global)? else {
+    let settings = policy.settings(&launch.settings);
+    let loaded = super::load(policy.path(), &settings, launch, Runtime::Supervisor, global)?;
+    let Some(object) = loaded else {
         return Ok(Some(None));
     };
     super::unfit::warn(&program);

@@ -19,6 +19,13 @@ const proved = (policy, unit) => {
   return bound === undefined ? null : bound === "unbounded" ? Infinity : bound.at;
 };
 
+/** Whether a simulated crash loses more than was proved. */
+const isExceeded = (policy, unit) => {
+  const bound = proved(policy, unit);
+  return bound !== null && policy.loss.worst[unit] > bound;
+};
+const WHY_EXCEEDED = "a sync of this device takes longer than the policy assumes";
+
 /** Whether another policy is as good in both, and better in one. */
 const beaten = (point, points) =>
   points.some((other) =>
@@ -108,6 +115,8 @@ const numbersOf = (p) => {
       : unit === "bytes" ? bytes(worst[unit]) : `${count(worst[unit])} ${unit}`));
   lines.push(`the worst crash loses ${lost.join(", ")}`);
   lines.push(`proved: ${p.proved?.text ?? "not known"}`);
+  const over = Object.keys(UNITS).filter((unit) => isExceeded(p, unit)).map((unit) => UNITS[unit].text);
+  if (over.length > 0) lines.push(`more than proved in ${over.join(", ")}: ${WHY_EXCEEDED}`);
   lines.push(`a sync call takes ${time(p.latency.p50_ns)}, one in a hundred ${time(p.latency.p99_ns)}`);
   return lines.join("\n");
 };
@@ -118,16 +127,21 @@ const MARKS = {
     svg(parent, "rect", { class: "beaten", x: x - 5, y: y - 5, width: 10, height: 10 }),
   bound: (parent, x, y) =>
     svg(parent, "path", { class: "bound", d: `M${x - 5} ${y}l5 -5l5 5l-5 5z` }),
+  exceeded: (parent, x, y) =>
+    svg(parent, "path", { class: "bound exceeded", d: `M${x - 5} ${y}l5 -5l5 5l-5 5z` }),
 };
 
 const drawFrontier = () => {
   const place = document.getElementById("frontier");
   const width = Math.max(280, place.clientWidth);
   const height = Math.max(340, Math.min(520, width * 0.6));
-  const area = { x: 78, y: 8, w: width - 78 - 18, h: height - 8 - 44 };
-  const [right, bottom] = [area.x + area.w, area.y + area.h];
   const unit = UNITS[chosen.unit];
   const rate = RATES[chosen.rate];
+  // The names of the axes stand side by side where there is room, else one above the other.
+  const narrow = width < 560;
+  const below = narrow ? 62 : 44;
+  const area = { x: 78, y: 8, w: width - 78 - 18, h: height - 8 - below };
+  const [right, bottom] = [area.x + area.w, area.y + area.h];
   const points = policies.map((policy) => ({
     policy,
     rate: rate.of(policy),
@@ -160,9 +174,10 @@ const drawFrontier = () => {
     const text = { class: "axis", x: x(tick), y: bottom + 16, "text-anchor": "middle" };
     svg(picture, "text", text, count(tick));
   }
-  const below = { class: "axis", x: right, y: bottom + 36, "text-anchor": "end" };
-  svg(picture, "text", below, `${rate.text} per second →`);
-  svg(picture, "text", { ...below, x: area.x, "text-anchor": "start" }, `↑ ${unit.title}`);
+  const name = { class: "axis", x: right, y: bottom + 36, "text-anchor": "end" };
+  svg(picture, "text", name, `${rate.text} per second →`);
+  const up = { ...name, x: narrow ? 4 : area.x, y: bottom + below - 8, "text-anchor": "start" };
+  svg(picture, "text", up, `↑ ${unit.title}`);
 
   for (const point of points) {
     point.x = x(point.rate);
@@ -175,11 +190,11 @@ const drawFrontier = () => {
   const marks = points.map((p) => ({ x: p.x - 8, y: p.y - 8, w: 16, h: 16, cost: 6 }));
   line.slice(1).forEach((end, at) => marks.push(...along(line[at], end)));
   for (const point of points) {
-    if (point.bound === null || point.bound <= point.loss) continue;
+    if (point.bound === null || point.bound === point.loss) continue;
     const top = axis.y(point.bound);
     svg(picture, "line", { class: "whisker", x1: point.x, x2: point.x, y1: point.y, y2: top });
-    MARKS.bound(picture, point.x, top);
-    marks.push({ x: point.x - 2, y: top, w: 4, h: point.y - top, cost: 3 });
+    MARKS[point.bound < point.loss ? "exceeded" : "bound"](picture, point.x, top);
+    marks.push({ x: point.x - 2, y: Math.min(top, point.y), w: 4, h: Math.abs(point.y - top), cost: 3 });
     marks.push({ x: point.x - 7, y: top - 7, w: 14, h: 14, cost: 6 });
   }
   for (const point of points) {
@@ -227,5 +242,8 @@ key(frontierKey, "worst simulated crash, no other policy is better in both", (s)
 });
 key(frontierKey, "worst simulated crash, another policy is better", (s) => MARKS.beaten(s, 13, 7));
 key(frontierKey, "proved: no crash loses more", (s) => MARKS.bound(s, 13, 7));
+if (policies.some((p) => Object.keys(UNITS).some((unit) => isExceeded(p, unit)))) {
+  key(frontierKey, `proved, and exceeded: ${WHY_EXCEEDED}`, (s) => MARKS.exceeded(s, 13, 7));
+}
 
 drawAtWidth(document.getElementById("frontier"), drawFrontier);

@@ -13,7 +13,7 @@ pub enum Bound {
     Unbounded,
 }
 
-/// The bounds of each kind of loss. Bytes and commands have one only if nothing is lost: a sync
+/// The bounds of each kind of loss. Bytes and commands have one if they were proved one, or if nothing is lost: a sync
 /// covers any number of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Proved {
@@ -28,12 +28,13 @@ impl Proved {
     /// The bounds of what a power loss takes.
     pub fn of(loss: &Loss) -> Self {
         let bound = |number: Option<u64>| number.map_or(Bound::Unbounded, Bound::At);
-        let other = if loss.syncs == Some(0) { Bound::At(0) } else { Bound::Unbounded };
+        // What loses no sync loses nothing else.
+        let other = |number| if loss.syncs == Some(0) { Bound::At(0) } else { bound(number) };
         Self {
             syncs: bound(loss.syncs),
-            bytes: other,
-            commands: other,
-            age_ns: if loss.syncs == Some(0) { Bound::At(0) } else { bound(loss.within) },
+            bytes: other(loss.bytes),
+            commands: other(loss.updates),
+            age_ns: other(loss.within),
         }
     }
 }

@@ -51,6 +51,19 @@ const fn column(
     Column { group, title, value, text }
 }
 
+impl Column {
+    /// Its title where nothing stands above it.
+    fn in_full(&self) -> String {
+        match self.group {
+            SPEED => format!("{} / s", self.title),
+            LATENCY => format!("a sync call takes, {}", self.title),
+            WORST => format!("the worst crash loses, {}", self.title),
+            OTHER if self.title != "crashes tried" => format!("crashes lose syncs, {}", self.title),
+            _ => self.title.to_owned(),
+        }
+    }
+}
+
 fn percent(share: f64) -> String {
     format!("{:.0} %", 100.0 * share)
 }
@@ -71,7 +84,7 @@ pub fn numbers(report: &Report, derived: &[Derived]) -> String {
         .map(|(column, class)| format!("<th scope=\"col\"{class}>{}</th>", column.title))
         .collect::<String>();
     let mut out = format!(
-        "<table id=\"numbers\">\n<thead>\n<tr><td></td><th scope=\"colgroup\" class=\"first\">Proved</th>\
+        "<table id=\"numbers\" class=\"cards\">\n<thead>\n<tr><td></td><th scope=\"colgroup\" class=\"first\">Proved</th>\
          {groups}</tr>\n<tr><th scope=\"col\">policy</th><th scope=\"col\" class=\"first words\">\
          a power loss takes</th>{titles}</tr>\n</thead>\n<tbody>\n"
     );
@@ -79,12 +92,17 @@ pub fn numbers(report: &Report, derived: &[Derived]) -> String {
         let label = escaped(&derived.label);
         out.push_str(&format!("<tr><th scope=\"row\" data-value=\"{label}\">{label}</th>"));
         let proved = escaped(policy.proved.as_ref().map_or("not known", |loss| &loss.text));
-        out.push_str(&format!("<td class=\"first words\" data-value=\"{proved}\">{proved}</td>"));
+        out.push_str(&format!(
+            "<td class=\"first words\" data-title=\"a power loss takes\" data-value=\"{proved}\">{proved}</td>"
+        ));
         for (column, class) in marked(&columns) {
             let value = (column.value)(policy);
             let text = value.map_or_else(|| "–".to_owned(), column.text);
             let value = value.unwrap_or(-1.0);
-            out.push_str(&format!("<td data-value=\"{value}\"{class}>{text}</td>"));
+            let title = column.in_full();
+            out.push_str(&format!(
+                "<td data-title=\"{title}\" data-value=\"{value}\"{class}>{text}</td>"
+            ));
         }
         out.push_str("</tr>\n");
     }

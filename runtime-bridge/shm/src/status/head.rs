@@ -20,6 +20,8 @@ pub struct Head<'a> {
     pub policy: &'a str,
     /// Name of the target.
     pub target: &'a str,
+    /// The object that it was loaded from: `durac_abi::object::fingerprint` of its bytes.
+    pub object: u64,
     /// What a power loss can take, in words.
     pub loss: &'a str,
     /// The same in numbers.
@@ -61,6 +63,7 @@ pub(super) struct HeadPlace {
     amounts: [AtomicU64; 4],
     policy: [AtomicU64; NAME],
     target: [AtomicU64; NAME],
+    object: AtomicU64,
     loss: [AtomicU64; TEXT],
 }
 
@@ -68,6 +71,7 @@ pub(super) struct HeadPlace {
 pub(super) struct Read {
     pub policy: String,
     pub target: String,
+    pub object: u64,
     pub bound: Bound,
     pub is_off: bool,
     pub changes: u64,
@@ -89,6 +93,7 @@ impl HeadPlace {
         }
         store_text(&self.policy, head.policy);
         store_text(&self.target, head.target);
+        self.object.store(head.object, Ordering::Relaxed);
         store_text(&self.loss, head.loss);
         also();
         self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
@@ -120,6 +125,7 @@ impl HeadPlace {
         Read {
             policy: load_text(&self.policy),
             target: load_text(&self.target),
+            object: self.object.load(Ordering::Relaxed),
             bound: Bound {
                 text: load_text(&self.loss),
                 amounts: Amounts { syncs, updates, bytes, within },

@@ -4,11 +4,33 @@ use durac_simulate::html::{escaped, grouped};
 use durac_workload::report::Row;
 use std::fmt::Write as _;
 
-const WIDTH: f64 = 900.0;
+/// How large a drawing is: its width, and where its loss axis and its names of modes end.
+#[derive(Clone, Copy)]
+pub struct Size {
+    width: f64,
+    left: f64,
+    names: f64,
+    /// The names of the axes stand one above the other.
+    stacked: bool,
+}
+
+impl Size {
+    /// For a screen.
+    pub const BROAD: Self = Self { width: 900.0, left: 90.0, names: 170.0, stacked: false };
+    /// For a telephone.
+    pub const NARROW: Self = Self { width: 380.0, left: 74.0, names: 132.0, stacked: true };
+
+    fn right(self) -> f64 {
+        self.width - 20.0
+    }
+
+    /// About so many ticks fit below.
+    fn ticks(self) -> f64 {
+        self.width / 110.0
+    }
+}
+
 const HEIGHT: f64 = 430.0;
-/// Where the axes are.
-const LEFT: f64 = 90.0;
-const RIGHT: f64 = WIDTH - 20.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = HEIGHT - 45.0;
 /// Height of the stripes for what loses nothing and for what has no bound.
@@ -71,27 +93,30 @@ fn ticks(most: f64, count: f64) -> Vec<f64> {
 }
 
 /// Worst loss, as proved and as seen, against throughput.
-pub fn frontier(rows: &[Row]) -> String {
+pub fn frontier(rows: &[Row], size: Size) -> String {
+    let (left, right) = (size.left, size.right());
     let axis = LossAxis::new(rows);
     let most = rows.iter().map(|row| row.rps.max).fold(1.0, f64::max) * 1.05;
-    let x = |rps: f64| LEFT + (RIGHT - LEFT) * rps / most;
-    let mut out = open(HEIGHT, "Proved worst loss against throughput");
-    stripe(&mut out, BOTTOM - BAND, "nothing");
+    let x = |rps: f64| left + (right - left) * rps / most;
+    let height = if size.stacked { HEIGHT + 18.0 } else { HEIGHT };
+    let mut out = open(size, height, "Proved worst loss against throughput");
+    stripe(&mut out, size, BOTTOM - BAND, "nothing");
     if axis.unbounded {
-        stripe(&mut out, TOP, "no bound");
+        stripe(&mut out, size, TOP, "no bound");
     }
     for decade in 0..=axis.decades {
         let loss = 10_u64.saturating_pow(decade.unsigned_abs());
         let y = axis.y(Some(loss));
-        line(&mut out, "grid", (LEFT, y), (RIGHT, y));
-        text(&mut out, "axis", "end", LEFT - 6.0, y + 4.0, &grouped(loss as f64));
+        line(&mut out, "grid", (left, y), (right, y));
+        text(&mut out, "axis", "end", left - 6.0, y + 4.0, &grouped(loss as f64));
     }
-    for tick in ticks(most, 8.0) {
+    for tick in ticks(most, size.ticks()) {
         line(&mut out, "grid", (x(tick), TOP), (x(tick), BOTTOM));
         text(&mut out, "axis", "middle", x(tick), BOTTOM + 16.0, &grouped(tick));
     }
-    text(&mut out, "axis", "start", LEFT, BOTTOM + 36.0, "↑ acknowledged syncs lost");
-    text(&mut out, "axis", "end", RIGHT, BOTTOM + 36.0, "requests per second →");
+    let (from, below) = if size.stacked { (4.0, 54.0) } else { (left, 36.0) };
+    text(&mut out, "axis", "start", from, BOTTOM + below, "↑ acknowledged syncs lost");
+    text(&mut out, "axis", "end", right, BOTTOM + 36.0, "requests per second →");
     let mut taken = Vec::new();
     for row in rows {
         let (cx, cy) = (x(row.rps.median), axis.y(row.bound));
@@ -109,7 +134,7 @@ pub fn frontier(rows: &[Row]) -> String {
             let _ = write!(out, "<circle class=\"seen\" cx=\"{cx:.1}\" cy=\"{y:.1}\" r=\"8\"/>");
         }
         let _ = write!(out, "<circle class=\"best\" cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"5.5\"/></g>");
-        label(&mut out, &row.mode, (cx, cy), &mut taken);
+        label(&mut out, size, &row.mode, (cx, cy), &mut taken);
     }
     out.push_str("</svg>");
     out
@@ -127,7 +152,7 @@ fn said(row: &Row) -> String {
 }
 
 /// Throughput as a multiple of `always`; `paper`: with the case study's figures.
-pub fn bars(rows: &[Row], paper: bool) -> String {
+pub fn bars(rows: &[Row], paper: bool, size: Size) -> String {
     let published = |row: &Row| -> Option<f64> {
         let known = |(name, rps): &(&str, f64)| (*name == row.mode).then_some(rps / PAPER_ALWAYS);
         PAPER.iter().find_map(known).filter(|_| paper)
@@ -135,11 +160,11 @@ pub fn bars(rows: &[Row], paper: bool) -> String {
     let ours = |row: &Row| row.to_always.map(|spread| spread.median);
     let most = rows.iter().flat_map(|row| [ours(row), published(row)]).flatten();
     let most = most.fold(1.0, f64::max) * 1.05;
-    let (left, step) = (170.0, 26.0);
+    let (left, step) = (size.names, 26.0);
     let bottom = TOP + step * rows.len() as f64;
-    let x = |ratio: f64| left + (RIGHT - left) * ratio / most;
-    let mut out = open(bottom + 30.0, "Throughput as a multiple of always");
-    for tick in ticks(most, 8.0) {
+    let x = |ratio: f64| left + (size.right() - left) * ratio / most;
+    let mut out = open(size, bottom + 30.0, "Throughput as a multiple of always");
+    for tick in ticks(most, size.ticks()) {
         line(&mut out, "grid", (x(tick), TOP), (x(tick), bottom));
         text(&mut out, "axis", "middle", x(tick), bottom + 16.0, &format!("{tick}"));
     }
@@ -163,20 +188,21 @@ pub fn bars(rows: &[Row], paper: bool) -> String {
     out
 }
 
-fn open(height: f64, what: &str) -> String {
+fn open(size: Size, height: f64, what: &str) -> String {
+    let width = size.width;
     format!(
-        "<svg viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" role=\"img\" aria-label=\"{what}; the \
+        "<svg viewBox=\"0 0 {width} {height}\" width=\"{width}\" role=\"img\" aria-label=\"{what}; the \
          table below has all numbers\">"
     )
 }
 
-fn stripe(out: &mut String, y: f64, what: &str) {
-    let width = RIGHT - LEFT;
+fn stripe(out: &mut String, size: Size, y: f64, what: &str) {
+    let (left, width) = (size.left, size.right() - size.left);
     let _ = write!(
         out,
-        "<rect class=\"band\" x=\"{LEFT}\" y=\"{y}\" width=\"{width}\" height=\"{BAND}\"/>"
+        "<rect class=\"band\" x=\"{left}\" y=\"{y}\" width=\"{width}\" height=\"{BAND}\"/>"
     );
-    text(out, "axis", "end", LEFT - 6.0, y + 19.0, what);
+    text(out, "axis", "end", left - 6.0, y + 19.0, what);
 }
 
 fn line(out: &mut String, class: &str, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) {
@@ -211,13 +237,16 @@ impl Area {
             && other.y < self.y + self.h
     }
 
-    fn is_inside(&self) -> bool {
-        self.x >= LEFT && self.x + self.w <= RIGHT && self.y >= TOP && self.y + self.h <= BOTTOM
+    fn is_inside(&self, size: Size) -> bool {
+        self.x >= size.left
+            && self.x + self.w <= size.right()
+            && self.y >= TOP
+            && self.y + self.h <= BOTTOM
     }
 }
 
 /// Writes the label of a point at the nearest free place.
-fn label(out: &mut String, what: &str, (cx, cy): (f64, f64), taken: &mut Vec<Area>) {
+fn label(out: &mut String, size: Size, what: &str, (cx, cy): (f64, f64), taken: &mut Vec<Area>) {
     let w = what.chars().count() as f64 * LETTER;
     let place = |x, y| Area { x, y: y - LINE / 2.0, w, h: LINE };
     let mut places = (0..40).flat_map(|far| {
@@ -226,8 +255,9 @@ fn label(out: &mut String, what: &str, (cx, cy): (f64, f64), taken: &mut Vec<Are
             [place(cx + 11.0, y), place(cx - 11.0 - w, y), place(cx - w / 2.0, y - 14.0)]
         })
     });
-    let free = |area: &Area| area.is_inside() && !taken.iter().any(|other| other.meets(area));
-    let area = places.find(free).unwrap_or(place(cx + 11.0, cy));
+    let free = |area: &Area| area.is_inside(size) && !taken.iter().any(|other| other.meets(area));
+    let beside = (cx + 11.0).min(size.right() - w);
+    let area = places.find(free).unwrap_or(place(beside, cy));
     taken.push(area);
     if (area.y + LINE / 2.0 - cy).abs() > 18.0 {
         line(out, "leader", (cx, cy), (area.x + w / 2.0, area.y + LINE / 2.0));

@@ -1,7 +1,7 @@
 //! A bench as one HTML file that needs nothing else, and no scripts: for each load the frontier, the
 //! bars of the case study beside ours, and every number.
 
-use super::drawing::{bars, frontier};
+use super::drawing::{Size, bars, frontier};
 use durac_simulate::html::{STYLE, date, escaped, fill, grouped};
 use durac_workload::bench::Workload;
 use durac_workload::report::{Report, Row, Spread};
@@ -76,6 +76,8 @@ fn notes(report: &Report) -> String {
             report.machine.file_system
         ));
     }
+    notes.extend(report.machine.is_busy());
+    notes.extend(report.too_wide());
     if notes.is_empty() {
         return String::new();
     }
@@ -93,20 +95,27 @@ fn loads(report: &Report) -> String {
         let _ = write!(
             out,
             "<section>\n<h2>Loss against throughput, {load}</h2>\n\
-             <div class=\"drawing\">{}</div>\n\
+             {}\
              <p class=\"note\">A dot shows the median throughput and the proved bound, its line \
              reaches from the slowest round to the fastest. A ring is the most ever seen at risk. A \
              policy without a bound in syncs, or with one in time only, is drawn at the top.</p>\n\
              <h2>Throughput as a multiple of <code>always</code>, {load}</h2>\n\
-             <div class=\"drawing\">{}</div>\n{}\
+             {}{}\
              <h2>All numbers, {load}</h2>\n<div class=\"wide\" tabindex=\"0\">\n{}</div>\n</section>\n",
-            frontier(rows),
-            bars(rows, paper),
+            twice(|size| frontier(rows, size)),
+            twice(|size| bars(rows, paper, size)),
             if paper { PAPER } else { "" },
             numbers(rows),
         );
     }
     out
+}
+
+/// A drawing for a screen and one for a telephone, of which the page shows one.
+fn twice(draw: impl Fn(Size) -> String) -> String {
+    let [broad, narrow] = [("broad", Size::BROAD), ("narrow", Size::NARROW)]
+        .map(|(class, size)| format!("<div class=\"drawing {class}\">{}</div>\n", draw(size)));
+    broad + &narrow
 }
 
 const PAPER: &str = "<p class=\"note\">Filled: measured here. Outlined: the case study’s figures \
@@ -130,7 +139,7 @@ const TITLES: [&str; 12] = [
 
 fn numbers(rows: &[Row]) -> String {
     let ratio = |spread: Option<Spread>| spread.map(|spread| format!("{:.2}", spread.median));
-    let mut out = String::from("<table>\n<thead><tr>");
+    let mut out = String::from("<table class=\"cards\">\n<thead><tr>");
     for title in TITLES {
         let _ = write!(out, "<th scope=\"col\">{title}</th>");
     }
@@ -152,10 +161,13 @@ fn numbers(rows: &[Row]) -> String {
             row.bound.map(|bound| grouped(bound as f64)),
         ];
         let _ = write!(out, "<tr><th scope=\"row\">{}</th>", escaped(&row.mode));
-        for cell in cells {
-            let _ = write!(out, "<td>{}</td>", cell.as_deref().unwrap_or("–"));
+        for (cell, title) in cells.iter().zip(TITLES.iter().skip(1)) {
+            let text = cell.as_deref().unwrap_or("–");
+            let _ = write!(out, "<td data-title=\"{title}\">{text}</td>");
         }
-        let _ = writeln!(out, "<td class=\"words\">{}</td></tr>", escaped(&row.stated_loss));
+        let loss = escaped(&row.stated_loss);
+        let _ =
+            writeln!(out, "<td class=\"words\" data-title=\"a power loss takes\">{loss}</td></tr>");
     }
     out.push_str("</tbody>\n</table>\n");
     out

@@ -90,7 +90,9 @@ fn without_agent(pid: u32, about: &str, findings: &mut Findings) {
         let command = fs::read_to_string(format!("/proc/{}/cmdline", running.pid));
         command.is_ok_and(|command| command.contains("supervise-command"))
     });
-    if let Some(supervisor) = supervisor.filter(|_| !preloads) {
+    // It acts on processes that it has put under a filter.
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    if let Some(supervisor) = supervisor.filter(|_| !preloads && is_filtered(&status)) {
         let pid = supervisor.pid;
         findings.note(
             about,
@@ -168,8 +170,7 @@ fn logs(about: &str, logs: &[LogStatus], findings: &mut Findings) {
 
 /// Seccomp and privileges.
 fn restrictions(about: &str, status: &str, findings: &mut Findings) {
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-    if field("Seccomp:").is_some_and(|mode| mode != "0") {
+    if is_filtered(status) {
         findings.note(
             about,
             "runs under a system call filter (seccomp)",
@@ -179,6 +180,12 @@ fn restrictions(about: &str, status: &str, findings: &mut Findings) {
     } else {
         findings.ok(about, "no system call filter");
     }
+}
+
+/// Whether a process runs under seccomp, as its `/proc/PID/status` says.
+fn is_filtered(status: &str) -> bool {
+    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
+    mode.is_some_and(|mode| mode.trim() != "0")
 }
 
 /// The port of a Redis that listens on this machine, as its title says.

@@ -5,6 +5,7 @@
 //! was made is not closed, and the kernel's numbers of maps are reserved (`Session::reserve`).
 
 use super::{ENV_AGENT, ENV_LOCK, ENV_PRELOAD, Load, read, refused};
+use crate::args::Global;
 use crate::launch::{cannot_start, find_program, preload};
 use crate::signals::{Blocked, Signal};
 use crate::{Outcome, output};
@@ -39,7 +40,7 @@ const FORWARDED: [libc::c_int; 7] = [
 ];
 
 /// Loads, and stays.
-pub fn run(args: &Load, lock: &OsStr) -> Result<Outcome> {
+pub fn run(args: &Load, lock: &OsStr, global: &Global) -> Result<Outcome> {
     if !durac_bpftime::intercepted() {
         return Err(output::exit(
             2,
@@ -57,13 +58,14 @@ pub fn run(args: &Load, lock: &OsStr) -> Result<Outcome> {
         false => Blocked::new(&FORWARDED),
     };
     let signals = signals.context("cannot wait for signals")?;
-    let (object, types) = read(args)?;
+    let Some((object, types)) = read(args, global)? else { return Ok(Outcome::Wrong) };
     let loaded = durac_bpftime::load(&object, &types, &args.target, &session).map_err(|why| {
         session.remove_memory();
         refused(&why)
     })?;
     let mut teller = Teller {
         args,
+        global,
         session: &session,
         object: &object,
         last: None,
@@ -92,6 +94,7 @@ pub fn run(args: &Load, lock: &OsStr) -> Result<Outcome> {
 /// What is said to whom.
 struct Teller<'a> {
     args: &'a Load,
+    global: &'a Global,
     session: &'a Session,
     object: &'a Object,
     last: Option<Standing>,
@@ -108,6 +111,14 @@ impl Teller<'_> {
         match starts {
             // The command's output is its own.
             true => output::stderr(&summary),
+            // Said now: it stays for as long as it is not stopped.
+            false if self.global.is_json() => {
+                let meta = &self.object.meta;
+                let target = loaded.target.display().to_string();
+                let document = &self.global.document;
+                document.put(&serde_json::json!({ "policy": meta.policy, "target": target }))?;
+                document.print(Some("load"), 0, None)?;
+            }
             false => output::stdout(summary.as_bytes())?,
         }
         if let Some(ready) = &self.args.ready_file {

@@ -1,6 +1,7 @@
 //! The first run of `durac load`: everything is looked at, then the session is taken.
 
 use super::{ENV_AGENT, ENV_LOCK, ENV_PRELOAD, Load, read, refused};
+use crate::args::Global;
 use crate::launch::preload;
 use crate::{Outcome, output};
 use anyhow::{Context, Result};
@@ -29,7 +30,7 @@ const EXTENSION: &[u8] = b"io_uring_submit_fsync";
 const LOG: &str = "BPFTIME_LOG_OUTPUT";
 
 /// Becomes the second run.
-pub fn run(args: &Load) -> Result<Outcome> {
+pub fn run(args: &Load, global: &Global) -> Result<Outcome> {
     if durac_bpftime::intercepted() {
         return Err(output::exit(
             2,
@@ -37,7 +38,7 @@ pub fn run(args: &Load) -> Result<Outcome> {
              LD_PRELOAD; it preloads the server by itself, from --bpftime DIR",
         ));
     }
-    let (object, _) = read(args)?;
+    let Some((object, _)) = read(args, global)? else { return Ok(Outcome::Wrong) };
     durac_bpftime::prepare(&object, &args.target).map_err(|why| refused(&why))?;
     let folder = folder(args)?;
     let (server, agent) = (library(&folder, SERVER)?, library(&folder, AGENT)?);

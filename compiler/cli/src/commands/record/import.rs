@@ -43,9 +43,13 @@ pub fn run(file: &Path, args: &Record, global: &Global) -> Result<Outcome> {
         ..Recorded::default()
     });
     if args.output == Path::new("-") {
+        if global.is_json() {
+            let why = "`--format json` uses standard output: write the trace to a file";
+            return Err(output::exit(1, why));
+        }
         let writer = Writer::new(io::stdout().lock(), &header)?;
         return Ok(match import(importer, writer)? {
-            Ok(events) => said(events, &target),
+            Ok(events) => said(events, &target, args, global)?,
             Err(error) => wrong(file, &error, global),
         });
     }
@@ -54,7 +58,7 @@ pub fn run(file: &Path, args: &Record, global: &Global) -> Result<Outcome> {
     match written.map_err(|error| pending.failed(&error))? {
         Ok(events) => {
             pending.commit()?;
-            Ok(said(events, &target))
+            said(events, &target, args, global)
         }
         Err(error) => Ok(wrong(file, &error, global)),
     }
@@ -79,7 +83,9 @@ fn wrong(file: &Path, error: &TraceError, global: &Global) -> Outcome {
     Outcome::Wrong
 }
 
-fn said(events: u64, target: &Target) -> Outcome {
+fn said(events: u64, target: &Target, args: &Record, global: &Global) -> Result<Outcome> {
+    let output = args.output.display().to_string();
+    global.document.put(&serde_json::json!({ "output": output, "events": events }))?;
     output::stderr(&format!("durac: imported {events} events\n"));
     if events == 0 {
         output::stderr(&format!(
@@ -88,7 +94,7 @@ fn said(events: u64, target: &Target) -> Outcome {
             target.files.join(" ")
         ));
     }
-    Outcome::Fine
+    Ok(Outcome::Fine)
 }
 
 /// The target of this name; reports an unknown name and returns `None`.
