@@ -499,10 +499,14 @@ impl<'a> Stepper<'a> {
         }
         // A deferred write is acknowledged like a sync call that is skipped; a driver may notice it later, but counts
         // its age from no later than here.
-        let owed = match verdict {
-            Verdict::Defer => state.log.owe(0),
-            _ => None,
-        };
+        let mut owed = None;
+        if verdict == Verdict::Defer {
+            // Or the application's next sync call comes before anybody has looked.
+            let mut unseen = state.clone();
+            self.startable(&mut unseen);
+            out.push(Next::new(events.clone(), unseen));
+            owed = state.log.owe(0);
+        }
         self.startable(&mut state);
         events.extend(owed.map(Event::Acknowledged));
         let acknowledged = owed.map(|_| open.params);

@@ -343,9 +343,8 @@ impl Log {
         if self.error.is_some() {
             return None;
         }
-        // Not `begin`: what the application's own next sync call finds written is not changed.
-        self.calls += 1;
-        let call = self.calls;
+        // A sync call of the application that follows finds nothing more written, and is a barrier.
+        let call = self.begin(false).number;
         self.acknowledge(call, since).ok().map(|()| call)
     }
 
