@@ -14,7 +14,7 @@ run() {
     local processes=$1
     shift
     rm -f "$folder"/rows.db*
-    CHECKPOINT=1000 "$@" python3 tests/shims/sqlite.py time "$folder/rows.db" "$processes" $((rows / processes))
+    CHECKPOINT=1000 "$@" python3 examples/sqlite/load.py time "$folder/rows.db" "$processes" $((rows / processes))
 }
 printf '%-26s %12s %12s\n' 'commits a second' '1 process' '4 processes'
 row() {

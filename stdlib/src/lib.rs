@@ -26,9 +26,11 @@ macro_rules! texts {
 
 /// The targets, by name.
 pub const TARGETS: &[Text] = texts! {
+    "leveldb.log" => "targets/leveldb.dur",
     "posix.log" => "targets/posix.dur",
     "redis.aof" => "targets/redis.dur",
     "redis.patched" => "targets/redis_patched.dur",
+    "rocksdb.wal" => "targets/rocksdb.dur",
     "sqlite.wal" => "targets/sqlite.dur",
     "valkey.aof" => "targets/valkey.dur",
 };
@@ -45,6 +47,7 @@ pub const POLICIES: &[Text] = texts! {
     "batch_process" => "policies/batch_process.dur",
     "everysec" => "policies/everysec.dur",
     "no" => "policies/no.dur",
+    "at_least" => "policies/at_least.dur",
     "gathered" => "policies/gathered.dur",
     "external_synchrony" => "policies/external_synchrony.dur",
 };

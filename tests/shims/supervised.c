@@ -5,6 +5,7 @@
    idle LOG LINES                as append with one process, then waits
    page LOG LINES PAGE           as append with one process, then writes PAGE; prints "done" and waits
    again LOG                     writes and syncs LOG, then its beginning again; prints "9 9" and waits
+   time LOG CALLS               appends and syncs so often; prints the medians of write and fdatasync, nanoseconds
    compat LOG LINES             as append with one process, by 32-bit system calls (int 0x80)
    ring                         prints what io_uring_setup says */
 #define _GNU_SOURCE
@@ -15,6 +16,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static void acknowledge(const char *line, int length) {
@@ -42,6 +44,41 @@ static int append(const char *log, int process, int lines, int compat) {
         }
         acknowledge(line, length);
     }
+    return 0;
+}
+
+static long now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1000000000L + time.tv_nsec;
+}
+
+static int compare(const void *a, const void *b) {
+    long first = *(const long *)a, second = *(const long *)b;
+    return (first > second) - (first < second);
+}
+
+static long median(long *times, int count) {
+    qsort(times, count, sizeof *times, compare);
+    return times[count / 2];
+}
+
+static int time_calls(const char *log, int calls) {
+    int fd = open(log, O_WRONLY | O_APPEND | O_CREAT, 0644);
+    long *writes = calloc(calls, sizeof *writes), *syncs = calloc(calls, sizeof *syncs);
+    if (fd < 0 || calls < 1 || !writes || !syncs)
+        return 1;
+    for (int i = 0; i < calls; i++) {
+        long begun = now();
+        if (write(fd, "x\n", 2) != 2)
+            return 1;
+        long written = now();
+        if (fdatasync(fd))
+            return 1;
+        syncs[i] = now() - written;
+        writes[i] = written - begun;
+    }
+    printf("%ld %ld\n", median(writes, calls), median(syncs, calls));
     return 0;
 }
 
@@ -78,6 +115,8 @@ int main(int count, char **words) {
         acknowledge("9 9\n", 4);
         pause();
     }
+    if (!strcmp(mode, "time"))
+        return time_calls(words[2], atoi(words[3]));
     if (!strcmp(mode, "compat"))
         return append(words[2], 0, atoi(words[3]), 1);
     if (!strcmp(mode, "other")) {

@@ -6,7 +6,7 @@ mod supervise;
 mod unfit;
 
 pub use program::{check_agent, program_reason};
-pub use supervise::supervised;
+pub use supervise::{needs_supervisor, supervised};
 
 use crate::args::{Global, Launch, RunEngine};
 use crate::named::{Named, Settings};

@@ -121,6 +121,7 @@ fn meta(runtime: Runtime, policy: &Policy, layout: &Layout, text: &str) -> Meta 
         protects: policy.target.protects.clone(),
         assume_sync: policy.assume_sync.as_ref().map(|a| a.node),
         holds_replies: false,
+        defers_writes: policy.defers_writes(),
         loss: Vec::new(),
         certificate: None,
     }

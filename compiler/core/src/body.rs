@@ -18,6 +18,7 @@ pub fn check(block: &Block, hook: Hook, tables: Tables<'_>) -> Vec<Stmt> {
     let stmts = body.block(block).0;
     if hook.is_on_log() {
         habits::look(&stmts, hook, body.tables.diagnostics);
+        body.deferred_write(&stmts);
     } else {
         body.without_a_log(&stmts);
     }
@@ -38,6 +39,10 @@ pub struct Tables<'a> {
     pub read_states: &'a mut [bool],
     /// Where findings go.
     pub diagnostics: &'a mut Vec<Diagnostic>,
+}
+
+fn is_defer(stmt: &Stmt) -> bool {
+    matches!(stmt.node, StmtKind::Verdict(Verdict::Defer))
 }
 
 struct Body<'a> {
@@ -89,6 +94,34 @@ impl Body<'_> {
             }
         }
         (stmts, ended.is_some())
+    }
+
+    /// `defer` says of every write of a log that it is synced: of some it cannot be said, since the file is looked at
+    /// and not the call.
+    fn deferred_write(&mut self, stmts: &[Stmt]) {
+        if self.hook != Hook::Write || stmts.len() == 1 && matches!(stmts, [s] if is_defer(s)) {
+            return;
+        }
+        let mut found = Vec::new();
+        visit(stmts, &mut |node| {
+            if let Node::Stmt(stmt) = node
+                && is_defer(stmt)
+            {
+                found.push(stmt.span);
+            }
+        });
+        for span in found {
+            self.report(
+                Diagnostic::new(
+                    Code::NotInThisHook,
+                    "`defer` in `on write` cannot depend on anything",
+                    span,
+                    "not the only statement",
+                )
+                .note("it concerns every write of the log: the file is looked at, not the call")
+                .help("write `on write: defer`"),
+            );
+        }
     }
 
     /// A reply and a turn belong to no log: what is read of a log or kept for its next call, and what works

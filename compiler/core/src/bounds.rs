@@ -291,9 +291,16 @@ pub fn loss(policy: &Policy) -> Loss {
         if hook.is_sync() {
             acknowledging.append(&mut walker.out);
         } else if *hook == Hook::Write {
-            // A write acknowledges no sync.
-            walker.out.clear();
-            passes_writes = walker.passes || !falls_through.is_empty();
+            // A write acknowledges no sync, unless it is deferred: then it counts as a sync call that is skipped, of
+            // which only the deadline is known.
+            let deferred: Vec<Span> = walker
+                .out
+                .drain(..)
+                .filter(|(_, skips, _)| !skips)
+                .map(|(span, ..)| span)
+                .collect();
+            passes_writes = walker.passes || !falls_through.is_empty() || !deferred.is_empty();
+            acknowledging.extend(deferred.into_iter().map(|span| (span, true, Facts::new())));
         }
     }
     let acknowledgements = acknowledging.into_iter().map(|(span, skips, facts)| {

@@ -218,6 +218,15 @@ impl Finder<'_> {
             );
             return;
         }
+        if body.defers_writes() {
+            self.refuse(
+                body.span,
+                "`on write: defer`",
+                "needs the sync engine",
+                "nothing could sync the write later",
+            );
+            return;
+        }
         self.entry(body);
         self.ring(body);
         self.body(body);

@@ -14,7 +14,7 @@ use crate::names;
 use crate::target::{self, CheckedTarget};
 use crate::unit::{Unit, show};
 use durac_abi::object::OnError;
-use durac_abi::{Hook, Reading, Records};
+use durac_abi::{Hook, LOOK_LEAST, Reading, Records};
 use durac_grammar::ast::{self, BinOp, Ident, Item};
 use durac_grammar::{Code, Diagnostic, FileId, Severity, Sources, Span, Spanned};
 
@@ -126,7 +126,7 @@ impl Checker<'_> {
             _ => None,
         });
         let assume_sync = assume.and_then(|a| self.assume(&a.node, &params));
-        self.tight_flush(flush_within.as_ref(), assume_sync.as_ref());
+        self.tight_flush(flush_within.as_ref(), assume_sync.as_ref(), 0);
         let on_error = self.on_error();
         let kernel_notify = self.kernel_notify();
 
@@ -151,6 +151,9 @@ impl Checker<'_> {
             hooks.push(HookBody { hook, span: item.span, body });
         }
         hooks.sort_by_key(|h| h.hook);
+        if hooks.iter().any(HookBody::defers_writes) {
+            self.tight_flush(flush_within.as_ref(), assume_sync.as_ref(), LOOK_LEAST);
+        }
         if let Some(target) = &target {
             self.counted_records(target, &hooks, &guarantees);
         }
@@ -528,10 +531,18 @@ impl Checker<'_> {
     }
 
     /// A sync that is under way and the next one have to fit into the deadline.
-    fn tight_flush(&mut self, flush: Option<&Spanned<u64>>, assume: Option<&Spanned<u64>>) {
+    fn tight_flush(
+        &mut self,
+        flush: Option<&Spanned<u64>>,
+        assume: Option<&Spanned<u64>>,
+        more: u64,
+    ) {
         let (Some(flush), Some(assume)) = (flush, assume) else { return };
         let two = assume.node.saturating_mul(2);
-        if flush.node < two {
+        // What is too tight already was told.
+        let told = more > 0 && flush.node < two;
+        let two = two.saturating_add(more);
+        if flush.node < two && !told {
             let show = |time| show(time, Unit::Duration);
             self.report(
                 Diagnostic::new(

@@ -211,6 +211,23 @@ pub enum Bound {
     Age(Expr),
 }
 
+impl Policy {
+    /// Whether writes that no sync call follows are synced within the deadline: `on write: defer`.
+    #[must_use]
+    pub fn defers_writes(&self) -> bool {
+        self.hooks.iter().any(HookBody::defers_writes)
+    }
+}
+
+impl HookBody {
+    /// Whether it is `on write: defer`.
+    #[must_use]
+    pub fn defers_writes(&self) -> bool {
+        let defer = |stmt: &Stmt| matches!(stmt.node, StmtKind::Verdict(Verdict::Defer));
+        self.hook == Hook::Write && matches!(self.body.as_slice(), [stmt] if defer(stmt))
+    }
+}
+
 /// The program of one hook.
 #[derive(Clone, Debug)]
 pub struct HookBody {

@@ -90,6 +90,7 @@ fn check_definition(
             .help("a target needs a `files \"…\"` line and at least one `hook`"),
         );
     }
+    check_files(&def.files, diagnostics);
     let mut hooks: Vec<TargetHook> = Vec::new();
     let mut entries = Vec::new();
     for hook in &def.hooks {
@@ -126,6 +127,38 @@ fn check_definition(
         span: name_span,
         records_span: def.records.first().map(|word| word.span),
         hooks,
+    }
+}
+
+/// Files whose syncs keep other files whole, by the ends of their names: why, and what to use.
+const NOT_LOGS: [(&str, &str, &str); 2] = [
+    (
+        "-journal",
+        "a rollback journal of SQLite undoes half-written pages: it must be durable before the first page is written",
+        "use `PRAGMA journal_mode = WAL` and the target `sqlite.wal`",
+    ),
+    (
+        ".mdb",
+        "LMDB has no log: its meta page names pages that must be durable before it is written",
+        "use the option MDB_NOMETASYNC of LMDB",
+    ),
+];
+
+/// Refuses files of which more than the end can be lost.
+fn check_files(files: &[Spanned<String>], diagnostics: &mut Vec<Diagnostic>) {
+    for file in files {
+        let known = NOT_LOGS.iter().find(|(end, ..)| file.node.ends_with(end));
+        let Some((_, why, help)) = known else { continue };
+        diagnostics.push(
+            Diagnostic::new(
+                Code::NotALog,
+                format!("`{}` is not a log", file.node),
+                file.span,
+                "deferred syncs would damage the database",
+            )
+            .note(*why)
+            .help(*help),
+        );
     }
 }
 

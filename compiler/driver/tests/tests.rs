@@ -174,7 +174,12 @@ fn no_test_loses_more_than_was_proved() {
             let mut random = Random(seed);
             let mut steps = String::new();
             for _ in 0..40 {
-                let next = random.pick(&STEPS);
+                // Updates are counted where the target says how.
+                let counted = !ready.text.contains("target posix.log");
+                let next = match random.pick(&STEPS) {
+                    "write 30 updates" if !counted => "write 2KiB",
+                    next => next,
+                };
                 let more = format!("{steps}{next}\n{limits}");
                 let text = format!("{policy}\ntest \"t\" {{\n{more}}}\n");
                 let (mut sources, file) = load(ready.name, &text);

@@ -22,7 +22,8 @@ pub struct Amounts {
 }
 
 impl Amounts {
-    const UNKNOWN: Self = Self { bytes: u64::MAX, updates: u64::MAX };
+    /// Nothing bounds them.
+    pub const UNKNOWN: Self = Self { bytes: u64::MAX, updates: u64::MAX };
 }
 
 /// The cells of the readings that bound amounts; empty of those that no program loads.

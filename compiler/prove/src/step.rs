@@ -499,8 +499,21 @@ impl<'a> Stepper<'a> {
                 events.push(Event::Wrote);
             }
         }
+        // A deferred write is acknowledged like a sync call that is skipped; a driver may notice it later, but counts
+        // its age from no later than here.
+        let mut owed = None;
+        if verdict == Verdict::Defer {
+            // Or the application's next sync call comes before anybody has looked.
+            let mut unseen = state.clone();
+            self.startable(&mut unseen);
+            out.push(Next::new(events.clone(), unseen));
+            owed = state.log.owe(0);
+        }
         self.startable(&mut state);
-        out.push(Next { staged, ..Next::new(events, state) });
+        events.extend(owed.map(Event::Acknowledged));
+        let acknowledged = owed.map(|_| open.params);
+        let amounts = owed.map_or(Amounts::default(), |_| Amounts::UNKNOWN);
+        out.push(Next { staged, acknowledged, amounts, ..Next::new(events, state) });
     }
 
     fn decide(

@@ -50,7 +50,7 @@ pub use env::{
 pub use helper::{Helper, KernelHelper, Parameter, Returns, Signature};
 pub use hook::Hook;
 pub use insn::Insn;
-pub use maps::{MAX_LOGS, PARAMS_MAP, STATE_MAP};
+pub use maps::{LOOK_LEAST, MAX_LOGS, PARAMS_MAP, STATE_MAP};
 pub use object::Object;
 pub use verdict::{GATHER_MOST, Verdict};
 

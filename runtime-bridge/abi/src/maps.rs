@@ -6,3 +6,6 @@ pub const PARAMS_MAP: &str = "params";
 pub const STATE_MAP: &str = "state";
 /// Logs that can have state; [`crate::Context::log`] is below it. A log beyond them runs unhooked.
 pub const MAX_LOGS: u32 = 1024;
+
+/// The least time between two looks for writes that no sync call follows (`on write: defer`), nanoseconds.
+pub const LOOK_LEAST: u64 = 1_000_000;

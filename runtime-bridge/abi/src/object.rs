@@ -214,6 +214,9 @@ pub struct Meta {
     /// Every reply is held until what was written before it is durable, on every path of the program.
     #[serde(default, skip_serializing_if = "is_false")]
     pub holds_replies: bool,
+    /// Writes that no sync call follows are synced within the deadline (`on write: defer`).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub defers_writes: bool,
     /// What can be lost, one line per failure.
     pub loss: Vec<Loss>,
     /// What shows the bound of a power loss in sync calls, if anything but the proof at compile time does.

@@ -149,6 +149,9 @@ fn judge(registry: &'static Registry, slot: &'static Slot) {
     if !slot.is_due(now, since.map(|since| now.saturating_sub(since))) {
         return;
     }
+    if policy::loaded().is_some_and(|policy| policy.rules.defers_writes) {
+        return;
+    }
     let within = policy::loaded().and_then(|policy| policy.rules.flush_within).unwrap_or(0);
     let long = since.is_some_and(|since| now.saturating_sub(since) > within.max(LONG));
     let mut core = slot.lock();

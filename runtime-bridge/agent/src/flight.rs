@@ -234,6 +234,9 @@ impl Slot {
 
     /// Makes everything acknowledged durable, and leaves nothing staged.
     pub fn drain<'a>(&'static self, mut core: Held<'a>) -> (Held<'a>, Result<(), Errno>) {
+        if core.defers_writes() {
+            self.look_at_file(&mut core, clock::now());
+        }
         while !core.retired {
             let target = match core.engine.drain() {
                 Drain::Done => return self.write_out(core),

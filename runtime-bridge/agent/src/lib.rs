@@ -35,6 +35,7 @@ pub mod hooks;
 mod load;
 mod local;
 mod log;
+mod look;
 pub mod maps;
 mod mark;
 mod note;

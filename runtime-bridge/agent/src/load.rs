@@ -159,7 +159,10 @@ pub fn prepare(object: &Object) -> Result<Policy, LoadError> {
             .map_err(|why| LoadError::Link { hook: program.hook, why })?;
         let code = durac_jit::compile(&insns, helpers::ALL)
             .map_err(|why| LoadError::Jit { hook: program.hook, why })?;
-        policy.set_program(program.hook, Program { code });
+        // The file is looked at, not the call.
+        if program.hook != Hook::Write || !policy.meta.defers_writes {
+            policy.set_program(program.hook, Program { code });
+        }
     }
     Ok(policy)
 }

@@ -6,6 +6,7 @@
 use crate::clock;
 use crate::crowd::Crowd;
 use crate::deadline::{Deadlines, Late};
+use crate::look::Look;
 use crate::note;
 use crate::owned;
 use crate::pool::{Pool, Submitted};
@@ -34,7 +35,7 @@ pub struct Slot {
     /// What writes count, which do not take the lock.
     pub written: Written,
     /// Bytes that had been written when the last sync call began.
-    called: AtomicU64,
+    pub called: AtomicU64,
     /// Sync calls that have begun; no more than two are counted.
     calls: AtomicU32,
     /// Since when something is written that no sync call has followed, or 0.
@@ -137,6 +138,8 @@ pub struct Core {
     pub not_asked: Option<NotAsked>,
     /// Since when it has an effect again, if that is not told yet, and the bytes that were written then.
     pub asked_since: Option<(Time, u64)>,
+    /// What was seen of the file, if its writes are deferred.
+    pub look: Look,
     /// How long syncs took.
     pub times: SyncTimes,
     /// The file system.
@@ -167,6 +170,11 @@ impl Core {
     /// was reported; it holds up nobody any more.
     pub fn is_dirty(&self) -> bool {
         !self.retired && (self.engine.drain() != Drain::Done || !self.stage.is_empty())
+    }
+
+    /// Whether writes that no sync call follows are to be synced.
+    pub fn defers_writes(&self) -> bool {
+        self.engine.rules().defers_writes
     }
 
     /// What there is to work with.
@@ -231,6 +239,7 @@ impl Slot {
                 told_uncounted: false,
                 not_asked: None,
                 asked_since: None,
+                look: Look::default(),
                 times: SyncTimes::default(),
                 storage: Storage::Usual,
                 choice: Choice::default(),
@@ -282,6 +291,7 @@ impl Slot {
         core.told_uncounted = false;
         core.not_asked = None;
         core.asked_since = None;
+        core.look = Look::default();
         core.times = SyncTimes::default();
         core.storage = storage;
         self.called.store(0, Ordering::Relaxed);
@@ -487,7 +497,9 @@ impl Slot {
         if core.deadlines.waits_for(durable) {
             core.late = core.deadlines.durable(durable, clock::now()).or(core.late);
         }
-        let (dirty, staged) = (core.is_dirty(), !core.stage.is_empty());
+        // What was written of a log that is looked at is not known.
+        let unknown = core.defers_writes() && !core.retired;
+        let (dirty, staged) = (core.is_dirty() || unknown, !core.stage.is_empty());
         // They change under the lock only.
         if self.dirty.load(Ordering::Relaxed) != dirty {
             self.dirty.store(dirty, Ordering::Release);
@@ -727,10 +739,11 @@ impl Slot {
         if matches!(core.syncer, Syncer::Awake | Syncer::Failed) {
             return;
         }
-        let wake_at = match core.engine.next(now) {
-            Step::Start => now,
-            Step::At(time) => time,
-            Step::Idle => return,
+        let wake_at = match (core.engine.next(now), core.look.due(core)) {
+            (Step::Start, _) => now,
+            (Step::At(time), due) => due.map_or(time, |due| due.min(time)),
+            (Step::Idle, Some(due)) => due,
+            (Step::Idle, None) => return,
         };
         let asks = match core.syncer {
             Syncer::Parked(until) => wake_at < until,

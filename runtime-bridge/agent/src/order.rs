@@ -31,7 +31,7 @@ fn drain_dirty(except: Option<&Slot>) -> Result<(), Errno> {
             continue;
         }
         let mut core = slot.lock();
-        if !core.is_dirty() {
+        if !core.is_dirty() && !core.defers_writes() {
             continue;
         }
         core.users += 1;

@@ -111,7 +111,13 @@ impl Policy {
     /// known of the logs is still kept, so that it can come back.
     #[must_use]
     pub fn plain(&'static self) -> Self {
-        let rules = Rules { flush_within: None, keeps_age: false, assume_sync: None, ..self.rules };
+        let rules = Rules {
+            flush_within: None,
+            keeps_age: false,
+            assume_sync: None,
+            defers_writes: false,
+            ..self.rules
+        };
         Self {
             object: self.object,
             params: self.params,

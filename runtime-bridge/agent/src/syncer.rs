@@ -63,6 +63,7 @@ impl Worker {
         core.syncer = Syncer::Awake;
         while !core.retired && core.own_fd.is_some() {
             let now = clock::now();
+            slot.look_in_time(&mut core, now);
             let by_loop = Slot::look_for_loop(&mut core);
             let acknowledged = core.engine.counters().acknowledged;
             let goes_on = core.acknowledged_before != acknowledged;
@@ -82,6 +83,7 @@ impl Worker {
             };
             let owes = by_loop && replies::is_waiting();
             let until = if owes { until.min(now + GRACE) } else { until };
+            let until = core.look.due(&core).map_or(until, |due| due.min(until));
             self.pool.park(slot, until);
             core.syncer = Syncer::Parked(until);
             return core;

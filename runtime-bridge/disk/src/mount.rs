@@ -47,7 +47,7 @@ pub(crate) struct State {
     pub(crate) overlapping: u64,
     /// The power goes during the sync after so many.
     cut_in_sync: Option<u64>,
-    /// The process that dies with the power.
+    /// The process that dies with the power; a process group if negative.
     victim: Option<i32>,
     pub(crate) notes: Notes,
 }
@@ -169,6 +169,12 @@ impl Mounted {
     /// that nobody has waited for.
     pub fn kills(&self, pid: u32) {
         self.shared.lock().victim = i32::try_from(pid).ok();
+    }
+
+    /// The same of a process group, by the number of its leader.
+    pub fn kills_group(&self, leader: u32) {
+        self.shared.lock().victim =
+            i32::try_from(leader).ok().filter(|pid| *pid > 1).map(|pid| -pid);
     }
 
     /// The power goes in the middle of the sync after `more` others.

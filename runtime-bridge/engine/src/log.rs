@@ -2,7 +2,7 @@
 
 use crate::pace::Pace;
 use crate::rules::Rules;
-use durac_abi::READING_MOST;
+use durac_abi::{LOOK_LEAST, READING_MOST};
 
 /// Nanoseconds of a monotonic clock.
 pub type Time = u64;
@@ -336,6 +336,26 @@ impl Log {
         Ok(())
     }
 
+    /// The application has written something since this time that no sync call follows (`on write: defer`): it counts
+    /// as acknowledged then, as if a sync call had followed that was skipped. Returns the number of that call; none if the
+    /// log has failed.
+    pub fn owe(&mut self, since: Time) -> Option<u64> {
+        if self.error.is_some() {
+            return None;
+        }
+        // A sync call of the application that follows finds nothing more written, and is a barrier.
+        let call = self.begin(false).number;
+        self.acknowledge(call, since).ok().map(|()| call)
+    }
+
+    /// How often somebody has to look for such writes, if they are synced at all: what was written right after one
+    /// look is found by the next one, which is then late by nothing.
+    #[must_use]
+    pub fn look_every(&self) -> Option<Time> {
+        let within = self.rules.flush_within.filter(|_| self.rules.defers_writes)?;
+        Some((within - self.margin(within)).max(LOOK_LEAST))
+    }
+
     // ---- syncs ----
 
     /// A sync starts: it covers every call begun and every byte written before.
@@ -532,11 +552,15 @@ impl Log {
     fn due(&self) -> Option<Time> {
         let within = self.rules.flush_within?;
         let oldest = if self.flights.is_empty() { self.oldest } else { self.oldest_after }?;
-        let margin = match self.rules.assume_sync {
+        Some(oldest.saturating_add(within - self.margin(within)))
+    }
+
+    /// How long before the end of a deadline a sync has to start.
+    fn margin(&self, within: Time) -> Time {
+        match self.rules.assume_sync {
             Some(most) => within.min(most.saturating_mul(2)),
             None => (within / 2).min(self.pace.latency().saturating_mul(2)),
-        };
-        Some(oldest.saturating_add(within - margin))
+        }
     }
 
     /// Since when a sync is wanted that starts now. A direct sync takes the place of a background sync that

@@ -19,6 +19,8 @@ pub struct Rules {
     pub keeps_amounts: bool,
     /// Whether the policy holds replies.
     pub holds_replies: bool,
+    /// Whether writes that no sync call follows are synced within `flush_within` (`on write: defer`).
+    pub defers_writes: bool,
     /// `assume sync <= d`: no sync takes longer, from when it is wanted until it has ended, nanoseconds.
     pub assume_sync: Option<Time>,
 }
@@ -36,6 +38,7 @@ impl From<&Meta> for Rules {
             records: meta.records,
             keeps_amounts: AMOUNTS.iter().any(|amount| meta.reads.contains(amount)),
             holds_replies: meta.capabilities.contains(&Action::Hold),
+            defers_writes: meta.defers_writes,
             assume_sync: meta.assume_sync,
         }
     }

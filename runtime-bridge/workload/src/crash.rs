@@ -7,10 +7,12 @@
 
 mod age;
 mod fault;
+mod program;
 mod timeline;
 
 pub use age::millis;
 pub use fault::fault;
+pub use program::{ACKS, DIR, Program};
 pub use timeline::Line;
 
 use crate::append_log;
@@ -86,6 +88,8 @@ pub enum App {
     Builtin,
     /// A server of the same protocol: its command line, see [`RedisConfig::command`].
     Command(Vec<OsString>),
+    /// Any program.
+    Program(Program),
 }
 
 /// A crash test.
@@ -250,6 +254,9 @@ impl Config {
                 "nothing to test: give at least one kind and one instant of a crash".into(),
             ));
         };
+        if let App::Program(program) = &self.app {
+            return program::trial(self, program, Trial::new(number, crash, at), &mut random);
+        }
         let disk = mount(Image::new(), self.latency, &self.faults)?;
         let place = tempfile::tempdir().trying(|| "make a folder for the status page".into())?;
         let status = place.path().join("status");
@@ -295,22 +302,11 @@ impl Config {
         };
         let mut trial = Trial {
             changes,
-            number,
-            crash,
-            at,
             acknowledged: acknowledged.total(),
-            lost_commands: 0,
-            lost_syncs: 0,
-            lost_bytes: 0,
-            repaired: false,
             overlapping_writes: overlapping,
             faults: met,
             ended,
-            lost_age_us: 0,
-            assumption_held: true,
-            excused: None,
-            violation: None,
-            timeline: Vec::new(),
+            ..Trial::new(number, crash, at)
         };
         let missing = self.read_back(redis, after, &acknowledged, &mut trial)?;
         let bound = self.bound(crash);
@@ -318,7 +314,15 @@ impl Config {
         trial.violation = trial.violation.or_else(late);
         let (noted, missing) = (noted.as_slice(), missing.as_slice());
         let acknowledged = &acknowledged;
-        let seen = age::Seen { noted, acknowledged, missing, before, ended, broken_assumptions };
+        let seen = age::Seen {
+            noted,
+            acknowledged,
+            missing,
+            before,
+            ended,
+            broken_assumptions,
+            log: fault::LOG,
+        };
         trial.judged(age::judge(self, crash, &seen));
         let seen = timeline::Seen { noted, acknowledged, missing, crashed };
         trial.timeline = timeline::lines(&seen, &trial);
@@ -342,8 +346,9 @@ impl Config {
         }
     }
 
-    fn server(&self, disk: &Mounted) -> Result<RedisConfig> {
-        let mut prefix = self.policy.as_ref().map_or_else(Vec::new, |policy| {
+    /// The words before the command: `durac run` with the policy.
+    fn prefix(&self) -> Vec<OsString> {
+        self.policy.as_ref().map_or_else(Vec::new, |policy| {
             let mut words: Vec<OsString> = vec![self.durac.clone().into(), "run".into()];
             words.extend(policy.words());
             if let Some(library) = &self.sync_library {
@@ -351,7 +356,11 @@ impl Config {
             }
             words.push("--".into());
             words
-        });
+        })
+    }
+
+    fn server(&self, disk: &Mounted) -> Result<RedisConfig> {
+        let mut prefix = self.prefix();
         prefix.extend(self.words.iter().cloned());
         let mut env = self.env.clone();
         if let (None, Some(library)) = (&self.policy, &self.sync_library) {
@@ -364,6 +373,8 @@ impl Config {
                 Some([append_log::program()?.into()].into_iter().chain(words).collect())
             }
             App::Command(words) => Some(words.clone()),
+            // It is no server: see `program`.
+            App::Program(_) => None,
         };
         Ok(RedisConfig {
             command,
@@ -486,6 +497,29 @@ impl Config {
 }
 
 impl Trial {
+    /// One that has not been made.
+    fn new(number: u32, crash: Crash, at: At) -> Self {
+        Self {
+            number,
+            crash,
+            at,
+            changes: 0,
+            acknowledged: 0,
+            lost_commands: 0,
+            lost_syncs: 0,
+            lost_bytes: 0,
+            repaired: false,
+            overlapping_writes: 0,
+            faults: 0,
+            ended: false,
+            lost_age_us: 0,
+            assumption_held: true,
+            excused: None,
+            violation: None,
+            timeline: Vec::new(),
+        }
+    }
+
     /// Takes what is said about the ages: a loss older than the bound is a violation if the assumption
     /// held.
     fn judged(&mut self, judged: age::Judged) {

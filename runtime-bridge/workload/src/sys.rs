@@ -72,6 +72,43 @@ impl Process {
     }
 }
 
+/// A child that leads a process group, with all its descendants that have not left it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProcessGroup(Option<Pid>);
+
+impl ProcessGroup {
+    /// The group of a child that was started as its leader.
+    pub(crate) fn of(child: &std::process::Child) -> Self {
+        Self(Some(Pid::from_child(child)))
+    }
+
+    /// Kills them, those that are left.
+    pub(crate) fn kill(self) {
+        if let Some(leader) = self.0 {
+            // None may be left.
+            let _ = process::kill_process_group(leader, Signal::KILL);
+        }
+    }
+}
+
+/// Makes a pipe with a name, and opens the end that is read, without waiting for the other.
+pub(crate) fn make_pipe(path: &std::path::Path) -> io::Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags};
+    rustix::fs::mkfifoat(rustix::fs::CWD, path, Mode::RUSR | Mode::WUSR)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+/// Waits until something can be read, or nothing ever will be; false after `within`.
+pub(crate) fn is_readable(fd: &OwnedFd, within: Duration) -> io::Result<bool> {
+    let mut fds = [PollFd::new(fd, PollFlags::IN)];
+    match poll(&mut fds, Some(&timespec(within))) {
+        Ok(ready) => Ok(ready > 0),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Zero and negative numbers would mean process groups.
 fn pid_of(pid: u32) -> io::Result<Pid> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 const BLESS: &str = "DURAC_BLESS";
 
 /// The folders that the case study has, and what else there must be.
-const FOLDERS: [&str; 17] = [
+const FOLDERS: [&str; 20] = [
     "adaptive",
+    "at-least",
     "batch-process",
     "bpf-sync-kernel",
     "bpftime",
@@ -24,17 +25,19 @@ const FOLDERS: [&str; 17] = [
     "gathered",
     "group-commit",
     "iouring-batch",
+    "leveldb",
     "one-liner",
     "own-target",
     "patched-redis",
     "redis-modes",
+    "rocksdb",
     "sqlite",
     "updates",
     "window",
 ];
 
 /// Policies that no Redis can run: they are for other applications.
-const NOT_RUN: [&str; 2] = ["ledger", "sqlite"];
+const NOT_RUN: [&str; 5] = ["at_least", "ledger", "leveldb", "rocksdb", "sqlite"];
 
 fn root() -> Result<&'static Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")
@@ -132,7 +135,7 @@ fn ready_policies_are_the_ready_ones() -> Result<()> {
     for path in examples()?.iter().flat_map(|e| &e.policies) {
         let stem = Path::new(path).file_stem().context("no name")?.to_string_lossy().into_owned();
         if POLICIES.contains(&stem.as_str())
-            || ["external_synchrony", "gathered"].contains(&stem.as_str())
+            || ["at_least", "external_synchrony", "gathered"].contains(&stem.as_str())
         {
             let list = run_durac(["list", "--show", &stem])?;
             ensure!(list.stdout == fs::read_to_string(root()?.join(path))?, "{path}");
@@ -176,9 +179,18 @@ fn the_figures_are_the_measured_ones() -> Result<()> {
             );
             fs::write(&example.page, &text)?;
         }
-        let none =
-            ["external-synchrony", "gathered", "one-liner", "own-target", "sqlite", "updates"]
-                .contains(&&*example.name);
+        let none = [
+            "at-least",
+            "external-synchrony",
+            "gathered",
+            "leveldb",
+            "one-liner",
+            "own-target",
+            "rocksdb",
+            "sqlite",
+            "updates",
+        ]
+        .contains(&&*example.name);
         ensure!(none || rows > 1, "{}: no figures", example.name);
     }
     Ok(())

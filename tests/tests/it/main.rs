@@ -12,6 +12,7 @@ mod certificate;
 mod compare;
 mod control;
 mod crash;
+mod crash_programs;
 mod disk_faults;
 mod examples;
 mod faults;

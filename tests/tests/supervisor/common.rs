@@ -42,11 +42,6 @@ pub fn program(options: &[&str]) -> Result<PathBuf> {
     durac_tests::cc("supervised.c", name, &[&["-O1"], options].concat())
 }
 
-/// A script of `tests/shims`.
-pub fn python(name: &str) -> String {
-    format!("{}/shims/{name}", env!("CARGO_MANIFEST_DIR"))
-}
-
 /// A command under the supervisor.
 pub struct Supervised {
     pub child: Child,

@@ -4,7 +4,7 @@ use crate::common::{Supervised, keeper_of, kill, poll, program, window};
 use anyhow::{Result, ensure};
 use durac_disk::plan::Effect;
 use durac_disk::{Fault, Op, Plan};
-use durac_tests::heavy;
+use durac_tests::{heavy, show};
 use std::time::Duration;
 
 const LATENCY: Duration = Duration::from_millis(2);
@@ -44,6 +44,39 @@ fn what_was_deferred_is_synced_when_the_supervisor_dies() -> Result<()> {
     poll("the keeper's line", || run.stderr().contains("the supervisor is gone").then_some(()))?;
     let lost = run.lose_power("a.log")?;
     ensure!(lost.is_empty(), "{lost:?}");
+    Ok(())
+}
+
+#[test]
+fn what_was_deferred_is_synced_when_the_command_is_killed() -> Result<()> {
+    let _turn = heavy()?;
+    let program = program(&[])?;
+    let words = [program.to_str().unwrap(), "idle", "@a.log", "20"];
+    let mut run = Supervised::start(&window(64).replace("1s", "1000s"), LATENCY, &words)?;
+    let (supervisor, _) = run.supervisor()?;
+    run.until(20)?;
+    run.child.kill()?;
+    run.child.wait()?;
+    let program = format!("/proc/{supervisor}/exe");
+    poll("the supervisor's end", || std::fs::read_link(&program).is_err().then_some(()))?;
+    let lost = run.lose_power("a.log")?;
+    ensure!(lost.is_empty(), "{lost:?}");
+    Ok(())
+}
+
+#[test]
+fn what_the_supervisor_cannot_do_is_refused() -> Result<()> {
+    let program = program(&[])?;
+    let words = [program.to_str().unwrap(), "idle", "@a.log", "2"];
+    let run = Supervised::start(&window(8), LATENCY, &words)?;
+    let (supervisor, _) = run.supervisor()?;
+    let ended = durac_tests::run_durac(["reload", "always", &supervisor.to_string()])?;
+    let says = "start the command again";
+    ensure!(!ended.status.success() && ended.stderr.contains(says), "{}", show(&ended));
+    let words = ["record", "--engine", "supervisor", "-o", "/dev/null", "--", "true"];
+    let ended = durac_tests::run_durac(words)?;
+    let says = "a recording needs the agent";
+    ensure!(ended.status.code() == Some(1) && ended.stderr.contains(says), "{}", show(&ended));
     Ok(())
 }
 

@@ -6,4 +6,3 @@
 mod common;
 mod deaths;
 mod loss;
-mod sqlite;

@@ -121,6 +121,10 @@ fn order(global: &Global) -> Result<Outcome> {
         let file = sources.add(ready.file, ready.text);
         let checked = durac_driver::compile(&mut sources, file, &Options::new(ready.name));
         match checked.proved {
+            Some(proved) if proved.object.meta.defers_writes => output::error(&format!(
+                "`{}` is left out: the table is about sync calls, and it is for programs that make none",
+                ready.name
+            )),
             Some(proved) if proved.object.is_on_logs_only() => {
                 all.push((ready.name.to_owned(), proved));
             }

@@ -1,12 +1,16 @@
 //! `durac crashtest`: cuts the power of a real database again and again, and compares what is lost
 //! with what was proved.
 
-use crate::args::{Engine, Global};
+mod app;
+
+use crate::args::{Global, RunEngine};
+use crate::input::{self, Deployment};
 use crate::named::{Named, Settings};
 use crate::shard::Shard;
-use crate::{Outcome, input, launch, output};
+use crate::{Outcome, launch, output};
 use anyhow::{Context, Result};
 use clap::{Args as ClapArgs, ValueEnum};
+use durac_abi::Runtime;
 use durac_abi::object::{Failure, Loss};
 use durac_workload::bench::Policy;
 use durac_workload::columns::Align::{Left, Right};
@@ -14,7 +18,7 @@ use durac_workload::columns::columns;
 use durac_workload::crash::{App, At, Config, Crash, Line, Trial, fault, millis, sync_library};
 use durac_workload::machine::{self, Machine};
 use durac_workload::progress;
-use durac_workload::{Error, child, sys};
+use durac_workload::{Error, sys};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -58,9 +62,10 @@ pub struct Crashtest {
     /// Clients that write
     #[arg(short, long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     clients: u32,
-    /// How staged data is written [default: what the target names, else `thread`]
+    /// What runs the policy, and with the agent what writes staged data [default: the supervisor where the agent
+    /// cannot go, else what the target names, else `thread`]
     #[arg(long, value_enum)]
-    engine: Option<Engine>,
+    engine: Option<RunEngine>,
     /// Duration of a sync of the disk, in microseconds
     #[arg(long, value_name = "MICROSECONDS", default_value_t = 500)]
     latency: u64,
@@ -70,8 +75,16 @@ pub struct Crashtest {
     /// Write JSON
     #[arg(long, value_name = "PATH")]
     json: Option<PathBuf>,
-    /// Crash this Redis-compatible server instead; `{port}` and `{dir}` are replaced by its port and data
-    /// folder
+    /// The command crashed is any program, which prints a line for each acknowledged sync; this shell command prints
+    /// the lines that are left, and fails if the data are damaged. `{dir}` is the folder of the data
+    #[arg(long, value_name = "COMMAND", requires = "command")]
+    check: Option<String>,
+    /// Lines that one sync acknowledges at most, one of each writer
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "check")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    per_sync: u32,
+    /// Crash this Redis-compatible server instead, or with `--check` any program; `{port}`, `{dir}` and `{acks}` are
+    /// replaced by a server's port, the folder of the data, and a pipe that takes a program's lines
     #[arg(last = true, value_name = "COMMAND", conflicts_with = "app")]
     command: Vec<OsString>,
 }
@@ -87,6 +100,7 @@ impl Crashtest {
         use CrashAt::{AfterAck, MidSync, Random, Rewrite};
         match (self.at.is_empty(), self.app) {
             (false, _) => self.at.clone(),
+            (true, _) if self.check.is_some() => vec![Random, MidSync, AfterAck],
             (true, CrashApp::Builtin) => vec![Random, MidSync, AfterAck],
             (true, CrashApp::Redis) => vec![Random, MidSync, AfterAck, Rewrite],
         }
@@ -142,6 +156,9 @@ pub(super) struct Report {
     seed: u64,
     clients: u32,
     latency_us: u64,
+    /// What was crashed, if it is any program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    program: Option<String>,
     /// Why it ended early; `null` if it did not.
     stopped: Option<String>,
     policies: Vec<Tested>,
@@ -178,10 +195,9 @@ struct Worst {
 
 /// Tests every policy, prints the table, and returns `Wrong` if one lost too much.
 pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
-    let app = app(args)?;
+    let app = app::app(args)?;
     // What would be missed only after minutes.
     args.json.as_deref().map_or(Ok(()), output::check_writable)?;
-    launch::check_agent(&launch::agent_of_children()?)?;
     sync_library()?;
     durac_disk::private_mounts().context("cannot mount a disk: crashtest needs root")?;
     if let Some(why) = machine::is_busy_now() {
@@ -200,6 +216,7 @@ pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
         seed: args.seed,
         clients: args.clients,
         latency_us: args.latency,
+        program: args.check.is_some().then(|| app::words(args)),
         stopped: None,
         policies: Vec::new(),
     };
@@ -267,10 +284,10 @@ pub(super) fn merge(parts: Vec<Report>) -> Result<Report, String> {
     let mut whole = parts.next().ok_or("no report")?;
     whole.shard = None;
     for part in parts {
-        let settings = |r: &Report| (r.version, r.seed, r.clients, r.latency_us);
+        let settings = |r: &Report| (r.version, r.seed, r.clients, r.latency_us, r.program.clone());
         if settings(&whole) != settings(&part) {
             return Err(
-                "the reports are of different versions or settings (seed, clients, latency)"
+                "the reports are of different versions or settings (seed, clients, latency, program)"
                     .to_owned(),
             );
         }
@@ -318,46 +335,6 @@ fn micros(time: Option<Duration>) -> Option<u64> {
     time.map(|time| time.as_micros().try_into().unwrap_or(u64::MAX))
 }
 
-/// What to crash.
-fn app(args: &Crashtest) -> Result<App> {
-    let wrong = |why: String| Err(output::exit(1, why));
-    let Some((program, rest)) = args.command.split_first() else {
-        return match args.app {
-            CrashApp::Builtin if args.at.contains(&CrashAt::Rewrite) => wrong(
-                "the built-in application never rewrites its log: remove `rewrite` from `--at`"
-                    .into(),
-            ),
-            CrashApp::Builtin => Ok(App::Builtin),
-            CrashApp::Redis => match child::which("redis-server") {
-                Ok(_) => Ok(App::Redis),
-                Err(error) => wrong(format!("{error}: install it, or use `--app builtin`")),
-            },
-        };
-    };
-    let says = |what: &str| args.command.iter().any(|word| word.to_string_lossy().contains(what));
-    for placeholder in ["{port}", "{dir}"] {
-        if !says(placeholder) {
-            return wrong(format!(
-                "the command after `--` needs `{placeholder}`: durac chooses the port and the \
-                 folder, for example `-- redis-server --port {{port}} --dir {{dir}} --appendonly yes \
-                 --appendfsync always`"
-            ));
-        }
-    }
-    let shown = program.to_string_lossy().into_owned();
-    let path = match shown.contains('/') {
-        true if !std::path::Path::new(program).is_file() => {
-            return wrong(format!("`{shown}` is not a file"));
-        }
-        true => std::path::absolute(program).context("no working folder")?,
-        false => match child::which(&shown) {
-            Ok(path) => path,
-            Err(error) => return wrong(error.to_string()),
-        },
-    };
-    Ok(App::Command([path.into()].into_iter().chain(rest.iter().cloned()).collect()))
-}
-
 /// The test of `FILE` or `FILE:name=value`; `None`, reported, if the policy is wrong.
 fn config(
     named: &Named,
@@ -366,12 +343,18 @@ fn config(
     global: &Global,
 ) -> Result<Option<(String, Config)>> {
     let sets = named.settings(&args.settings);
-    let Some(ready) = input::ready(named.path(), &sets, global)? else { return Ok(None) };
+    let (runtime, engine) = app::engine(args, app, named.path());
+    if runtime == Runtime::Agent {
+        launch::check_agent(&launch::agent_of_children()?)?;
+    }
+    let deployment = Deployment { runtime, ..Deployment::default() };
+    let Some(ready) = input::ready_for(named.path(), &sets, deployment, global)? else { return Ok(None) };
     let of = |failure: Failure| -> Option<&Loss> {
         ready.proved.object.meta.loss.iter().find(|loss| loss.failure == failure)
     };
+    let is_program = matches!(app, App::Program(_));
     // The clients of the test are clients: what they were told, and what they have seen, must not be lost.
-    let held = ready.proved.object.meta.holds_replies;
+    let held = ready.proved.object.meta.holds_replies && !is_program;
     let syncs = |failure| if held { Some(0) } else { of(failure).and_then(|loss| loss.syncs) };
     let most = |of_loss: fn(&Loss) -> Option<u64>| match held {
         true => Some(0),
@@ -391,7 +374,7 @@ fn config(
             // Proved once, and not before every crash.
             file: launch::store(&ready.proved.object)?,
             sets: Vec::new(),
-            engine: args.engine.map(|engine| engine.name().to_owned()),
+            engine,
         }),
         appendfsync: "always".to_owned(),
         sync_library: Some(sync_library()?),
@@ -401,13 +384,14 @@ fn config(
         latency: Duration::from_micros(args.latency),
         crashes: args.crash.iter().map(|kind| crash(*kind)).collect(),
         at: args.moments().into_iter().map(moment).collect(),
-        faults: args.fault.iter().map(|text| fault(text)).collect::<Result<_, _>>()?,
+        faults: app::faults(args)?,
         seed: args.seed,
         reads: held,
         power_loss: syncs(Failure::PowerLoss),
         process_crash: syncs(Failure::ProcessCrash),
         power_loss_updates: most(|loss| loss.updates),
-        power_loss_bytes: most(|loss| loss.bytes),
+        // How many bytes a line stands for is not known.
+        power_loss_bytes: if is_program { None } else { most(|loss| loss.bytes) },
         power_loss_within: within(Failure::PowerLoss),
         process_crash_within: within(Failure::ProcessCrash),
         assume_sync: ready.proved.object.meta.assume_sync.map(Duration::from_nanos),
@@ -422,12 +406,7 @@ fn worst(trials: &[Trial], again: impl Fn(&Trial) -> String) -> Option<Worst> {
 
 /// The command line that repeats one crash.
 fn again(named: &Named, trial: &Trial, args: &Crashtest) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,".contains(c);
-    let quoted = |word: &str| match word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    };
-    let named = quoted(&named.to_string());
+    let named = app::quoted(&named.to_string());
     let mut text = format!(
         "durac crashtest {named} --first {} --trials 1 --seed {} --crash {} --at {} --clients {} \
          --latency {}",
@@ -438,21 +417,15 @@ fn again(named: &Named, trial: &Trial, args: &Crashtest) -> String {
         args.clients,
         args.latency
     );
-    args.settings.set.iter().for_each(|set| text.push_str(&format!(" --set {}", quoted(set))));
+    args.settings.set.iter().for_each(|set| text.push_str(&format!(" --set {}", app::quoted(set))));
     if let Some(engine) = args.engine {
-        text.push_str(&format!(" --engine {}", engine.name()));
+        text.push_str(&format!(" --engine {}", names(&[engine])));
     }
-    args.fault.iter().for_each(|fault| text.push_str(&format!(" --fault {}", quoted(fault))));
+    args.fault.iter().for_each(|fault| text.push_str(&format!(" --fault {}", app::quoted(fault))));
     if args.app != CrashApp::Redis {
         text.push_str(&format!(" --app {}", names(&[args.app])));
     }
-    if !args.command.is_empty() {
-        text.push_str(" --");
-        args.command
-            .iter()
-            .for_each(|word| text.push_str(&format!(" {}", quoted(&word.to_string_lossy()))));
-    }
-    text
+    text + &app::words(args)
 }
 
 /// As they are written on the command line.

@@ -279,6 +279,11 @@ impl Candidates {
             self.left_out.push(LeftOut { name, why });
             return;
         }
+        if proved.object.meta.defers_writes {
+            let why = "the simulator's application syncs what it writes".to_owned();
+            self.left_out.push(LeftOut { name, why });
+            return;
+        }
         let params = policy.params.iter();
         let params = params.map(|p| (p.name.node.clone(), unit::show(p.default, p.unit)));
         let (params, loss) = (params.collect(), proved.power_loss().cloned());

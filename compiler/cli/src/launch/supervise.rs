@@ -43,6 +43,12 @@ pub fn wants_supervisor(policy: &Path, launch: &Launch, program: &Path) -> bool 
     true
 }
 
+/// Whether only the supervisor can run the policy of a file on a program.
+pub fn needs_supervisor(policy: &Path, program: Option<&Path>) -> bool {
+    let unreached = program.and_then(super::program_reason);
+    unreached.is_some_and(|unreached| unreached.by_supervisor) || target_reason(policy).is_some()
+}
+
 /// Why the agent cannot run the policy: its target, or an object that is for the supervisor.
 fn target_reason(policy: &Path) -> Option<String> {
     let meta = match super::is_elf(policy) {

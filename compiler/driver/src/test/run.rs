@@ -346,14 +346,19 @@ impl<'a> Runner<'a> {
             Ended::Verdict(verdict) => verdict,
         };
         if call.hook == Hook::Write {
-            return Ok(self.put(
-                &call,
-                match verdict {
-                    Verdict::Fail(errno) => Writing::Fail(errno),
-                    Verdict::Stage => Writing::Stage,
-                    _ => Writing::Pass,
-                },
-            ));
+            let decision = match verdict {
+                Verdict::Fail(errno) => Writing::Fail(errno),
+                Verdict::Stage => Writing::Stage,
+                _ => Writing::Pass,
+            };
+            let does = self.put(&call, decision);
+            if verdict == Verdict::Defer
+                && matches!(does, Does::Passes)
+                && let Some(number) = self.log.owe(self.now)
+            {
+                self.ledger.acknowledged(number, self.now);
+            }
+            return Ok(does);
         }
         let decision = match verdict {
             Verdict::Fail(errno) => Decision::Fail(errno),

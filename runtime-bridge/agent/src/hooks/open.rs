@@ -34,6 +34,14 @@ fn opening(flags: c_int, real: impl FnOnce() -> c_int) -> c_int {
     if flags & libc::O_TRUNC != 0 { super::paths::drained(real) } else { real() }
 }
 
+/// A stream was opened for writing. Its writes are made without a call that has a hook, so it is a log only if the file
+/// is looked at.
+pub(super) fn opened_by_stream(fd: c_int, path: *const c_char) {
+    if policy::get().is_some_and(|policy| policy.rules.defers_writes) {
+        opened_for_writing(fd, libc::AT_FDCWD, path, libc::O_WRONLY);
+    }
+}
+
 #[cold]
 fn opened_for_writing(fd: c_int, dir: c_int, path: *const c_char, flags: c_int) {
     // Each of its writes is durable when it returns. There is nothing to defer.
@@ -69,6 +77,9 @@ fn begin(policy: &'static Policy, fd: c_int, id: registry::FileId) {
     crate::attention::opened(log.registry, policy, log.slot);
     if policy.defers() {
         log.slot.staff();
+    }
+    if policy.rules.defers_writes {
+        log.slot.begin_to_look(&mut log.slot.lock());
     }
     if policy.needs_sole()
         && let Err(why) = sole::at_open(fd, id)

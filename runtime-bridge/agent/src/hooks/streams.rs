@@ -4,6 +4,7 @@ use super::{forget_stale, seen};
 use crate::real;
 use crate::stage::StageOff;
 use libc::{c_char, c_int, c_void};
+use std::ffi::CStr;
 
 /// Whether this mode empties the file.
 ///
@@ -14,12 +15,26 @@ unsafe fn empties(mode: *const c_void) -> bool {
     !mode.is_null() && unsafe { mode.cast::<u8>().read() } == b'w'
 }
 
+/// Whether this mode lets the stream write.
+///
+/// # Safety
+/// As `fopen`: it is null or a C string.
+unsafe fn writes(mode: *const c_void) -> bool {
+    // SAFETY: not null, so a C string.
+    let text = (!mode.is_null()).then(|| unsafe { CStr::from_ptr(mode.cast()) });
+    text.is_some_and(|mode| mode.to_bytes().iter().any(|byte| b"wa+".contains(byte)))
+}
+
 /// Runs a call that opens a stream.
 ///
 /// # Safety
-/// `mode` is null or a C string.
+/// `path` and `mode` are null or C strings.
 #[inline]
-unsafe fn opened(mode: *const c_void, real: impl FnOnce() -> *mut c_void) -> *mut c_void {
+unsafe fn opened(
+    path: *const c_void,
+    mode: *const c_void,
+    real: impl FnOnce() -> *mut c_void,
+) -> *mut c_void {
     seen();
     // SAFETY: the caller's promise.
     if unsafe { empties(mode) } && super::paths::drained(|| 0_i32) < 0 {
@@ -31,6 +46,10 @@ unsafe fn opened(mode: *const c_void, real: impl FnOnce() -> *mut c_void) -> *mu
         let fd = unsafe { libc::fileno(stream.cast()) };
         forget_stale(fd);
         super::opened_again(fd);
+        // SAFETY: the caller's promise.
+        if unsafe { writes(mode) } {
+            super::open::opened_by_stream(fd, path.cast());
+        }
     }
     stream
 }
@@ -49,7 +68,7 @@ macro_rules! streams {
                 $($stream: *const c_void,)?
             ) -> *mut c_void {
                 // SAFETY: the caller's arguments, which it vouches for.
-                unsafe { opened($mode, || real::$real.get()($path, $mode $(, $stream)?)) }
+                unsafe { opened($path, $mode, || real::$real.get()($path, $mode $(, $stream)?)) }
             }
         )*
     };

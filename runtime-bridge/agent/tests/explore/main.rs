@@ -44,6 +44,8 @@ mod guard;
 mod held;
 #[path = "../../src/log.rs"]
 mod log;
+#[path = "../../src/look.rs"]
+mod look;
 #[path = "../../src/maps.rs"]
 mod maps;
 #[path = "../../src/order.rs"]

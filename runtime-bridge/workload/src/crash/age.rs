@@ -3,7 +3,6 @@
 //! Ages are measured from the instant a client reads its reply, which is later than the
 //! acknowledgement, so they are never too high.
 
-use super::fault::LOG;
 use super::{Config, Crash};
 use crate::writers::Acknowledged;
 use durac_disk::noted::{Noted, What};
@@ -24,6 +23,8 @@ pub(super) struct Seen<'a> {
     pub ended: bool,
     /// Syncs that the agent counted as longer than assumed.
     pub broken_assumptions: u64,
+    /// What is in the paths of the log's files.
+    pub log: &'a str,
 }
 
 /// What is said about the ages.
@@ -42,7 +43,7 @@ pub(super) fn judge(config: &Config, crash: Crash, seen: &Seen<'_>) -> Judged {
     let end = seen.end();
     let oldest = oldest(seen.missing, seen.acknowledged, end);
     let broken = config.assume_sync.and_then(|most| {
-        let slowest = slowest(seen.noted, seen.crash());
+        let slowest = slowest(seen);
         let assumes = format!("the policy assumes at most {}", millis(most));
         match seen.broken_assumptions {
             _ if slowest > most => Some(format!("a sync took {}; {assumes}", millis(slowest))),
@@ -76,7 +77,7 @@ impl Seen<'_> {
         let failed = |noted: &&Noted| {
             let failure =
                 matches!(noted.what, What::Refused { .. } | What::Ended { errno: Some(_), .. });
-            failure && noted.path.contains(LOG)
+            failure && noted.path.contains(self.log)
         };
         let crash = self.crash();
         let failed = self.noted.iter().find(failed).map_or(crash, |noted| noted.at);
@@ -106,10 +107,12 @@ fn writer(key: &str) -> &str {
 }
 
 /// Duration of the longest sync of the log, those included that were under way at the crash.
-fn slowest(noted: &[Noted], crash: Instant) -> Duration {
+fn slowest(seen: &Seen<'_>) -> Duration {
+    let crash = seen.crash();
     let mut out: BTreeMap<u64, Instant> = BTreeMap::new();
     let mut slowest = Duration::ZERO;
-    let log = noted.iter().filter(|noted| noted.at <= crash && noted.path.contains(LOG));
+    let is_log = |noted: &&Noted| noted.at <= crash && noted.path.contains(seen.log);
+    let log = seen.noted.iter().filter(is_log);
     for noted in log {
         match noted.what {
             What::Began { sync } => {
@@ -136,6 +139,7 @@ pub fn millis(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fault::LOG;
     use super::*;
     use crate::writers::Answer;
 
@@ -196,6 +200,7 @@ mod tests {
                 before: begin + 1100 * MS,
                 ended: self.ended,
                 broken_assumptions: self.broken_assumptions,
+                log: LOG,
             };
             judge(&self.config, self.crash, &seen)
         }

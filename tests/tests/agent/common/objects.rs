@@ -33,6 +33,7 @@ pub fn object(name: &str, program: impl FnOnce(&mut Asm)) -> Object {
             records: Default::default(),
             assume_sync: None,
             holds_replies: false,
+            defers_writes: false,
             loss: Vec::new(),
             certificate: None,
         },

@@ -1,0 +1,328 @@
+//! `durac crashtest --check`: SQLite, LevelDB and RocksDB as Debian has them, under both engines, and a program that
+//! never syncs. These tests need root and FUSE.
+//!
+//! `DURAC_TEST_CUTS=300` makes so many cuts in each test that looks for the bound.
+
+use anyhow::{Context, Result, ensure};
+use durac_tests::server::object;
+use durac_tests::{agent, cc, durac, faulty_agent, heavy, run, show, tool};
+use durac_workload::Policy;
+use durac_workload::crash::{App, At, Config, Crash, Program, sync_library};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Every kind of power cut.
+const CUTS: &str = "clean,reordered,torn";
+
+fn example(path: &str) -> Result<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")?;
+    Ok(root.join("examples").join(path).display().to_string())
+}
+
+/// The load of LevelDB, or of RocksDB.
+fn load(database: &str) -> Result<PathBuf> {
+    let library = format!("-l{database}");
+    // The libraries come before the source.
+    let define = if database == "rocksdb" { "-DROCKSDB" } else { "-DLEVELDB" };
+    let options = &[define, "-Wl,--no-as-needed", &library, "-lpthread"];
+    cc("../../examples/leveldb/load.c", &format!("load-{database}"), options)
+}
+
+/// How many cuts: `DURAC_TEST_CUTS`, or a few.
+fn cuts(few: &str) -> String {
+    std::env::var("DURAC_TEST_CUTS").unwrap_or_else(|_| few.to_owned())
+}
+
+/// The trials of a crash test that finds no violation.
+fn trials(words: &[&str]) -> Result<Vec<Value>> {
+    let _turn = heavy()?;
+    let ended = run(durac(["crashtest", "--format", "json"].iter().chain(words))?)?;
+    ensure!(ended.status.success(), "{}", show(&ended));
+    let report: Value = serde_json::from_str(&ended.stdout)?;
+    Ok(report["policies"][0]["trials"].as_array().context("trials")?.clone())
+}
+
+/// The most syncs that a crash takes: no more than the bound, and some. A few cuts can all come when nothing is pending:
+/// then others are made.
+fn most_lost(bound: u64, words: &[&str]) -> Result<()> {
+    for round in 0..20 {
+        let first = (1000 * round).to_string();
+        let trials = trials(&[&["--first", first.as_str()], words].concat())?;
+        let most = trials.iter().filter_map(|trial| trial["lost_syncs"].as_u64()).max();
+        ensure!(most <= Some(bound), "{words:?}: {trials:?}");
+        if most > Some(0) {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("the test sees no loss at all: {words:?}")
+}
+
+/// SQLite in so many processes, which the target has the supervisor run.
+fn sqlite(n: u64, processes: &str) -> Result<()> {
+    let policy = format!("{}:n={n}", example("sqlite/sqlite.dur")?);
+    let script = example("sqlite/load.py")?;
+    let check = format!("python3 '{script}' read {{dir}}/rows.db");
+    let trials = cuts("3");
+    let words = ["--trials", &trials, "--crash", CUTS, "--latency", "2000", "--check", &check];
+    let load = ["--", "python3", &script, "write", "{dir}/rows.db", processes, "100000"];
+    most_lost(n, &[&[policy.as_str()][..], &words, &load].concat())
+}
+
+#[test]
+fn sqlite_in_one_process_loses_at_most_the_window() -> Result<()> {
+    sqlite(16, "1")
+}
+
+#[test]
+fn sqlite_in_four_processes_loses_no_more() -> Result<()> {
+    sqlite(4, "4")
+}
+
+/// LevelDB or RocksDB with these threads, which a sync of one of them may serve.
+fn tables(database: &str, engine: &str, threads: &str) -> Result<()> {
+    let load = load(database)?.display().to_string();
+    let policy = format!("{}:n=8", example(&format!("{database}/{database}.dur"))?);
+    let own = match database {
+        "rocksdb" => "ldb --db={dir}/db checkconsistency >&2 && ",
+        _ => "",
+    };
+    let check = format!("{own}{load} read {{dir}}/db");
+    let trials = cuts("2");
+    let words = ["--trials", &trials, "--crash", CUTS, "--latency", "1000", "--engine", engine];
+    let check = ["--per-sync", threads, "--check", &check];
+    let load = ["--", &load, "write", "{dir}/db", threads, "100000"];
+    most_lost(8, &[&[policy.as_str()][..], &words, &check, &load].concat())
+}
+
+#[test]
+fn leveldb_under_the_agent() -> Result<()> {
+    tables("leveldb", "thread", "1")
+}
+
+#[test]
+fn leveldb_under_the_supervisor() -> Result<()> {
+    tables("leveldb", "supervisor", "4")
+}
+
+#[test]
+fn rocksdb_under_the_agent() -> Result<()> {
+    tables("rocksdb", "thread", "4")
+}
+
+#[test]
+fn rocksdb_under_the_supervisor() -> Result<()> {
+    tables("rocksdb", "supervisor", "1")
+}
+
+/// A test of a program with a claim of its own about the loss in syncs.
+fn config(
+    program: Program,
+    policy: &str,
+    sets: &[&str],
+    power_loss: Option<u64>,
+) -> Result<Config> {
+    agent()?;
+    let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+    let file = object(policy.as_ref(), &sets)?;
+    Ok(Config {
+        durac: tool()?,
+        app: App::Program(program),
+        policy: Some(Policy { file, sets: Vec::new(), engine: None }),
+        sync_library: Some(sync_library()?),
+        latency: Duration::from_millis(2),
+        crashes: vec![Crash::Clean],
+        at: vec![At::AfterAck, At::MidSync],
+        seed: 11,
+        power_loss,
+        ..Config::default()
+    })
+}
+
+/// Crashes until one is a violation; answers why, if one is.
+fn first_violation(config: &Config, most: u32) -> Result<Option<String>> {
+    let _turn = heavy()?;
+    durac_disk::private_mounts()?;
+    for number in 0..most {
+        let trial = config.trial(number).with_context(|| format!("crash {number}"))?;
+        if trial.violation.is_some() {
+            return Ok(trial.violation);
+        }
+    }
+    Ok(None)
+}
+
+fn leveldb() -> Result<Program> {
+    let load = load("leveldb")?.display().to_string();
+    let check = format!("{load} read {{dir}}/db");
+    let words = [load.as_str(), "write", "{dir}/db", "1", "100000"];
+    Ok(Program { load: words.map(Into::into).to_vec(), check, per_sync: 1 })
+}
+
+#[test]
+fn a_bound_that_is_too_low_is_found() -> Result<()> {
+    let config = config(leveldb()?, &example("leveldb/leveldb.dur")?, &["n=4"], Some(3))?;
+    let why = first_violation(&config, 40)?;
+    ensure!(why.as_ref().is_some_and(|w| w.contains("4 acknowledged syncs are lost")), "{why:?}");
+    Ok(())
+}
+
+/// An agent that reports a sync before it has made it.
+#[test]
+fn a_wrong_agent_is_found() -> Result<()> {
+    for (mistake, most) in [("early", 40), ("none", 1)] {
+        let mut config = config(leveldb()?, &example("leveldb/leveldb.dur")?, &["n=4"], Some(4))?;
+        config.latency = Duration::from_millis(5);
+        config.env = vec![
+            ("DURAC_AGENT".into(), faulty_agent()?.into()),
+            ("DURAC_FAULT".into(), mistake.into()),
+        ];
+        let found = first_violation(&config, most)?;
+        ensure!(found.is_some() == (mistake != "none"), "{mistake}: {found:?}");
+    }
+    Ok(())
+}
+
+/// A policy that has no bound to exceed, on a rollback journal, which is no log. The agent's order of syncs keeps the
+/// database whole all the same; one without it (`DURAC_FAULT=drain`) has the check find damage.
+#[test]
+fn a_check_that_fails_is_a_violation() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let policy = folder.path().join("careless.dur");
+    let hook = |name: &str| {
+        format!("hook {name}(log: file) -> status {{ entry libc \"{name}\"\n may pass, skip }}\n")
+    };
+    std::fs::write(
+        &policy,
+        format!(
+            "target any.file {{ files \"*\"\n callers many\n records none\n {}{} }}\n\
+             policy careless\ntarget any.file\non fsync: skip\non fdatasync: skip\n",
+            hook("fsync"),
+            hook("fdatasync")
+        ),
+    )?;
+    let script = example("sqlite/load.py")?;
+    let words = ["python3", &script, "write", "{dir}/rows.db", "1", "100000"];
+    let check = format!("python3 '{script}' read {{dir}}/rows.db");
+    let program = Program { load: words.map(Into::into).to_vec(), check, per_sync: 1 };
+    let mut config = config(program, policy.to_str().context("a path")?, &[], None)?;
+    config.latency = Duration::from_micros(300);
+    config.crashes = vec![Crash::Reordered];
+    config.at = vec![At::AfterAck];
+    for (mistake, most) in [("drain", 40), ("none", 2)] {
+        config.env = vec![
+            ("JOURNAL".into(), "DELETE".into()),
+            ("DURAC_AGENT".into(), faulty_agent()?.into()),
+            ("DURAC_FAULT".into(), mistake.into()),
+        ];
+        let why = first_violation(&config, most)?;
+        let fails = why.as_ref().is_some_and(|why| why.contains("the check fails"));
+        ensure!(fails == (mistake == "drain"), "{mistake}: {why:?}");
+    }
+    Ok(())
+}
+
+/// Acknowledgements through a pipe; and a load that ends by itself loses nothing.
+#[test]
+fn a_shell_that_acknowledges_elsewhere() -> Result<()> {
+    let load = "echo chatter; for n in $(seq 20); do echo \"0 $n\" >>{dir}/a.log; \
+                python3 -c 'import os,sys; os.fdatasync(os.open(sys.argv[1], os.O_RDWR))' {dir}/a.log; \
+                echo \"0 $n\" >>{acks}; done";
+    let words = ["--trials", "2", "--crash", "clean", "--at", "random"];
+    let target = tempfile::Builder::new().suffix(".dur").tempfile()?;
+    std::fs::write(
+        target.path(),
+        "policy lazy\ntarget posix.log\non fdatasync: skip\nflush within 1000s\n",
+    )?;
+    let policy = target.path().display().to_string();
+    let check = ["--check", "cat {dir}/a.log", "--", "sh", "-c", load];
+    let words = [&[policy.as_str()][..], &words, &check].concat();
+    for trial in trials(&words)? {
+        ensure!(trial["acknowledged"] == 20 && trial["ended"] == true, "{trial}");
+        ensure!(trial["lost_commands"] == 0, "{trial}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_wrong_with_a_load_is_told() -> Result<()> {
+    let lines = "for n in $(seq 2000); do echo \"0 $n\"; done; sleep 1000";
+    for (words, code, says) in [
+        (&["--check", "true", "--", "sh", "-c", ": {dir}"][..], 1, "the check needs `{dir}`"),
+        (&["--check", ": {dir}", "--", "true"], 1, "the command after `--` needs `{dir}`"),
+        (&["--", "true", "{dir}"], 1, "needs `--check`"),
+        (
+            &["--at", "rewrite", "--check", ": {dir}", "--", "true", "{dir}"],
+            1,
+            "needs a Redis-compatible server",
+        ),
+        (
+            &["--check", ": {dir}", "--", "sh", "-c", "echo no room >&2; exit 3; : {dir}"],
+            2,
+            "no room",
+        ),
+        (
+            &["--check", ": {dir}", "--", "sh", "-c", "echo 0 1; echo 0 1; : {dir}"],
+            2,
+            "acknowledged `0 1` twice",
+        ),
+        // Nothing is left of what was acknowledged.
+        (
+            &["--check", "echo 0 9; : {dir}", "--", "sh", "-c", &format!("{lines}; : {{dir}}")],
+            1,
+            "a hole: 0:0 is gone, and 0:8, which is later, is there",
+        ),
+        (
+            &[
+                "--check",
+                "echo torn page {dir}; exit 7",
+                "--",
+                "sh",
+                "-c",
+                &format!("{lines}; : {{dir}}"),
+            ],
+            1,
+            "the check fails (exit status: 7)",
+        ),
+    ] {
+        let _turn = heavy()?;
+        let mut command = durac(["crashtest", "always", "--trials", "1", "--crash", "clean"])?;
+        command.args(words);
+        let ended = run(command)?;
+        let said = format!("{}{}", ended.stdout, ended.stderr);
+        ensure!(
+            ended.status.code() == Some(code) && said.contains(says),
+            "{words:?}: {}",
+            show(&ended)
+        );
+    }
+    Ok(())
+}
+
+/// A program that never syncs, and writes through a stream: what is older than a second survives. Without a policy the
+/// same cuts find an older loss.
+#[test]
+fn a_program_that_never_syncs() -> Result<()> {
+    let script = example("at-least/lines.py")?;
+    let load = format!("python3 '{script}' | tee -a {{dir}}/a.log {{acks}} >/dev/null");
+    let words = ["sh", "-c", load.as_str()].map(Into::into).to_vec();
+    let program =
+        Program { load: words, check: "touch {dir}/a.log; cat {dir}/a.log".into(), per_sync: 1 };
+    let mut config = config(program, "at_least", &[], None)?;
+    config.latency = Duration::from_millis(1);
+    config.at = vec![At::Random];
+    // Longer than any sync here, on a busy machine, too.
+    config.assume_sync = Some(Duration::from_secs(5));
+    config.power_loss_within = Some(Duration::from_secs(1));
+    let policy = config.policy.take();
+    let why = first_violation(&config, 20)?;
+    ensure!(why.as_ref().is_some_and(|why| why.contains("proved is 1000 ms")), "{why:?}");
+    config.policy = policy;
+    config.assume_sync = Some(Duration::from_millis(100));
+    for number in 0..cuts("2").parse()? {
+        let _turn = heavy()?;
+        let trial = config.trial(number)?;
+        ensure!(trial.violation.is_none(), "crash {number}: {trial:?}");
+    }
+    Ok(())
+}
