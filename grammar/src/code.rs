@@ -61,6 +61,7 @@ codes! {
     UnknownCallers = "E0214", "unknown number of callers in a target";
     UnknownRecords = "E0215", "unknown records in a target";
     UnknownLayout = "E0216", "unknown layout in a target";
+    UnknownLinks = "E0217", "unknown connections in a target's `hold`";
     // E03xx: types and units.
     Mismatch = "E0301", "mismatched units";
     NotBool = "E0302", "expected a condition";

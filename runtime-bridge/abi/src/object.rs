@@ -206,6 +206,9 @@ pub struct Meta {
     /// Every reply is held until what was written before it is durable, on every path of the program.
     #[serde(default, skip_serializing_if = "is_false")]
     pub holds_replies: bool,
+    /// What is sent to replicas and cluster nodes is not held where replies are.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub frees_replicas: bool,
     /// What can be lost, one line per failure.
     pub loss: Vec<Loss>,
     /// What shows the bound of a power loss in sync calls, if anything but the proof at compile time does.

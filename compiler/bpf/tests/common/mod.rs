@@ -35,6 +35,7 @@ pub fn meta(policy: &str) -> Meta {
         records: Default::default(),
         assume_sync: None,
         holds_replies: false,
+        frees_replicas: false,
         loss: vec![Loss {
             failure: Failure::PowerLoss,
             syncs: Some(2),

@@ -33,6 +33,7 @@ pub fn object(name: &str, program: impl FnOnce(&mut Asm)) -> Object {
             records: Default::default(),
             assume_sync: None,
             holds_replies: false,
+            frees_replicas: false,
             loss: Vec::new(),
             certificate: None,
         },
