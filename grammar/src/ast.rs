@@ -422,6 +422,8 @@ pub struct TargetDef {
     pub layouts: Vec<Ident>,
     /// `protects "*.db"`: globs of files that are not written while the log is behind.
     pub protects: Vec<Spanned<String>>,
+    /// `hold replicas`: what is sent to replicas is held as replies are; one at most, if it is right.
+    pub holds: Vec<Ident>,
     /// The hooks, in order.
     pub hooks: Vec<Spanned<HookDef>>,
 }
@@ -503,11 +505,12 @@ impl PartialEq for Steps {
 /// A step of a test: something that happens, or something that is expected.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// `write 100B -> staged`, `fdatasync -> deferred`: the application makes a call.
+    /// `write 100B -> staged`, `fdatasync -> deferred`, `reply -> held`, `turn 3 -> gathers`: the application makes a
+    /// call.
     Call {
         /// The hook.
         hook: Ident,
-        /// Bytes of a write, if given.
+        /// Bytes of a write or reply, descriptors of a turn, if given.
         len: Option<Spanned<Expr>>,
         /// What the call is expected to do.
         returns: Option<Spanned<Outcome>>,
@@ -570,6 +573,10 @@ pub enum Outcome {
     Skipped,
     /// `staged`: its bytes were copied.
     Staged,
+    /// `held`: the reply is sent later.
+    Held,
+    /// `gathers`: the turn looks for more ready descriptors.
+    Gathers,
     /// `waits`: it has not returned yet.
     Waits,
     /// `fails EIO`
@@ -578,7 +585,8 @@ pub enum Outcome {
 
 impl Outcome {
     /// The words that stand for one, for "did you mean".
-    pub const WORDS: [&str; 6] = ["passed", "deferred", "skipped", "staged", "waits", "fails"];
+    pub const WORDS: [&str; 8] =
+        ["passed", "deferred", "skipped", "staged", "held", "gathers", "waits", "fails"];
 
     /// Its first word, as it is written.
     #[must_use]
@@ -588,6 +596,8 @@ impl Outcome {
             Outcome::Deferred => "deferred",
             Outcome::Skipped => "skipped",
             Outcome::Staged => "staged",
+            Outcome::Held => "held",
+            Outcome::Gathers => "gathers",
             Outcome::Waits => "waits",
             Outcome::Fails(_) => "fails",
         }

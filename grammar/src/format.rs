@@ -295,6 +295,7 @@ impl Formatter<'_> {
         parts.extend(def.callers.iter().map(|c| (c.span, Part::Word("callers", &c.node))));
         parts.extend(def.records.iter().map(|r| (r.span, Part::Word("records", &r.node))));
         parts.extend(def.layouts.iter().map(|l| (l.span, Part::Word("layout", &l.node))));
+        parts.extend(def.holds.iter().map(|h| (h.span, Part::Word("hold", &h.node))));
         parts.extend(def.hooks.iter().map(|h| (h.span, Part::Hook(&h.node))));
         parts.sort_by_key(|(span, _)| span.start);
         for (at, part) in parts {

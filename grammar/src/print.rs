@@ -157,6 +157,10 @@ fn target(out: &mut String, def: &TargetDef) {
         line(out, 2);
         out.push_str(&format!("(layout {})", layout.node));
     }
+    for hold in &def.holds {
+        line(out, 2);
+        out.push_str(&format!("(hold {})", hold.node));
+    }
     for hook in &def.hooks {
         hook_def(out, &hook.node);
     }

@@ -33,10 +33,12 @@ pub(crate) struct Cut {
 }
 
 /// Every kind of step, as it is written.
-const STEPS: [&str; 16] = [
+const STEPS: [&str; 18] = [
     "write",
     "fsync",
     "fdatasync",
+    "reply",
+    "turn 3",
     "sync ends",
     "sync fails EIO",
     "sync runs",
@@ -297,7 +299,9 @@ impl Reader<'_> {
         let words: Vec<&str> = head.iter().map_while(|t| word(&t.node)).collect();
         let rest = |n: usize| head.get(n..).unwrap_or_default();
         let step = match words.as_slice() {
-            [hook @ ("write" | "fsync" | "fdatasync"), ..] if !is_operator(head.get(1)) => {
+            [hook @ ("write" | "fsync" | "fdatasync" | "reply" | "turn"), ..]
+                if !is_operator(head.get(1)) =>
+            {
                 let hook = Spanned::new((*hook).to_owned(), first.span);
                 let len = self.length(&hook, rest(1), span);
                 return self.with(arrow, tail, before, |returns| Step::Call { hook, len, returns });
@@ -447,16 +451,17 @@ impl Reader<'_> {
         let first = rest.first()?;
         let step = word(&first.node)
             .is_some_and(|w| STEPS.iter().any(|s| s.split([' ', ':']).next() == Some(w)));
-        if hook.node == "write" && !step {
-            return self.value(
-                rest,
-                "expected a number of bytes or updates",
-                "for example, `write 100B`",
-                span,
-            );
+        let amount = match hook.node.as_str() {
+            "write" => ("expected a number of bytes or updates", "for example, `write 100B`"),
+            "reply" => ("expected a number of bytes", "for example, `reply 100B`"),
+            "turn" => ("expected a number of ready descriptors", "for example, `turn 3`"),
+            _ => ("", ""),
+        };
+        if step || amount.0.is_empty() {
+            self.extra(first);
+            return None;
         }
-        self.extra(first);
-        None
+        self.value(rest, amount.0, amount.1, span)
     }
 
     fn errno(&mut self, rest: &[Spanned<Token>], span: Span) -> Option<Ident> {

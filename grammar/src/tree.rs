@@ -69,6 +69,8 @@ pub(crate) enum TargetPart {
     Layout(Ident),
     /// `protects "*.db"`
     Protects(Vec<Spanned<String>>),
+    /// `hold replicas`
+    Hold(Ident),
     /// `hook …`
     Hook(Spanned<HookDef>),
     /// What could not be parsed.
@@ -97,6 +99,7 @@ pub(crate) fn target(name: Path, parts: Vec<TargetPart>) -> TargetDef {
         records: Vec::new(),
         layouts: Vec::new(),
         protects: Vec::new(),
+        holds: Vec::new(),
         hooks: Vec::new(),
     };
     for part in parts {
@@ -108,6 +111,7 @@ pub(crate) fn target(name: Path, parts: Vec<TargetPart>) -> TargetDef {
             TargetPart::Records(name) => def.records.push(name),
             TargetPart::Layout(name) => def.layouts.push(name),
             TargetPart::Protects(globs) => def.protects.extend(globs),
+            TargetPart::Hold(name) => def.holds.push(name),
             TargetPart::Hook(hook) => def.hooks.push(hook),
             TargetPart::Error => {}
         }

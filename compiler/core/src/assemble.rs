@@ -122,6 +122,8 @@ fn meta(runtime: Runtime, policy: &Policy, layout: &Layout, text: &str) -> Meta 
         assume_sync: policy.assume_sync.as_ref().map(|a| a.node),
         holds_replies: false,
         defers_writes: policy.defers_writes(),
+        frees_replicas: policy.target.frees_replicas()
+            && policy.hooks.iter().any(|body| body.hook == durac_abi::Hook::Reply),
         loss: Vec::new(),
         certificate: None,
     }

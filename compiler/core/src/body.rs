@@ -16,6 +16,9 @@ use durac_grammar::{Code, Diagnostic, Span, Spanned};
 pub fn check(block: &Block, hook: Hook, tables: Tables<'_>) -> Vec<Stmt> {
     let mut body = Body { hook, tables };
     let stmts = body.block(block).0;
+    if hook != Hook::Turn {
+        body.without_a_turn(&stmts);
+    }
     if hook.is_on_log() {
         habits::look(&stmts, hook, body.tables.diagnostics);
         body.deferred_write(&stmts);
@@ -143,6 +146,8 @@ impl Body<'_> {
                 ExprKind::State(_) => found.push((expr.span, "a state variable".to_owned())),
                 ExprKind::Read(Reading::ChildActive) => {}
                 ExprKind::Read(Reading::CallLen) if hook == Hook::Reply => {}
+                // Elsewhere it is refused for another reason.
+                ExprKind::Read(Reading::Ready) => {}
                 ExprKind::Read(reading) => {
                     let name = names::reading_name(reading);
                     found.push((expr.span, format!("`{name}`")));
@@ -152,7 +157,7 @@ impl Body<'_> {
         });
         let help = match hook {
             Hook::Reply => "parameters, `call.len` and `child.active` can be read here",
-            _ => "parameters and `child.active` can be read here",
+            _ => "parameters, `ready` and `child.active` can be read here",
         };
         for (span, what) in found {
             self.report(
@@ -164,6 +169,28 @@ impl Body<'_> {
                 )
                 .note(format!("a {hook} belongs to no log"))
                 .help(help),
+            );
+        }
+    }
+
+    /// Only a turn of an event loop has ready descriptors.
+    fn without_a_turn(&mut self, stmts: &[Stmt]) {
+        let mut found: Vec<Span> = Vec::new();
+        visit(stmts, &mut |node| {
+            if let Node::Expr(Expr { kind: ExprKind::Read(Reading::Ready), span, .. }) = node {
+                found.push(*span);
+            }
+        });
+        for span in found {
+            self.report(
+                Diagnostic::new(
+                    Code::NotInThisHook,
+                    format!("`ready` is not available in `on {}`", self.hook),
+                    span,
+                    "belongs to a turn of the event loop",
+                )
+                .note("`ready` is the number of descriptors that a wait of the event loop has found ready")
+                .help("read it in `on turn`: `on turn: if ready < 8 { gather within 60us }`"),
             );
         }
     }

@@ -459,6 +459,8 @@ impl Finder<'_> {
                 "a bound that depends on an ever-growing number of syncs cannot be explored there"
             }
             Reading::Staged => BORROWED,
+            // The hook itself is refused.
+            Reading::Ready => return,
             Reading::PendingUpdates | Reading::CallUpdates => {
                 "a program under BPFtime does not see what is written"
             }

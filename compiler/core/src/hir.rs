@@ -59,6 +59,17 @@ pub struct Target {
     pub layout: Layout,
     /// Globs of files that are not written while the log is behind.
     pub protects: Vec<String>,
+    /// What is sent to replicas is held as replies are.
+    pub holds_replicas: bool,
+}
+
+impl Target {
+    /// Whether what is sent to replicas is not held where replies are. Only of a server that speaks Redis' protocol is
+    /// it known which connections are those of replicas.
+    #[must_use]
+    pub fn frees_replicas(&self) -> bool {
+        self.records == Records::Resp && !self.holds_replicas
+    }
 }
 
 /// How a hook of a target is entered.

@@ -18,6 +18,7 @@ pub const READINGS: &[(&str, Reading, Unit)] = &[
     ("now", Reading::Now, Unit::Duration),
     ("call.len", Reading::CallLen, Unit::Bytes),
     ("call.updates", Reading::CallUpdates, Unit::Updates),
+    ("ready", Reading::Ready, Unit::Count),
 ];
 
 /// Errors a policy may fail a call with: those the man pages of write(2) and fsync(2) list for a
@@ -64,6 +65,9 @@ pub fn meaning(reading: Reading) -> &'static str {
         Reading::Log => "the log that the call is on",
         Reading::CallLen => "bytes of this write; 0 for a sync",
         Reading::CallUpdates => "records that this write completes; 0 for a sync",
+        Reading::Ready => {
+            "descriptors that the event loop's wait has found ready; only in `on turn`"
+        }
     }
 }
 

@@ -90,7 +90,9 @@ fn unreadable(reading: Reading) -> Option<&'static str> {
         | Reading::CallUpdates
         | Reading::Staged => Some("it is told of sync calls, not of writes"),
         Reading::ChildActive => Some("every process of the command runs under the policy"),
-        Reading::Log
+        // The hook that has it is refused.
+        Reading::Ready
+        | Reading::Log
         | Reading::Now
         | Reading::Pending
         | Reading::PendingAge

@@ -111,6 +111,7 @@ fn check_definition(
     let callers = check_callers(&def.callers, diagnostics);
     let records = check_records(&def.records, diagnostics);
     let layout = check_layout(&def.layouts, diagnostics);
+    let holds_replicas = check_holds(&def.holds, diagnostics);
     let texts = |list: &[Spanned<String>]| list.iter().map(|s| s.node.clone()).collect();
     CheckedTarget {
         hir: hir::Target {
@@ -123,6 +124,7 @@ fn check_definition(
             records,
             layout,
             protects: texts(&def.protects),
+            holds_replicas,
         },
         span: name_span,
         records_span: def.records.first().map(|word| word.span),
@@ -271,6 +273,30 @@ fn check_layout(words: &[Ident], diagnostics: &mut Vec<Diagnostic>) -> Layout {
         );
     }
     layout.unwrap_or_default()
+}
+
+/// Whether what is sent to replicas is held: not, if the target does not say.
+fn check_holds(words: &[Ident], diagnostics: &mut Vec<Diagnostic>) -> bool {
+    const REPLICAS: &str = "replicas";
+    let Some(first) = words.first() else { return false };
+    for again in words.iter().skip(1) {
+        diagnostics.push(
+            Diagnostic::new(Code::Duplicate, "a second `hold`", again.span, "said again here")
+                .also(first.span, "first said here"),
+        );
+    }
+    if first.node != REPLICAS {
+        diagnostics.push(
+            Diagnostic::new(
+                Code::UnknownLinks,
+                format!("`hold {}` is not something a target can say", first.node),
+                first.span,
+                "not a kind of connection",
+            )
+            .help(names::suggest(&first.node, &[REPLICAS])),
+        );
+    }
+    first.node == REPLICAS
 }
 
 /// How the log is divided into updates: not at all, if the target does not say.

@@ -138,6 +138,7 @@ impl World {
             child_active: number() % 2,
             pending_updates: number(),
             updates: number(),
+            ready: number(),
         };
         let params = (0..params).map(|_| number()).collect();
         let mut state: Vec<u64> = (0..state).map(|_| number()).collect();
@@ -173,6 +174,7 @@ fn read(context: &Context, reading: Reading) -> u64 {
         Reading::ChildActive => context.child_active,
         Reading::PendingUpdates => context.pending_updates,
         Reading::CallUpdates => context.updates,
+        Reading::Ready => context.ready,
     }
 }
 

@@ -46,6 +46,7 @@ pub fn guarantees(policy: &Policy, proof: &Proof) -> Vec<Diagnostic> {
         if let Some(guarantee) = policy.guarantees.get(broken.guarantee) {
             let diagnostic = broken_guarantee(policy, proof, guarantee, broken);
             found.push(match guarantee.to_clients {
+                true if proof.holds_replies => seen_through_replicas(diagnostic),
                 true => seen_by_clients(policy, diagnostic),
                 false => diagnostic,
             });
@@ -95,6 +96,13 @@ fn seen_by_clients(policy: &Policy, found: Diagnostic) -> Diagnostic {
         }
         None => found.help("add `on reply: hold until durable`"),
     }
+}
+
+/// The same where every reply is held, and what is sent to replicas is not.
+fn seen_through_replicas(found: Diagnostic) -> Diagnostic {
+    found
+        .note("the target does not say `hold replicas`: who reads from a replica can see what is not durable here")
+        .help("add `hold replicas` to the target, or leave out `to clients`")
 }
 
 /// An assumption that no bound in time rests on.

@@ -206,6 +206,11 @@ pub fn report(policy: &Policy, proof: &Proof) -> Vec<String> {
     lines.push(format!(
         "clients: {}",
         match proof.age {
+            _ if proof.holds_replies && proof.frees_replicas => {
+                "loss to clients of this server is nothing: every reply, reads included, is held until all that \
+                 was written before it is durable. A replica is not held back: it, and who reads there, can be \
+                 ahead of the disk"
+            }
             _ if proof.holds_replies => {
                 "loss to clients is nothing: every reply, reads included, is held until all that was \
                  written before it is durable"

@@ -9,6 +9,7 @@
 //! Architecture invariant: no clock, no randomness: the same text gives the same report.
 
 mod check;
+mod connection;
 mod cover;
 mod expect;
 mod ledger;

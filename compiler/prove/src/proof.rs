@@ -132,6 +132,8 @@ pub struct Proof {
     /// Every reply is held until what was written before it is durable: of what a client has seen, no
     /// crash takes anything.
     pub holds_replies: bool,
+    /// What is sent to replicas is not held: they can be ahead of the disk.
+    pub frees_replicas: bool,
     /// What must never happen, and does not.
     pub faults: Faults,
     /// Guarantees that do not hold.
@@ -215,7 +217,9 @@ pub fn prove(
 ) -> Result<Proof, MachineError> {
     let mut proof = of_the_log(policy, object, options)?;
     proof.holds_replies = replies::are_always_held(object);
-    if proof.holds_replies {
+    proof.frees_replicas = object.meta.frees_replicas;
+    // What a replica is sent early, its clients see.
+    if proof.holds_replies && !proof.frees_replicas {
         let to_clients = |index: usize| policy.guarantees.get(index).is_some_and(|g| g.to_clients);
         proof.broken.retain(|broken| !to_clients(broken.guarantee));
     }
@@ -619,6 +623,7 @@ fn only_derived(policy: &Policy, upper: &Upper<'_>, obstacle: Obstacle) -> Proof
             tail: None,
         },
         holds_replies: false,
+        frees_replicas: false,
         faults: Faults::default(),
         broken: Vec::new(),
         worst: None,

@@ -70,6 +70,7 @@ impl Fixed {
             child_active: self.child.into(),
             pending_updates: log.read_updates(),
             updates: self.updates,
+            ready: 0,
         }
     }
 }

@@ -33,6 +33,8 @@ impl Reader<'_> {
             "deferred" => simple(Outcome::Deferred),
             "skipped" => simple(Outcome::Skipped),
             "staged" => simple(Outcome::Staged),
+            "held" => simple(Outcome::Held),
+            "gathers" => simple(Outcome::Gathers),
             "waits" => simple(Outcome::Waits),
             "fails" => {
                 let [errno, rest @ ..] = rest else {
@@ -70,6 +72,8 @@ impl Reader<'_> {
                 "defer" | "defers" => "did you mean `deferred`?".to_owned(),
                 "skip" | "skips" => "did you mean `skipped`?".to_owned(),
                 "stage" | "stages" => "did you mean `staged`?".to_owned(),
+                "hold" | "holds" => "did you mean `held`?".to_owned(),
+                "gather" | "gathered" => "did you mean `gathers`?".to_owned(),
                 "fail" | "failed" | "error" => "did you mean `fails`?".to_owned(),
                 "await" | "wait" | "waiting" | "blocks" | "blocked" => {
                     "did you mean `waits`?".to_owned()
@@ -194,5 +198,6 @@ impl Reader<'_> {
 }
 
 fn outcomes() -> String {
-    "write `passed`, `deferred`, `skipped`, `staged`, `waits` or `fails EIO`".to_owned()
+    "write `passed`, `deferred`, `skipped`, `staged`, `held`, `gathers`, `waits` or `fails EIO`"
+        .to_owned()
 }

@@ -230,6 +230,7 @@ fn target(r: &mut Random) -> TargetDef {
         records: many(r, 0, 1, name),
         layouts: many(r, 0, 1, name),
         protects: many(r, 0, 1, string),
+        holds: many(r, 0, 1, name),
         hooks: many(r, 0, 2, |r| sp(hook(r))),
     }
 }

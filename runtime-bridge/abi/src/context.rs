@@ -37,6 +37,8 @@ pub struct Context {
     pub pending_updates: u64,
     /// Updates that this write completes; 0 for a sync, [`READING_MOST`] if their number is not known.
     pub updates: u64,
+    /// Descriptors that an event loop's wait has found ready; 0 outside [`crate::Hook::Turn`].
+    pub ready: u64,
 }
 
 /// The clock is at most this, nanoseconds: 36 years. The runtime clamps it, and the proof relies on it.
@@ -77,6 +79,8 @@ words! {
         PendingUpdates => "pending_updates",
         /// `call.updates`
         CallUpdates => "updates",
+        /// `ready`
+        Ready => "ready",
     }
 }
 
@@ -118,6 +122,7 @@ mod tests {
             offset_of!(Context, child_active),
             offset_of!(Context, pending_updates),
             offset_of!(Context, updates),
+            offset_of!(Context, ready),
         ];
         assert_eq!(Reading::ALL.map(|reading| reading.offset() as usize), offsets);
         assert_eq!(CONTEXT_SIZE, 8 * Reading::COUNT);

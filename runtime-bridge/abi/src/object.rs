@@ -217,6 +217,9 @@ pub struct Meta {
     /// Writes that no sync call follows are synced within the deadline (`on write: defer`).
     #[serde(default, skip_serializing_if = "is_false")]
     pub defers_writes: bool,
+    /// What is sent to replicas and cluster nodes is not held where replies are.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub frees_replicas: bool,
     /// What can be lost, one line per failure.
     pub loss: Vec<Loss>,
     /// What shows the bound of a power loss in sync calls, if anything but the proof at compile time does.

@@ -18,6 +18,8 @@ pub enum Fault {
     NoHold,
     /// A reply is sent when the one before it may be.
     EarlyRelease,
+    /// What is sent to replicas is not held, whatever the target says.
+    FreeReplicas,
     /// A call sees parameters that change while it waits.
     LiveParameters,
     /// Every second update is not counted.
@@ -69,6 +71,7 @@ fn chosen() -> Option<Fault> {
         Ok("overlap") => Some(Fault::Overlap),
         Ok("hold") => Some(Fault::NoHold),
         Ok("release") => Some(Fault::EarlyRelease),
+        Ok("replicas") => Some(Fault::FreeReplicas),
         Ok("params") => Some(Fault::LiveParameters),
         Ok("undercount") => Some(Fault::Undercount),
         Ok("stale") => Some(Fault::StaleDescriptor),

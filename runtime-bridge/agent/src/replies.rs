@@ -11,6 +11,7 @@ mod choice;
 mod connection;
 mod event_loop;
 mod group;
+mod links;
 mod poller;
 
 pub use choice::{Choice, Way};
@@ -475,7 +476,9 @@ impl Replies {
             table::forget(fd, Entry::Reply);
             return Outcome::Real;
         }
-        let mut needs = self.needs(registry);
+        // When a log has failed, nobody is sent what comes after.
+        let free = state.is_link && frees_links(policy) && !registry.slots().any(Slot::has_failed);
+        let mut needs = if free { Needs::Nothing } else { self.needs(registry) };
         // Once it was asked, what others write meanwhile does not matter.
         loop {
             if state.error != 0 {
@@ -524,6 +527,16 @@ impl Replies {
             if !state.is_of(fd) {
                 return Outcome::Fail(libc::EPIPE);
             }
+        }
+    }
+
+    /// The connection turns out to be one of a replica or a cluster node, if this write says so.
+    pub fn recognise(&self, fd: RawFd, put: &Put) {
+        if links::begins(put)
+            && let Some(connection) = self.open(fd)
+        {
+            let mut state = connection.lock();
+            state.is_link |= state.is_of(fd);
         }
     }
 
@@ -688,6 +701,12 @@ pub fn release() {
         registry.replies.release(registry);
         drop(kept);
     }
+}
+
+/// Whether links to replicas and cluster nodes are not held: the target says so.
+#[inline]
+pub fn frees_links(policy: &Policy) -> bool {
+    policy.meta.frees_replicas || injects(Fault::FreeReplicas)
 }
 
 /// Whether a reply that is made now needs nothing that is not durable.

@@ -1,6 +1,8 @@
 //! Held replies: a real Redis between two witnesses (`c/gate.c`), one that sees what the application does and
 //! one that sees what is sent and what is synced. The second checks each byte that is sent.
 
+mod replicas;
+
 use crate::common::{Place, agent, count, objects, poll, witness_of};
 use durac_abi::{Hook, Object, Verdict};
 use std::io::{ErrorKind, Read, Write};

@@ -36,6 +36,7 @@ pub fn meta(policy: &str) -> Meta {
         assume_sync: None,
         holds_replies: false,
         defers_writes: false,
+        frees_replicas: false,
         loss: vec![Loss {
             failure: Failure::PowerLoss,
             syncs: Some(2),

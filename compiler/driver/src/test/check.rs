@@ -38,6 +38,20 @@ pub enum Step {
         /// What it is expected to do.
         expected: Expected,
     },
+    /// The application writes to a connection that it accepted.
+    Reply {
+        /// How many bytes.
+        bytes: Expr,
+        /// What it is expected to do.
+        expected: Expected,
+    },
+    /// An event loop has waited.
+    Turn {
+        /// How many descriptors are ready.
+        ready: Expr,
+        /// What it is expected to do.
+        expected: Expected,
+    },
     /// The background sync ends, perhaps with an error.
     Ends {
         /// The error.
@@ -86,6 +100,10 @@ pub enum Does {
     Skips,
     /// Its bytes are copied.
     Stages,
+    /// A reply: its bytes are copied, and sent later.
+    Holds,
+    /// A turn: it looks for more.
+    Gathers,
     /// It has not returned yet.
     Waits,
     /// It fails.
@@ -183,8 +201,8 @@ impl Checker<'_> {
             ast::Step::Child { starts } => Step::Child(*starts),
             ast::Step::Another { returns } => {
                 let expected = self.expected(returns.as_ref())?;
-                if let Some(Spanned { node: Does::Defers | Does::Skips | Does::Stages, span }) =
-                    expected
+                if let Some(Spanned { node, span }) = expected
+                    && !matches!(node, Does::Passes | Does::Waits | Does::Fails(_))
                 {
                     self.report(
                         Code::BadStep,
@@ -232,11 +250,11 @@ impl Checker<'_> {
         let target = &self.policy.target;
         let hook = Hook::parse(&name.node);
         // A write happens on every log.
-        let known = hook.filter(|h| *h == Hook::Write || h.is_sync() && target.entry(*h).is_some());
+        let known = hook.filter(|h| *h == Hook::Write || target.entry(*h).is_some());
         let Some(hook) = known else {
-            let syncs = target.entries.iter().map(|e| e.hook).filter(|h| h.is_sync());
+            let others = target.entries.iter().map(|e| e.hook).filter(|h| *h != Hook::Write);
             let calls: Vec<&str> =
-                std::iter::once(Hook::Write).chain(syncs).map(Hook::name).collect();
+                std::iter::once(Hook::Write).chain(others).map(Hook::name).collect();
             let help = names::suggest(&name.node, &calls);
             if hook.is_some() {
                 let message = format!("a test on `{}` cannot call `{}`", target.name, name.node);
@@ -248,17 +266,40 @@ impl Checker<'_> {
             return None;
         };
         let amount = match len {
+            Some(len) if hook == Hook::Turn => self.value(len, Unit::Count)?,
+            Some(len) if hook == Hook::Reply => self.value(len, Unit::Bytes)?,
             Some(len) => self.written(len)?,
+            None if hook == Hook::Turn => {
+                Expr { kind: ExprKind::Const(1), unit: Unit::Count, span: name.span }
+            }
             None => Expr { kind: ExprKind::Const(USUAL_WRITE), unit: Unit::Bytes, span: name.span },
         };
         if let Ok(0) = constant_value(&amount) {
-            let help = "write at least one byte";
-            self.report(Code::BadStep, "a write of nothing", amount.span, "no bytes", help);
+            let (message, label, help) = match hook {
+                Hook::Turn => {
+                    ("a turn with nothing ready", "nothing", "it looks for more only then")
+                }
+                Hook::Reply => ("a reply of nothing", "no bytes", "write at least one byte"),
+                _ => ("a write of nothing", "no bytes", "write at least one byte"),
+            };
+            self.report(Code::BadStep, message, amount.span, label, help);
             return None;
         }
         let expected = self.expected(returns)?;
         if let Some(Spanned { node, span }) = &expected {
             let what = match node {
+                Does::Passes => None,
+                Does::Holds if hook == Hook::Reply => None,
+                Does::Gathers if hook == Hook::Turn => None,
+                _ if hook == Hook::Reply => {
+                    Some(("a reply is sent at once or held", "`passed` or `held`"))
+                }
+                _ if hook == Hook::Turn => {
+                    Some(("a turn goes on at once or gathers", "`passed` or `gathers`"))
+                }
+                Does::Holds | Does::Gathers => {
+                    Some(("only replies are held, and only turns gather", "what a call does"))
+                }
                 Does::Stages if hook.is_sync() => {
                     Some(("a sync has no bytes to copy", "`deferred` or `skipped`"))
                 }
@@ -280,6 +321,8 @@ impl Checker<'_> {
         }
         Some(match hook {
             Hook::Write => Step::Write { amount, expected },
+            Hook::Reply => Step::Reply { bytes: amount, expected },
+            Hook::Turn => Step::Turn { ready: amount, expected },
             hook => Step::Sync { hook, expected },
         })
     }
@@ -313,6 +356,8 @@ impl Checker<'_> {
             ast::Outcome::Deferred => Does::Defers,
             ast::Outcome::Skipped => Does::Skips,
             ast::Outcome::Staged => Does::Stages,
+            ast::Outcome::Held => Does::Holds,
+            ast::Outcome::Gathers => Does::Gathers,
             ast::Outcome::Waits => Does::Waits,
             ast::Outcome::Fails(errno) => Does::Fails(self.errno(errno)?),
         };
@@ -470,7 +515,10 @@ impl Checker<'_> {
         let mut odd = None;
         visit_expr(&expr, &mut |node| {
             if let Node::Expr(Expr { kind: ExprKind::Read(reading), span, .. }) = node
-                && matches!(reading, Reading::CallLen | Reading::CallUpdates | Reading::Now)
+                && matches!(
+                    reading,
+                    Reading::CallLen | Reading::CallUpdates | Reading::Now | Reading::Ready
+                )
             {
                 odd.get_or_insert((*reading, *span));
             }
@@ -484,6 +532,9 @@ impl Checker<'_> {
                 "a clock that begins anywhere",
                 "test `pending.age`, or what the policy does `after 1s`",
             ),
+            Reading::Ready => {
+                ("there is no turn here", "test what a turn does: `turn 3 -> gathers`")
+            }
             _ => ("there is no call here", "test what the call does: `write 4KiB -> staged`"),
         };
         self.report(

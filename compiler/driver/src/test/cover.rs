@@ -111,9 +111,7 @@ fn sorted(mut places: [Place; 2]) -> [Place; 2] {
 pub(super) fn probe(object: &Object) -> (Object, Coverage) {
     let mut coverage = Coverage::default();
     let mut probed = object.clone();
-    // A test makes no replies and waits for no events.
-    let calls = |hook: Hook| hook == Hook::Write || hook.is_sync();
-    for program in probed.programs.iter_mut().filter(|program| calls(program.hook)) {
+    for program in &mut probed.programs {
         *program = with_probes(program, &mut coverage);
     }
     // Probes are numbered, so only the list is sorted.

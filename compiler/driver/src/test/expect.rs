@@ -155,6 +155,7 @@ impl Runner<'_> {
             Reading::PendingBytes => read.pending_bytes,
             Reading::PendingUpdates => read.pending_updates,
             Reading::CallUpdates => read.updates,
+            Reading::Ready => read.ready,
             Reading::PendingAge => read.pending_age,
             Reading::Staged => read.staged,
             Reading::SyncLatency => read.sync_latency,

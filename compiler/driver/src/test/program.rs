@@ -98,6 +98,7 @@ pub(super) fn context(log: &Log, call: &Call, now: Time, child: bool) -> Context
         notify_done: log.notify_done().into(),
         notify_count: log.counters().syncs,
         child_active: child.into(),
+        ready: 0,
     }
 }
 

@@ -188,6 +188,26 @@ impl<'a> Runner<'a> {
                 self.told(&shown, does);
                 Ok(self.judge(hook.name(), does, expected))
             }
+            Step::Reply { bytes, expected } => {
+                let bytes = self.eval(bytes);
+                let shown = format!("reply {}", show(bytes, Unit::Bytes));
+                if let Err(fault) = self.thread_is_free(&shown) {
+                    return Ok(Err(fault));
+                }
+                let does = self.reply(bytes)?;
+                self.told(&shown, does);
+                Ok(self.judge("reply", does, expected))
+            }
+            Step::Turn { ready, expected } => {
+                let ready = self.eval(ready);
+                let shown = format!("turn with {ready} ready");
+                if let Err(fault) = self.thread_is_free("turn") {
+                    return Ok(Err(fault));
+                }
+                let does = self.turn(ready)?;
+                self.told(&shown, does);
+                Ok(self.judge("turn", does, expected))
+            }
             Step::Another { expected } => {
                 let shown = "sync of another file";
                 if let Err(fault) = self.thread_is_free(shown) {

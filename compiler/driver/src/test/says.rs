@@ -11,6 +11,8 @@ pub(super) fn word(does: Does) -> String {
         Does::Defers => "deferred".to_owned(),
         Does::Skips => "skipped".to_owned(),
         Does::Stages => "staged".to_owned(),
+        Does::Holds => "held".to_owned(),
+        Does::Gathers => "gathers".to_owned(),
         Does::Waits => "waits".to_owned(),
         Does::Fails(errno) => format!("fails {}", errno_name(errno)),
     }
@@ -19,7 +21,7 @@ pub(super) fn word(does: Does) -> String {
 /// In a sentence about the call.
 pub(super) fn found(does: Does) -> String {
     match does {
-        Does::Waits => "waits".to_owned(),
+        Does::Waits | Does::Gathers => word(does),
         Does::Fails(errno) => format!("fails with {}", errno_name(errno)),
         other => format!("is {}", word(other)),
     }
@@ -31,6 +33,10 @@ pub(super) fn label(does: Does) -> String {
         Does::Defers => "it reported success and left the sync to the background".to_owned(),
         Does::Skips => "it reported success and did nothing".to_owned(),
         Does::Stages => "its bytes were copied".to_owned(),
+        Does::Holds => {
+            "its bytes were copied, and are sent when what was written before is durable".to_owned()
+        }
+        Does::Gathers => "it looks for more ready descriptors".to_owned(),
         Does::Waits => "it has not returned".to_owned(),
         Does::Fails(errno) => format!("it returned {}", errno_name(errno)),
     }

@@ -52,6 +52,11 @@ fn holding() -> Option<(&'static Registry, &'static Policy)> {
 pub(super) fn reply(put: Put, fd: c_int, real: impl FnOnce() -> ssize_t) -> ssize_t {
     // In a child of `vfork` too: what it writes is held in the memory that it shares, and its parent sends it.
     let (Some(registry), Some(policy)) = (table::registry(), policy::get()) else { return real() };
+    if replies::frees_links(policy) {
+        let kept = Kept::now();
+        guard::run(|| registry.replies.recognise(fd, &put));
+        drop(kept);
+    }
     if replies::are_free(registry) && registry.replies.is_empty(fd) {
         return real();
     }

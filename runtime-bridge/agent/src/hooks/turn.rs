@@ -93,7 +93,8 @@ fn gathered(epoll: c_int, events: *mut epoll_event, most: c_int, ready: c_int) -
             && target > count
         {
             let child = policy.reads(Reading::ChildActive) && crate::children::any();
-            let mut context = Context { child_active: child.into(), ..Context::default() };
+            let ready = count as u64;
+            let mut context = Context { child_active: child.into(), ready, ..Context::default() };
             // SAFETY: the context lives until the program has ended; a program of a turn calls no helper that
             // works on a call.
             if let Verdict::Gather(within) = unsafe { program.run(&raw mut context) } {

@@ -69,6 +69,8 @@ pub struct State {
     pub waiting: bool,
     /// The poller has seen this descriptor.
     pub watched: bool,
+    /// It is one of a replica or a cluster node.
+    pub is_link: bool,
     /// The application has shut it for writing.
     pub shuts: bool,
     /// The application has closed it.

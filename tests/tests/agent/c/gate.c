@@ -3,9 +3,11 @@
  * Built twice. The outer one (-DOUTER) stands before the agent: for every byte that the application
  * writes to a connection it accepted, it notes how much the application had written to each log by
  * then. The inner one stands after it: it sees what is really synced and what is really sent, and
- * checks that no byte is sent before a successful sync that began after all those writes.
+ * checks that no byte is sent before a successful sync that began after all those writes. What is sent too early
+ * to a replica it says in the file "ahead".
  *
- * While the file "hold" is there, syncs of logs do not begin; while "fail" is there, they fail. At
+ * While the file "hold" is there, syncs of logs do not begin; while "slow" is there, they take 3 ms and more; while
+ * "fail" is there, they fail. At
  * a violation the process says so in the file "violation". Every second, and at exit, "gate" says how
  * many replies were checked, and how many of them had been waiting. */
 
@@ -40,6 +42,7 @@ struct stream {
     uint64_t written, sent;
     struct reply *replies;
     size_t first, count, room;
+    int replica; /* the server has answered PSYNC there */
 };
 
 /* One for both libraries: the outer one has it. */
@@ -172,9 +175,12 @@ ssize_t write(int fd, const void *data, size_t length)
     if (!next_write)
         next_write = NEXT(write);
     struct arguments a = { .fd = fd, .data = data, .length = length };
-    if (stream_of(fd))
-        return replies(fd, length, call_write, &a);
-    return next_write(fd, data, length);
+    struct stream *stream = stream_of(fd);
+    if (!stream)
+        return next_write(fd, data, length);
+    if (length >= 11 && (!memcmp(data, "+FULLRESYNC", 11) || !memcmp(data, "+CONTINUE", 9)))
+        stream->replica = 1;
+    return replies(fd, length, call_write, &a);
 }
 
 static size_t sum(const struct iovec *pieces, size_t count)
@@ -324,7 +330,7 @@ static void check(struct stream *stream, size_t bytes)
                 char text[300], path[4200];
                 snprintf(text, sizeof text, "sent with %lu of %lu bytes of log %d durable, failed %lu\n",
                          gate->durable[log], reply->need[log], log, gate->failed[log]);
-                path_of(path, "violation");
+                path_of(path, stream->replica ? "ahead" : "violation");
                 say(path, text);
             }
     }
@@ -454,6 +460,8 @@ static int synced(int fd, int (*sync)(int))
         while (is_there("hold"))
             usleep(500);
     }
+    if (is_there("slow"))
+        usleep(3000);
     pthread_mutex_lock(&gate->lock);
     uint64_t covers = gate->written[log];
     pthread_mutex_unlock(&gate->lock);

@@ -34,6 +34,7 @@ pub fn object(name: &str, program: impl FnOnce(&mut Asm)) -> Object {
             assume_sync: None,
             holds_replies: false,
             defers_writes: false,
+            frees_replicas: false,
             loss: Vec::new(),
             certificate: None,
         },
