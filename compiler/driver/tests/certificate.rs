@@ -544,7 +544,8 @@ fn ready_policies_are_proved_for_valkey_too() {
             .unwrap_or_else(|| panic!("{}: {:?}", policy.name, compiled.analysis.diagnostics))
             .object
     };
-    for policy in durac_stdlib::POLICIES {
+    let of_redis = |policy: &&durac_stdlib::Text| !policy.text.contains("target posix.log");
+    for policy in durac_stdlib::POLICIES.iter().filter(of_redis) {
         let (redis, valkey) = (compile(policy, None), compile(policy, Some("valkey.aof")));
         assert_eq!((&*redis.meta.target, &*valkey.meta.target), ("redis.aof", "valkey.aof"));
         assert_eq!(redis.meta.loss, valkey.meta.loss, "{}", policy.name);
