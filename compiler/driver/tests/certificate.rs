@@ -87,6 +87,7 @@ fn ready_policies_have_certificates() {
     batch_process: at most size: lost <= size
     everysec: none
     no: none
+    at_least: none
     gathered: at most 0: lost <= 0
     external_synchrony: none
     ");
