@@ -88,7 +88,9 @@ fn mutants(object: &Object) -> Vec<(String, Object)> {
     let mut mutants = Vec::new();
     for (index, program) in object.programs.iter().enumerate() {
         // A test makes no replies and waits for no events.
-        if matches!(program.hook, durac_abi::Hook::Reply | durac_abi::Hook::Turn) {
+        // Of deferred writes the file is looked at; the program does not run.
+        let is_looked_at = program.hook == durac_abi::Hook::Write && object.meta.defers_writes;
+        if is_looked_at || matches!(program.hook, durac_abi::Hook::Reply | durac_abi::Hook::Turn) {
             continue;
         }
         for (slot, insn) in program.insns.iter().enumerate() {
