@@ -67,6 +67,9 @@ pub enum Refused {
         /// What the note says.
         stated: String,
     },
+    /// Writes that no sync call follows are acknowledged, any number of them.
+    #[error("the policy defers writes, of which no certificate can bound the number")]
+    Writes,
     /// It takes more numbers, paths or steps than are allowed.
     #[error("the certificate is too large to be checked")]
     TooLarge,
@@ -122,6 +125,9 @@ pub fn check(object: &Object) -> Result<Certified, Refused> {
 #[doc(hidden)]
 pub fn check_with(object: &Object, flaw: Flaw) -> Result<Certified, Refused> {
     let certificate = object.meta.certificate.as_ref().ok_or(Refused::None)?;
+    if object.meta.defers_writes {
+        return Err(Refused::Writes);
+    }
     let conditions = rules::conditions(object, certificate, flaw)?;
     for condition in &conditions.all {
         if !conditions.symbols.implies(&condition.given, &condition.cells)? {

@@ -87,6 +87,7 @@ fn ready_policies_have_certificates() {
     batch_process: at most size: lost <= size
     everysec: none
     no: none
+    at_least: none
     gathered: at most 0: lost <= 0
     external_synchrony: none
     ");
@@ -544,7 +545,8 @@ fn ready_policies_are_proved_for_valkey_too() {
             .unwrap_or_else(|| panic!("{}: {:?}", policy.name, compiled.analysis.diagnostics))
             .object
     };
-    for policy in durac_stdlib::POLICIES {
+    let of_redis = |policy: &&durac_stdlib::Text| !policy.text.contains("target posix.log");
+    for policy in durac_stdlib::POLICIES.iter().filter(of_redis) {
         let (redis, valkey) = (compile(policy, None), compile(policy, Some("valkey.aof")));
         assert_eq!((&*redis.meta.target, &*valkey.meta.target), ("redis.aof", "valkey.aof"));
         assert_eq!(redis.meta.loss, valkey.meta.loss, "{}", policy.name);

@@ -502,7 +502,7 @@ impl<'a> Stepper<'a> {
         // A deferred write is acknowledged like a sync call that is skipped; a driver may notice it later, but counts
         // its age from no later than here.
         let mut owed = None;
-        if verdict == Verdict::Defer {
+        if self.rules.defers_writes && !matches!(decision, Writing::Fail(_)) {
             // Or the application's next sync call comes before anybody has looked.
             let mut unseen = state.clone();
             self.startable(&mut unseen);

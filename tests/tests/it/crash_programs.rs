@@ -40,7 +40,8 @@ fn trials(words: &[&str]) -> Result<Vec<Value>> {
     let ended = run(durac(["crashtest", "--format", "json"].iter().chain(words))?)?;
     ensure!(ended.status.success(), "{}", show(&ended));
     let report: Value = serde_json::from_str(&ended.stdout)?;
-    Ok(report["policies"][0]["trials"].as_array().context("trials")?.clone())
+    let trials = report.pointer("/policies/0/trials").and_then(Value::as_array);
+    Ok(trials.context("trials")?.clone())
 }
 
 /// The most syncs that a crash takes: no more than the bound, and some. A few cuts can all come when nothing is pending:
@@ -49,7 +50,7 @@ fn most_lost(bound: u64, words: &[&str]) -> Result<()> {
     for round in 0..20 {
         let first = (1000 * round).to_string();
         let trials = trials(&[&["--first", first.as_str()], words].concat())?;
-        let most = trials.iter().filter_map(|trial| trial["lost_syncs"].as_u64()).max();
+        let most = trials.iter().filter_map(|trial| trial.get("lost_syncs")?.as_u64()).max();
         ensure!(most <= Some(bound), "{words:?}: {trials:?}");
         if most > Some(0) {
             return Ok(());
@@ -89,7 +90,9 @@ fn tables(database: &str, engine: &str, threads: &str) -> Result<()> {
     };
     let check = format!("{own}{load} read {{dir}}/db");
     let trials = cuts("2");
-    let words = ["--trials", &trials, "--crash", CUTS, "--latency", "1000", "--engine", engine];
+    // LevelDB refuses a log with a hole in it, which a file system can leave that writes blocks back in any order.
+    let kinds = if database == "leveldb" { "clean,torn" } else { CUTS };
+    let words = ["--trials", &trials, "--crash", kinds, "--latency", "1000", "--engine", engine];
     let check = ["--per-sync", threads, "--check", &check];
     let load = ["--", &load, "write", "{dir}/db", threads, "100000"];
     most_lost(8, &[&[policy.as_str()][..], &words, &check, &load].concat())

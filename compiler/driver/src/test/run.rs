@@ -372,7 +372,7 @@ impl<'a> Runner<'a> {
                 _ => Writing::Pass,
             };
             let does = self.put(&call, decision);
-            if verdict == Verdict::Defer
+            if self.rules.defers_writes
                 && matches!(does, Does::Passes)
                 && let Some(number) = self.log.owe(self.now)
             {
