@@ -25,11 +25,13 @@ pub enum Measure {
     Bytes,
     /// How long ago what is lost was acknowledged.
     Time,
+    /// Acknowledged syncs of which a client can have seen something.
+    ToClients,
 }
 
 impl Measure {
     /// Every measure, in the order of a table.
-    pub const ALL: [Measure; 9] = [
+    pub const ALL: [Measure; 10] = [
         Measure::StagedSyncs,
         Measure::StagedWrites,
         Measure::StagedTime,
@@ -39,6 +41,7 @@ impl Measure {
         Measure::Updates,
         Measure::Bytes,
         Measure::Time,
+        Measure::ToClients,
     ];
 
     /// Its name in a table: failure and unit.
@@ -54,6 +57,7 @@ impl Measure {
             Measure::Updates => "power_loss, updates",
             Measure::Bytes => "power_loss, bytes",
             Measure::Time => "power_loss, time",
+            Measure::ToClients => "power_loss, syncs seen by clients",
         }
     }
 
@@ -75,6 +79,8 @@ impl Measure {
             Measure::Updates => covered.min(proof.updates_by_default),
             Measure::Bytes => covered.min(proof.bytes_by_default),
             Measure::Time => proof.age.most(),
+            Measure::ToClients if proof.holds_replies && !proof.frees_replicas => Most::Count(0),
+            Measure::ToClients => proof.syncs_by_default,
         }
     }
 

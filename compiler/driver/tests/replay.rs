@@ -102,6 +102,51 @@ fn any(random: &mut Random) -> Application {
 }
 
 #[test]
+fn held_replies_show_clients_nothing_that_a_crash_takes() {
+    let mut random = Random::new(16);
+    let held = [
+        object("external_synchrony", &[]),
+        object("on fdatasync: await pending < 4; defer\non reply: hold until durable\n", &[]),
+        object("on write: stage\non fdatasync: defer\non reply: hold until durable\n", &[]),
+    ];
+    let (window, mut taken, mut seen) = (object("window", &[]), 0, 0);
+    for round in 0..40 {
+        let mut app = any(&mut random);
+        while matches!(app.kind, ApplicationKind::Threads(_)) {
+            app = any(&mut random);
+        }
+        let device = device(&mut random);
+        for object in &held {
+            let report = run(&app, &device, object, round);
+            assert!(report.loss.worst.seen == 0.0, "{}: {app:?}", object.meta.policy);
+            taken += u32::from(report.loss.worst.commands > 0.0);
+        }
+        // Where nothing is held, clients see what is lost.
+        seen += u32::from(run(&app, &device, &window, round).loss.worst.seen > 0.0);
+    }
+    assert!(taken > 60 && seen > 20, "{taken} {seen}");
+}
+
+#[test]
+fn gathered_turns_share_syncs_and_lose_nothing() {
+    let mut app = event_loop(5, 4_000);
+    app.wake_delay = 2_000;
+    if let ApplicationKind::EventLoop(kind) = &mut app.kind {
+        kind.client = 4_000;
+    }
+    let device = Device::measured(&[Measured::plain(300_000, 40_000); 200], "");
+    let gather = |when: &str| {
+        let text = format!("on turn {{ {when} {{ gather within 200us }} }}\non fdatasync: pass\n");
+        run(&app, &device, &object(&text, &[]), 1)
+    };
+    let always = run(&app, &device, &object("always", &[]), 1);
+    let (all, none) = (gather("if ready < 5"), gather("if ready < 1"));
+    assert!(all.syncs < always.syncs, "{} {}", all.syncs, always.syncs);
+    assert!(all.loss.worst.syncs == 0.0 && all.loss.worst.seen == 0.0);
+    assert_eq!((none.syncs, none.seconds), (always.syncs, always.seconds));
+}
+
+#[test]
 fn no_simulated_loss_is_above_the_bound() {
     let mut random = Random::new(2026);
     let fixed = [("always", 0), ("delayed_fsync", 1), ("fast_notify", 1), ("adaptive", 1024)];

@@ -135,6 +135,11 @@ impl Stream {
         u64::from(self.left.saturating_sub(1)) * self.each
     }
 
+    /// So many more are ready, made by others.
+    pub fn add(&mut self, count: u32) {
+        self.ready += count;
+    }
+
     /// Takes all that are ready.
     pub fn take(&mut self) -> u32 {
         std::mem::take(&mut self.ready)

@@ -1,6 +1,7 @@
 //! A call of the application, step by step as the agent makes it (`agent/src/call.rs` and
 //! `agent/src/log.rs`).
 
+use super::connections::Look;
 use super::drive::Simulation;
 use super::observe::{Returned, What};
 use super::program::{Asking, Fixed, Inputs, decision, writing};
@@ -69,6 +70,10 @@ pub enum Step {
     Pause(u64),
     /// Its write waits for the file system.
     Held,
+    /// It looks for more commands before it works.
+    Looks(Look),
+    /// It makes replies that are held.
+    Copies,
     /// It replies to clients.
     Reply,
     /// It sleeps until a sync has ended.
@@ -165,6 +170,8 @@ impl Simulation<'_> {
         state.began = now;
         state.extra = HOOK;
         place.tell();
+        self.connections.synced();
+        let (state, place) = self.parts(caller);
         match place.log.enter(full, hooked) {
             Entry::Refused(_) => self.returns(caller, What::Failed),
             Entry::Direct(call) => {
@@ -326,6 +333,7 @@ impl Simulation<'_> {
             }
             Step::Doubts(_) => self.own_sync_ended(caller),
             Step::Held => self.written(caller),
+            Step::Looks(_) | Step::Copies => {}
             Step::Idle | Step::Serve | Step::Pause(_) | Step::Reply => {}
         }
     }

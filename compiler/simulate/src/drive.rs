@@ -6,6 +6,7 @@
 
 use super::application::{Application, ApplicationKind, EventLoop, Stream, Threads};
 use super::call::{Caller, Step};
+use super::connections::Connections;
 use super::device::{Device, Journal, Metadata};
 use super::observe::Observer;
 use super::processor::{Processors, ThreadId};
@@ -100,6 +101,8 @@ pub struct Simulation<'a> {
     pub places: Vec<LogSite>,
     /// Threads of the application.
     pub callers: Vec<Caller>,
+    /// Held replies and turns.
+    pub connections: Connections,
     /// The thread of the clients; a server without clients has none.
     client: Client,
     /// Commands or, of threads, calls that were made.
@@ -193,6 +196,7 @@ impl<'a> Simulation<'a> {
                 .enumerate()
                 .map(|(i, log)| Caller::new(log, i * work / callers))
                 .collect(),
+            connections: Connections::new(clients),
             client,
             done: 0,
             children: 0,
@@ -273,7 +277,9 @@ impl<'a> Simulation<'a> {
             ApplicationKind::EventLoop(event_loop) => {
                 let count = self.parts(caller).0.commands as u32;
                 self.progress(u64::from(count));
-                self.send_replies(caller, event_loop, count);
+                if !self.holds(caller, event_loop, count) {
+                    self.send_replies(caller, event_loop, count);
+                }
             }
             ApplicationKind::Threads(_) => {
                 self.progress(1);
@@ -305,6 +311,12 @@ impl<'a> Simulation<'a> {
             (Step::Reply, ApplicationKind::EventLoop(event_loop)) => {
                 self.replying(caller, event_loop)
             }
+            (Step::Looks(look), ApplicationKind::EventLoop(event_loop)) => {
+                self.looked(caller, event_loop, look);
+            }
+            (Step::Copies, ApplicationKind::EventLoop(event_loop)) => {
+                self.take_commands(caller, event_loop, false);
+            }
             (Step::Pause(cpu), _) => {
                 self.parts(caller).0.step = Step::Serve;
                 self.cpu.run(caller, cpu, 0);
@@ -332,17 +344,30 @@ impl<'a> Simulation<'a> {
     // ---- the server and its clients ----
 
     fn take_commands(&mut self, caller: usize, event_loop: &EventLoop, woken: bool) {
-        self.settle_commands();
-        let count = self.client.commands.take();
-        let (state, _) = self.parts(caller);
+        let count = self.take_arrived();
         if count == 0 {
-            state.step = Step::Idle;
+            self.parts(caller).0.step = Step::Idle;
             self.cpu.stand(caller);
             if self.client.doing == Serving::Sends {
                 self.cpu.stop_at(self.client.thread, self.client.commands.next_stop());
             }
             return;
         }
+        if !self.looks(caller, count, woken) {
+            self.serve(caller, event_loop, count, woken);
+        }
+    }
+
+    /// Takes the commands that have arrived.
+    pub fn take_arrived(&mut self) -> u32 {
+        self.settle_commands();
+        self.client.commands.take()
+    }
+
+    /// The server carries out so many commands.
+    pub fn serve(&mut self, caller: usize, event_loop: &EventLoop, count: u32, woken: bool) {
+        self.connections.serves(count);
+        let (state, _) = self.parts(caller);
         state.step = Step::Serve;
         state.commands = u64::from(count);
         state.bytes = u64::from(count) * event_loop.command_bytes;
@@ -352,7 +377,29 @@ impl<'a> Simulation<'a> {
         self.cpu.run(caller, work, 0);
     }
 
+    /// So many held replies are sent by a thread.
+    pub fn arrives(&mut self, thread: ThreadId, count: u32) {
+        self.seen.replied(u64::from(count));
+        self.connections.replied(count);
+        self.client.replies.add(count);
+        if self.client.doing == Serving::Nothing {
+            self.client.doing = Serving::Waking;
+            self.wake(thread, self.client.thread);
+        }
+    }
+
+    /// Work to send a reply.
+    #[must_use]
+    pub fn reply_work(&self) -> u64 {
+        match &self.app.kind {
+            ApplicationKind::EventLoop(event_loop) => event_loop.reply,
+            ApplicationKind::Threads(_) => 0,
+        }
+    }
+
     fn send_replies(&mut self, caller: usize, event_loop: &EventLoop, count: u32) {
+        self.seen.replied(u64::from(count));
+        self.connections.replied(count);
         self.parts(caller).0.step = Step::Reply;
         let work = self.client.replies.begin(count, event_loop.reply);
         let asleep = self.client.doing == Serving::Nothing;

@@ -13,6 +13,7 @@
 
 pub mod application;
 mod call;
+mod connections;
 pub mod device;
 mod drive;
 pub mod fit;

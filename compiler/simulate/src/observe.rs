@@ -102,7 +102,10 @@ pub struct Observer {
     failed: u64,
     books: Vec<Book>,
     total: Taken,
-    lost: [Histogram; 4],
+    lost: [Histogram; 5],
+    /// Commands whose sync call has returned with success, and those whose client has its reply.
+    acknowledged: u64,
+    replied: u64,
     every_event: bool,
     /// Random crashes that are still to come, the next one last.
     crashes: Vec<Time>,
@@ -133,6 +136,8 @@ impl Observer {
             books: vec![Book::default(); logs],
             total: Taken::default(),
             lost: Default::default(),
+            acknowledged: 0,
+            replied: 0,
             every_event,
             crashes,
             next_crash,
@@ -172,6 +177,11 @@ impl Observer {
         }
     }
 
+    /// So many clients have their replies.
+    pub fn replied(&mut self, count: u64) {
+        self.replied += count;
+    }
+
     /// A sync call has returned, `extra` nanoseconds after `now`. It stands for what was written
     /// since the call before it.
     pub fn returned(&mut self, log: &Log, index: usize, end: Returned) {
@@ -188,6 +198,9 @@ impl Observer {
             book.commands += commands;
             self.total.bytes += bytes;
             self.total.commands += commands;
+        }
+        if what != What::Failed {
+            self.acknowledged += commands;
         }
         self.failed += u64::from(what == What::Failed);
         self.span(began, now, what, number);
@@ -239,7 +252,10 @@ impl Observer {
         let oldest = self.books.iter().filter_map(|b| b.owed.front()).map(|o| o.since).min();
         let age = oldest.map_or(0, |since| now.saturating_sub(since));
         let Taken { syncs, bytes, commands } = self.total;
-        for (histogram, value) in self.lost.iter_mut().zip([syncs, bytes, age, commands]) {
+        // Replies are sent in the order of the commands.
+        let durable = self.acknowledged - commands;
+        let seen = self.replied.saturating_sub(durable);
+        for (histogram, value) in self.lost.iter_mut().zip([syncs, bytes, age, commands, seen]) {
             histogram.add(value);
         }
         if syncs > self.worst.syncs {
@@ -273,7 +289,7 @@ impl Observer {
     pub fn late(&self, deadline: Time, assumed: Option<Time>) -> Vec<String> {
         let mut notes = Vec::new();
         let time = |time| show(time, Unit::Duration);
-        let [_, _, age, _] = &self.lost;
+        let [_, _, age, ..] = &self.lost;
         if age.max() > deadline {
             notes.push(format!(
                 "crashes would have lost calls acknowledged up to {} earlier, more than the deadline of {}",
@@ -329,8 +345,8 @@ impl Observer {
 
     fn loss(&self) -> LossReport {
         let loss = |of: &dyn Fn(&Histogram) -> f64| {
-            let [syncs, bytes, age_ns, commands] = self.lost.each_ref().map(of);
-            Loss { syncs, bytes, age_ns, commands }
+            let [syncs, bytes, age_ns, commands, seen] = self.lost.each_ref().map(of);
+            Loss { syncs, bytes, age_ns, commands, seen }
         };
         let [syncs, ..] = &self.lost;
         LossReport {

@@ -199,6 +199,9 @@ pub struct Loss {
     pub age_ns: f64,
     /// Commands of clients that were told of success; 0 if they cannot be told apart.
     pub commands: f64,
+    /// Those of them whose client has had its reply; 0 if there are no clients.
+    #[serde(default)]
+    pub seen: f64,
 }
 
 /// What crashes would have cost. Each member of a [`Loss`] is taken by itself: the worst count of

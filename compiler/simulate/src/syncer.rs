@@ -199,5 +199,6 @@ impl Simulation<'_> {
         if let Some(place) = self.places.get_mut(index) {
             place.waiters = waiters;
         }
+        self.release(index, thread);
     }
 }

@@ -130,12 +130,6 @@ impl Object {
         }))
     }
 
-    /// Whether every program is one of calls on a log: none holds replies or gathers.
-    #[must_use]
-    pub fn is_on_logs_only(&self) -> bool {
-        self.programs.iter().all(|program| program.hook.is_on_log())
-    }
-
     /// Whether its programs start syncs and share a map with the kernel's, which count them.
     #[must_use]
     pub fn counts_own_syncs(&self) -> bool {

@@ -27,7 +27,6 @@ mod family;
 mod fault_injection;
 mod flight;
 mod futex;
-mod gather;
 mod guard;
 mod held;
 mod helpers;

@@ -10,6 +10,7 @@
 //! nanoseconds of any monotonic clock and come in as arguments. It knows an object's note
 //! ([`Rules`] come from it) and nothing of its code.
 
+pub mod gather;
 mod log;
 pub mod model;
 mod pace;

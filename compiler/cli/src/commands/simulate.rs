@@ -15,6 +15,7 @@ use durac_abi::object::Loss;
 use durac_core::{CompileOptions, hir, unit};
 use durac_driver::Compiled;
 use durac_grammar::{Code, Sources};
+use durac_simulate::application::ApplicationKind;
 use durac_simulate::device::{Device, Preset};
 use durac_simulate::fit::{Fitted, fit};
 use durac_simulate::html;
@@ -109,7 +110,7 @@ pub fn run(args: &Simulate, global: &Global) -> Result<Outcome> {
     let recorded = recorded_policy(&trace);
     let fitted = fit(&trace, recorded.as_ref(), args.clients);
     if args.policy.is_empty() {
-        candidates.leave_out_uncounted(&fitted);
+        candidates.leave_out_unknown(&fitted);
     }
     let device = match args.device {
         None => fitted.device.clone(),
@@ -252,16 +253,22 @@ impl Candidates {
         Ok(())
     }
 
-    /// Leaves out what reads how many updates are written, if the trace does not say that.
-    fn leave_out_uncounted(&mut self, fitted: &Fitted) {
+    /// Leaves out what reads how many updates are written, if the trace does not say that; and what holds replies, if
+    /// there are none.
+    fn leave_out_unknown(&mut self, fitted: &Fitted) {
         let application = &fitted.application;
-        let (out, all) = std::mem::take(&mut self.all)
-            .into_iter()
-            .partition(|candidate| misses_updates(application, &candidate.object));
-        self.all = all;
-        let why = SimulateError::UnknownUpdates.to_string();
-        let left = |out: Candidate| LeftOut { name: out.name, why: why.clone() };
-        self.left_out.extend(Vec::into_iter(out).map(left));
+        let no_replies = matches!(application.kind, ApplicationKind::Threads(_));
+        for candidate in std::mem::take(&mut self.all) {
+            let why = if misses_updates(application, &candidate.object) {
+                SimulateError::UnknownUpdates.to_string()
+            } else if no_replies && has_replies(&candidate.object) {
+                "the recorded application is no event loop, and the trace has no replies".to_owned()
+            } else {
+                self.all.push(candidate);
+                continue;
+            };
+            self.left_out.push(LeftOut { name: candidate.name, why });
+        }
     }
 
     /// Adds one, or notes why it is left out.
@@ -274,8 +281,8 @@ impl Candidates {
             self.left_out.extend(why.map(|why| LeftOut { name, why: why.message }));
             return;
         };
-        if !proved.object.is_on_logs_only() {
-            let why = "the simulator neither holds replies nor gathers".to_owned();
+        if has_replies(&proved.object) && !proved.object.meta.holds_replies {
+            let why = "it holds only some replies, and a trace does not say which".to_owned();
             self.left_out.push(LeftOut { name, why });
             return;
         }
@@ -289,6 +296,11 @@ impl Candidates {
         let (params, loss) = (params.collect(), proved.power_loss().cloned());
         self.all.push(Candidate { name, params, proved: loss, object: proved.object });
     }
+}
+
+/// Whether the policy decides about replies.
+fn has_replies(object: &Object) -> bool {
+    object.programs.iter().any(|program| program.hook == durac_abi::Hook::Reply)
 }
 
 /// Whether one of them reads how many updates are written, and the trace does not say that.

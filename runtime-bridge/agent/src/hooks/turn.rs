@@ -1,11 +1,11 @@
 //! Returns of `epoll_wait`: where an event loop gathers what is ready.
 
 use crate::errno::Kept;
-use crate::gather::{MOST, Turns};
 use crate::policy;
 use crate::real;
 use crate::{clock, guard, replies, table};
 use durac_abi::{Context, Hook, Reading, Verdict};
+use durac_engine::gather::{MOST, Turns};
 use libc::{c_int, epoll_event, sigset_t, timespec};
 use std::cell::RefCell;
 

@@ -116,9 +116,15 @@ fn worst(out: &mut String, policy: &PolicyReport) {
     if policy.commands_per_second.is_some() {
         lost.push(counted(worst.commands, "command"));
     }
+    let seen = match policy.commands_per_second {
+        Some(_) if worst.seen < worst.commands => {
+            format!("; clients have seen {} of it", counted(worst.seen, "command"))
+        }
+        _ => String::new(),
+    };
     let _ = writeln!(
         out,
-        ": the worst of {} crashes loses {}, up to {} old",
+        ": the worst of {} crashes loses {}, up to {} old{seen}",
         grouped(policy.loss.crashes as f64),
         lost.join(", "),
         time(worst.age_ns),

@@ -27,8 +27,15 @@ pub struct Turns {
     penalty: u32,
 }
 
+impl Default for Turns {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Turns {
     /// Of a thread that has had none.
+    #[must_use]
     pub const fn new() -> Self {
         Self { synced: false, last: [0; MOST], served: 0, hoped: 0, rest: 0, penalty: 1 }
     }
