@@ -3,6 +3,7 @@
 //! A package is made with it, too (`--root`), so that there is one list of what durac consists of.
 
 use crate::args::{Format, Global};
+use crate::commands::lsp::SERVER;
 use crate::{Outcome, examples, launch, output};
 use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
@@ -87,9 +88,11 @@ fn files(args: &Install) -> Result<Vec<File>> {
     let agent = launch::agent(args.agent.as_deref())?;
     let mut files = vec![copy(&durac, "bin/durac", 0o755)?];
     files.push(copy(&agent, "lib/durac/libdurac_preload.so", 0o644)?);
-    let beside = agent.with_file_name(DISK_SYNC);
-    if beside.is_file() {
-        files.push(copy(&beside, &format!("lib/durac/{DISK_SYNC}"), 0o644)?);
+    for (name, mode) in [(DISK_SYNC, 0o644), (SERVER, 0o755)] {
+        let beside = agent.with_file_name(name);
+        if beside.is_file() {
+            files.push(copy(&beside, &format!("lib/durac/{name}"), mode)?);
+        }
     }
     manual_pages(&mut files)?;
     completions(&mut files);
