@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 /// A browser that takes longer has hung.
-const WITHIN: Duration = Duration::from_secs(180);
+const WITHIN: Duration = Duration::from_secs(300);
 
 /// Comes before every other script: notes what goes wrong.
 const WATCH: &str = include_str!("browser/watch.js");

@@ -190,7 +190,7 @@ impl Place {
 
     /// Waits for a program that was started.
     pub fn finish(&self, running: Running) -> Done {
-        self.finish_within(running, Duration::from_secs(60))
+        self.finish_within(running, Duration::from_secs(300))
     }
 
     /// Waits so long for a program that was started; then it hangs.
@@ -245,7 +245,7 @@ pub fn log_where(status: &Status, what: &str, test: impl Fn(&LogNumbers) -> bool
 
 /// Asks until there is an answer.
 pub fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + Duration::from_secs(300);
     loop {
         if let Some(answer) = ask() {
             return answer;

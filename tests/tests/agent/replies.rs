@@ -168,7 +168,7 @@ impl Client {
     /// What has come, at least a byte; nothing at the end.
     fn receive(&mut self) -> std::io::Result<String> {
         let stream = self.0.as_mut().unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(300)))?;
         let mut bytes = vec![0; 1 << 16];
         let read = stream.read(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes[..read]).into_owned())
@@ -357,7 +357,7 @@ fn clients_that_do_not_read_cost_little_memory() {
     let mut bytes = vec![0; 1 << 16];
     while left > 0 {
         let stream = reader.0.as_mut().unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(300))).unwrap();
         let read = stream.read(&mut bytes).unwrap();
         assert!(read > 0, "{left} bytes are missing");
         left -= read;

@@ -105,7 +105,7 @@ fn one_sync_fails_at_any_moment() -> Result<()> {
             let once = fault(Op::Sync, after, Some(1), Effect::Fail(errno));
             on.disk.plan(plan(vec![once]));
             let acknowledged = on.server.write(CLIENTS, 1, u64::MAX, 0).join();
-            let status = on.server.redis.wait(Duration::from_secs(60))?.context("a status")?;
+            let status = on.server.redis.wait(Duration::from_secs(300))?.context("a status")?;
             ensure!(status.code() == Some(1), "{what}: {status}");
             let log = on.server.redis.log();
             ensure!(log.contains(text), "{what}: {log}");
@@ -214,7 +214,7 @@ fn a_write_is_cut_short() -> Result<()> {
             let full = fault(Op::Write, after + 1, None, Effect::Fail(libc::ENOSPC));
             on.disk.plan(plan(vec![short, full]));
             let acknowledged = on.server.write(CLIENTS, 1, u64::MAX, 0).join();
-            let status = on.server.redis.wait(Duration::from_secs(60))?.context("a status")?;
+            let status = on.server.redis.wait(Duration::from_secs(300))?.context("a status")?;
             ensure!(status.code() == Some(1), "{what}: {status}");
             on.disk.plan(plan(Vec::new()));
             on.server.redis.config.prefix.clear();

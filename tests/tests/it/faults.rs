@@ -27,7 +27,7 @@ struct End {
 fn end(server: &mut Server) -> Result<End> {
     let acknowledged = server.write(5, 1, u64::MAX, 0).join();
     ensure!(!acknowledged.errors.is_empty());
-    let status = server.redis.wait(Duration::from_secs(60))?.context("a status")?;
+    let status = server.redis.wait(Duration::from_secs(300))?.context("a status")?;
     let log = server.redis.log();
     let why = log.lines().rev().find(|line| line.contains("Exiting")).context("no reason")?;
     // In front stand the pid and the time.
@@ -157,7 +157,7 @@ fn a_full_disk() -> Result<()> {
         let under = under.env("DURAC_ENGINE", engine);
         let mut server = Under { data: Some(data), ..under }.start()?;
         let acknowledged = server.write(5, 1, u64::MAX, 0).join();
-        let status = server.redis.wait(Duration::from_secs(60))?.context("a status")?;
+        let status = server.redis.wait(Duration::from_secs(300))?.context("a status")?;
         ensure!(acknowledged.total() > 1000, "{policy:?}: {acknowledged:?}");
         ends.push(status);
         small.grow()?;

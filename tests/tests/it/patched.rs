@@ -141,7 +141,7 @@ fn a_failed_sync_ends_redis_under_the_agent() -> Result<()> {
         let mut server = under(policy(&dir, name)?)?.env("DURAC_TEST_EIO_ONCE", "100").start()?;
         let acknowledged = server.write(CLIENTS, 1, u64::MAX, 0).join();
         ensure!(!acknowledged.errors.is_empty(), "{name}: nothing failed");
-        let status = server.redis.wait(Duration::from_secs(60))?.context("a status")?;
+        let status = server.redis.wait(Duration::from_secs(300))?.context("a status")?;
         ensure!(status.code() == Some(1), "{name}: {status}");
         ensure!(
             server.redis.log().contains("Input/output error"),
@@ -217,7 +217,7 @@ fn entries_are_asked_first() -> Result<()> {
     // A write can be failed; Redis then ends, as on a full disk.
     let _ = client.command(&["SET", "large", &"x".repeat(2 << 20)]);
     let mut server = answered.server;
-    let status = server.redis.wait(Duration::from_secs(60))?.context("a status")?;
+    let status = server.redis.wait(Duration::from_secs(300))?.context("a status")?;
     ensure!(status.code() == Some(1), "{status}");
     ensure!(server.redis.log().contains("File too large"), "{}", server.redis.log());
     Ok(())

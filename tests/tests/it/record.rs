@@ -181,7 +181,7 @@ fn a_failed_sync_in_a_trace() -> Result<()> {
         let mut server = under.start()?;
         let acknowledged = server.write(5, 1, u64::MAX, 0).join();
         ensure!(!acknowledged.errors.is_empty());
-        let code = server.redis.wait(Duration::from_secs(60))?.and_then(|status| status.code());
+        let code = server.redis.wait(Duration::from_secs(300))?.and_then(|status| status.code());
         ensure!(code == Some(1), "{policy}: {code:?}");
         let trace = Trace::read(&path)?;
         let failed = |e: &&Event| e.result == libc::EIO;
