@@ -18,5 +18,5 @@ export RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/tsan
 export RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer"
 export TSAN_OPTIONS="suppressions=$suppressions halt_on_error=0"
 host=$(rustc -vV | sed -n 's/^host: //p')
-cargo test --locked --target "$host" -p durac-trace --test ring
-cargo test --locked --target "$host" -p durac-engine --test status
+cargo test --locked --target "$host" -p durac-shm --test ring
+cargo test --locked --target "$host" -p durac-shm --test status

@@ -33,7 +33,7 @@ pub const POLICIES: [&str; 10] = [
 ];
 
 /// A command that takes longer has hung.
-const WITHIN: Duration = Duration::from_secs(300);
+const WITHIN: Duration = Duration::from_secs(900);
 
 /// The folder with the built programs: `target/debug` or `target/release`, where these tests are
 /// in `deps`.

@@ -1,7 +1,6 @@
 //! Listings of programs, as `durac compile --emit asm` prints them.
 
-mod common;
-
+use crate::common;
 use durac_abi::disasm::{print_kernel, print_object};
 use durac_abi::insn::{Alu, Cond, Insn, Reg, Size};
 

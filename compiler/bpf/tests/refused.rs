@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail")]
 
-mod common;
-
+use crate::common;
 use durac_abi::elf::{self, Invalid, MAX_SIZE, ReadError};
 use durac_abi::note::NoteError;
 use durac_abi::object::{Map, Object};

@@ -1,7 +1,6 @@
 //! Writing and reading objects: the same bytes each time, the same object back.
 
-mod common;
-
+use crate::common;
 use durac_abi::elf;
 
 #[test]

@@ -3,14 +3,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail")]
 
-mod common;
-mod machine;
-
+use crate::common;
+use crate::machine::{Machine, random};
 use durac_abi::Object;
 use durac_abi::elf;
 use durac_abi::insn::{Alu, Cond, Insn, op};
 use durac_verify::verify;
-use machine::{Machine, random};
 
 /// Runs every program of an accepted object on a few inputs.
 #[track_caller]

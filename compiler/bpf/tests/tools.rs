@@ -4,8 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
-mod common;
-
+use crate::common;
 use durac_abi::Object;
 use std::path::{Path, PathBuf};
 use std::process::Command;

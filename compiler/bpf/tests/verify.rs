@@ -2,8 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail")]
 
-mod common;
-
+use crate::common;
 use durac_abi::Object;
 use durac_abi::insn::{Alu, Cond, Insn, Reg, Size, op};
 use durac_abi::object::MAX_SLOTS;

@@ -2,8 +2,7 @@
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
+use crate::common;
 use durac_abi::Object;
 use durac_abi::bpftime::Argument;
 use durac_abi::insn::{Insn, Reg, Size};

@@ -12,7 +12,7 @@ bin=${CARGO_TARGET_DIR:-target}/$profile
 if [ "${DURAC_TESTS_BUILT:-}" != 1 ]; then
     flags=()
     [ "$profile" = release ] && flags=(--release)
-    cargo build "${flags[@]}" --locked -p durac-cli -p durac-preload -p durac-disk-sync -p durac-workload </dev/null
+    cargo build "${flags[@]}" --locked -p durac-cli -p durac-lsp -p durac-preload -p durac-disk-sync -p durac-workload </dev/null
 fi
 
 version=$("$bin/durac" --version | cut -d' ' -f2)
@@ -75,6 +75,12 @@ trap 'rm -rf "$tree" "$unpacked"' EXIT
 dpkg-deb -x "$deb" "$unpacked"
 "$unpacked/usr/bin/durac" check --quiet window
 "$unpacked/usr/bin/durac" run window -- true
+# An editor that says nothing and is gone.
+if message=$("$unpacked/usr/bin/durac" lsp 2>&1 </dev/null); then
+    echo "the language server took no editor for one" >&2
+    exit 1
+fi
+[[ $message == *"the editor broke off"* ]]
 if command -v lintian >/dev/null; then
     # Root's home is nothing that lintian needs.
     lintian --allow-root --fail-on error,warning "$deb"

@@ -8,9 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
-mod common;
-
-use common::Random;
+use crate::common::Random;
 use durac_abi::Object;
 use durac_abi::insn::op;
 use durac_abi::{Context, Hook, Runtime};

@@ -8,10 +8,9 @@
     reason = "a test fails by panicking, and reads its cases"
 )]
 
-mod common;
-
-use common::generator::{Kind, policy};
-use common::{Compiled, Random};
+use crate::common;
+use crate::common::generator::{Kind, policy};
+use crate::common::{Compiled, Random};
 use durac_abi::Object;
 use durac_abi::certificate::{Certificate, Form};
 use durac_abi::insn::Insn;

@@ -7,8 +7,7 @@
     reason = "a test fails by panicking, and reads its cases"
 )]
 
-mod common;
-
+use crate::common;
 use durac_prove::proof::{Options, Proof, prove};
 use durac_prove::step::{Faults, Glue};
 

@@ -7,8 +7,7 @@
     reason = "a test fails by panicking, and reads its cases"
 )]
 
-mod common;
-
+use crate::common;
 use durac_grammar::Diagnostic;
 
 /// A diagnostic as text: code, message, notes, help, timeline.

@@ -8,8 +8,6 @@
     reason = "a test fails by panicking, and reads its cases"
 )]
 
-mod common;
-
 use durac_grammar::Sources;
 use durac_prove::explore::Most;
 use durac_prove::proof::Age;

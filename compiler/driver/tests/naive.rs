@@ -9,10 +9,9 @@
     reason = "a test fails by panicking, and reads its cases"
 )]
 
-mod common;
-
-use common::Random;
-use common::generator::{Kind, endless, policy, with_ends};
+use crate::common;
+use crate::common::Random;
+use crate::common::generator::{Kind, endless, policy, with_ends};
 use durac_abi::{Context, Hook, Verdict};
 use durac_engine::{
     Able, Answer, Decision, Entry, Errno, Flight, Log, Put, Rules, Step, Time, Wait, Writing,

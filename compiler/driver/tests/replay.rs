@@ -7,9 +7,8 @@
     reason = "a test fails by panicking, and reads its cases"
 )]
 
-mod common;
-
-use common::generator;
+use crate::common;
+use crate::common::generator;
 use durac_abi::Object;
 use durac_core::CompileOptions;
 use durac_grammar::Sources;

@@ -8,10 +8,9 @@
     reason = "a test fails by panicking, and reads its cases"
 )]
 
-mod common;
-
-use common::Random;
-use common::generator::{Kind, endless, policy};
+use crate::common;
+use crate::common::Random;
+use crate::common::generator::{Kind, endless, policy};
 use durac_prove::explore::Most;
 use durac_prove::proof::{Options, Proof, prove};
 use durac_prove::relate::relate;

@@ -13,8 +13,7 @@
     reason = "a test fails by panicking, and reads its cases"
 )]
 
-mod common;
-
+use crate::common;
 use durac_prove::explore::Most;
 use durac_prove::proof::Age::{self, Forever, Nothing};
 use durac_prove::proof::Method;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 const URI: &str = "file:///policies/small.dur";
 /// A server that says nothing for so long has hung.
-const WITHIN: Duration = Duration::from_secs(120);
+const WITHIN: Duration = Duration::from_secs(300);
 
 struct Editor {
     connection: Option<Connection>,
@@ -112,7 +112,17 @@ impl Editor {
 
     /// Waits for the proof of the text; the hint that shows it.
     fn hint(&mut self) -> Value {
-        self.hear("workspace/inlayHint/refresh");
+        loop {
+            self.hear("workspace/inlayHint/refresh");
+            let hints = self.hints();
+            // If there is none, what has ended is the proof of an older text.
+            if hints != json!([]) {
+                return hints;
+            }
+        }
+    }
+
+    fn hints(&mut self) -> Value {
         let all = json!({
             "start": { "line": 0, "character": 0 }, "end": { "line": 99, "character": 0 },
         });
@@ -174,7 +184,8 @@ fn a_broken_guarantee_is_found_by_the_proof() {
     let found = &proved["diagnostics"][0];
     assert_eq!(found["code"], "E0501", "{proved}");
     assert_eq!(found["range"]["start"]["line"], 3);
-    assert_eq!(editor.hint(), json!([]), "a policy that is wrong has no bound");
+    editor.hear("workspace/inlayHint/refresh");
+    assert_eq!(editor.hints(), json!([]), "a policy that is wrong has no bound");
 }
 
 #[test]

@@ -460,11 +460,7 @@ impl<'a> Stepper<'a> {
         out: &mut Vec<Next>,
     ) {
         state.caller = Caller::Idle;
-        let decision = match verdict {
-            Verdict::Fail(errno) => Writing::Fail(errno),
-            Verdict::Stage => Writing::Stage,
-            _ => Writing::Pass,
-        };
+        let decision = Writing::from(verdict);
         let held = state.log.staged_writes() > 0;
         let mut staged = None;
         if !matches!(decision, Writing::Fail(_)) && !makes(Mutant::NoEmptyWrite) {
@@ -524,12 +520,7 @@ impl<'a> Stepper<'a> {
         mut events: Vec<Event>,
         out: &mut Vec<Next>,
     ) {
-        let decision = match verdict {
-            Verdict::Fail(errno) => Decision::Fail(errno),
-            Verdict::Skip => Decision::Skip,
-            Verdict::Defer => Decision::Defer,
-            Verdict::Pass | Verdict::Stage | Verdict::Hold | Verdict::Gather(_) => Decision::Pass,
-        };
+        let decision = Decision::from(verdict);
         match state.log.decide(open.number, decision, open.requested, Able::ALL, 0) {
             Answer::Sync => self.direct(state, open, None, events, out),
             Answer::Return(result) => {

@@ -1,8 +1,9 @@
-//! The supervisor as a [`Backend`]: the agent's context and helpers, in a process beside the application.
+//! The supervisor as a [`Backend`]: the agent's in a process beside the application, with sections of its own.
 
+use crate::agent::Agent;
 use crate::backend::{Backend, ContextLayout};
 use crate::notify::Counter;
-use crate::{Helper, Hook, MAX_LOGS, Reading};
+use crate::{Helper, Hook};
 
 /// The supervisor.
 pub(crate) struct Supervisor;
@@ -20,22 +21,22 @@ impl Backend for Supervisor {
     }
 
     fn context(&self) -> ContextLayout {
-        ContextLayout { name: "durac_context", fields: Reading::WORDS }
+        Agent.context()
     }
 
     fn helpers(&self) -> &'static [Helper] {
-        &[Helper::MapLookup, Helper::Request, Helper::Await]
+        Agent.helpers()
     }
 
     fn state_entries(&self) -> u32 {
-        MAX_LOGS
+        Agent.state_entries()
     }
 
     fn needs_entry(&self) -> bool {
-        false
+        Agent.needs_entry()
     }
 
     fn counter(&self) -> Counter {
-        Counter::Files
+        Agent.counter()
     }
 }

@@ -303,13 +303,7 @@ fn sync_held(
     }
     core.asked = core.asked.saturating_sub(1);
     stop_with_the_others(registry, slot, &mut core);
-    let decision = match verdict {
-        Verdict::Fail(errno) => Decision::Fail(errno),
-        Verdict::Skip => Decision::Skip,
-        Verdict::Defer => Decision::Defer,
-        // Also what no runtime has for a sync.
-        Verdict::Pass | Verdict::Stage | Verdict::Hold | Verdict::Gather(_) => Decision::Pass,
-    };
+    let decision = Decision::from(verdict);
     let asks = requested || decision == Decision::Defer;
     let needs_now = timed || asks && (!requested || core.engine.times_requests());
     let now: Time = if needs_now { at.unwrap_or_else(clock::now) } else { at.unwrap_or(0) };
@@ -454,14 +448,7 @@ fn put_held(
     let Ran { mut core, verdict, at, .. } =
         run_program(policy, put.program, slot, core, call, None);
     core.asked = core.asked.saturating_sub(1);
-    let decision = match verdict {
-        Verdict::Fail(errno) => Writing::Fail(errno),
-        Verdict::Stage => Writing::Stage,
-        // Also what no runtime has for a write.
-        Verdict::Pass | Verdict::Defer | Verdict::Skip | Verdict::Hold | Verdict::Gather(_) => {
-            Writing::Pass
-        }
-    };
+    let decision = Writing::from(verdict);
     let timed = policy.rules.needs_time() && policy.rules.stages;
     let now = if timed { at.unwrap_or_else(clock::now) } else { 0 };
     let mut able = core.able();

@@ -103,7 +103,7 @@ pub struct Mounted {
 }
 
 /// A child of a killed server may have something open for so long.
-const BUSY: Duration = Duration::from_secs(20);
+const BUSY: Duration = Duration::from_secs(120);
 
 /// What is left after a cut.
 #[derive(Clone, Debug)]

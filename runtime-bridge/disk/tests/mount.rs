@@ -71,7 +71,7 @@ fn another_namespace_keeps_no_disk() {
         unmounted.send(()).unwrap();
         other
     });
-    let ended = is_unmounted.recv_timeout(Duration::from_secs(60));
+    let ended = is_unmounted.recv_timeout(Duration::from_secs(300));
     drop(done);
     assert_eq!(ended, Ok(()), "the disk is still mounted elsewhere");
     owner.join().unwrap().join().unwrap();
@@ -246,8 +246,8 @@ fn a_killed_process_leaves_no_mount() {
         let out = PathBuf::from(out);
         fs::write(out.with_extension("new"), disk.path().to_str().unwrap()).unwrap();
         fs::rename(out.with_extension("new"), &out).unwrap();
-        // Until it is killed, or has been forgotten.
-        std::thread::sleep(Duration::from_secs(120));
+        // Until it is killed, or nobody is left to do that.
+        std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
         return;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -255,6 +255,7 @@ fn a_killed_process_leaves_no_mount() {
     let mut child = std::process::Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "a_killed_process_leaves_no_mount"])
         .env(HOLDS, &out)
+        .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();

@@ -7,6 +7,7 @@
 
 use crate::log::{Call, Errno, Log, Time};
 use crate::rules::Rules;
+use durac_abi::Verdict;
 
 /// How a sync call begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,18 @@ pub enum Decision {
     Fail(Errno),
 }
 
+impl From<Verdict> for Decision {
+    /// A verdict that is none of a sync call is passed.
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Fail(errno) => Self::Fail(errno),
+            Verdict::Skip => Self::Skip,
+            Verdict::Defer => Self::Defer,
+            Verdict::Pass | Verdict::Stage | Verdict::Hold | Verdict::Gather(_) => Self::Pass,
+        }
+    }
+}
+
 /// What a policy decided about a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Writing {
@@ -41,6 +54,19 @@ pub enum Writing {
     Stage,
     /// Fail the call.
     Fail(Errno),
+}
+
+impl From<Verdict> for Writing {
+    /// A verdict that is none of a write is passed.
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Fail(errno) => Self::Fail(errno),
+            Verdict::Stage => Self::Stage,
+            Verdict::Pass | Verdict::Defer | Verdict::Skip | Verdict::Hold | Verdict::Gather(_) => {
+                Self::Pass
+            }
+        }
+    }
 }
 
 /// What a write does after the policy's decision.

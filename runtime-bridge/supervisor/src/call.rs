@@ -5,7 +5,6 @@ use crate::log::{Held, Slot, Syncer};
 use crate::maps;
 use crate::note;
 use crate::program::{self, Ran};
-use durac_abi::Verdict;
 use durac_engine::{Answer, Decision, Entry, Errno, Time};
 use std::fs::{File, Metadata};
 use std::sync::atomic::Ordering;
@@ -77,13 +76,7 @@ fn sync_held<'a>(
     let parameters = maps::snapshot(&policy.meta.params, supervisor.page.status);
     let ran = program::run(policy, program, slot, core, (number, parameters), at);
     let Ran { mut core, verdict, requested, at } = ran;
-    let decision = match verdict {
-        Verdict::Fail(errno) => Decision::Fail(errno),
-        Verdict::Skip => Decision::Skip,
-        Verdict::Defer => Decision::Defer,
-        // Also what no runtime has for a sync.
-        Verdict::Pass | Verdict::Stage | Verdict::Hold | Verdict::Gather(_) => Decision::Pass,
-    };
+    let decision = Decision::from(verdict);
     let asks = requested || decision == Decision::Defer;
     let now: Time = match timed || asks {
         true => at.unwrap_or_else(clock::now),

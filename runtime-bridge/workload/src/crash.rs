@@ -44,11 +44,13 @@ const DATA: &str = "data";
 /// What is in the paths of the log's files.
 const LOG: &str = "appendonly";
 /// A server that acknowledges nothing for so long has hung.
-const WITHIN: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_secs(300);
 
 /// The same while things go wrong; and how long nothing may be acknowledged then.
 const FAULTED: Duration = Duration::from_secs(10);
-const STUCK: Duration = Duration::from_secs(1);
+const STUCK: Duration = Duration::from_secs(3);
+/// An application whose clients all have errors has ended, or does so before that.
+const ENDS: Duration = Duration::from_secs(60);
 
 /// When a crash comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -331,7 +333,7 @@ impl Config {
 
     /// Whether the application has ended by itself. Its clients may see that a little before.
     fn has_ended(&self, redis: &Redis, writers: &Writers) -> bool {
-        let until = Instant::now() + STUCK;
+        let until = Instant::now() + ENDS;
         while writers.are_done() && redis.is_running() && Instant::now() < until {
             std::thread::yield_now();
         }

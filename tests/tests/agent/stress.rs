@@ -65,7 +65,7 @@ type Shape = (u64, u64);
 fn application(place: &Place, (threads, logs): Shape, seed: u64, steps: u64) {
     let arguments = format!("{seed} {threads} {logs} {steps}");
     let running = place.start_program(&program("stress"), &arguments);
-    let done = place.finish_within(running, Duration::from_secs(240));
+    let done = place.finish_within(running, Duration::from_secs(300));
     let facts = || format!("seed {seed}: {:?} {}", done.out, done.err);
     assert_eq!((done.code, done.err.as_str()), (0, ""), "{}", facts());
     let expected = ["ok".into(), format!("calls {}", threads * steps)];

@@ -46,6 +46,16 @@ fn top(server: &Server) -> Result<Value> {
     table.pointer("/logs/0").cloned().context("no log")
 }
 
+/// The same once `test` holds: between two looks that are close together a busy machine may make no call.
+fn top_where(server: &Server, test: impl Fn(&Value) -> bool) -> Result<Value> {
+    let mut seen = Value::Null;
+    until("what `durac top` is to show", || {
+        seen = top(server)?;
+        Ok(test(&seen))
+    })?;
+    Ok(seen)
+}
+
 /// The whole day of a policy, while clients write: exchanged, off, on, and nothing that was acknowledged is missing.
 #[test]
 fn a_policy_is_exchanged_under_load() -> Result<()> {
@@ -59,27 +69,23 @@ fn a_policy_is_exchanged_under_load() -> Result<()> {
     ensure!(to["before"]["policy"] == "window" && to["before"]["bound_syncs"] == 64, "{to}");
     ensure!(to["after"]["policy"] == "delayed_fsync" && to["after"]["bound_syncs"] == 1, "{to}");
     goes_on()?;
-    let seen = top(&server)?;
+    let seen = top_where(&server, |seen| seen["acknowledged"].as_f64() > Some(0.0))?;
     ensure!(seen["policy"] == "delayed_fsync" && seen["bound_syncs"] == 1, "{seen}");
-    ensure!(
-        seen["at_risk"].as_u64() <= Some(1) && seen["acknowledged"].as_f64() > Some(0.0),
-        "{seen}"
-    );
+    ensure!(seen["at_risk"].as_u64() <= Some(1), "{seen}");
 
     // Off: every call is durable when it returns, and nothing is deferred.
     let off = changed(&server, &["off".as_ref()])?;
     ensure!(off["after"]["on"] == false && off["after"]["bound_syncs"] == 0, "{off}");
     goes_on()?;
-    let seen = top(&server)?;
+    let seen = top_where(&server, |seen| {
+        seen["calls"].as_f64() > Some(0.0) && seen["syncs"].as_f64() > Some(0.0)
+    })?;
     ensure!(seen["on"] == false && seen["at_risk"] == 0 && seen["acknowledged"] == 0.0, "{seen}");
-    ensure!(seen["calls"].as_f64() > Some(0.0) && seen["syncs"].as_f64() > Some(0.0), "{seen}");
 
     let on = changed(&server, &["on".as_ref()])?;
     ensure!(on["after"]["on"] == true && on["after"]["policy"] == "delayed_fsync", "{on}");
     goes_on()?;
-    until("a call that is deferred again", || {
-        Ok(top(&server)?["acknowledged"].as_f64() > Some(0.0))
-    })?;
+    top_where(&server, |seen| seen["acknowledged"].as_f64() > Some(0.0))?;
 
     // A text is proved first, and a parameter that both have keeps its value.
     changed(&server, &["reload".as_ref(), &ready("window")?])?;
@@ -192,7 +198,7 @@ fn held_replies_and_staged_writes_go_and_come_back() -> Result<()> {
         let mut server = Under::policy(policy).start()?;
         let writers = server.write(8, 1, 1_000_000, 0);
         let goes_on = || until_written(&writers, writers.so_far() + 200);
-        let works = || until(there, || Ok(top(&server)?[there].as_f64() > Some(0.0)));
+        let works = || top_where(&server, |seen| seen[there].as_f64() > Some(0.0));
         goes_on()?;
         works()?;
         changed(&server, &["off".as_ref()])?;
@@ -273,7 +279,11 @@ fn power_cuts_across_the_change() -> Result<()> {
     let long = std::env::var("DURAC_TESTS_LONG").ok().and_then(|text| text.parse().ok());
     let count = long.unwrap_or(5);
     let (mut changes, mut lost) = (0, 0);
-    for number in 0..count {
+    // What a crash finds under way is chance: there are more of them until enough was.
+    for number in 0..count + 40 {
+        if number >= count && changes > u64::from(count) && lost > 0 {
+            break;
+        }
         let trial = config.trial(number).with_context(|| format!("crash {number}"))?;
         ensure!(trial.violation.is_none() && trial.lost_syncs <= 4, "{trial:?}");
         changes += trial.changes;

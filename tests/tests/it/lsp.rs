@@ -1,7 +1,8 @@
 //! `durac lsp` as an editor starts it. What it answers is tested in compiler/lsp.
 
 use anyhow::{Context, Result, ensure};
-use durac_tests::durac;
+use durac_tests::{copy_program, durac, run, show, tool};
+use durac_workload::child;
 use lsp_server::{Message, Notification, Request};
 use serde_json::{Value, json};
 use std::io::{BufReader, Write};
@@ -58,5 +59,21 @@ fn no_editor() -> Result<()> {
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
     ensure!(ended.status.code() == Some(2), "{}: {said}", ended.status);
     ensure!(said.starts_with("durac: the editor broke off"), "{said}");
+    Ok(())
+}
+
+/// The server is a program of its own: without it, what to do is said.
+#[test]
+fn no_server() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let alone = dir.path().join("durac");
+    copy_program(tool()?, &alone)?;
+    let mut command = child::command(&[], &alone);
+    command.arg("lsp");
+    let ended = run(command)?;
+    ensure!(ended.status.code() == Some(2), "{}", show(&ended));
+    let line = "durac: cannot find the language server, `durac-lsp`, beside durac or in `../lib/durac`: \
+                `cargo build --release -p durac-lsp` builds it\n";
+    ensure!(ended.stderr == line, "{}", show(&ended));
     Ok(())
 }

@@ -88,6 +88,7 @@ fn what_is_installed_works_from_there() -> Result<()> {
     );
     let usr = root.join("usr");
     for file in [
+        "lib/durac/durac-lsp",
         "share/man/man1/durac-enable.1",
         "share/bash-completion/completions/durac",
         "share/durac/targets/redis.aof.dur",

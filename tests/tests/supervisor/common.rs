@@ -8,6 +8,7 @@ use durac_grammar::Sources;
 use durac_workload::child;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,6 +16,11 @@ use tempfile::TempDir;
 
 /// What takes longer has hung.
 const WITHIN: Duration = Duration::from_secs(300);
+
+/// How long a sync takes.
+pub const LATENCY: Duration = Duration::from_millis(2);
+/// Of a disk so slow that calls are deferred also where each of them takes long.
+pub const SLOW: Duration = Duration::from_millis(20);
 
 /// The log's policy.
 pub fn window(n: u32) -> String {
@@ -70,7 +76,12 @@ impl Supervised {
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.stderr(std::fs::File::create(&stderr)?).spawn()?;
-        let lines = BufReader::new(child.stdout.take().context("a pipe")?);
+        let stdout = child.stdout.take().context("a pipe")?;
+        // Room for less than a thousand lines: a command that has more to say does not end before they are read.
+        // SAFETY: no pointers.
+        let size = unsafe { libc::fcntl(stdout.as_raw_fd(), libc::F_SETPIPE_SZ, 4096) };
+        ensure!(size == 4096, "a pipe of {size} bytes: {}", std::io::Error::last_os_error());
+        let lines = BufReader::with_capacity(256, stdout);
         let acknowledged = Vec::new();
         Ok(Self { child, lines, acknowledged, disk, stderr, _folder: folder })
     }

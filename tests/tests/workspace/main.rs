@@ -1,8 +1,9 @@
 //! What must hold for the workspace as a whole, whatever its crates do: which crate may use which,
-//! what may come in from outside, and how large a snapshot may be.
+//! what may come in from outside, whose doc examples run, and how large a snapshot may be.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod examples;
 mod layout;
 mod licences;
 mod snapshots;

@@ -348,7 +348,9 @@ fn config(
         launch::check_agent(&launch::agent_of_children()?)?;
     }
     let deployment = Deployment { runtime, ..Deployment::default() };
-    let Some(ready) = input::ready_for(named.path(), &sets, deployment, global)? else { return Ok(None) };
+    let Some(ready) = input::ready_for(named.path(), &sets, deployment, global)? else {
+        return Ok(None);
+    };
     let of = |failure: Failure| -> Option<&Loss> {
         ready.proved.object.meta.loss.iter().find(|loss| loss.failure == failure)
     };

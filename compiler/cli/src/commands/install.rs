@@ -3,6 +3,7 @@
 //! A package is made with it, too (`--root`), so that there is one list of what durac consists of.
 
 use crate::args::Global;
+use crate::commands::lsp::SERVER;
 use crate::launch::AGENT;
 use crate::{Outcome, examples, launch, output};
 use anyhow::{Context, Result};
@@ -41,8 +42,9 @@ pub struct Install {
     dry_run: bool,
 }
 
-/// What crash tests need beside the agent: the library of their disk, and the application of `--app builtin`.
-const FOR_TESTS: [(&str, u32); 2] = [("libdurac_disk_sync.so", 0o644), ("durac-append-log", 0o755)];
+/// What belongs beside the agent: the library of the crash tests' disk, the application of `--app builtin`, the language server.
+const BESIDE: [(&str, u32); 3] =
+    [("libdurac_disk_sync.so", 0o644), ("durac-append-log", 0o755), (SERVER, 0o755)];
 
 /// A file that is to be written.
 struct File {
@@ -140,7 +142,16 @@ fn build(source: &Path) -> Result<PathBuf> {
         .current_dir(&source)
         .args(["build", "--release", "--locked", "--target-dir"])
         .arg(&target);
-    cargo.args(["-p", "durac-preload", "-p", "durac-disk-sync", "-p", "durac-workload"]);
+    cargo.args([
+        "-p",
+        "durac-preload",
+        "-p",
+        "durac-disk-sync",
+        "-p",
+        "durac-workload",
+        "-p",
+        "durac-lsp",
+    ]);
     // Its output is progress.
     let ended = cargo.stdin(Stdio::null()).stdout(Stdio::null()).status().map_err(|why| {
         output::exit(2, format!("cannot build the agent: cargo: {}", output::reason(&why)))
@@ -156,7 +167,7 @@ fn files(args: &Install, durac: &Path, prefix: &Path) -> Result<Vec<File>> {
     launch::check_agent(&agent)?;
     let mut files = vec![copy(durac, "bin/durac", 0o755)?];
     files.push(copy(&agent, &format!("lib/durac/{AGENT}"), 0o644)?);
-    for (name, mode) in FOR_TESTS {
+    for (name, mode) in BESIDE {
         let beside = agent.with_file_name(name);
         if beside.is_file() {
             files.push(copy(&beside, &format!("lib/durac/{name}"), mode)?);

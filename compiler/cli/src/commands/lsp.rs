@@ -1,9 +1,14 @@
-//! `durac lsp`: the language server, for editors.
+//! `durac lsp`: becomes the language server, a program of its own beside this one.
 
-use crate::Outcome;
-use anyhow::{Result, anyhow};
+use crate::{Outcome, launch, output};
+use anyhow::Result;
 use clap::Args as ClapArgs;
-use lsp_server::Connection;
+use durac_workload::child;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// The program.
+pub const SERVER: &str = "durac-lsp";
 
 /// Arguments of `durac lsp`.
 #[derive(Debug, ClapArgs)]
@@ -13,13 +18,13 @@ pub struct Lsp {
     stdio: bool,
 }
 
-/// Serves one editor on standard input and output.
+/// Becomes the language server.
 pub fn run(_: &Lsp) -> Result<Outcome> {
-    let (connection, threads) = Connection::stdio();
-    let served = durac_lsp::serve(&connection);
-    // The threads end when the connection is gone.
-    drop(connection);
-    served.map_err(|error| anyhow!("the editor broke off: {error}"))?;
-    threads.join()?;
-    Ok(Outcome::Fine)
+    let Ok(server) = child::beside(SERVER) else {
+        let message = "cannot find the language server, `durac-lsp`, beside durac or in `../lib/durac`: \
+                       `cargo build --release -p durac-lsp` builds it";
+        return Err(output::exit(2, message));
+    };
+    let error = Command::new(&server).exec();
+    Err(launch::cannot_start(&server, &error))
 }

@@ -7,7 +7,7 @@ use super::ledger::Ledger;
 use super::program::{Call, Surroundings};
 use super::says::{self, done, found, label, word};
 use super::story::Story;
-use durac_abi::{Hook, Object, Records, STAGE_ROOM, Verdict};
+use durac_abi::{Hook, Object, Records, STAGE_ROOM};
 use durac_core::hir::{Expr, Policy};
 use durac_core::unit::{Unit, show};
 use durac_engine::{
@@ -366,12 +366,7 @@ impl<'a> Runner<'a> {
             Ended::Verdict(verdict) => verdict,
         };
         if call.hook == Hook::Write {
-            let decision = match verdict {
-                Verdict::Fail(errno) => Writing::Fail(errno),
-                Verdict::Stage => Writing::Stage,
-                _ => Writing::Pass,
-            };
-            let does = self.put(&call, decision);
+            let does = self.put(&call, Writing::from(verdict));
             if self.rules.defers_writes
                 && matches!(does, Does::Passes)
                 && let Some(number) = self.log.owe(self.now)
@@ -380,12 +375,7 @@ impl<'a> Runner<'a> {
             }
             return Ok(does);
         }
-        let decision = match verdict {
-            Verdict::Fail(errno) => Decision::Fail(errno),
-            Verdict::Skip => Decision::Skip,
-            Verdict::Defer => Decision::Defer,
-            Verdict::Pass | Verdict::Stage | Verdict::Hold | Verdict::Gather(_) => Decision::Pass,
-        };
+        let decision = Decision::from(verdict);
         let asks = call.requested || decision == Decision::Defer;
         let now = if self.rules.needs_time() || asks { self.now } else { 0 };
         Ok(match self.log.decide(call.number, decision, call.requested, Able::ALL, now) {

@@ -1,0 +1,12 @@
+//! The tests of the engine. One program, which links once.
+
+mod grace;
+mod model;
+mod records;
+mod release;
+mod rules;
+mod schedule;
+mod slow;
+mod stage;
+mod time;
+mod updates;
