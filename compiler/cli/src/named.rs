@@ -109,7 +109,7 @@ mod tests {
             ("no.dur:n=1".to_owned(), "no.dur", &["n=1"]),
             ("c:/no.dur".to_owned(), "c:/no.dur", &[]),
             (":n=1".to_owned(), ":n=1", &[]),
-            ("no:dur".to_owned(), "no:dur", &[]),
+            ("nowhere:dur".to_owned(), "nowhere:dur", &[]),
         ] {
             let named = Named::from(text.as_str());
             assert_eq!(named.path().to_str(), Some(name), "{text}");

@@ -1,5 +1,7 @@
 //! `--format json`: one document on standard output, of every command, whether it succeeds or fails.
 
+#![allow(clippy::indexing_slicing, reason = "a test may fail")]
+
 use anyhow::{Context, Result, ensure};
 use durac_tests::server::Under;
 use durac_tests::{durac, heavy, run, run_durac, show};

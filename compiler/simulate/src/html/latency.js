@@ -19,8 +19,11 @@ const drawHistogram = (place, policy) => {
   const [first, last] = [LATENCY_TICKS[0], LATENCY_TICKS.at(-1)];
   const x = (ns) => area.x + (area.w * Math.log10(Math.max(ns, first) / first)) / Math.log10(last / first);
 
-  for (const tick of LATENCY_TICKS) {
+  // On a narrow drawing, only every second name or so has room.
+  const every = Math.ceil((LATENCY_TICKS.length * 50) / area.w);
+  for (const [at, tick] of LATENCY_TICKS.entries()) {
     svg(picture, "line", { class: "grid", x1: x(tick), x2: x(tick), y1: area.y, y2: bottom });
+    if (at % every !== 0) continue;
     const anchor = tick === first ? "start" : tick === last ? "end" : "middle";
     svg(picture, "text", { class: "axis", x: x(tick), y: bottom + 15, "text-anchor": anchor }, time(tick));
   }
