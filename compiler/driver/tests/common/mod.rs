@@ -1,6 +1,6 @@
 //! What the tests of the model checker share.
 
-#![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub mod generator;
 
