@@ -262,7 +262,7 @@ impl Candidates {
             let why = if misses_updates(application, &candidate.object) {
                 SimulateError::UnknownUpdates.to_string()
             } else if no_replies && has_replies(&candidate.object) {
-                "the recorded application is no event loop, and the trace has no replies".to_owned()
+                "the recorded application has threads, and the trace shows no replies".to_owned()
             } else {
                 self.all.push(candidate);
                 continue;
