@@ -141,7 +141,7 @@ const NOT_LOGS: [(&str, &str, &str); 2] = [
     ),
     (
         ".mdb",
-        "LMDB has no log: its meta page names pages that must be durable before it is written",
+        "a database of LMDB has no log: its meta page names pages that must be durable before it is written",
         "use the option MDB_NOMETASYNC of LMDB",
     ),
 ];

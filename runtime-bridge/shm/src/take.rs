@@ -7,8 +7,9 @@ use crate::ring::{Drain, Ring};
 use durac_trace::Event;
 use durac_trace::Sorter;
 
-/// How long an event is held back, so that one that ended earlier can overtake it, nanoseconds.
-const HOLD: u64 = 20_000_000;
+/// How long an event is held back, so that one that ended earlier can overtake it, nanoseconds. On a busy machine a thread can
+/// be stopped for tens of milliseconds between the end of its call and the event's.
+const HOLD: u64 = 200_000_000;
 /// A place of the ring that was reserved that long ago will never be filled, nanoseconds.
 const STUCK: u64 = 1_000_000_000;
 

@@ -209,13 +209,17 @@ fn the_doctor_finds_the_supervisor() -> Result<()> {
                   os.write(f, b'x')\n  os.fdatasync(f)\nprint('written', flush=True)\nsys.stdin.read()\n";
     let mut command = durac(["run", "--engine", "supervisor"])?;
     command.arg(&policy).args(["--", "python3", "-c", script]).arg(&log);
+    // Another one, which is not its supervisor.
+    let mut beside = durac(["run", "--engine", "supervisor"])?;
+    beside.arg(&policy).args(["--", "cat"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let beside = beside.spawn()?;
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     let mut line = String::new();
     BufReader::new(child.stdout.take().context("a pipe")?).read_line(&mut line)?;
     ensure!(line == "written\n", "{line}");
     let (code, report) = json(&["doctor", &child.id().to_string()])?;
     let noted = found(&report, "note");
-    ensure!(noted.contains("no agent is in it, and a supervisor runs"), "{code} {report:#}");
+    ensure!(noted.contains("and a supervisor supervises it as process "), "{code} {report:#}");
     // It says where to look further, and there everything is fine.
     let advice = report["findings"].as_array().into_iter().flatten();
     let advice: Vec<&str> = advice.filter_map(|finding| finding["do"].as_str()).collect();
@@ -232,8 +236,10 @@ fn the_doctor_finds_the_supervisor() -> Result<()> {
     other.kill()?;
     other.wait()?;
     ensure!(code == 1 && found(&report, "wrong").contains("no policy acts on it"), "{report:#}");
-    drop(child.stdin.take());
-    ensure!(child.wait()?.success());
+    for mut child in [child, beside] {
+        drop(child.stdin.take());
+        ensure!(child.wait()?.success());
+    }
     Ok(())
 }
 

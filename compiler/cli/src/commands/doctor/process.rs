@@ -86,20 +86,18 @@ fn without_agent(pid: u32, about: &str, findings: &mut Findings) {
     let preloads = environment.split(|byte| *byte == 0).any(|entry| {
         entry.starts_with(b"LD_PRELOAD=") && is_agent(&String::from_utf8_lossy(entry))
     });
-    let supervisor = durac_shm::status::running().into_iter().find(|running| {
-        let command = fs::read_to_string(format!("/proc/{}/cmdline", running.pid));
-        command.is_ok_and(|command| command.contains("supervise-command"))
-    });
     // It acts on processes that it has put under a filter.
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    if let Some(supervisor) = supervisor.filter(|_| !preloads && is_filtered(&status)) {
-        let pid = supervisor.pid;
+    let supervisor = supervisor_of(pid).filter(|_| !preloads && is_filtered(&status));
+    if let Some((supervisor, is_certain)) = supervisor {
+        let (knows, condition) = match is_certain {
+            true => ("supervises it", ""),
+            false => ("runs", "if it supervises this process, "),
+        };
         findings.note(
             about,
-            format!("no agent is in it, and a supervisor runs as process {pid}"),
-            format!(
-                "if it supervises this process, look at it: `durac doctor {pid}`, `durac top {pid}`"
-            ),
+            format!("no agent is in it, and a supervisor {knows} as process {supervisor}"),
+            format!("{condition}look at it: `durac doctor {supervisor}`, `durac top {supervisor}`"),
         );
         return;
     }
@@ -116,6 +114,39 @@ fn without_agent(pid: u32, about: &str, findings: &mut Findings) {
         )
     };
     findings.wrong(about, found, advice);
+}
+
+/// The supervisor of a process, and whether it is known to be that: it has a descriptor of the command that it was started
+/// for, from which the process descends. A process whose parents have ended may be any supervisor's.
+fn supervisor_of(pid: u32) -> Option<(u32, bool)> {
+    let supervisors: Vec<u32> = durac_shm::status::running()
+        .into_iter()
+        .map(|running| running.pid)
+        .filter(|pid| {
+            let command = fs::read_to_string(format!("/proc/{pid}/cmdline"));
+            command.is_ok_and(|command| command.contains("supervise-command"))
+        })
+        .collect();
+    let line: Vec<u32> = std::iter::successors(Some(pid), |pid| parent(*pid)).take(64).collect();
+    let certain = supervisors.iter().find(|pid| commands(**pid).iter().any(|of| line.contains(of)));
+    certain.map(|pid| (*pid, true)).or_else(|| Some((*supervisors.first()?, false)))
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok();
+    parent.filter(|parent| *parent > 1)
+}
+
+/// The processes that this one has descriptors of (pidfd_open(2)).
+fn commands(pid: u32) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return Vec::new() };
+    let texts = entries.flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok());
+    texts
+        .filter_map(|text| {
+            text.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()
+        })
+        .collect()
 }
 
 fn logs(about: &str, logs: &[LogStatus], findings: &mut Findings) {
