@@ -11,7 +11,7 @@
     reason = "a test fails by panicking, and reads its cases"
 )]
 
-use crate::common;
+use crate::common::{self, ANY, MS, UntilSynced, Within, n};
 use durac_prove::cells::Why;
 use durac_prove::explore::Most;
 use durac_prove::proof::Age::{self, Forever, Nothing};
@@ -19,23 +19,6 @@ use durac_prove::proof::{Method, Obstacle};
 
 /// A policy; acknowledged syncs lost by default, for all parameters, with the call in progress; age.
 type Row = (&'static str, Most, Most, Most, Age);
-
-const ANY: Most = Most::Unbounded;
-
-const fn n(count: u64) -> Most {
-    Most::Count(count)
-}
-
-const MS: u64 = 1_000_000;
-
-/// A sync of everything starts within 10 ms; how long syncs take is not said.
-#[expect(non_upper_case_globals, reason = "it stands for a variant of `Age` in the tables")]
-const UntilSynced: Age = Age::PlusSyncs(10 * MS);
-
-#[expect(non_snake_case, reason = "it stands for a variant of `Age` in the tables")]
-const fn Within(time: u64) -> Age {
-    Age::PlusSyncs(time)
-}
 
 fn check(table: &[Row]) {
     let mut wrong = String::new();

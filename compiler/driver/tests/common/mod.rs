@@ -9,7 +9,8 @@ use durac_core::CompileOptions;
 use durac_core::hir::Policy;
 use durac_driver::Options;
 use durac_grammar::{Diagnostic, Sources};
-use durac_prove::proof::{Proof, prove};
+use durac_prove::explore::Most;
+use durac_prove::proof::{Age, Proof, prove};
 
 /// A text, compiled but not yet proved.
 pub struct Compiled {
@@ -50,3 +51,24 @@ pub fn found(text: &str) -> Vec<Diagnostic> {
 }
 
 pub use durac_support::Random;
+
+/// The loss has no end.
+pub const ANY: Most = Most::Unbounded;
+
+/// At most so many.
+pub const fn n(count: u64) -> Most {
+    Most::Count(count)
+}
+
+/// Nanoseconds.
+pub const MS: u64 = 1_000_000;
+
+/// A sync of everything starts within 10 ms; how long syncs take is not said.
+#[expect(non_upper_case_globals, reason = "it stands for a variant of `Age` in the tables")]
+pub const UntilSynced: Age = Age::PlusSyncs(10 * MS);
+
+/// By a deadline; how long syncs take is not said.
+#[expect(non_snake_case, reason = "it stands for a variant of `Age` in the tables")]
+pub const fn Within(time: u64) -> Age {
+    Age::PlusSyncs(time)
+}
