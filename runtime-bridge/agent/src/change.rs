@@ -61,7 +61,7 @@ pub fn change(
         if cores.iter().all(|(_, core)| quiet(core)) || injects(Fault::HastyChange) {
             for (slot, core) in cores.iter_mut().filter(|(_, core)| !core.retired) {
                 slot.follow(core, next.rules);
-                slot.begin_to_look(core);
+                slot.begin_to_look(core, clock::now());
             }
             policy::exchange(next);
             shown();

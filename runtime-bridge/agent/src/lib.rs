@@ -11,6 +11,7 @@
 
 #![warn(missing_docs)]
 
+mod adopt;
 mod attention;
 mod call;
 mod change;
@@ -139,6 +140,7 @@ fn load_policy() {
             mark::set();
             past::tell(policy);
             attention::begin();
+            adopt::at_start(policy);
         }
         Err(reason) => note::error(&format!("{reason}; the application runs without a policy")),
     }

@@ -35,13 +35,12 @@ impl Look {
 }
 
 impl Slot {
-    /// The log's writes are looked at from now on. What was written before counts as written now.
-    pub fn begin_to_look(&'static self, core: &mut Core) {
+    /// The log's writes are looked at from now on. What was written before counts as written at `since`.
+    pub fn begin_to_look(&'static self, core: &mut Core, since: Time) {
         if core.engine.look_every().is_some() {
-            let now = clock::now();
-            core.look = Look { at: now, seen: None, is_young: true };
+            core.look = Look { at: since, seen: None, is_young: true };
             self.publish(core);
-            self.poke(core, now);
+            self.poke(core, clock::now());
         }
     }
 

@@ -260,7 +260,7 @@ next! {
     FORK_BARE = c"_Fork": fn() -> pid_t;
     CLONE = c"clone": fn() -> c_int;
     OPEN_BY_HANDLE_AT = c"open_by_handle_at": fn(c_int, *mut c_void, c_int) -> c_int;
-    DAEMON = c"daemon": fn() -> c_int;
+    DAEMON = c"daemon": fn(c_int, c_int) -> c_int;
     FEXECVE = c"fexecve": fn() -> c_int;
 }
 

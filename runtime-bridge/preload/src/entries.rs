@@ -196,6 +196,7 @@ entries! {
 // Calls that start, await and end processes.
 entries! {
     fork() -> pid_t;
+    daemon(stays: c_int, keeps: c_int) -> c_int;
     wait(status: *mut c_int) -> pid_t;
     wait3(status: *mut c_int, flags: c_int, usage: *mut rusage) -> pid_t;
     wait4(pid: pid_t, status: *mut c_int, flags: c_int, usage: *mut rusage) -> pid_t;
@@ -318,6 +319,6 @@ jumps! {
     utime utimes utimensat futimes lutimes futimesat ulimit
     ftw ftw64 nftw nftw64 fts_open fts_read fts64_open fts64_read
     fcloseall reboot
-    daemon syscall
+    syscall
     dprintf vdprintf __dprintf_chk __vdprintf_chk
 }

@@ -1,6 +1,8 @@
 //! Children, other programs, and the end of the process.
 
-use crate::common::{Place, count, objects, place};
+use crate::common::{Place, count, objects, place, poll};
+use std::io::Write;
+use std::process::Stdio;
 
 #[test]
 fn everything_acknowledged_is_synced_before_the_process_ends() {
@@ -70,6 +72,55 @@ fn a_child_may_have_logs_of_its_own() {
         "{done:?}"
     );
     assert_eq!(done.err, "");
+}
+
+/// A line of the shim: a syncer thread has synced the log.
+const BY_THREAD: &str = "-fdatasync x.log thread 0";
+
+/// Waits until a syncer thread has synced the log once more than `before`.
+fn synced_again(place: &Place, before: usize) {
+    poll("a sync by a thread", || (count(&place.calls(), BY_THREAD) > before).then_some(()));
+}
+
+#[test]
+fn a_daemons_log_is_looked_after_though_its_parent_has_opened_it() {
+    for (opens, ends) in [
+        // By hand, once and twice, and by the C library.
+        ("keepfork", "end exit 0"),
+        ("keepfork keepfork", "end _exit 0 end exit 0"),
+        ("daemon", ""),
+    ] {
+        let place = Place::new(&objects::at_least(400_000_000));
+        let running = place.start(&format!(
+            "open a wct x.log write a 1 {opens} file go write a 1 file synced {ends}"
+        ));
+        // The parent's last call, with what it wrote.
+        poll("the parent's end", || {
+            (count(&place.calls(), "-fdatasync x.log main 0") > 0).then_some(())
+        });
+        let before = count(&place.calls(), BY_THREAD);
+        place.touch("go");
+        synced_again(&place, before);
+        place.touch("synced");
+        let done = place.finish(running);
+        assert_eq!((done.err.as_str(), done.code), ("", 0), "{opens}: {done:?}");
+    }
+}
+
+#[test]
+fn a_log_that_a_shell_has_opened_is_looked_after() {
+    let place = Place::new(&objects::at_least(400_000_000));
+    let mut command = place.command("sh");
+    command.args(["-c", "exec cat >>x.log"]).stdin(Stdio::piped());
+    let mut cat = command.spawn().unwrap();
+    for round in 0..2 {
+        let before = count(&place.calls(), BY_THREAD);
+        writeln!(cat.stdin.as_ref().unwrap(), "{round}").unwrap();
+        synced_again(&place, before);
+    }
+    drop(cat.stdin.take());
+    assert!(cat.wait().unwrap().success());
+    assert_eq!(std::fs::read_to_string(place.path("x.log")).unwrap(), "0\n1\n");
 }
 
 #[test]

@@ -302,30 +302,66 @@ fn what_is_wrong_with_a_load_is_told() -> Result<()> {
     Ok(())
 }
 
-/// A program that never syncs, and writes through a stream: what is older than a second survives. Without a policy the
-/// same cuts find an older loss.
-#[test]
-fn a_program_that_never_syncs() -> Result<()> {
-    let script = example("at-least/lines.py")?;
-    let load = format!("python3 '{script}' | tee -a {{dir}}/a.log {{acks}} >/dev/null");
-    let words = ["sh", "-c", load.as_str()].map(Into::into).to_vec();
+/// What `at_least` assumes of a sync.
+const ASSUMED: Duration = Duration::from_millis(100);
+
+/// `at_least` with a load whose log is `a.log`.
+fn at_least(load: &str) -> Result<Config> {
+    let words = ["sh", "-c", load].map(Into::into).to_vec();
     let program =
         Program { load: words, check: "touch {dir}/a.log; cat {dir}/a.log".into(), per_sync: 1 };
     let mut config = config(program, "at_least", &[], None)?;
     config.latency = Duration::from_millis(1);
     config.at = vec![At::Random];
-    // Longer than any sync here, on a busy machine, too.
-    config.assume_sync = Some(Duration::from_secs(5));
+    config.assume_sync = Some(ASSUMED);
     config.power_loss_within = Some(Duration::from_secs(1));
-    let policy = config.policy.take();
-    let why = first_violation(&config, 20)?;
-    ensure!(why.as_ref().is_some_and(|why| why.contains("proved is 1000 ms")), "{why:?}");
-    config.policy = policy;
-    config.assume_sync = Some(Duration::from_millis(100));
+    Ok(config)
+}
+
+/// No crash takes more than the last second.
+fn loses_a_second(config: &Config) -> Result<()> {
     for number in 0..cuts("2").parse()? {
         let _turn = heavy()?;
         let trial = config.trial(number)?;
         ensure!(trial.violation.is_none(), "crash {number}: {trial:?}");
     }
     Ok(())
+}
+
+/// A program that never syncs, and writes through a stream: what is older than a second survives. Without a policy the
+/// same cuts find an older loss.
+#[test]
+fn a_program_that_never_syncs() -> Result<()> {
+    let script = example("at-least/lines.py")?;
+    let load = format!("python3 '{script}' | tee -a {{dir}}/a.log {{acks}} >/dev/null");
+    let mut config = at_least(&load)?;
+    // Longer than any sync here, on a busy machine, too.
+    config.assume_sync = Some(Duration::from_secs(5));
+    let policy = config.policy.take();
+    let why = first_violation(&config, 20)?;
+    ensure!(why.as_ref().is_some_and(|why| why.contains("proved is 1000 ms")), "{why:?}");
+    config.policy = policy;
+    config.assume_sync = Some(ASSUMED);
+    loses_a_second(&config)
+}
+
+/// A daemon that opens its log, goes into the background, and never syncs.
+const DAEMON: &str = r"
+import itertools, os, sys, time
+log = os.open(sys.argv[1], os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+if os.fork():
+    os._exit(0)
+for number in itertools.count():
+    line = f'0 {number}\n'.encode()
+    os.write(log, line)
+    os.write(1, line)
+    time.sleep(0.003)
+";
+
+/// What is older than a second survives there, too.
+#[test]
+fn a_daemon_that_never_syncs() -> Result<()> {
+    // The shell stays, for the test to see when the load ends.
+    let load = format!("python3 -c \"{DAEMON}\" {{dir}}/a.log; exec sleep 3600");
+    loses_a_second(&at_least(&load)?)
 }

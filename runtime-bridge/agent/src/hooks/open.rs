@@ -1,6 +1,7 @@
 //! Calls that open files: where a log begins.
 
 use super::{forget_stale, seen};
+use crate::clock;
 use crate::errno::Kept;
 use crate::guard;
 use crate::policy::{self, Policy};
@@ -8,6 +9,7 @@ use crate::real;
 use crate::registry;
 use crate::sole;
 use crate::table::{self, Entry};
+use durac_engine::Time;
 use libc::{c_char, c_int, c_void, mode_t};
 use std::ffi::{CStr, OsStr};
 use std::mem::MaybeUninit;
@@ -64,22 +66,36 @@ fn opened_for_writing(fd: c_int, dir: c_int, path: *const c_char, flags: c_int) 
         let path = unsafe { CStr::from_ptr(path) };
         let path = absolute(dir, Path::new(OsStr::from_bytes(path.to_bytes())));
         registry::opened(policy, fd, id, &path, flags);
-        begin(policy, fd, id);
+        begin(policy, fd, id, None);
         Some(())
     });
     drop(kept);
 }
 
+/// A descriptor that this process did not open becomes a log, if it is of a regular file. Called in a thread of the
+/// agent: the application may close the number any time.
+pub fn adopt(policy: &'static Policy, fd: c_int, path: &Path, flags: c_int, since: Time) {
+    guard::run(|| {
+        let id = regular_file(fd).filter(|_| flags & (libc::O_SYNC | libc::O_DSYNC) == 0)?;
+        registry::opened(policy, fd, id, path, 0);
+        // The number may have been closed meanwhile, and be another file's.
+        super::proved(fd)?;
+        begin(policy, fd, id, Some(since));
+        Some(())
+    });
+}
+
 /// What a log that was just opened needs before its first call: a syncer thread, and the proof that its
-/// file may be staged.
-fn begin(policy: &'static Policy, fd: c_int, id: registry::FileId) {
+/// file may be staged. `since`: its first writes are not older.
+fn begin(policy: &'static Policy, fd: c_int, id: registry::FileId, since: Option<Time>) {
     let Some(log) = super::log_of(fd) else { return };
     crate::attention::opened(log.registry, policy, log.slot);
     if policy.defers() {
         log.slot.staff();
     }
     if policy.rules.defers_writes {
-        log.slot.begin_to_look(&mut log.slot.lock());
+        let since = since.unwrap_or_else(clock::now);
+        log.slot.begin_to_look(&mut log.slot.lock(), since);
     }
     if policy.needs_sole()
         && let Err(why) = sole::at_open(fd, id)

@@ -23,7 +23,30 @@ pub unsafe fn fork() -> pid_t {
     // SAFETY: it takes no pointer; what the child may do after it, the caller has to know as without us.
     let pid = children::fork(|| unsafe { real::FORK.get()() });
     FORKING.set(false);
+    begins_as(pid);
     pid
+}
+
+/// Hook of `daemon`: the process ends, and a child of it goes on.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn daemon(stays: c_int, keeps: c_int) -> c_int {
+    drain();
+    // SAFETY: it takes no pointers.
+    let result = unsafe { real::DAEMON.get()(stays, keeps) };
+    begins_as(result);
+    result
+}
+
+/// What `fork` returned: in the child, its parent's logs become its own.
+fn begins_as(pid: pid_t) {
+    if pid == 0 {
+        let kept = Kept::now();
+        guard::run(crate::adopt::in_child);
+        drop(kept);
+    }
 }
 
 thread_local! {
@@ -31,7 +54,7 @@ thread_local! {
     static FORKING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Before any fork. One without a hook (`forkpty`, `daemon`) makes a child that nobody counts.
+/// Before any fork. One without a hook (`forkpty`, the one in `daemon`) makes a child that nobody counts.
 pub(crate) extern "C" fn before_fork() {
     if FORKING.get() || table::registry().is_none() {
         return;
@@ -341,7 +364,6 @@ pub mod before {
         execle / EXECLE;
         execveat / EXECVEAT;
         fexecve / FEXECVE;
-        daemon / DAEMON;
         fcloseall / FCLOSEALL;
         reboot / REBOOT;
     }

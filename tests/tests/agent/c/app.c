@@ -22,6 +22,7 @@
 //   loopfor N PATH      the same until the file exists; prints nothing of each
 //   fork ... end        a child does them and exits with _exit; the parent waits
 //   keepfork ... end    the parent does not wait; wait
+//   daemon              goes on in a child; the parent ends
 //   vfork N             a child that shares memory closes the descriptor, and exits
 //   spawn ... end       a thread does them | join | cancel
 //   exit CODE | _exit CODE | exec ARG... (the rest) | kill SIGNAL | nofile COUNT | limit BYTES (of a file) | echo TEXT
@@ -318,6 +319,7 @@ static char **run(char **a) {
             a = skip(a);
         } else if (IS("join")) pthread_join(thread, NULL);
         else if (IS("cancel")) pthread_cancel(thread);
+        else if (IS("daemon")) { if (daemon(1, 1)) _exit(96); }
         else if (IS("exit")) exit(atoi(a[0]));
         else if (IS("_exit")) _exit(atoi(a[0]));
         else if (IS("exec")) { execlp(a[0], a[0], a[1], a[2], NULL); _exit(97); }

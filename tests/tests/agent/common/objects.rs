@@ -106,6 +106,14 @@ pub fn skip(flush_within: Option<u64>) -> Object {
     object
 }
 
+/// `on write: defer; on fdatasync: pass; flush within …`
+pub fn at_least(flush_within: u64) -> Object {
+    let mut object = pass();
+    object.meta.flush_within = Some(flush_within);
+    object.meta.defers_writes = true;
+    object
+}
+
 /// `on fdatasync: defer`
 pub fn defer() -> Object {
     object("defer", |asm| verdict(asm, Verdict::Defer))
