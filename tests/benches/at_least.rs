@@ -1,0 +1,70 @@
+//! What `at_least` costs a program that never syncs: lines a second, with and without it, on the disk of the build folder.
+//!
+//! `cargo bench -p durac-tests --bench at_least`; `ROUNDS` and `SECONDS` say how many pairs of runs each row is of, and
+//! how long a run takes. Each pair runs one after the other, in turns the other way round; the ratio is the median of the
+//! pairs'.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that fails says so")]
+
+use durac_tests::{bin_dir, cc, durac, run, show};
+use std::path::Path;
+use std::process::Command;
+
+fn number(name: &str, default: u32) -> u32 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+fn lines(program: &Path, way: &str, with: bool, seconds: u32) -> f64 {
+    // A file of its own: no run pays for what the one before has left to write.
+    let folder = tempfile::tempdir_in(bin_dir().unwrap()).unwrap();
+    let mut command = match with {
+        false => Command::new(program),
+        true => {
+            let mut command = durac(["run", "--log", "quiet", "at_least", "--"]).unwrap();
+            command.arg(program);
+            command
+        }
+    };
+    command.arg(way).arg(folder.path().join("a.log")).arg(seconds.to_string());
+    let ended = run(command).unwrap();
+    assert!(ended.status.success(), "{}", show(&ended));
+    drop(folder);
+    Command::new("sync").status().unwrap();
+    ended.stdout.trim().parse().unwrap()
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn main() {
+    let (rounds, seconds) = (number("ROUNDS", 5), number("SECONDS", 4));
+    let program = cc("lines.c", "lines", &["-O1"]).unwrap();
+    println!(
+        "{:<28} {:>12} {:>12} {:>7}  {}",
+        "lines a second", "alone", "at_least", "ratio", "of each pair"
+    );
+    for (way, name) in
+        [("work", "write, 20 us of work each"), ("write", "write"), ("stream", "fwrite")]
+    {
+        let (mut alone, mut with, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+        for round in 0..rounds {
+            let mut pair = [0.0; 2];
+            for turn in [round % 2, 1 - round % 2] {
+                pair[turn as usize] = lines(&program, way, turn == 1, seconds);
+            }
+            alone.push(pair[0]);
+            with.push(pair[1]);
+            ratios.push(pair[1] / pair[0]);
+        }
+        let each: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
+        println!(
+            "{name:<28} {:>12.0} {:>12.0} {:>7.3}  {}",
+            median(alone),
+            median(with),
+            median(ratios),
+            each.join(" ")
+        );
+    }
+}
