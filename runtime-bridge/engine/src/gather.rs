@@ -6,7 +6,8 @@
 //! what the last two turns have served together. A turn that has as much at once does not look: a lone
 //! client never waits. One that has looked in vain is followed by more and more turns that do not.
 
-/// More connections in one turn than these share syncs well enough (docs/performance.md).
+/// More connections than these share syncs well enough without waiting for each other: one group's next requests are
+/// made while the other is served (docs/performance.md).
 pub const MOST: usize = 32;
 /// Turns without looking after the longest row of vain ones.
 const LONGEST_REST: u32 = 1024;
@@ -16,7 +17,7 @@ const LONGEST_REST: u32 = 1024;
 pub struct Turns {
     /// The thread has synced a log since its last turn.
     synced: bool,
-    /// What the last turn served.
+    /// What the last turn served, as far as there is room, and how many that were.
     last: [u64; MOST],
     served: usize,
     /// How many the next turn can hope for.
@@ -69,13 +70,13 @@ impl Turns {
 
     /// A turn serves these: what identifies them is what the application gave `epoll_ctl`.
     pub fn serves(&mut self, ready: impl Iterator<Item = u64> + Clone) {
-        let before = self.last.get(..self.served).unwrap_or(&[]);
+        let before = self.last.get(..self.served).unwrap_or(&self.last);
         let new = ready.clone().filter(|one| !before.contains(one)).count();
-        self.hoped = (self.served + new).min(MOST);
-        self.served = 0;
+        let both = self.served + new;
+        self.hoped = if both > MOST { 0 } else { both };
+        self.served = ready.clone().count();
         for (place, one) in self.last.iter_mut().zip(ready) {
             *place = one;
-            self.served += 1;
         }
     }
 }
@@ -128,6 +129,21 @@ mod tests {
             served = turn(&mut turns, &[n % 2], &[1 - n % 2]).0;
         }
         assert_eq!(served, 2);
+    }
+
+    #[test]
+    fn many_do_not_wait_for_each_other() {
+        let mut turns = Turns::new();
+        let groups: [Vec<u64>; 2] = [(0..20).collect(), (20..50).collect()];
+        for n in 0..100 {
+            assert!(!turn(&mut turns, &groups[n % 2], &groups[1 - n % 2]).1);
+        }
+        // Nor does what is left of a turn with all.
+        let all: Vec<u64> = (0..50).collect();
+        turn(&mut turns, &all, &[]);
+        assert!(!turn(&mut turns, &[1, 2], &[]).1);
+        assert!(!turn(&mut turns, &[3, 4], &[]).1);
+        assert_eq!(turn(&mut turns, &[1, 2], &[3, 4]), (4, true));
     }
 
     #[test]

@@ -128,13 +128,15 @@ pub struct Mode {
     pub stated_loss: String,
     /// Most acknowledged syncs that a power loss can lose; `None` without a bound.
     pub bound: Option<u64>,
+    /// Most of them of which a client can have seen something: 0 if replies are held.
+    pub bound_to_clients: Option<u64>,
 }
 
 impl Mode {
     /// Redis' own `appendfsync always`; ratios are to this.
     #[must_use]
     pub fn always() -> Self {
-        Self { bound: Some(0), ..Self::own("always", Some("always"), "nothing acknowledged") }
+        Self::own("always", Some("always"), "nothing acknowledged").bounded(Some(0))
     }
 
     /// Redis' own `appendfsync everysec`.
@@ -167,7 +169,12 @@ impl Mode {
         bound: Option<u64>,
     ) -> Self {
         let policy = Some(Policy { file: file.into(), sets, engine: None });
-        Self { policy, bound, ..Self::own(name, Some("always"), stated_loss) }
+        Self { policy, ..Self::own(name, Some("always"), stated_loss).bounded(bound) }
+    }
+
+    /// The same with this bound, and clients that can see all that it takes.
+    fn bounded(self, bound: Option<u64>) -> Self {
+        Self { bound, bound_to_clients: bound, ..self }
     }
 
     /// The same policy, recorded.
@@ -184,6 +191,7 @@ impl Mode {
             recorded: false,
             stated_loss: stated_loss.to_owned(),
             bound: None,
+            bound_to_clients: None,
         }
     }
 }

@@ -91,6 +91,9 @@ pub struct Row {
     /// no bound.
     #[serde(default)]
     pub bound: Option<u64>,
+    /// Most of them of which a client can have seen something: 0 if replies are held.
+    #[serde(default)]
+    pub bound_to_clients: Option<u64>,
     /// Number of measurements.
     pub samples: usize,
     /// Requests per second.
@@ -154,6 +157,7 @@ impl Row {
             mode: mode.name.clone(),
             stated_loss: mode.stated_loss.clone(),
             bound: mode.bound,
+            bound_to_clients: mode.bound_to_clients,
             samples: mine.len(),
             rps: spread(|m| m.rps)?,
             to_always: ratio_to("always"),
@@ -215,7 +219,7 @@ impl Row {
 }
 
 /// The columns of the CSV.
-const COLUMNS: [&str; 19] = [
+const COLUMNS: [&str; 20] = [
     "mode",
     "clients",
     "pipeline",
@@ -231,6 +235,7 @@ const COLUMNS: [&str; 19] = [
     "syncs_per_second",
     "most_seen_at_risk_syncs",
     "bound_syncs",
+    "bound_to_clients_syncs",
     "stated_loss",
     "writes_per_second",
     "writes_p50_ms",
@@ -262,6 +267,7 @@ fn fields(row: &Row) -> [String; COLUMNS.len()] {
         median(row.syncs_per_second),
         count(row.max_pending),
         count(row.bound),
+        count(row.bound_to_clients),
         quoted(&row.stated_loss),
         writes(|w| w.per_second),
         writes(|w| w.median_ms),
@@ -407,8 +413,8 @@ pub(crate) mod tests {
         assert_eq!(
             lines[1..],
             [
-                "always,5,1,3,10000.0,9000.0,11000.0,1.0,,0.5,1.0,11.0,,,0,nothing,,,",
-                "window,5,1,2,42500.0,40000.0,45000.0,4.5,,0.5,1.0,45.0,4250.0,62,64,\"64 syncs, 50 ms\",,,",
+                "always,5,1,3,10000.0,9000.0,11000.0,1.0,,0.5,1.0,11.0,,,0,0,nothing,,,",
+                "window,5,1,2,42500.0,40000.0,45000.0,4.5,,0.5,1.0,45.0,4250.0,62,64,64,\"64 syncs, 50 ms\",,,",
             ]
         );
     }

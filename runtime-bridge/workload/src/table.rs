@@ -11,7 +11,7 @@ const NONE: &str = "–";
 const COUNTED: &str =
     "syncs/s of the modes without a policy: of another run, under a policy that only counts";
 const AT_RISK: &str = "at risk: most syncs ever seen acknowledged and not yet durable; bound: the most that a power loss\n\
-    can take, as proved of a policy";
+    can take, as proved of a policy; clients: the most of it that a client can have seen";
 
 /// The facts, one table for each load, and what the reader must know about them.
 pub(crate) fn render(report: &Report) -> String {
@@ -104,6 +104,7 @@ fn rows_as_text(rows: &[Row]) -> String {
             "syncs/s",
             "at risk",
             "bound",
+            "clients",
             "stated loss on power loss",
         ]
         .map(str::to_owned),
@@ -121,11 +122,12 @@ fn rows_as_text(rows: &[Row]) -> String {
             row.syncs_per_second.map_or(NONE.into(), |spread| grouped(spread.median)),
             row.max_pending.map_or(NONE.into(), |pending| grouped(pending as f64)),
             row.bound.map_or(NONE.into(), |bound| grouped(bound as f64)),
+            row.bound_to_clients.map_or(NONE.into(), |bound| grouped(bound as f64)),
             row.stated_loss.clone(),
         ]);
     }
-    let mut aligns = [Align::Right; 12];
-    (aligns[0], aligns[11]) = (Align::Left, Align::Left);
+    let mut aligns = [Align::Right; 13];
+    (aligns[0], aligns[12]) = (Align::Left, Align::Left);
     columns(&aligns, &lines)
 }
 
@@ -167,12 +169,12 @@ mod tests {
 Some CPU, 2 cores, Linux 6.1.0
 ext4 on /dev/vda, fdatasync 124 µs, load 0.25, Redis 7.0.15
 at risk: most syncs ever seen acknowledged and not yet durable; bound: the most that a power loss
-can take, as proved of a policy
+can take, as proved of a policy; clients: the most of it that a client can have seen
 
 SET by redis-benchmark -c 5, 100,000 requests, 3 rounds
-mode     req/s        min..max  ×always  ×everysec  p50 ms  p99 ms  max ms  syncs/s  at risk  bound  stated loss on power loss
-always  10,000   9,000..11,000     1.00          –    0.50    1.00    11.0        –        –      0  nothing
-window  42,500  40,000..45,000     4.50          –    0.50    1.00    45.0    4,250       62     64  64 syncs, 50 ms
+mode     req/s        min..max  ×always  ×everysec  p50 ms  p99 ms  max ms  syncs/s  at risk  bound  clients  stated loss on power loss
+always  10,000   9,000..11,000     1.00          –    0.50    1.00    11.0        –        –      0        0  nothing
+window  42,500  40,000..45,000     4.50          –    0.50    1.00    45.0    4,250       62     64       64  64 syncs, 50 ms
 
 note: stopped early (interrupted): not every round was measured
 ";

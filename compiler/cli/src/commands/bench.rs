@@ -9,6 +9,8 @@ use crate::named::{Named, Settings};
 use crate::{input, launch, output};
 use anyhow::{Context, Result};
 use clap::{Args as ClapArgs, ValueEnum};
+use durac_driver::compare::Measure;
+use durac_prove::explore::Most;
 use durac_workload::bench::{self, Config, Load, Mode};
 use durac_workload::{child, machine};
 use std::path::PathBuf;
@@ -189,7 +191,11 @@ fn mode(named: &Named, sets: &[String], others: &[Mode], global: &Global) -> Res
     };
     let loss = ready.proved.power_loss();
     let (bound, loss) = (loss.and_then(|l| l.syncs), loss.map_or("", |l| &l.text));
-    let held = ready.proved.object.meta.holds_replies;
+    let to_clients = match Measure::ToClients.of(&ready.proved.proof) {
+        Most::Count(syncs) => Some(syncs),
+        Most::Unbounded => None,
+    };
+    let held = ready.proved.object.meta.holds_replies && to_clients == Some(0);
     let loss = if held { "nothing that a client has seen" } else { loss };
     let mut name = ready.policy.name.clone();
     for assignment in sets {
@@ -201,5 +207,6 @@ fn mode(named: &Named, sets: &[String], others: &[Mode], global: &Global) -> Res
     }
     // Proved once, and not at each start.
     let object = launch::store(&ready.proved.object)?;
-    Ok(Some(Mode::policy(&name, object, Vec::new(), loss, bound)))
+    let mode = Mode::policy(&name, object, Vec::new(), loss, bound);
+    Ok(Some(Mode { bound_to_clients: to_clients, ..mode }))
 }

@@ -4,7 +4,7 @@
  * writes to a connection it accepted, it notes how much the application had written to each log by
  * then. The inner one stands after it: it sees what is really synced and what is really sent, and
  * checks that no byte is sent before a successful sync that began after all those writes. What is sent too early
- * to a replica it says in the file "ahead".
+ * to a replica or a cluster node it says in the file "ahead".
  *
  * While the file "hold" is there, syncs of logs do not begin; while "slow" is there, they take 3 ms and more; while
  * "fail" is there, they fail. At
@@ -42,7 +42,7 @@ struct stream {
     uint64_t written, sent;
     struct reply *replies;
     size_t first, count, room;
-    int replica; /* the server has answered PSYNC there */
+    int replica; /* the server has answered PSYNC there, or sent a message of the cluster bus */
 };
 
 /* One for both libraries: the outer one has it. */
@@ -178,7 +178,7 @@ ssize_t write(int fd, const void *data, size_t length)
     struct stream *stream = stream_of(fd);
     if (!stream)
         return next_write(fd, data, length);
-    if (length >= 11 && (!memcmp(data, "+FULLRESYNC", 11) || !memcmp(data, "+CONTINUE", 9)))
+    if (length >= 11 && (!memcmp(data, "+FULLRESYNC", 11) || !memcmp(data, "+CONTINUE", 9) || !memcmp(data, "RCmb", 4)))
         stream->replica = 1;
     return replies(fd, length, call_write, &a);
 }

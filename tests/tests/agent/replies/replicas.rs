@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// The same policy at a target that does not say `hold replicas`.
-fn frees_replicas() -> Object {
+pub(super) fn frees_replicas() -> Object {
     let mut object = external_synchrony();
     object.meta.frees_replicas = true;
     object
@@ -26,9 +26,7 @@ impl Replica {
     fn of(master: &Held) -> Self {
         for _ in 0..5 {
             let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let port = free.local_addr().unwrap().port();
-            drop(free);
+            let port = super::free_port();
             let mut server = Command::new("redis-server")
                 .current_dir(&dir)
                 .args(["--port", &port.to_string(), "--save", "", "--appendonly", "no"])
@@ -78,7 +76,7 @@ impl Drop for Replica {
 }
 
 /// Waits until so many replicas follow.
-fn until_online(master: &Held, many: usize) {
+pub(super) fn until_online(master: &Held, many: usize) {
     let mut client = master.client();
     poll("replicas", || {
         let info = client.ask("INFO replication").unwrap();
@@ -96,7 +94,7 @@ fn slow_down(master: &Held) {
 }
 
 /// A command of somebody who waits for the sync that is held.
-fn held_back(master: &Held, command: &str) -> Client {
+pub(super) fn held_back(master: &Held, command: &str) -> Client {
     let mut writer = master.client();
     assert_eq!(writer.ask("PING").unwrap(), "+PONG\r\n");
     let _ = std::fs::remove_file(master.place.path("held"));

@@ -63,7 +63,8 @@ struct LossAxis {
 
 impl LossAxis {
     fn new(rows: &[Row]) -> Self {
-        let most = rows.iter().flat_map(|row| [row.bound, row.max_pending]).flatten().max();
+        let of = |row: &Row| [row.bound, row.max_pending, row.bound_to_clients];
+        let most = rows.iter().flat_map(of).flatten().max();
         let decades = (most.unwrap_or(0).max(1) as f64).log10().ceil().max(1.0) as i32;
         Self { decades, unbounded: rows.iter().any(|row| row.bound.is_none()) }
     }
@@ -92,7 +93,12 @@ fn ticks(most: f64, count: f64) -> Vec<f64> {
     (0..=(most / step) as u32).map(|at| f64::from(at) * step).collect()
 }
 
-/// Worst loss, as proved and as seen, against throughput.
+/// Whether clients see less than all that a power loss takes.
+pub fn is_seen_less(row: &Row) -> bool {
+    row.bound_to_clients != row.bound
+}
+
+/// Worst loss, as proved and as seen, and loss to clients, against throughput.
 pub fn frontier(rows: &[Row], size: Size) -> String {
     let (left, right) = (size.left, size.right());
     let axis = LossAxis::new(rows);
@@ -123,6 +129,10 @@ pub fn frontier(rows: &[Row], size: Size) -> String {
         taken.push(Area { x: cx - 8.0, y: cy - 8.0, w: 16.0, h: 16.0 });
         let (from, to) = (x(row.rps.min), x(row.rps.max));
         taken.push(Area { x: from, y: cy - 1.0, w: to - from, h: 2.0 });
+        if is_seen_less(row) {
+            let y = axis.y(row.bound_to_clients);
+            taken.push(Area { x: cx - 8.0, y: y - 8.0, w: 16.0, h: 16.0 });
+        }
     }
     for row in rows {
         let (cx, cy) = (x(row.rps.median), axis.y(row.bound));
@@ -133,6 +143,15 @@ pub fn frontier(rows: &[Row], size: Size) -> String {
             line(&mut out, "whisker", (cx, cy), (cx, y));
             let _ = write!(out, "<circle class=\"seen\" cx=\"{cx:.1}\" cy=\"{y:.1}\" r=\"8\"/>");
         }
+        if is_seen_less(row) {
+            let y = axis.y(row.bound_to_clients);
+            line(&mut out, "to-clients", (cx, cy), (cx, y));
+            let _ = write!(
+                out,
+                "<path class=\"clients\" d=\"M{cx:.1} {:.1}l7 7l-7 7l-7 -7z\"/>",
+                y - 7.0
+            );
+        }
         let _ = write!(out, "<circle class=\"best\" cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"5.5\"/></g>");
         label(&mut out, size, &row.mode, (cx, cy), &mut taken);
     }
@@ -142,11 +161,16 @@ pub fn frontier(rows: &[Row], size: Size) -> String {
 
 fn said(row: &Row) -> String {
     let seen = row.max_pending.map(|seen| format!("; most syncs seen at risk: {seen}"));
+    let clients = row
+        .bound_to_clients
+        .filter(|_| is_seen_less(row))
+        .map(|syncs| format!("; most syncs lost of which a client has seen something: {syncs}"));
     format!(
-        "{}: {} requests per second; a power loss takes {}{}",
+        "{}: {} requests per second; a power loss takes {}{}{}",
         row.mode,
         grouped(row.rps.median),
         row.stated_loss,
+        clients.unwrap_or_default(),
         seen.unwrap_or_default()
     )
 }

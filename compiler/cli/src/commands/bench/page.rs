@@ -1,7 +1,7 @@
 //! A bench as one HTML file that needs nothing else, and no scripts: for each load the frontier, the
 //! bars of the case study beside ours, and every number.
 
-use super::drawing::{Size, bars, frontier};
+use super::drawing::{Size, bars, frontier, is_seen_less};
 use durac_simulate::html::{STYLE, date, escaped, fill, grouped};
 use durac_workload::bench::Workload;
 use durac_workload::report::{Report, Row, Spread};
@@ -97,12 +97,13 @@ fn loads(report: &Report) -> String {
             "<section>\n<h2>Loss against throughput, {load}</h2>\n\
              {}\
              <p class=\"note\">A dot shows the median throughput and the proved bound, its line \
-             reaches from the slowest round to the fastest. A ring is the most ever seen at risk. A \
+             reaches from the slowest round to the fastest. A ring is the most ever seen at risk. {}A \
              policy without a bound in syncs, or with one in time only, is drawn at the top.</p>\n\
              <h2>Throughput as a multiple of <code>always</code>, {load}</h2>\n\
              {}{}\
              <h2>All numbers, {load}</h2>\n<div class=\"wide\" tabindex=\"0\">\n{}</div>\n</section>\n",
             twice(|size| frontier(rows, size)),
+            if rows.iter().any(is_seen_less) { TO_CLIENTS } else { "" },
             twice(|size| bars(rows, paper, size)),
             if paper { PAPER } else { "" },
             numbers(rows),
@@ -118,11 +119,14 @@ fn twice(draw: impl Fn(Size) -> String) -> String {
     broad + &narrow
 }
 
+const TO_CLIENTS: &str = "A diamond is the most of the loss that a client can have seen, where that is \
+    less: the policy holds replies until what they depend on is durable. ";
+
 const PAPER: &str = "<p class=\"note\">Filled: measured here. Outlined: the case study’s figures \
     (<cite>Extending Applications Safely and Efficiently</cite>, OSDI ’25, Redis with \
     <code>redis-benchmark -t set -c 5</code>), on its own machine.</p>\n";
 
-const TITLES: [&str; 12] = [
+const TITLES: [&str; 13] = [
     "mode",
     "req/s",
     "slowest",
@@ -134,7 +138,8 @@ const TITLES: [&str; 12] = [
     "max ms",
     "syncs/s",
     "seen at risk",
-    "bound, syncs",
+    "loss, syncs",
+    "loss to clients, syncs",
 ];
 
 fn numbers(rows: &[Row]) -> String {
@@ -159,6 +164,7 @@ fn numbers(rows: &[Row]) -> String {
             row.syncs_per_second.map(|spread| grouped(spread.median)),
             row.max_pending.map(|pending| grouped(pending as f64)),
             row.bound.map(|bound| grouped(bound as f64)),
+            row.bound_to_clients.map(|bound| grouped(bound as f64)),
         ];
         let _ = write!(out, "<tr><th scope=\"row\">{}</th>", escaped(&row.mode));
         for (cell, title) in cells.iter().zip(TITLES.iter().skip(1)) {
@@ -171,4 +177,76 @@ fn numbers(rows: &[Row]) -> String {
     }
     out.push_str("</tbody>\n</table>\n");
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_seen_less, loads, numbers};
+    use crate::commands::bench::drawing::{Size, frontier};
+    use durac_workload::report::{Report, Row};
+    use serde_json::json;
+
+    /// A mode that serves so many requests per second.
+    fn row(mode: &str, rps: f64, bounds: [Option<u64>; 2], loss: &str) -> Row {
+        let spread = |median: f64| json!({ "median": median, "min": median, "max": median });
+        let [bound, bound_to_clients] = bounds;
+        serde_json::from_value(json!({
+            "load": { "clients": 5, "pipeline": 1 },
+            "mode": mode,
+            "stated_loss": loss,
+            "bound": bound,
+            "bound_to_clients": bound_to_clients,
+            "samples": 1,
+            "rps": spread(rps),
+            "to_always": spread(rps / 10_000.0),
+            "to_everysec": null,
+            "p50_ms": 0.25,
+            "p99_ms": 0.5,
+            "max_ms": 9.0,
+            "syncs_per_second": null,
+            "max_pending": null,
+        }))
+        .unwrap()
+    }
+
+    fn rows() -> [Row; 3] {
+        [
+            row("always", 10_000.0, [Some(0), Some(0)], "nothing acknowledged"),
+            row("window n=16", 40_000.0, [Some(16), Some(16)], "at most 16 syncs"),
+            row("external_synchrony", 13_000.0, [None, Some(0)], "nothing that a client has seen"),
+        ]
+    }
+
+    #[test]
+    fn loss_to_clients_is_drawn_beside_loss() {
+        let rows = rows();
+        assert_eq!(rows.each_ref().map(is_seen_less), [false, false, true]);
+        let lines = |html: String| html.replace("><", ">\n<");
+        insta::assert_snapshot!("frontier", lines(frontier(&rows, Size::NARROW)));
+        insta::assert_snapshot!("numbers", lines(numbers(&rows)));
+    }
+
+    /// Where clients see all that is lost, the page does not speak of them.
+    #[test]
+    fn a_diamond_is_explained_where_there_is_one() {
+        let [always, window, held] = rows();
+        let page = |rows: Vec<Row>| {
+            let report = json!({
+                "version": 1, "workload": "redis", "started": 1, "seconds": 1.0, "rounds": 1,
+                "requests": 1, "keyspace": 1, "stopped": null, "rows": rows, "samples": [],
+                "machine": {
+                    "cpu": "", "cores": 2, "kernel": "", "file_system": "", "device": "",
+                    "fdatasync_us": 1.0, "redis": null, "load": 0.0,
+                },
+            });
+            let report: Report = serde_json::from_value(report).unwrap();
+            loads(&report)
+        };
+        let without = page(vec![always.clone(), window]);
+        assert!(!without.contains("diamond") && !without.contains("\"clients\""), "{without}");
+        let with = page(vec![always, held]);
+        assert!(with.contains("diamond"), "{with}");
+        // For a screen and for a telephone.
+        assert_eq!(with.matches("class=\"clients\"").count(), 2, "{with}");
+    }
 }
