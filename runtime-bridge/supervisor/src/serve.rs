@@ -79,6 +79,7 @@ pub fn serve(path: &Path, fd: OwnedFd) -> Result<(), ServeError> {
     let us = keeper::pidfd(std::process::id() as libc::pid_t, 0)
         .map_err(system("cannot watch processes"))?;
     let listener = launch::take_listener(&fd).map_err(system("no listener"))?;
+    notify::wake_here(listener.as_raw_fd());
     let keeper = keeper::start(listener.as_raw_fd(), us.as_raw_fd(), shared)
         .map_err(system("cannot start the keeper"))?;
     let line = describe(&policy);
