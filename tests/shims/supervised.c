@@ -4,6 +4,8 @@
    other LOG LINES OTHER        appends and syncs LINES lines, then syncs OTHER; prints "done" and waits
    idle LOG LINES                as append with one process, then waits
    page LOG LINES PAGE           as append with one process, then writes PAGE; prints "done" and waits
+   durable LOG LINES PAGE FLAG   the same, but the write of PAGE is durable by itself: it is opened with O_DSYNC if FLAG is
+                                 `open`, else written with RWF_DSYNC, and it is LOG if it has the same name
    again LOG                     writes and syncs LOG, then its beginning again; prints "9 9" and waits
    time LOG CALLS               appends and syncs so often; prints the medians of write and fdatasync, nanoseconds
    compat LOG LINES             as append with one process, by 32-bit system calls (int 0x80)
@@ -15,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -101,6 +104,15 @@ int main(int count, char **words) {
     if (!strcmp(mode, "page")) {
         int fd = open(words[4], O_RDWR | O_CREAT, 0644);
         if (append(words[2], 0, atoi(words[3]), 0) || write(fd, "x", 1) != 1)
+            return 1;
+        acknowledge("done\n", 5);
+        pause();
+    }
+    if (!strcmp(mode, "durable")) {
+        int opened = !strcmp(words[5], "open");
+        int fd = open(words[4], O_WRONLY | O_CREAT | O_APPEND | (opened ? O_DSYNC : 0), 0644);
+        struct iovec part = {"x", 1};
+        if (append(words[2], 0, atoi(words[3]), 0) || pwritev2(fd, &part, 1, -1, opened ? 0 : RWF_DSYNC) != 1)
             return 1;
         acknowledge("done\n", 5);
         pause();

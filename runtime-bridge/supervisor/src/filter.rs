@@ -36,8 +36,15 @@ pub enum Kind {
     Ring,
     /// The process ends.
     Exit,
-    /// It writes to the descriptor in this argument, at the offset in that argument if there is one.
-    Write(usize, Option<usize>),
+    /// It writes to a file.
+    Write {
+        /// The argument that is the descriptor.
+        fd: usize,
+        /// The one that is the offset, if there is one.
+        at: Option<usize>,
+        /// The one that has the `RWF_*`, if there is one.
+        flags: Option<usize>,
+    },
     /// It maps the descriptor in argument 4, to write to it.
     Map,
 }
@@ -69,10 +76,10 @@ const MS_SYNC: u32 = libc::MS_SYNC as u32;
 const WAITS: u32 = 1 | 4;
 /// Every mode of `fallocate` but that which keeps the file as it is.
 const CHANGES: u32 = !1;
-/// `RWF_DSYNC` and `RWF_SYNC`.
-const RWF: u32 = 2 | 4;
+/// `RWF_DSYNC` and `RWF_SYNC`: the write is durable by itself.
+pub const RWF: u32 = 2 | 4;
 
-use Kind::{Exit, Fdatasync, Fsync, Map, Open, Order, Ring, Write};
+use Kind::{Exit, Fdatasync, Fsync, Map, Open, Order, Ring};
 use Test::{Always, Has};
 
 /// arch/x86/entry/syscalls/syscall_64.tbl
@@ -139,32 +146,38 @@ const CALLS_32: &[Rule] = &[
     rule(252, Exit, Always),
 ];
 
+const fn write(fd: usize, at: Option<usize>) -> Kind {
+    Kind::Write { fd, at, flags: None }
+}
+
+const PWRITEV2: Kind = Kind::Write { fd: 0, at: Some(3), flags: Some(5) };
+
 /// `MAP_SHARED`, the lowest bit of the type of a mapping; `MAP_PRIVATE` has another.
 const SHARED: u32 = 1;
 
 /// Asked about as well if the target protects files or has a log that starts again.
 const WRITES_64: &[Rule] = &[
-    rule(18, Write(0, Some(3)), Always),  // pwrite64
-    rule(1, Write(0, None), Always),      // write
-    rule(20, Write(0, None), Always),     // writev
-    rule(296, Write(0, Some(3)), Always), // pwritev
-    rule(328, Write(0, Some(3)), Always), // pwritev2
-    rule(40, Write(0, None), Always),     // sendfile
-    rule(275, Write(2, None), Always),    // splice
-    rule(326, Write(2, None), Always),    // copy_file_range
+    rule(18, write(0, Some(3)), Always),  // pwrite64
+    rule(1, write(0, None), Always),      // write
+    rule(20, write(0, None), Always),     // writev
+    rule(296, write(0, Some(3)), Always), // pwritev
+    rule(328, PWRITEV2, Always),          // pwritev2
+    rule(40, write(0, None), Always),     // sendfile
+    rule(275, write(2, None), Always),    // splice
+    rule(326, write(2, None), Always),    // copy_file_range
     rule(9, Map, Has(3, SHARED)),         // mmap
 ];
 
 const WRITES_32: &[Rule] = &[
-    rule(181, Write(0, Some(3)), Always),
-    rule(4, Write(0, None), Always),
-    rule(146, Write(0, None), Always),
-    rule(334, Write(0, Some(3)), Always),
-    rule(379, Write(0, Some(3)), Always),
-    rule(187, Write(0, None), Always),
-    rule(239, Write(0, None), Always), // sendfile64
-    rule(313, Write(2, None), Always),
-    rule(377, Write(2, None), Always),
+    rule(181, write(0, Some(3)), Always),
+    rule(4, write(0, None), Always),
+    rule(146, write(0, None), Always),
+    rule(334, write(0, Some(3)), Always),
+    rule(379, PWRITEV2, Always),
+    rule(187, write(0, None), Always),
+    rule(239, write(0, None), Always), // sendfile64
+    rule(313, write(2, None), Always),
+    rule(377, write(2, None), Always),
     rule(192, Map, Has(3, SHARED)), // mmap2
 ];
 

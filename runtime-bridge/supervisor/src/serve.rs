@@ -79,6 +79,7 @@ pub fn serve(path: &Path, fd: OwnedFd) -> Result<(), ServeError> {
     let us = keeper::pidfd(std::process::id() as libc::pid_t, 0)
         .map_err(system("cannot watch processes"))?;
     let listener = launch::take_listener(&fd).map_err(system("no listener"))?;
+    notify::wake_here(listener.as_raw_fd());
     let keeper = keeper::start(listener.as_raw_fd(), us.as_raw_fd(), shared)
         .map_err(system("cannot start the keeper"))?;
     let line = describe(&policy);
@@ -186,7 +187,11 @@ impl Supervisor {
             Some(Kind::Order) => self.after_the_logs(call),
             Some(Kind::Open(flags)) => self.open(call, flags),
             Some(Kind::Ring) => self.refuse_ring(),
-            Some(Kind::Write(fd, offset)) => self.write(call, fd, offset),
+            Some(Kind::Write { fd, at, flags }) => {
+                let flags = flags.map_or(0, |index| call.argument(index));
+                let durable = flags & u64::from(filter::RWF) != 0;
+                self.write(call, fd, at.map(|index| call.argument(index)), durable)
+            }
             Some(Kind::Map) => self.map(call),
             Some(Kind::Exit) => {
                 // The process cannot be told of an error.
@@ -217,13 +222,19 @@ impl Supervisor {
         self.ordered(self.logs.drain_others(None, Some(process)))
     }
 
-    /// A write, where a target says what its log protects or that it starts again.
-    fn write(&'static self, call: &Notification, fd: usize, offset: Option<usize>) -> Answer {
+    /// A write at an offset or the position, where a target says what its log protects or that it starts again. One that is
+    /// `durable` by itself comes after the logs, whatever file it goes to.
+    fn write(
+        &'static self,
+        call: &Notification,
+        fd: usize,
+        at: Option<u64>,
+        durable: bool,
+    ) -> Answer {
         // The sixth argument of `pwritev2`; the others that have an offset have fewer arguments, and their wrappers
         // may leave anything in it: what is deferred then comes first once too often.
         let dirty = self.logs.are_dirty();
         let meta = &self.policy.meta;
-        let at = offset.map(|index| call.argument(index));
         if !dirty && (meta.layout != Layout::Ring || at.is_some_and(|at| at != 0 && at != CURRENT))
         {
             return Answer::Continue;
@@ -234,14 +245,17 @@ impl Supervisor {
         if !found.is_file() {
             return Answer::Continue;
         }
+        let durable = durable || flags_of(&file) & libc::O_DSYNC != 0;
         if let Some(slot) = self.logs.get((found.dev(), found.ino())) {
             if meta.layout == Layout::Ring && is_at_start(&file, at) {
                 slot.starts_again(process);
                 return self.after_the_logs(call);
             }
-            return Answer::Continue;
+            if !durable {
+                return Answer::Continue;
+            }
         }
-        match dirty && self.is_protected(&file) {
+        match dirty && (durable || self.is_protected(&file)) {
             true => self.ordered(self.logs.drain_others(None, Some(process))),
             false => Answer::Continue,
         }
@@ -299,10 +313,11 @@ impl Supervisor {
     }
 
     /// A file is made or truncated: it may be the next log. One whose writes are durable by themselves cannot be
-    /// ordered behind the logs: nothing is deferred from then on.
+    /// ordered behind the logs where writes are not seen: nothing is deferred from then on.
     fn open(&self, call: &Notification, flags: Option<usize>) -> Answer {
         let flags = flags.map(|index| call.argument(index));
-        if flags.is_some_and(|flags| flags & filter::DURABLE != 0) {
+        let unseen = !self.policy.meta.watches_writes();
+        if unseen && flags.is_some_and(|flags| flags & filter::DURABLE != 0) {
             self.turn_off("a file is opened with O_SYNC or O_DSYNC: its writes cannot be kept behind the logs");
         }
         self.after_the_logs(call)
@@ -406,9 +421,14 @@ fn is_at_start(file: &File, at: Option<u64>) -> bool {
     if let Some(at) = at.filter(|at| *at != CURRENT) {
         return at == 0;
     }
-    // SAFETY: no pointers.
-    let flags = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) };
     // The position is that of the caller: it is one open file.
-    // SAFETY: as above.
-    flags & libc::O_APPEND == 0 && unsafe { libc::lseek(file.as_raw_fd(), 0, libc::SEEK_CUR) } == 0
+    // SAFETY: no pointers.
+    flags_of(file) & libc::O_APPEND == 0
+        && unsafe { libc::lseek(file.as_raw_fd(), 0, libc::SEEK_CUR) } == 0
+}
+
+/// How a file was opened: `O_*`.
+fn flags_of(file: &File) -> libc::c_int {
+    // SAFETY: no pointers.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) }
 }

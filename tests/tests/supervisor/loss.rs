@@ -111,6 +111,37 @@ fn a_protected_file_is_not_written_while_the_log_is_behind() -> Result<()> {
     Ok(())
 }
 
+/// What 20 acknowledged lines lose after a write to `file` that is durable by itself, and how many syncs there were.
+fn behind_a_durable_write(more: &str, file: &str, flag: &str) -> Result<(usize, usize, String)> {
+    let program = program(&[])?;
+    let words = [program.to_str().unwrap(), "durable", "@a-wal", "20", file, flag];
+    let mut run = Supervised::start(&lazy(more), LATENCY, &words)?;
+    run.until(21)?;
+    ensure!(run.acknowledged.pop().as_deref() == Some("done\n"), "{}", run.stderr());
+    let (syncs, stderr) = (run.disk.syncs() as usize, run.stderr());
+    Ok((run.lose_power("a-wal")?.len(), syncs, stderr))
+}
+
+#[test]
+fn a_write_that_is_durable_by_itself_comes_after_the_log() -> Result<()> {
+    let _turn = heavy()?;
+    for layout in ["layout ring", "protects \"*.never\""] {
+        for (file, flag) in
+            [("@page", "open"), ("@page", "write"), ("@a-wal", "open"), ("@a-wal", "write")]
+        {
+            let (lost, syncs, stderr) = behind_a_durable_write(layout, file, flag)?;
+            ensure!(lost == 0, "{layout}, {file}, {flag}: {lost} lines lost");
+            // The first call, what was deferred, and the write.
+            ensure!(syncs == 3, "{layout}, {file}, {flag}: {syncs} syncs");
+            ensure!(!stderr.contains("the policy is off"), "{stderr}");
+        }
+    }
+    // Where writes are not seen, such a file turns the policy off.
+    let (lost, syncs, stderr) = behind_a_durable_write("", "@page", "open")?;
+    ensure!(lost == 0 && syncs >= 20 && stderr.contains("the policy is off"), "{syncs}: {stderr}");
+    Ok(())
+}
+
 #[test]
 fn the_new_beginning_of_a_ring_is_durable_when_it_is_acknowledged() -> Result<()> {
     let _turn = heavy()?;

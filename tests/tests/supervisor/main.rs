@@ -6,3 +6,4 @@
 mod common;
 mod deaths;
 mod loss;
+mod who;

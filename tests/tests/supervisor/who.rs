@@ -1,0 +1,212 @@
+//! Who is in: commands that trace, filter, change their user, their namespaces or their root are under the policy like any
+//! other; where that cannot be, it is told, and their calls run as they make them.
+
+use crate::common::{object, poll, program, window};
+use anyhow::{Context, Result, ensure};
+use durac_tests::{cc, copy_program, run_durac, show};
+use std::fs::{Permissions, set_permissions};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+/// Acknowledged lines that are waited for.
+const LINES: usize = 100;
+/// Becomes a user that is not root.
+const AS_NOBODY: [&str; 6] = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"];
+
+/// A folder that every user may use, with the programs.
+struct Place {
+    folder: TempDir,
+    object: PathBuf,
+}
+
+/// What became of a command.
+struct Outcome {
+    /// Of the calls for the acknowledged lines, those that were deferred; none if the policy has seen no log.
+    deferred: Option<u64>,
+    /// What it and its supervisor have said.
+    stderr: String,
+    /// Who owns the log: whom the program ran as.
+    owner: u32,
+}
+
+impl Place {
+    fn new() -> Result<Self> {
+        let folder = TempDir::with_prefix("durac-who-")?;
+        set_permissions(folder.path(), Permissions::from_mode(0o777))?;
+        let object = object(&window(64), folder.path())?;
+        let place = Self { folder, object };
+        place.copy(&durac_tests::tool()?, "durac")?;
+        place.copy(&program(&["-static"])?, "program")?;
+        Ok(place)
+    }
+
+    /// A program under a name in the folder, for every user.
+    fn copy(&self, program: &Path, name: &str) -> Result<()> {
+        copy_program(program, self.path().join(name))?;
+        self.mode(name, 0o755)
+    }
+
+    fn mode(&self, name: &str, mode: u32) -> Result<()> {
+        Ok(set_permissions(self.path().join(name), Permissions::from_mode(mode))?)
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Runs `before… durac run … -- inside… program append LOG` in the folder until it has acknowledged some lines.
+    fn run(&self, before: &[&str], inside: &[&str]) -> Result<Outcome> {
+        self.run_with(before, inside, &["./program", "append", "a.log", "1", "1000000"])
+    }
+
+    fn run_with(&self, before: &[&str], inside: &[&str], program: &[&str]) -> Result<Outcome> {
+        let object = self.object.to_str().context("a path")?;
+        let durac = ["./durac", "run", "--engine", "supervisor", object, "--"];
+        let mut words = before.iter().chain(&durac).chain(inside).chain(program);
+        let stderr = self.path().join("stderr");
+        let said = || std::fs::read_to_string(&stderr).unwrap_or_default();
+        let mut command = Command::new(words.next().context("a command")?);
+        command.args(words).current_dir(self.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.stderr(std::fs::File::create(&stderr)?).spawn()?;
+        let mut lines = BufReader::new(child.stdout.take().context("a pipe")?).lines();
+        let acknowledged = lines.by_ref().take(LINES).collect::<Result<Vec<_>, _>>()?;
+        let enough = acknowledged.len() == LINES;
+        let supervisor = || supervisor(&self.path().join("durac")).context(said());
+        let deferred = if enough { deferred(&supervisor()?)? } else { None };
+        // The program ends when nobody reads its lines.
+        drop(lines);
+        poll("the command's end", || child.try_wait().ok().flatten())?;
+        ensure!(enough, "{} lines, {}", acknowledged.len(), said());
+        let owner = self.path().join("a.log").metadata()?.uid();
+        Ok(Outcome { deferred, stderr: said(), owner })
+    }
+
+    /// The same, and the policy must have deferred most calls.
+    fn is_in(&self, before: &[&str], inside: &[&str]) -> Result<Outcome> {
+        let outcome = self.run(before, inside)?;
+        let deferred = outcome.deferred.unwrap_or(0);
+        ensure!(
+            deferred as usize > LINES / 2,
+            "{deferred} calls were deferred: {}",
+            outcome.stderr
+        );
+        Ok(outcome)
+    }
+}
+
+/// The supervisor's process as this namespace numbers it: it runs the place's `durac`.
+fn supervisor(durac: &Path) -> Option<String> {
+    let named = std::fs::read_dir("/proc").ok()?.flatten().map(|entry| entry.path());
+    let is_it = |process: &PathBuf| {
+        let words = std::fs::read_to_string(process.join("cmdline")).unwrap_or_default();
+        let name = std::fs::read_to_string(process.join("comm")).unwrap_or_default();
+        std::fs::read_link(process.join("exe")).is_ok_and(|exe| exe == durac)
+            && words.contains("supervise-command")
+            && name.trim() != "durac-keeper"
+    };
+    let found = named.into_iter().find(is_it)?;
+    Some(found.file_name()?.to_str()?.to_owned())
+}
+
+/// Calls that were acknowledged early on all logs; none if there is no log.
+fn deferred(pid: &str) -> Result<Option<u64>> {
+    let ended = run_durac(["metrics", pid])?;
+    ensure!(ended.status.success(), "{}", show(&ended));
+    let of_log = |line: &&str| line.starts_with("durac_acknowledged_early_total{");
+    let values = ended.stdout.lines().filter(of_log).filter_map(|line| line.rsplit(' ').next());
+    Ok(values
+        .map(|value| value.parse::<u64>())
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .reduce(|a, b| a + b))
+}
+
+#[test]
+fn a_traced_program() -> Result<()> {
+    let strace = ["strace", "-f", "-o", "/dev/null"];
+    let place = Place::new()?;
+    place.is_in(&[], &strace)?;
+    // The tracer sees the supervisor and its keeper, too.
+    place.is_in(&strace, &[])?;
+    Ok(())
+}
+
+#[test]
+fn a_program_under_a_filter_of_its_own() -> Result<()> {
+    let place = Place::new()?;
+    place.copy(&cc("filter.c", "filter", &[])?, "filter")?;
+    place.is_in(&[], &["./filter", "kcmp"])?;
+    place.is_in(&["./filter", "kcmp"], &[])?;
+    // What its own filter forbids is forbidden.
+    let ended = place.run(&[], &["./filter", "-fdatasync"]);
+    ensure!(ended.is_err_and(|why| why.to_string().contains("fdatasync: Operation not permitted")));
+    // Some containers have such a filter.
+    let outcome = place.run(&["./filter", "-pidfd_getfd"], &[])?;
+    ensure!(outcome.deferred.is_none(), "{:?} deferred", outcome.deferred);
+    ensure!(outcome.stderr.contains("cannot be taken"), "{}", outcome.stderr);
+    Ok(())
+}
+
+#[test]
+fn a_program_under_two_supervisors() -> Result<()> {
+    let place = Place::new()?;
+    let object = place.object.to_str().context("a path")?;
+    let ended = place.run(&[], &["./durac", "run", "--engine", "supervisor", object, "--"]);
+    ensure!(ended.is_err_and(|why| why.to_string().contains("already supervises")));
+    Ok(())
+}
+
+#[test]
+fn a_setuid_program() -> Result<()> {
+    let place = Place::new()?;
+    place.mode("program", 0o4755)?;
+    let outcome = place.is_in(&[], &AS_NOBODY)?;
+    ensure!(outcome.owner == 0, "it ran as {}", outcome.owner);
+    ensure!(!outcome.stderr.contains("no_new_privs"), "{}", outcome.stderr);
+    std::fs::remove_file(place.path().join("a.log"))?;
+    let outcome = place.is_in(&AS_NOBODY, &[])?;
+    ensure!(outcome.owner == 65534, "it ran as {}", outcome.owner);
+    ensure!(outcome.stderr.contains("no_new_privs"), "{}", outcome.stderr);
+    Ok(())
+}
+
+#[test]
+fn another_user() -> Result<()> {
+    let place = Place::new()?;
+    ensure!(place.is_in(&[], &AS_NOBODY)?.owner == 65534);
+    place.is_in(&AS_NOBODY, &[])?;
+    // Its process cannot be looked at: its file cannot be read by its user.
+    place.mode("program", 0o711)?;
+    let outcome = place.run(&AS_NOBODY, &[])?;
+    ensure!(outcome.deferred.is_none(), "{:?} deferred", outcome.deferred);
+    ensure!(outcome.stderr.contains("cannot be taken"), "{}", outcome.stderr);
+    Ok(())
+}
+
+#[test]
+fn other_namespaces() -> Result<()> {
+    let place = Place::new()?;
+    let unshare = ["unshare", "-Urpf", "--mount-proc", "--kill-child"];
+    place.is_in(&[], &unshare)?;
+    std::fs::remove_file(place.path().join("a.log"))?;
+    place.is_in(&AS_NOBODY, &unshare)?;
+    // And all of it in a container, which has an init.
+    std::fs::remove_file(place.path().join("a.log"))?;
+    let init = ["sh", "-c", "\"$@\"; exit", "sh"];
+    place.is_in(&[&unshare[..], &init[..]].concat(), &[])?;
+    Ok(())
+}
+
+#[test]
+fn another_root() -> Result<()> {
+    let place = Place::new()?;
+    let folder = place.path().to_str().context("a path")?;
+    let program = ["chroot", folder, "/program", "append", "/a.log", "1", "1000000"];
+    let outcome = place.run_with(&[], &[], &program)?;
+    ensure!(outcome.deferred.is_some_and(|deferred| deferred > 50), "{}", outcome.stderr);
+    Ok(())
+}
