@@ -35,28 +35,30 @@ fn lines(program: &Path, way: &str, with: bool, seconds: u32) -> f64 {
 
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    values.get(values.len() / 2).copied().unwrap()
 }
 
 fn main() {
     let (rounds, seconds) = (number("ROUNDS", 5), number("SECONDS", 4));
     let program = cc("lines.c", "lines", &["-O1"]).unwrap();
-    println!(
-        "{:<28} {:>12} {:>12} {:>7}  {}",
-        "lines a second", "alone", "at_least", "ratio", "of each pair"
-    );
+    let [alone, with, ratio] = ["alone", "at_least", "ratio"];
+    println!("{:<28} {alone:>12} {with:>12} {ratio:>7}  of each pair", "lines a second");
     for (way, name) in
         [("work", "write, 20 us of work each"), ("write", "write"), ("stream", "fwrite")]
     {
         let (mut alone, mut with, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..rounds {
-            let mut pair = [0.0; 2];
-            for turn in [round % 2, 1 - round % 2] {
-                pair[turn as usize] = lines(&program, way, turn == 1, seconds);
-            }
-            alone.push(pair[0]);
-            with.push(pair[1]);
-            ratios.push(pair[1] / pair[0]);
+            let run = |with| lines(&program, way, with, seconds);
+            let (one, other) = if round % 2 == 0 {
+                let one = run(false);
+                (one, run(true))
+            } else {
+                let other = run(true);
+                (run(false), other)
+            };
+            alone.push(one);
+            with.push(other);
+            ratios.push(other / one);
         }
         let each: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
         println!(
