@@ -3,8 +3,7 @@
 use crate::image::{Cut, Image, Syncing, Unsynced};
 use crate::noted::{Noted, Notes, What};
 use crate::plan::{Counted, Plan};
-use crate::session::Session;
-use fuser::{BackgroundSession, Config, MountOption, SessionACL};
+use crate::session::{self, Served};
 use std::cell::Cell;
 use std::ffi::CString;
 use std::io;
@@ -98,7 +97,7 @@ impl Shared {
 #[derive(Debug)]
 pub struct Mounted {
     shared: Arc<Shared>,
-    session: Option<BackgroundSession>,
+    session: Option<Served>,
     dir: TempDir,
 }
 
@@ -134,16 +133,7 @@ impl Mounted {
             notes: Notes::default(),
         };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
-        let mut config = Config::default();
-        config.mount_options = vec![
-            MountOption::FSName(NAME.into()),
-            MountOption::DefaultPermissions,
-            MountOption::NoDev,
-            MountOption::NoSuid,
-        ];
-        config.acl = SessionACL::All;
-        let session = fuser::Session::new(Session::new(shared.clone()), dir.path(), &config)?;
-        let session = Some(session.spawn()?);
+        let session = Some(session::serve(shared.clone(), dir.path(), NAME)?);
         Ok(Self { shared, session, dir })
     }
 

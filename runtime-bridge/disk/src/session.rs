@@ -1,17 +1,19 @@
 //! What the kernel asks of the file system.
 
+use crate::SYNC;
 use crate::mount::{Power, Shared, State};
 use crate::node::{Content, Entries, Ino, Kind, Node};
 use crate::noted::What;
 use crate::plan::{Effect, Op};
 use fuser::{
-    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr,
-    ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyOpen,
-    ReplyStatfs, ReplyWrite, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
+    Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, MountOption, OpenFlags,
+    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry,
+    ReplyIoctl, ReplyOpen, ReplyStatfs, ReplyWrite, Request, SessionACL, TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,8 +26,20 @@ const ROOM: u64 = 64 << 30;
 /// program is one write here.
 const OPENED: FopenFlags = FopenFlags::FOPEN_DIRECT_IO;
 
-/// The `ioctl` that syncs a file as `fsync` does: `_IO('D', 1)`.
-pub const SYNC: u32 = (b'D' as u32) << 8 | 1;
+pub(crate) use fuser::BackgroundSession as Served;
+
+/// Serves the file system at `dir`, under this name, until it is unmounted.
+pub(crate) fn serve(shared: Arc<Shared>, dir: &Path, name: &str) -> io::Result<Served> {
+    let mut config = Config::default();
+    config.mount_options = vec![
+        MountOption::FSName(name.into()),
+        MountOption::DefaultPermissions,
+        MountOption::NoDev,
+        MountOption::NoSuid,
+    ];
+    config.acl = SessionACL::All;
+    fuser::Session::new(Session { shared }, dir, &config)?.spawn()
+}
 
 type Answer<T> = Result<T, Errno>;
 
@@ -37,15 +51,11 @@ fn empty(reply: ReplyEmpty, result: Answer<()>) {
 }
 
 /// One mount.
-pub(crate) struct Session {
+struct Session {
     shared: Arc<Shared>,
 }
 
 impl Session {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
-    }
-
     /// Does something while there is power.
     fn powered<T>(&self, act: impl FnOnce(&mut State) -> Answer<T>) -> Answer<T> {
         let mut state = self.shared.lock();

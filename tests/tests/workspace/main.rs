@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod examples;
+mod first_build;
 mod layout;
 mod licences;
 mod snapshots;

@@ -3,6 +3,7 @@
 mod drawing;
 mod page;
 
+use super::crashtest;
 use crate::Outcome;
 use crate::args::{Engine, Global, time};
 use crate::named::{Named, Settings};
@@ -166,6 +167,9 @@ pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
 
 /// What would be missed only after minutes: where the results go, the agent, the server.
 fn look_first(args: &Bench) -> Result<()> {
+    if args.sync_takes.is_some() {
+        crashtest::needs_disk()?;
+    }
     for path in [&args.json, &args.csv, &args.html].into_iter().flatten() {
         output::check_writable(path)?;
     }

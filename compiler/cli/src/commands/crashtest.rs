@@ -193,11 +193,25 @@ struct Worst {
     timeline: Vec<Line>,
 }
 
+/// Fails where this build cannot mount a disk.
+///
+/// # Errors
+/// Exit code 2.
+pub(super) fn needs_disk() -> Result<()> {
+    if durac_disk::HAS_FUSE {
+        return Ok(());
+    }
+    let message = "this `durac` is built without FUSE, for the first look; \
+                   `cargo build --release -p durac-cli -p durac-disk-sync` builds what mounts a disk";
+    Err(output::exit(2, message))
+}
+
 /// Tests every policy, prints the table, and returns `Wrong` if one lost too much.
 pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
     let app = app::app(args)?;
     // What would be missed only after minutes.
     args.json.as_deref().map_or(Ok(()), output::check_writable)?;
+    needs_disk()?;
     sync_library()?;
     durac_disk::private_mounts().context("cannot mount a disk: crashtest needs root")?;
     if let Some(why) = machine::is_busy_now() {
