@@ -14,7 +14,7 @@ const LOCKED: u32 = 1;
 const AWAITED: u32 = 2;
 
 /// Sleeps while `word` is `value`, at most for `time`; returns whether the time was over.
-fn sleep(word: &AtomicU32, value: u32, time: Option<Duration>) -> bool {
+pub fn sleep(word: &AtomicU32, value: u32, time: Option<Duration>) -> bool {
     let time = time.map(|time| libc::timespec {
         tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: time.subsec_nanos().into(),
@@ -36,7 +36,8 @@ fn sleep(word: &AtomicU32, value: u32, time: Option<Duration>) -> bool {
     sys::decode(result) == Err(libc::ETIMEDOUT)
 }
 
-fn wake(word: &AtomicU32, count: i32) {
+/// Wakes as many that sleep.
+pub fn wake(word: &AtomicU32, count: i32) {
     let command = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
     // SAFETY: the word lives as long as the reference.
     unsafe {

@@ -274,7 +274,7 @@ impl Slot {
         }
         self.posix_locks.store(false, Ordering::Relaxed);
         self.told_crowd.store(false, Ordering::Relaxed);
-        owned::set(self.index, own_fd);
+        owned::set(self.index, file, own_fd);
         core.own_fd = own_fd;
         self.proof.set(file, own_fd);
         self.crowd.join(file);
@@ -291,7 +291,7 @@ impl Slot {
         core.told_uncounted = false;
         core.not_asked = None;
         core.asked_since = None;
-        core.look = Look::default();
+        core.look = Look::from(clock::now());
         core.times = SyncTimes::default();
         core.storage = storage;
         self.called.store(0, Ordering::Relaxed);
@@ -551,7 +551,7 @@ impl Slot {
             && let Some(fd) = core.own_fd.take()
         {
             self.proof.set_witness(None);
-            owned::set(self.index, None);
+            owned::set(self.index, core.file, None);
             registry::close_own(fd);
         }
         if core.lingers && core.own_fd.is_none() {
@@ -625,7 +625,7 @@ impl Slot {
             && let Some(old) = core.own_fd.replace(new)
         {
             self.proof.set_witness(None);
-            owned::set(self.index, Some(new));
+            owned::set(self.index, core.file, Some(new));
             registry::close_own(old);
         }
     }
@@ -636,12 +636,17 @@ impl Slot {
         if let Some(fd) = core.own_fd.take() {
             core.syncer = Syncer::Failed;
             self.proof.set_witness(None);
-            owned::set(self.index, None);
+            owned::set(self.index, core.file, None);
             if self.posix_locks.load(Ordering::Relaxed) {
                 return;
             }
             registry::close_own(fd);
         }
+    }
+
+    /// Whether another process under the agent has the log open.
+    pub fn is_crowded(&self) -> bool {
+        self.crowd.is_crowded()
     }
 
     /// Whether an error has stopped the log.

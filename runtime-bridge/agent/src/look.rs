@@ -27,6 +27,11 @@ pub struct Look {
 }
 
 impl Look {
+    /// Nothing was seen yet, and what is found was written since then.
+    pub fn from(at: Time) -> Self {
+        Self { at, seen: None, is_young: true }
+    }
+
     /// When the next one is due.
     pub fn due(&self, core: &Core) -> Option<Time> {
         let every = core.engine.look_every().filter(|_| core.engine.error().is_none())?;
@@ -38,7 +43,7 @@ impl Slot {
     /// The log's writes are looked at from now on. What was written before counts as written at `since`.
     pub fn begin_to_look(&'static self, core: &mut Core, since: Time) {
         if core.engine.look_every().is_some() {
-            core.look = Look { at: since, seen: None, is_young: true };
+            core.look = Look::from(since);
             self.publish(core);
             self.poke(core, clock::now());
         }

@@ -42,6 +42,7 @@ pub fn process(why: Off) {
         if OFF.load(Ordering::Acquire) || crate::policy::get().is_none() {
             return;
         }
+        crate::adopt::stop();
         if let Some(registry) = table::registry().filter(|registry| registry.is_ours()) {
             registry.close();
             registry.dismiss_workers();

@@ -1,42 +1,78 @@
 //! The agent's own descriptors of logs, kept where a forked child finds them: it closes them, so that a
-//! lock or the file itself is not held for longer than without the agent.
+//! lock or the file itself is not held for longer than without the agent. With them, which files are logs that this
+//! process has inherited.
 
-use crate::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use crate::registry::FileId;
+use crate::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use crate::sys;
 use durac_abi::MAX_LOGS;
 use std::os::fd::RawFd;
 
 const NONE: i32 = -1;
+const PLACES: usize = MAX_LOGS as usize;
+
+/// Device and inode.
+struct File {
+    device: AtomicU64,
+    inode: AtomicU64,
+}
+
+impl File {
+    const fn none() -> Self {
+        Self { device: AtomicU64::new(0), inode: AtomicU64::new(0) }
+    }
+
+    fn set(&self, (device, inode): FileId) {
+        self.device.store(device, Ordering::Relaxed);
+        self.inode.store(inode, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> FileId {
+        (self.device.load(Ordering::Relaxed), self.inode.load(Ordering::Relaxed))
+    }
+}
 
 /// By place of the log.
-static OWNED: [AtomicI32; MAX_LOGS as usize] = [const { AtomicI32::new(NONE) }; MAX_LOGS as usize];
+static OWNED: [AtomicI32; PLACES] = [const { AtomicI32::new(NONE) }; PLACES];
+static FILES: [File; PLACES] = [const { File::none() }; PLACES];
 
-/// This process has inherited logs from the one that forked it.
-static INHERITED: AtomicBool = AtomicBool::new(false);
+/// The logs that this process has inherited and not taken over.
+static INHERITED: [File; PLACES] = [const { File::none() }; PLACES];
+static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// Whether it has.
-pub fn inherited() -> bool {
-    INHERITED.load(Ordering::Relaxed)
+/// The logs that this process has inherited.
+pub fn inherited() -> impl Iterator<Item = FileId> + Clone {
+    INHERITED.iter().take(COUNT.load(Ordering::Acquire)).map(File::get)
 }
 
-/// A child of this process will have inherited some, though it has none of its own.
-pub fn will_inherit() {
-    INHERITED.store(true, Ordering::Relaxed);
+/// This process has inherited the log, and so does a child of it that is forked before it is taken over.
+pub fn inherit(file: FileId) {
+    let count = COUNT.load(Ordering::Relaxed);
+    if let Some(place) = INHERITED.get(count).filter(|_| inherited().all(|known| known != file)) {
+        place.set(file);
+        COUNT.store(count + 1, Ordering::Release);
+    }
 }
 
-/// The log at this place has this descriptor, or none.
-pub fn set(place: usize, fd: Option<RawFd>) {
-    if let Some(owned) = OWNED.get(place) {
+/// What was inherited is taken over.
+pub fn taken_over() {
+    COUNT.store(0, Ordering::Release);
+}
+
+/// The log at this place, of this file, has this descriptor, or none.
+pub fn set(place: usize, file: FileId, fd: Option<RawFd>) {
+    if let (Some(owned), Some(known)) = (OWNED.get(place), FILES.get(place)) {
+        known.set(file);
         owned.store(fd.unwrap_or(NONE), Ordering::Release);
     }
 }
 
 /// Closes all of them, in a forked child.
 pub extern "C" fn close_in_child() {
-    for owned in &OWNED {
+    for (owned, file) in OWNED.iter().zip(&FILES) {
         let fd = owned.swap(NONE, Ordering::AcqRel);
         if fd != NONE {
-            INHERITED.store(true, Ordering::Relaxed);
+            inherit(file.get());
             // SAFETY: the child's copy of one of the agent's descriptors.
             unsafe { sys::call(libc::SYS_close, [fd as usize]) };
         }

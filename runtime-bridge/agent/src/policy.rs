@@ -226,7 +226,11 @@ impl Policy {
     #[must_use]
     pub fn describe(&self, path: &str) -> String {
         let has = |hook: &Hook| self.programs.get(*hook as usize).is_some_and(Option::is_some);
-        let hooks: Vec<&str> = Hook::ALL.into_iter().filter(has).map(Hook::name).collect();
+        let mut hooks: Vec<&str> = Hook::ALL.into_iter().filter(has).map(Hook::name).collect();
+        if self.rules.defers_writes {
+            // Without a program.
+            hooks.push(Hook::Write.name());
+        }
         let loss = match (self.instead_of, self.power_loss()) {
             (None, None) => "how much a power loss can take was not proved".to_owned(),
             _ => format!("a power loss can take {}", self.loss_text()),

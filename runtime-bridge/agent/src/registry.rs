@@ -109,9 +109,25 @@ fn make(policy: &'static Policy) -> Option<&'static Registry> {
 /// A descriptor was opened for writing: makes it a log if its name or its file says so.
 pub fn opened(policy: &'static Policy, fd: c_int, id: FileId, path: &Path, flags: c_int) {
     let known = table::registry().is_some_and(|r| r.files().open.contains_key(&id));
-    if !known && !policy.covers(path) {
-        return;
+    if known || policy.covers(path) {
+        has_begun(policy, fd, id, path, flags, known);
     }
+}
+
+/// A descriptor of a file that was a log of the parent's, or of the program that started this one.
+pub fn inherited(policy: &'static Policy, fd: c_int, id: FileId, path: &Path) {
+    let known = table::registry().is_some_and(|r| r.files().open.contains_key(&id));
+    has_begun(policy, fd, id, path, 0, known);
+}
+
+fn has_begun(
+    policy: &'static Policy,
+    fd: c_int,
+    id: FileId,
+    path: &Path,
+    flags: c_int,
+    known: bool,
+) {
     // What an application does with its next log may rest on what it did with the ones before. An error
     // stays in its log.
     if !known {

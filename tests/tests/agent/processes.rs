@@ -124,6 +124,49 @@ fn a_log_that_a_shell_has_opened_is_looked_after() {
 }
 
 #[test]
+fn a_log_is_taken_over_by_another_name_and_number() {
+    let place = Place::new(&objects::at_least(400_000_000));
+    // As a daemon does that writes its standard output to a log, while the log is rotated.
+    let running = place.start(
+        "open a wct x.log write a 1 keepfork rename x.log x.old dup a b close a \
+         file go write b 1 file synced end _exit 0",
+    );
+    place.touch("go");
+    poll("a sync by a thread", || {
+        (count(&place.calls(), "-fdatasync x.old thread 0") > 0).then_some(())
+    });
+    place.touch("synced");
+    let done = place.finish(running);
+    assert_eq!((done.err.as_str(), done.code), ("", 0), "{done:?}");
+}
+
+#[test]
+fn a_child_may_do_what_needs_a_process_without_threads() {
+    // With a thread that nobody knows of the kernel says EINVAL. It may refuse for other reasons.
+    let done = Place::new(&objects::at_least(400_000_000))
+        .run("open a wct x.log write a 1 fork userns userns _exit 0 end");
+    let results: Vec<&String> = done.out.iter().filter(|l| l.starts_with("userns")).collect();
+    assert_eq!(results.len(), 2, "{done:?}");
+    assert!(results.iter().all(|line| !line.contains("EINVAL")), "{done:?}");
+}
+
+#[test]
+fn a_child_may_filter_the_system_calls_of_all_threads() {
+    let done = Place::new(&objects::at_least(400_000_000))
+        .run("open a wct x.log write a 1 fork filter pause 300 write a 1 _exit 0 end");
+    assert!(done.out.contains(&"child exit = 0".into()), "{done:?}");
+}
+
+#[test]
+fn programs_that_inherit_a_log_do_not_tell_of_it_again() {
+    let place = Place::new(&objects::at_least(400_000_000)).env("DURAC_LOG", "stderr");
+    let output = place.command("sh").args(["-c", "exec >>x.log; sleep 0.4; sleep 0.4"]).output();
+    let said = String::from_utf8(output.unwrap().stderr).unwrap();
+    assert_eq!(said.matches("is in force").count(), 1, "{said}");
+    assert!(said.contains("/x.log (fdatasync write): "), "{said}");
+}
+
+#[test]
 fn a_child_that_shares_memory_closes_only_its_own_copy() {
     let done = Place::new(&objects::skip(None))
         .run("open a wct x.log write a 1 sync a vfork a write a 1 sync a close a");

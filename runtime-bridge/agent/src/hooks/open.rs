@@ -74,10 +74,19 @@ fn opened_for_writing(fd: c_int, dir: c_int, path: *const c_char, flags: c_int) 
 
 /// A descriptor that this process did not open becomes a log, if it is of a regular file. Called in a thread of the
 /// agent: the application may close the number any time.
-pub fn adopt(policy: &'static Policy, fd: c_int, path: &Path, flags: c_int, since: Time) {
+pub fn adopt(
+    policy: &'static Policy,
+    fd: c_int,
+    id: registry::FileId,
+    path: &Path,
+    flags: c_int,
+    since: Time,
+) {
+    if flags & (libc::O_SYNC | libc::O_DSYNC) != 0 {
+        return;
+    }
     guard::run(|| {
-        let id = regular_file(fd).filter(|_| flags & (libc::O_SYNC | libc::O_DSYNC) == 0)?;
-        registry::opened(policy, fd, id, path, 0);
+        registry::inherited(policy, fd, id, path);
         // The number may have been closed meanwhile, and be another file's.
         super::proved(fd)?;
         begin(policy, fd, id, Some(since));
@@ -89,7 +98,10 @@ pub fn adopt(policy: &'static Policy, fd: c_int, path: &Path, flags: c_int, sinc
 /// file may be staged. `since`: its first writes are not older.
 fn begin(policy: &'static Policy, fd: c_int, id: registry::FileId, since: Option<Time>) {
     let Some(log) = super::log_of(fd) else { return };
-    crate::attention::opened(log.registry, policy, log.slot);
+    // Each program that a shell starts inherits its log: the first of them tells.
+    if since.is_none() || !log.slot.is_crowded() {
+        crate::attention::opened(log.registry, policy, log.slot);
+    }
     if policy.defers() {
         log.slot.staff();
     }
@@ -105,7 +117,7 @@ fn begin(policy: &'static Policy, fd: c_int, id: registry::FileId, since: Option
 }
 
 /// Device and inode of `fd` if it is a regular file.
-fn regular_file(fd: c_int) -> Option<registry::FileId> {
+pub fn regular_file(fd: c_int) -> Option<registry::FileId> {
     let mut stat = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: `stat` has room for the result.
     if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } != 0 {

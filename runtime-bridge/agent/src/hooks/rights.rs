@@ -75,6 +75,9 @@ pub unsafe fn setns(fd: c_int, kind: c_int) -> c_int {
 
 /// A call that the kernel refuses to a process with threads: the agent's end before it.
 fn without_threads(real: impl Fn() -> c_int) -> c_int {
+    let kept = crate::errno::Kept::now();
+    crate::adopt::hurry();
+    drop(kept);
     let Some(registry) = table::registry().filter(|registry| registry.is_ours()) else {
         return real();
     };
@@ -114,7 +117,7 @@ pub(super) fn by_number(number: c_long, [a, b, c, _, e]: [usize; 5]) {
         super::thread_ends();
         return;
     }
-    if guard::is_inside() || table::registry().is_none() {
+    if guard::is_inside() || table::registry().is_none() && !crate::adopt::is_pending() {
         return;
     }
     let fd = a as c_int;

@@ -290,7 +290,7 @@ pub mod replies {
 }
 
 pub mod owned {
-    pub fn set(_: usize, _: Option<i32>) {}
+    pub fn set(_: usize, _: (u64, u64), _: Option<i32>) {}
 }
 
 pub mod proof {
