@@ -20,7 +20,7 @@ use crate::table;
 use durac_engine::Time;
 use libc::c_int;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// The moment; far less than a deadline.
@@ -37,6 +37,8 @@ const STOPS: u32 = 3;
 const HURRIES: u32 = 4;
 
 static STATE: AtomicU32 = AtomicU32::new(NOTHING);
+/// Since when the logs that it takes over may have been written to.
+static SINCE: AtomicU64 = AtomicU64::new(0);
 /// The process that has the thread, and the thread.
 static PROCESS: AtomicI32 = AtomicI32::new(0);
 static THREAD: AtomicI32 = AtomicI32::new(0);
@@ -62,15 +64,19 @@ fn soon(policy: &'static Policy) {
         return;
     }
     THREAD.store(0, Ordering::Relaxed);
-    STATE.store(WAITS, Ordering::Relaxed);
     PROCESS.store(std::process::id() as c_int, Ordering::Release);
-    let since = clock::now();
+    // What the parent has inherited and not taken over yet has been written to for longer.
+    let since = match STATE.swap(WAITS, Ordering::Relaxed) {
+        NOTHING => clock::now(),
+        _ => SINCE.load(Ordering::Relaxed),
+    };
+    SINCE.store(since, Ordering::Relaxed);
+    let moment = clock::now().saturating_add(MOMENT.as_nanos() as Time);
     let spawned = sync::spawn_with(STACK, c"durac-adopt", move || {
         // SAFETY: no preconditions.
         THREAD.store(unsafe { libc::gettid() }, Ordering::Relaxed);
-        let until = since.saturating_add(MOMENT.as_nanos() as Time);
         while STATE.load(Ordering::Acquire) == WAITS
-            && let Some(left) = until.checked_sub(clock::now()).filter(|&left| left > 0)
+            && let Some(left) = moment.checked_sub(clock::now()).filter(|&left| left > 0)
         {
             futex::sleep(&STATE, WAITS, Some(Duration::from_nanos(left)));
         }

@@ -338,8 +338,9 @@ fn a_reply_is_never_held_forever() {
         for n in 0..500 {
             assert_eq!(client.ask(&format!("SET k{n} x")).unwrap(), "+OK\r\n");
         }
+        // How many depends on who syncs, which is measured while it runs.
         let (_, waited) = held.checked();
-        assert!(waited > 1000, "{waited}");
+        assert!(waited > 100, "{waited}");
     }
 }
 
