@@ -36,15 +36,18 @@ fi
 all() {
     cargo test --locked --workspace --no-fail-fast "$@" </dev/null
 }
+# What the others are made of. Cargo builds the preloaded libraries again for it: before the tests, which preload them.
+others_are=(--lib --bins --test '[!ai]*')
 others() {
     local status=0
     # The agent's tests wait for threads of their own: they come first, at full priority.
     all --test 'a*' || status=$?
     renice -n 10 -p "$BASHPID" >/dev/null
-    all --lib --bins --test '[!ai]*' || status=$?
+    all "${others_are[@]}" || status=$?
     all --doc || status=$?
     return "$status"
 }
+all --no-run --quiet "${others_are[@]}"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 others >"$log" 2>&1 &
