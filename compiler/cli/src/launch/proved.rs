@@ -108,7 +108,7 @@ fn while_telling<T>(path: &Path, settings: &[String], work: impl FnOnce() -> T) 
     let shown = path.display().to_string();
     let set: String = settings.iter().map(|set| format!(" --set {set}")).collect();
     let (working, ended) = mpsc::channel::<()>();
-    let teller = thread::spawn(move || {
+    let teller = thread::Builder::new().spawn(move || {
         let begun = Instant::now();
         let mut wait = LONG;
         while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
@@ -126,8 +126,8 @@ fn while_telling<T>(path: &Path, settings: &[String], work: impl FnOnce() -> T) 
     });
     let done = work();
     drop(working);
-    // It only prints, and does not panic.
-    (done, teller.join().unwrap_or(false))
+    // It only prints, and does not panic. Where the user may start no thread there is none, and no line.
+    (done, teller.is_ok_and(|teller| teller.join().unwrap_or(false)))
 }
 
 /// Prints a line, unless `DURAC_LOG` is `quiet`.
