@@ -510,6 +510,8 @@ pub enum Step {
     Call {
         /// The hook.
         hook: Ident,
+        /// `clean reply`: what the reply depends on is durable.
+        clean: bool,
         /// Bytes of a write or reply, descriptors of a turn, if given.
         len: Option<Spanned<Expr>>,
         /// What the call is expected to do.

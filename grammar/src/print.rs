@@ -104,9 +104,10 @@ fn step(step: &Step) -> String {
         Some(outcome) => format!(" (-> {})", outcome.word()),
     };
     match step {
-        Step::Call { hook, len, returns: outcome } => {
+        Step::Call { hook, clean, len, returns: outcome } => {
+            let clean = if *clean { "clean-" } else { "" };
             let len = len.as_ref().map_or(String::new(), |len| format!(" {}", expr(len)));
-            format!("(call {}{len}{})", hook.node, returns(outcome))
+            format!("(call {clean}{}{len}{})", hook.node, returns(outcome))
         }
         Step::Sync { error: None, returns: outcome } => format!("(sync-ends{})", returns(outcome)),
         Step::Sync { error: Some(errno), returns: outcome } => {

@@ -33,11 +33,12 @@ pub(crate) struct Cut {
 }
 
 /// Every kind of step, as it is written.
-const STEPS: [&str; 18] = [
+const STEPS: [&str; 19] = [
     "write",
     "fsync",
     "fdatasync",
     "reply",
+    "clean reply",
     "turn 3",
     "sync ends",
     "sync fails EIO",
@@ -304,12 +305,29 @@ impl Reader<'_> {
             {
                 let hook = Spanned::new((*hook).to_owned(), first.span);
                 let len = self.length(&hook, rest(1), span);
-                return self.with(arrow, tail, before, |returns| Step::Call { hook, len, returns });
+                return self.with(arrow, tail, before, |returns| Step::Call {
+                    hook,
+                    clean: false,
+                    len,
+                    returns,
+                });
+            }
+            ["clean", "reply", ..] if !is_operator(head.get(2)) => {
+                let at = head.get(1).map_or(first.span, |reply| reply.span);
+                let hook = Spanned::new("reply".to_owned(), at);
+                let len = self.length(&hook, rest(2), span);
+                return self.with(arrow, tail, before, |returns| Step::Call {
+                    hook,
+                    clean: true,
+                    len,
+                    returns,
+                });
             }
             [name] if head.len() == 1 && tail.is_some() => {
                 let hook = Spanned::new((*name).to_owned(), first.span);
                 return self.with(arrow, tail, before, |returns| Step::Call {
                     hook,
+                    clean: false,
                     len: None,
                     returns,
                 });
@@ -520,6 +538,7 @@ impl Reader<'_> {
         let phrase = words.join(" ");
         let help = match words {
             ["sync", ..] => "write `sync ends`, `sync fails EIO` or `sync runs`".to_owned(),
+            ["clean", ..] => "write `clean reply`".to_owned(),
             ["child", ..] => "write `child starts` or `child ends`".to_owned(),
             ["expect" | "assert" | "check" | "require", ..] => {
                 let condition = head.get(1).map(|t| t.span.to(span.after()));

@@ -50,6 +50,7 @@ pub const POLICIES: &[Text] = texts! {
     "at_least" => "policies/at_least.dur",
     "gathered" => "policies/gathered.dur",
     "external_synchrony" => "policies/external_synchrony.dur",
+    "clean_reads" => "policies/clean_reads.dur",
 };
 
 /// The target a policy is for when it names none.

@@ -82,8 +82,9 @@ fn explain(error: EmitError, policy: &Policy) -> Diagnostic {
 fn meta(runtime: Runtime, policy: &Policy, layout: &Layout, text: &str) -> Meta {
     let mut used = Used::of(policy);
     used.reads.extend(layout.reads);
-    let counts =
-        [Reading::PendingUpdates, Reading::CallUpdates].iter().any(|r| used.reads.contains(r));
+    let counts = [Reading::PendingUpdates, Reading::CallUpdates, Reading::ReplyClean]
+        .iter()
+        .any(|r| used.reads.contains(r));
     let named = policy.states.iter();
     let named = named.map(|s| State { name: s.name.node.replace('.', "_"), init: s.init });
     let state = named.chain(layout.state.iter().cloned()).collect();

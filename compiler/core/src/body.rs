@@ -12,12 +12,38 @@ use durac_grammar::ast::{self, BinOp, Block};
 use durac_grammar::suggest::nearest;
 use durac_grammar::{Code, Diagnostic, Span, Spanned};
 
+/// A reading that one hook has.
+struct Foreign {
+    reading: Reading,
+    hook: Hook,
+    label: &'static str,
+    note: &'static str,
+    help: &'static str,
+}
+
+const FOREIGN: [Foreign; 2] = [
+    Foreign {
+        reading: Reading::Ready,
+        hook: Hook::Turn,
+        label: "belongs to a turn of the event loop",
+        note: "is the number of descriptors that a wait of the event loop has found ready",
+        help: "read it in `on turn`: `on turn: if ready < 8 { gather within 60us }`",
+    },
+    Foreign {
+        reading: Reading::ReplyClean,
+        hook: Hook::Reply,
+        label: "belongs to a reply",
+        note: "says that a reply depends on nothing that is not durable",
+        help: "read it in `on reply`: `on reply { if reply.clean { pass } hold until durable }`",
+    },
+];
+
 /// Checks the body of `hook`. State variables the compiler needs are added to `tables.states`.
 pub fn check(block: &Block, hook: Hook, tables: Tables<'_>) -> Vec<Stmt> {
     let mut body = Body { hook, tables };
     let stmts = body.block(block).0;
-    if hook != Hook::Turn {
-        body.without_a_turn(&stmts);
+    for foreign in FOREIGN.iter().filter(|foreign| foreign.hook != hook) {
+        body.without(foreign, &stmts);
     }
     if hook.is_on_log() {
         habits::look(&stmts, hook, body.tables.diagnostics);
@@ -146,8 +172,8 @@ impl Body<'_> {
                 ExprKind::State(_) => found.push((expr.span, "a state variable".to_owned())),
                 ExprKind::Read(Reading::ChildActive) => {}
                 ExprKind::Read(Reading::CallLen) if hook == Hook::Reply => {}
-                // Elsewhere it is refused for another reason.
-                ExprKind::Read(Reading::Ready) => {}
+                // Elsewhere they are refused for another reason.
+                ExprKind::Read(Reading::Ready | Reading::ReplyClean) => {}
                 ExprKind::Read(reading) => {
                     let name = names::reading_name(reading);
                     found.push((expr.span, format!("`{name}`")));
@@ -156,7 +182,9 @@ impl Body<'_> {
             },
         });
         let help = match hook {
-            Hook::Reply => "parameters, `call.len` and `child.active` can be read here",
+            Hook::Reply => {
+                "parameters, `call.len`, `reply.clean` and `child.active` can be read here"
+            }
             _ => "parameters, `ready` and `child.active` can be read here",
         };
         for (span, what) in found {
@@ -173,24 +201,27 @@ impl Body<'_> {
         }
     }
 
-    /// Only a turn of an event loop has ready descriptors.
-    fn without_a_turn(&mut self, stmts: &[Stmt]) {
+    /// This hook does not have what another has.
+    fn without(&mut self, foreign: &Foreign, stmts: &[Stmt]) {
         let mut found: Vec<Span> = Vec::new();
         visit(stmts, &mut |node| {
-            if let Node::Expr(Expr { kind: ExprKind::Read(Reading::Ready), span, .. }) = node {
+            if let Node::Expr(Expr { kind: ExprKind::Read(reading), span, .. }) = node
+                && *reading == foreign.reading
+            {
                 found.push(*span);
             }
         });
+        let name = names::reading_name(foreign.reading);
         for span in found {
             self.report(
                 Diagnostic::new(
                     Code::NotInThisHook,
-                    format!("`ready` is not available in `on {}`", self.hook),
+                    format!("`{name}` is not available in `on {}`", self.hook),
                     span,
-                    "belongs to a turn of the event loop",
+                    foreign.label,
                 )
-                .note("`ready` is the number of descriptors that a wait of the event loop has found ready")
-                .help("read it in `on turn`: `on turn: if ready < 8 { gather within 60us }`"),
+                .note(format!("`{name}` {}", foreign.note))
+                .help(foreign.help),
             );
         }
     }

@@ -460,7 +460,7 @@ impl Finder<'_> {
             }
             Reading::Staged => BORROWED,
             // The hook itself is refused.
-            Reading::Ready => return,
+            Reading::Ready | Reading::ReplyClean => return,
             Reading::PendingUpdates | Reading::CallUpdates => {
                 "a program under BPFtime does not see what is written"
             }

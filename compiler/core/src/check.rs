@@ -8,7 +8,7 @@ use crate::body::{self, Tables};
 use crate::bounds::Loss;
 use crate::expr::{Scope, constant_value};
 use crate::hir::{
-    Bound, ExprKind, Failure, Guarantee, HookBody, Node, Param, Policy, State, visit,
+    Bound, Expr, ExprKind, Failure, Guarantee, HookBody, Node, Param, Policy, State, visit,
 };
 use crate::names;
 use crate::target::{self, CheckedTarget};
@@ -156,6 +156,7 @@ impl Checker<'_> {
         }
         if let Some(target) = &target {
             self.counted_records(target, &hooks, &guarantees);
+            self.read_requests(target, &hooks);
         }
         for (param, _) in params.iter().zip(&read_params).filter(|(_, read)| !**read) {
             self.unused(Code::UnusedParam, "parameter", &param.name);
@@ -218,6 +219,32 @@ impl Checker<'_> {
             self.report(found.help(
                 "use bytes (`pending.bytes`) or syncs, or a target of your own with `records resp` or \
                  `records line`",
+            ));
+        }
+    }
+
+    /// Which keys a reply depends on is known only of a server whose log and whose clients speak Redis' protocol.
+    fn read_requests(&mut self, target: &CheckedTarget, hooks: &[HookBody]) {
+        if target.hir.records == Records::Resp {
+            return;
+        }
+        let mut uses: Vec<Span> = Vec::new();
+        let mut note = |node: Node<'_>| {
+            if let Node::Expr(Expr { kind: ExprKind::Read(Reading::ReplyClean), span, .. }) = node {
+                uses.push(*span);
+            }
+        };
+        hooks.iter().for_each(|hook| visit(&hook.body, &mut note));
+        for span in uses {
+            let message = format!("what a reply depends on is not known of `{}`", target.hir.name);
+            let found = Diagnostic::new(Code::NoRecords, message, span, "never known");
+            let found = match target.records_span {
+                Some(at) => found.also(at, "the target says that its records are others"),
+                None => found.also(target.span, "the target does not say how its log is divided"),
+            };
+            self.report(found.help(
+                "it is known of targets with `records resp`, whose server has Redis' commands; \
+                 `hold until durable` alone holds every reply",
             ));
         }
     }

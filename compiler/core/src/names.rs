@@ -19,6 +19,7 @@ pub const READINGS: &[(&str, Reading, Unit)] = &[
     ("call.len", Reading::CallLen, Unit::Bytes),
     ("call.updates", Reading::CallUpdates, Unit::Updates),
     ("ready", Reading::Ready, Unit::Count),
+    ("reply.clean", Reading::ReplyClean, Unit::Bool),
 ];
 
 /// Errors a policy may fail a call with: those the man pages of write(2) and fsync(2) list for a
@@ -67,6 +68,9 @@ pub fn meaning(reading: Reading) -> &'static str {
         Reading::CallUpdates => "records that this write completes; 0 for a sync",
         Reading::Ready => {
             "descriptors that the event loop's wait has found ready; only in `on turn`"
+        }
+        Reading::ReplyClean => {
+            "the reply depends on nothing that is not durable, for certain; only in `on reply`"
         }
     }
 }

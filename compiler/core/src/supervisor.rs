@@ -92,6 +92,7 @@ fn unreadable(reading: Reading) -> Option<&'static str> {
         Reading::ChildActive => Some("every process of the command runs under the policy"),
         // The hook that has it is refused.
         Reading::Ready
+        | Reading::ReplyClean
         | Reading::Log
         | Reading::Now
         | Reading::Pending

@@ -139,6 +139,7 @@ impl World {
             pending_updates: number(),
             updates: number(),
             ready: number(),
+            reply_clean: number() % 2,
         };
         let params = (0..params).map(|_| number()).collect();
         let mut state: Vec<u64> = (0..state).map(|_| number()).collect();
@@ -175,6 +176,7 @@ fn read(context: &Context, reading: Reading) -> u64 {
         Reading::PendingUpdates => context.pending_updates,
         Reading::CallUpdates => context.updates,
         Reading::Ready => context.ready,
+        Reading::ReplyClean => context.reply_clean,
     }
 }
 

@@ -203,22 +203,7 @@ pub fn report(policy: &Policy, proof: &Proof) -> Vec<String> {
         lines.push(format!("    in {rest}: unbounded, a sync covers any number of them"));
         lines.push(format!("    in time: {age}"));
     }
-    lines.push(format!(
-        "clients: {}",
-        match proof.age {
-            _ if proof.holds_replies && proof.frees_replicas => {
-                "loss to clients of this server is nothing: every reply, reads included, is held until all that \
-                 was written before it is durable. A replica is not held back: it, and who reads there, can be \
-                 ahead of the disk"
-            }
-            _ if proof.holds_replies => {
-                "loss to clients is nothing: every reply, reads included, is held until all that was \
-                 written before it is durable"
-            }
-            Age::Nothing => "no reply is sent before its write is durable",
-            _ => "a reply, or a read of the value, can precede durability by this much",
-        }
-    ));
+    lines.push(format!("clients: {}", to_clients(proof)));
     let far = if proof.complete { "" } else { ", as far as was explored" };
     lines.push(format!("errors: failed syncs are always reported; no call blocks forever{far}"));
     let states = format!("{} states explored", proof.states);
@@ -232,4 +217,27 @@ pub fn report(policy: &Policy, proof: &Proof) -> Vec<String> {
     let how = if proof.exact { "exact" } else { "upper bound" };
     lines.push(format!("{how}: {states}{derived}"));
     lines
+}
+
+/// What clients can see that a crash takes.
+fn to_clients(proof: &Proof) -> String {
+    if !proof.holds_replies {
+        return match proof.age {
+            Age::Nothing => "no reply is sent before its write is durable",
+            _ => "a reply, or a read of the value, can precede durability by this much",
+        }
+        .to_owned();
+    }
+    let whose = if proof.frees_replicas { "clients of this server" } else { "clients" };
+    let held = if proof.lets_clean_go { "a reply is" } else { "every reply, reads included, is" };
+    let mut text = format!(
+        "loss to {whose} is nothing: {held} held until all that was written before it is durable"
+    );
+    if proof.lets_clean_go {
+        text += ", but for reads of keys that nothing which is not durable names (docs/replies.md says what is trusted)";
+    }
+    if proof.frees_replicas {
+        text += ". A replica is not held back: it, and who reads there, can be ahead of the disk";
+    }
+    text
 }

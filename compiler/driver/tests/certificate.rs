@@ -89,6 +89,7 @@ fn ready_policies_have_certificates() {
     at_least: none
     gathered: at most 0: lost <= 0
     external_synchrony: none
+    clean_reads: none
     ");
 }
 

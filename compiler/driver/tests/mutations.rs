@@ -61,6 +61,7 @@ const MUTATIONS: &[(&str, &str)] = &[
     ("await previous", "await all"),
     ("await previous", "await pending < 2"),
     ("fdatasync", "fsync"),
+    ("if reply.clean", "if !reply.clean"),
 ];
 
 /// What is not noticed: the policy, the mutation, and why that is right.
@@ -87,6 +88,7 @@ const SURVIVORS: &[(&str, &str, &str, Reason)] = &[
     ("no", "fdatasync", "fsync", Reason::OtherHook),
     ("gathered", "fdatasync", "fsync", Reason::OtherHook),
     ("external_synchrony", "fdatasync", "fsync", Reason::OtherHook),
+    ("clean_reads", "fdatasync", "fsync", Reason::OtherHook),
 ];
 
 /// Why a mutant is no weaker.

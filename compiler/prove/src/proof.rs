@@ -132,6 +132,8 @@ pub struct Proof {
     /// Every reply is held until what was written before it is durable: of what a client has seen, no
     /// crash takes anything.
     pub holds_replies: bool,
+    /// Replies that are clean are not held: that they are is the runtime's word.
+    pub lets_clean_go: bool,
     /// What is sent to replicas is not held: they can be ahead of the disk.
     pub frees_replicas: bool,
     /// What must never happen, and does not.
@@ -216,7 +218,9 @@ pub fn prove(
     options: &Options<'_>,
 ) -> Result<Proof, MachineError> {
     let mut proof = of_the_log(policy, object, options)?;
-    proof.holds_replies = replies::are_always_held(object);
+    let held = replies::held(object);
+    proof.holds_replies = held.replies;
+    proof.lets_clean_go = held.lets_clean_go;
     proof.frees_replicas = object.meta.frees_replicas;
     // What a replica is sent early, its clients see.
     if proof.holds_replies && !proof.frees_replicas {
@@ -623,6 +627,7 @@ fn only_derived(policy: &Policy, upper: &Upper<'_>, obstacle: Obstacle) -> Proof
             tail: None,
         },
         holds_replies: false,
+        lets_clean_go: false,
         frees_replicas: false,
         faults: Faults::default(),
         broken: Vec::new(),

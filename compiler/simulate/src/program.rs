@@ -71,6 +71,7 @@ impl Fixed {
             pending_updates: log.read_updates(),
             updates: self.updates,
             ready: 0,
+            reply_clean: 0,
         }
     }
 }

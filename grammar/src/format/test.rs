@@ -58,9 +58,10 @@ fn step(sources: &Sources, step: &Spanned<Step>) -> String {
         Some(outcome) => format!(" -> {}", outcome.word()),
     };
     match &step.node {
-        Step::Call { hook, len, returns: outcome } => {
+        Step::Call { hook, clean, len, returns: outcome } => {
+            let clean = if *clean { "clean " } else { "" };
             let len = len.as_ref().map_or(String::new(), |len| format!(" {}", value(len)));
-            format!("{}{len}{}", hook.node, returns(outcome))
+            format!("{clean}{}{len}{}", hook.node, returns(outcome))
         }
         Step::Sync { error: None, returns: outcome } => format!("sync ends{}", returns(outcome)),
         Step::Sync { error: Some(errno), returns: outcome } => {

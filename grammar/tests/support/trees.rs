@@ -110,11 +110,13 @@ fn step(r: &mut Random, depth: u64) -> Step {
             let left = sp(Expr::Name(path(r)));
             Step::Expect(sp(Expr::Binary(Box::new(left), op, Box::new(expr(r, 2)))))
         }
-        9 => Step::Call { hook: name(r), len: None, returns: Some(sp(outcome(r))) },
+        9 => Step::Call { hook: name(r), clean: false, len: None, returns: Some(sp(outcome(r))) },
         _ => {
-            let hook = sp(r.pick(&["write", "fsync", "fdatasync"]).to_owned());
-            let len = (hook.node == "write" && r.one_in(2)).then(|| expr(r, 2));
-            Step::Call { hook, len, returns: returns(r) }
+            let hook = sp(r.pick(&["write", "fsync", "fdatasync", "reply"]).to_owned());
+            let sized = hook.node == "write" || hook.node == "reply";
+            let len = (sized && r.one_in(2)).then(|| expr(r, 2));
+            let clean = hook.node == "reply" && r.one_in(2);
+            Step::Call { hook, clean, len, returns: returns(r) }
         }
     }
 }

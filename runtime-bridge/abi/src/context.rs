@@ -39,6 +39,8 @@ pub struct Context {
     pub updates: u64,
     /// Descriptors that an event loop's wait has found ready; 0 outside [`crate::Hook::Turn`].
     pub ready: u64,
+    /// 1 if this reply depends on nothing that is not durable, for certain; 0 outside [`crate::Hook::Reply`].
+    pub reply_clean: u64,
 }
 
 /// The clock is at most this, nanoseconds: 36 years. The runtime clamps it, and the proof relies on it.
@@ -81,6 +83,8 @@ words! {
         CallUpdates => "updates",
         /// `ready`
         Ready => "ready",
+        /// `reply.clean`
+        ReplyClean => "reply_clean",
     }
 }
 
@@ -123,6 +127,7 @@ mod tests {
             offset_of!(Context, pending_updates),
             offset_of!(Context, updates),
             offset_of!(Context, ready),
+            offset_of!(Context, reply_clean),
         ];
         assert_eq!(Reading::ALL.map(|reading| reading.offset() as usize), offsets);
         assert_eq!(CONTEXT_SIZE, 8 * Reading::COUNT);

@@ -154,6 +154,7 @@ impl Current {
             pending_updates: engine.read_updates(),
             updates: self.updates.min(READING_MOST),
             ready: 0,
+            reply_clean: 0,
         };
         // SAFETY: `run_program` owns the context and outlives the program, and the program does
         // not run now: it has called a helper, or has not begun.

@@ -20,6 +20,10 @@ pub enum Fault {
     EarlyRelease,
     /// What is sent to replicas is not held, whatever the target says.
     FreeReplicas,
+    /// Every reply is said to be clean.
+    CleanReplies,
+    /// What the log names is not noted.
+    Nameless,
     /// A call sees parameters that change while it waits.
     LiveParameters,
     /// Every second update is not counted.
@@ -72,6 +76,8 @@ fn chosen() -> Option<Fault> {
         Ok("hold") => Some(Fault::NoHold),
         Ok("release") => Some(Fault::EarlyRelease),
         Ok("replicas") => Some(Fault::FreeReplicas),
+        Ok("clean") => Some(Fault::CleanReplies),
+        Ok("nameless") => Some(Fault::Nameless),
         Ok("params") => Some(Fault::LiveParameters),
         Ok("undercount") => Some(Fault::Undercount),
         Ok("stale") => Some(Fault::StaleDescriptor),

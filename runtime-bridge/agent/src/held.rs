@@ -9,6 +9,7 @@ use crate::log::{Core, Slot};
 use crate::replies::{self, Way};
 use crate::sync::atomic::Ordering;
 use crate::table;
+use durac_engine::keys::KeyHash;
 use durac_engine::{Need, Time};
 
 /// A sync that takes less is made by whoever does it best ([`Choice`]), a longer one by a syncer thread.
@@ -41,6 +42,13 @@ impl Slot {
     pub fn is_covered(&self) -> bool {
         let written = self.written.total();
         self.covered.load(Ordering::Acquire) >= written
+    }
+
+    /// Whether nothing that is written and not durable names this key, for certain.
+    pub fn is_clean(&self, key: KeyHash) -> bool {
+        let (log, durable) = self.covered();
+        self.is_covered()
+            || self.count.is_clean(key, durable, &self.written) && self.covered().0 == log
     }
 
     fn key(&self) -> u64 {

@@ -32,6 +32,7 @@ mod guard;
 mod held;
 mod helpers;
 pub mod hooks;
+mod keys;
 mod load;
 mod local;
 mod log;

@@ -304,7 +304,7 @@ impl Slot {
         self.written.begin();
         if rules.keeps_amounts {
             self.written.begin_amounts();
-            self.count.begin(rules.records, &self.written);
+            self.count.begin(rules, &self.written);
         }
         self.held.store(0, Ordering::Relaxed);
         self.serial.fetch_add(1, Ordering::Release);

@@ -153,6 +153,12 @@ next! {
     EPOLL_PWAIT2 = c"epoll_pwait2": fn(c_int, *mut libc::epoll_event, c_int, *const libc::timespec, *const libc::sigset_t) -> c_int;
     SHUTDOWN = c"shutdown": fn(c_int, c_int) -> c_int;
     SENDMSG = c"sendmsg": fn(c_int, *const libc::msghdr, c_int) -> ssize_t;
+    RECV = c"recv": fn(c_int, *mut c_void, size_t, c_int) -> ssize_t;
+    RECVFROM = c"recvfrom": fn(c_int, *mut c_void, size_t, c_int, *mut sockaddr, *mut socklen_t) -> ssize_t;
+    RECV_CHK = c"__recv_chk": fn(c_int, *mut c_void, size_t, size_t, c_int) -> ssize_t;
+    RECVFROM_CHK = c"__recvfrom_chk": fn(c_int, *mut c_void, size_t, size_t, c_int, *mut sockaddr, *mut socklen_t) -> ssize_t;
+    RECVMSG = c"recvmsg": fn(c_int, *mut libc::msghdr, c_int) -> ssize_t;
+    RECVMMSG = c"recvmmsg": fn(c_int, *mut c_void, c_uint, c_int, *mut libc::timespec) -> c_int;
     SENDMMSG = c"sendmmsg": fn(c_int, *mut c_void, c_uint, c_int) -> c_int;
     IOCTL = c"ioctl": fn(c_int, libc::c_ulong, usize) -> c_int;
     FUTIMENS = c"futimens": fn(c_int, *const libc::timespec) -> c_int;

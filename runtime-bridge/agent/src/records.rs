@@ -7,27 +7,34 @@
 //! one that finds another inside ends the count. Nobody waits.
 
 use crate::fault_injection::{Fault, injects};
-use crate::readable;
+use crate::keys::Keys;
 use crate::stage::{Pieces, StageOff};
-use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crate::written::Written;
 use durac_abi::{READING_MOST, Records};
+use durac_engine::Rules;
+use durac_engine::keys::{KeyHash, Named};
 use durac_engine::records::Counter;
-use durac_shm::status::Uncounted;
-use libc::c_void;
+use durac_shm::status::{Counting, Uncounted};
 use std::cell::UnsafeCell;
 
 /// What counts the updates of a log.
 pub struct Count {
     /// Of the write that is inside alone.
     counter: UnsafeCell<Counter>,
+    /// The same.
+    named: UnsafeCell<Named>,
+    /// The keys that the log names, if somebody wants to know.
+    keys: Keys,
+    /// Somebody does.
+    names: AtomicBool,
     /// Writes that have entered and not left. One that a signal's handler leaves by a jump stays inside.
     inside: AtomicU32,
     /// Whether the log's updates are counted.
     counts: AtomicU32,
 }
 
-// SAFETY: the counter is used by the one write that entered when none was inside, until it leaves, and by
+// SAFETY: the counter, and what finds names, is used by the one write that entered when none was inside, until it leaves, and by
 // `begin`, which enters as a write does.
 unsafe impl Sync for Count {}
 
@@ -47,20 +54,31 @@ impl Count {
     pub fn new() -> Self {
         Self {
             counter: UnsafeCell::new(Counter::new(Records::None)),
+            named: UnsafeCell::new(Named::NEW),
+            keys: Keys::new(),
+            names: AtomicBool::new(false),
             inside: AtomicU32::new(0),
             counts: AtomicU32::new(0),
         }
     }
 
     /// The place serves another file.
-    pub fn begin(&self, records: Records, written: &Written) {
+    pub fn begin(&self, rules: Rules, written: &Written) {
+        let records = rules.records;
         self.counts.store(0, Ordering::Relaxed);
+        self.names.store(false, Ordering::Relaxed);
         if records == Records::None {
             return;
         }
         if self.inside.fetch_add(1, Ordering::AcqRel) == 0 {
             // SAFETY: none was inside, so nobody else has a reference.
             unsafe { *self.counter.get() = Counter::new(records) };
+            if rules.keeps_keys && records == Records::Resp {
+                // SAFETY: the same.
+                unsafe { *self.named.get() = Named::NEW };
+                self.keys.begin();
+                self.names.store(true, Ordering::Release);
+            }
         } else {
             // A write of the last file is late.
             written.lose(Uncounted::Overlap);
@@ -87,13 +105,14 @@ impl Count {
         match (entered, pieces) {
             (Entered::Not, _) => return,
             (Entered::Beside, _) => written.lose(Uncounted::Overlap),
-            (Entered::Alone, _) if bytes == 0 => {}
+            // The application knows what it could not write.
+            (Entered::Alone, _) if bytes == 0 => self.keys.written(written.total(), false),
             (Entered::Alone, None) => written.lose(Uncounted::Place),
             (Entered::Alone, Some(pieces)) => {
                 // SAFETY: this write is alone inside.
                 let counter = unsafe { &mut *self.counter.get() };
                 // SAFETY: the kernel has just read these bytes there, or the agent has copied them.
-                unsafe { feed(counter, pieces, bytes) };
+                unsafe { self.feed(counter, pieces, bytes, written) };
                 if counter.is_lost() {
                     written.lose(Uncounted::Format);
                 } else {
@@ -103,6 +122,37 @@ impl Count {
             }
         }
         self.inside.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Feeds the first `bytes` of the pieces, which were written behind what `written` counts.
+    ///
+    /// # Safety
+    /// They can be read, as long as nobody takes the memory away: who does that breaks the application's own
+    /// call, too. The write is inside alone.
+    unsafe fn feed(&self, counter: &mut Counter, pieces: Pieces, bytes: u64, written: &Written) {
+        let total = written.total().saturating_add(bytes);
+        let whole = if self.names.load(Ordering::Acquire) && !injects(Fault::Nameless) {
+            let mut changes = self.keys.up_to(total);
+            // SAFETY: the write is inside alone.
+            let mut telling = unsafe { &mut *self.named.get() }.telling(&mut changes);
+            // SAFETY: the caller's promise.
+            unsafe { pieces.each(bytes, |piece| counter.feed_and_tell(piece, &mut telling)) }
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { pieces.each(bytes, |piece| counter.feed(piece)) }
+        };
+        if !whole {
+            // A thread has changed the array meanwhile.
+            counter.lose();
+        }
+        self.keys.written(total, counter.is_between());
+    }
+
+    /// Whether no command names this key of which the log has more than `durable` bytes, for certain.
+    pub fn is_clean(&self, key: KeyHash, durable: u64, written: &Written) -> bool {
+        self.names.load(Ordering::Acquire)
+            && written.counting() == Counting::Yes
+            && self.keys.is_clean(key, durable)
     }
 
     /// `call.updates` of a write that has entered so: the most if it is not known.
@@ -115,39 +165,13 @@ impl Count {
         let before = unsafe { *self.counter.get() };
         let mut counter = before;
         // SAFETY: all of it can be read.
-        unsafe { feed(&mut counter, pieces, bytes) };
+        if !unsafe { pieces.each(bytes, |piece| counter.feed(piece)) } {
+            counter.lose();
+        }
         match counter.is_lost() {
             true => READING_MOST,
             false => (counter.updates() - before.updates()).min(READING_MOST),
         }
-    }
-}
-
-/// Feeds the first `bytes` of the pieces to a counter.
-///
-/// # Safety
-/// They can be read, as long as nobody takes the memory away: who does that breaks the application's own
-/// call, too.
-unsafe fn feed(counter: &mut Counter, pieces: Pieces, bytes: u64) {
-    let mut left = usize::try_from(bytes).unwrap_or(usize::MAX);
-    let mut add = |data: *const c_void, len: usize| {
-        let len = len.min(left);
-        left -= len;
-        if len > 0 {
-            // SAFETY: not empty, so not null; the caller's promise.
-            counter.feed(unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) });
-        }
-    };
-    match pieces {
-        Pieces::One(data, len) => add(data, len),
-        Pieces::Many(array, count) => match readable::array(array, count) {
-            Some(all) => all.for_each(|piece| add(piece.iov_base, piece.iov_len)),
-            None => return counter.lose(),
-        },
-    }
-    if left > 0 && bytes < u64::MAX {
-        // A thread has changed the array meanwhile.
-        counter.lose();
     }
 }
 
@@ -173,6 +197,7 @@ mod tests {
     use crate::stage::Pieces;
     use crate::written::Written;
     use durac_abi::{READING_MOST, Records};
+    use durac_engine::keys::hash;
     use durac_engine::{Log, Rules};
     use durac_shm::status::{Counting, Uncounted};
 
@@ -186,12 +211,11 @@ mod tests {
 
     impl Place {
         fn new(records: Records) -> Self {
-            let place = Self {
-                count: Count::new(),
-                written: Written::new(),
-                engine: Log::new(Rules { records, keeps_amounts: true, ..Rules::default() }),
-            };
-            place.count.begin(records, &place.written);
+            let rules =
+                Rules { records, keeps_amounts: true, keeps_keys: true, ..Rules::default() };
+            let place =
+                Self { count: Count::new(), written: Written::new(), engine: Log::new(rules) };
+            place.count.begin(rules, &place.written);
             place
         }
 
@@ -266,13 +290,44 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_clean_until_a_write_names_it() {
+        let place = Place::new(Records::Resp);
+        let is_clean =
+            |key: &[u8], durable| place.count.is_clean(hash(key), durable, &place.written);
+        let write = |bytes: &[u8]| {
+            place.write(bytes, bytes.len());
+            place.written.add(bytes.len() as u64);
+            place.written.total()
+        };
+        assert!(is_clean(b"k", 0));
+        let set = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n";
+        let first = write(set);
+        assert!(!is_clean(b"k", 0) && !is_clean(b"k", first - 1) && is_clean(b"k", first));
+        assert!(is_clean(b"other", 0));
+        // What is in a transaction is durable with the end of it.
+        let open = write(&[&b"*1\r\n$5\r\nMULTI\r\n"[..], set].concat());
+        assert!(!is_clean(b"k", open) && !is_clean(b"other", open));
+        let end = write(b"*1\r\n$4\r\nEXEC\r\n");
+        assert!(!is_clean(b"k", open) && is_clean(b"k", end));
+        // A command that may change every key; one that fails; bytes that are none.
+        let flush = write(b"*1\r\n$8\r\nFLUSHALL\r\n");
+        assert!(!is_clean(b"other", end) && is_clean(b"other", flush));
+        place.write(set, 0);
+        assert!(!is_clean(b"other", flush), "the application has what the log has not");
+        let again = write(set);
+        assert!(!is_clean(b"other", flush) && is_clean(b"other", again));
+        write(b"junk");
+        assert!(!is_clean(b"other", u64::MAX));
+    }
+
+    #[test]
     fn another_file_begins_anew() {
         let mut place = Place::new(Records::Resp);
         place.write(b"no command", 10);
         assert_eq!(place.updates(), READING_MOST);
         place.written.begin();
         place.written.begin_amounts();
-        place.count.begin(Records::Resp, &place.written);
+        place.count.begin(place.engine.rules(), &place.written);
         place.engine = Log::new(place.engine.rules());
         place.write(COMMAND, COMMAND.len());
         assert_eq!(place.updates(), 1);
@@ -280,7 +335,7 @@ mod tests {
         let late = place.count.enter();
         place.written.begin();
         place.written.begin_amounts();
-        place.count.begin(Records::Resp, &place.written);
+        place.count.begin(place.engine.rules(), &place.written);
         place.leave(late, COMMAND, COMMAND.len());
         assert_eq!(place.updates(), READING_MOST);
     }

@@ -8,6 +8,7 @@
 //! Lock order: connection, then a log, then the tickets. No lock of a log is held when a connection's is taken.
 
 mod choice;
+mod clean;
 mod connection;
 mod event_loop;
 mod group;
@@ -243,6 +244,7 @@ impl Replies {
             new
         });
         connection.lock().begin(fd, cookie);
+        connection.followed.begin(false);
         self.set(fd, Some(connection));
         Some(connection)
     }
@@ -458,6 +460,9 @@ impl Replies {
         let mut context = Context {
             len: (put.len as u64).min(READING_MOST),
             child_active: (reads(Reading::ChildActive) && crate::children::any()).into(),
+            reply_clean: (reads(Reading::ReplyClean)
+                && self.of(fd).is_some_and(|it| self.is_clean(registry, it, &put)))
+            .into(),
             ..Context::default()
         };
         // SAFETY: the context lives until the program has ended; a program of a reply calls no helper that

@@ -36,6 +36,32 @@ impl Pieces {
                 .is_some_and(|mut all| all.all(|p| readable::all(p.iov_base, p.iov_len))),
         }
     }
+
+    /// Calls `with` for each piece of the first `bytes` of them, in order. False if there are fewer: a thread has changed
+    /// the array meanwhile.
+    ///
+    /// # Safety
+    /// They can be read, as long as nobody takes the memory away: who does that breaks the application's own
+    /// call, too.
+    pub unsafe fn each(self, bytes: u64, mut with: impl FnMut(&[u8])) -> bool {
+        let mut left = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let mut take = |data: *const c_void, len: usize| {
+            let len = len.min(left);
+            left -= len;
+            if len > 0 {
+                // SAFETY: not empty, so not null; the caller's promise.
+                with(unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) });
+            }
+        };
+        match self {
+            Self::One(data, len) => take(data, len),
+            Self::Many(pieces, count) => match readable::array(pieces, count) {
+                Some(all) => all.for_each(|piece| take(piece.iov_base, piece.iov_len)),
+                None => return false,
+            },
+        }
+        left == 0 || bytes == u64::MAX
+    }
 }
 
 /// What is staged of a log.

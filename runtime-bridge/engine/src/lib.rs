@@ -11,12 +11,15 @@
 //! ([`Rules`] come from it) and nothing of its code.
 
 pub mod gather;
+pub mod keys;
 mod log;
 pub mod model;
 mod pace;
 mod protocol;
 pub mod records;
 mod release;
+pub mod requests;
+pub mod resp;
 mod rules;
 mod slow;
 

@@ -17,6 +17,8 @@ pub struct Rules {
     pub records: Records,
     /// Whether the policy reads how much is written and not durable.
     pub keeps_amounts: bool,
+    /// Whether the policy reads which replies depend on nothing that is not durable.
+    pub keeps_keys: bool,
     /// Whether the policy holds replies.
     pub holds_replies: bool,
     /// Whether writes that no sync call follows are synced within `flush_within` (`on write: defer`).
@@ -26,8 +28,8 @@ pub struct Rules {
 }
 
 /// What says how much is written.
-const AMOUNTS: [Reading; 3] =
-    [Reading::PendingBytes, Reading::PendingUpdates, Reading::CallUpdates];
+const AMOUNTS: [Reading; 4] =
+    [Reading::PendingBytes, Reading::PendingUpdates, Reading::CallUpdates, Reading::ReplyClean];
 
 impl From<&Meta> for Rules {
     fn from(meta: &Meta) -> Self {
@@ -37,6 +39,7 @@ impl From<&Meta> for Rules {
             stages: meta.stages(),
             records: meta.records,
             keeps_amounts: AMOUNTS.iter().any(|amount| meta.reads.contains(amount)),
+            keeps_keys: meta.reads.contains(&Reading::ReplyClean),
             holds_replies: meta.capabilities.contains(&Action::Hold),
             defers_writes: meta.defers_writes,
             assume_sync: meta.assume_sync,

@@ -4,6 +4,7 @@ mod grace;
 mod model;
 mod records;
 mod release;
+mod requests;
 mod rules;
 mod schedule;
 mod slow;

@@ -94,6 +94,20 @@ entries! {
     shutdown(fd: c_int, how: c_int) -> c_int;
     sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t;
     sendmmsg(fd: c_int, messages: *mut c_void, n: c_uint, flags: c_int) -> c_int;
+    recv(fd: c_int, data: *mut c_void, n: size_t, flags: c_int) -> ssize_t;
+    recvfrom(
+        fd: c_int, data: *mut c_void, n: size_t, flags: c_int,
+        from: *mut sockaddr, length: *mut socklen_t
+    ) -> ssize_t;
+    __recv_chk(fd: c_int, data: *mut c_void, n: size_t, room: size_t, flags: c_int) -> ssize_t;
+    __recvfrom_chk(
+        fd: c_int, data: *mut c_void, n: size_t, room: size_t, flags: c_int,
+        from: *mut sockaddr, length: *mut socklen_t
+    ) -> ssize_t;
+    recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t;
+    recvmmsg(
+        fd: c_int, messages: *mut c_void, n: c_uint, flags: c_int, timeout: *mut timespec
+    ) -> c_int;
     dup(old: c_int) -> c_int;
     dup2(old: c_int, new: c_int) -> c_int;
     dup3(old: c_int, new: c_int, flags: c_int) -> c_int;

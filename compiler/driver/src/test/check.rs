@@ -42,6 +42,8 @@ pub enum Step {
     Reply {
         /// How many bytes.
         bytes: Expr,
+        /// What it depends on is durable.
+        clean: bool,
         /// What it is expected to do.
         expected: Expected,
     },
@@ -185,8 +187,8 @@ impl Checker<'_> {
 
     fn step(&mut self, step: &ast::Step, span: Span) -> Option<Step> {
         Some(match step {
-            ast::Step::Call { hook, len, returns } => {
-                return self.call(hook, len.as_ref(), returns.as_ref());
+            ast::Step::Call { hook, clean, len, returns } => {
+                return self.call(hook, *clean, len.as_ref(), returns.as_ref());
             }
             ast::Step::Sync { error, returns } => {
                 let error = match error {
@@ -244,6 +246,7 @@ impl Checker<'_> {
     fn call(
         &mut self,
         name: &Ident,
+        clean: bool,
         len: Option<&Spanned<ast::Expr>>,
         returns: Option<&Spanned<ast::Outcome>>,
     ) -> Option<Step> {
@@ -321,7 +324,7 @@ impl Checker<'_> {
         }
         Some(match hook {
             Hook::Write => Step::Write { amount, expected },
-            Hook::Reply => Step::Reply { bytes: amount, expected },
+            Hook::Reply => Step::Reply { bytes: amount, clean, expected },
             Hook::Turn => Step::Turn { ready: amount, expected },
             hook => Step::Sync { hook, expected },
         })
@@ -517,7 +520,11 @@ impl Checker<'_> {
             if let Node::Expr(Expr { kind: ExprKind::Read(reading), span, .. }) = node
                 && matches!(
                     reading,
-                    Reading::CallLen | Reading::CallUpdates | Reading::Now | Reading::Ready
+                    Reading::CallLen
+                        | Reading::CallUpdates
+                        | Reading::Now
+                        | Reading::Ready
+                        | Reading::ReplyClean
                 )
             {
                 odd.get_or_insert((*reading, *span));
@@ -534,6 +541,9 @@ impl Checker<'_> {
             ),
             Reading::Ready => {
                 ("there is no turn here", "test what a turn does: `turn 3 -> gathers`")
+            }
+            Reading::ReplyClean => {
+                ("there is no reply here", "test what a reply does: `clean reply -> passed`")
             }
             _ => ("there is no call here", "test what the call does: `write 4KiB -> staged`"),
         };

@@ -7,9 +7,14 @@ use durac_prove::machine::{Ended, MachineError, Memory, World};
 
 impl Runner<'_> {
     /// The application writes to a connection. What is held asks for a sync of all that is written.
-    pub(super) fn reply(&mut self, bytes: u64) -> Result<Does, MachineError> {
+    pub(super) fn reply(&mut self, bytes: u64, clean: bool) -> Result<Does, MachineError> {
         self.count();
-        let context = Context { len: bytes.min(READING_MOST), ..Context::default() };
+        let context = Context {
+            len: bytes.min(READING_MOST),
+            // What is durable is clean, whoever asks.
+            reply_clean: (clean || self.log.covered() >= self.log.written()).into(),
+            ..Context::default()
+        };
         if self.connection(Hook::Reply, context)? != Verdict::Hold {
             return Ok(Does::Passes);
         }

@@ -156,6 +156,7 @@ impl Runner<'_> {
             Reading::PendingUpdates => read.pending_updates,
             Reading::CallUpdates => read.updates,
             Reading::Ready => read.ready,
+            Reading::ReplyClean => read.reply_clean,
             Reading::PendingAge => read.pending_age,
             Reading::Staged => read.staged,
             Reading::SyncLatency => read.sync_latency,

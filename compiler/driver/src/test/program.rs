@@ -99,6 +99,7 @@ pub(super) fn context(log: &Log, call: &Call, now: Time, child: bool) -> Context
         notify_count: log.counters().syncs,
         child_active: child.into(),
         ready: 0,
+        reply_clean: 0,
     }
 }
 

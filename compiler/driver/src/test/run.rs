@@ -188,13 +188,13 @@ impl<'a> Runner<'a> {
                 self.told(&shown, does);
                 Ok(self.judge(hook.name(), does, expected))
             }
-            Step::Reply { bytes, expected } => {
+            Step::Reply { bytes, clean, expected } => {
                 let bytes = self.eval(bytes);
                 let shown = format!("reply {}", show(bytes, Unit::Bytes));
                 if let Err(fault) = self.thread_is_free(&shown) {
                     return Ok(Err(fault));
                 }
-                let does = self.reply(bytes)?;
+                let does = self.reply(bytes, *clean)?;
                 self.told(&shown, does);
                 Ok(self.judge("reply", does, expected))
             }

@@ -1,10 +1,12 @@
 //! Calls that could see a log's file: what is staged is written before.
 
+use super::sockets::received;
+use super::write::many;
 use super::{revoke, seen_by, uncount};
 use crate::guard;
 use crate::real;
 use crate::registry;
-use crate::stage::StageOff;
+use crate::stage::{Pieces, StageOff};
 use crate::table;
 use libc::{c_char, c_int, c_uint, c_ulong, c_void, iovec, off_t, size_t, ssize_t};
 
@@ -26,8 +28,6 @@ macro_rules! sees {
 }
 
 sees! {
-    read / READ(fd: c_int, data: *mut c_void, n: size_t) -> ssize_t;
-    __read_chk / READ_CHK(fd: c_int, data: *mut c_void, n: size_t, room: size_t) -> ssize_t;
     pread / PREAD(fd: c_int, data: *mut c_void, n: size_t, at: off_t) -> ssize_t;
     pread64 / PREAD64(fd: c_int, data: *mut c_void, n: size_t, at: off_t) -> ssize_t;
     __pread_chk / PREAD_CHK(
@@ -36,16 +36,39 @@ sees! {
     __pread64_chk / PREAD64_CHK(
         fd: c_int, data: *mut c_void, n: size_t, at: off_t, room: size_t
     ) -> ssize_t;
-    readv / READV(fd: c_int, v: *const iovec, n: c_int) -> ssize_t;
     preadv / PREADV(fd: c_int, v: *const iovec, n: c_int, at: off_t) -> ssize_t;
     preadv64 / PREADV64(fd: c_int, v: *const iovec, n: c_int, at: off_t) -> ssize_t;
-    preadv2 / PREADV2(fd: c_int, v: *const iovec, n: c_int, at: off_t, flags: c_int) -> ssize_t;
-    preadv64v2 / PREADV64V2(
-        fd: c_int, v: *const iovec, n: c_int, at: off_t, flags: c_int
-    ) -> ssize_t;
     fstat / FSTAT(fd: c_int, stat: *mut libc::stat) -> c_int;
     fstat64 / FSTAT64(fd: c_int, stat: *mut libc::stat) -> c_int;
     futimens / FUTIMENS(fd: c_int, times: *const libc::timespec) -> c_int;
+}
+
+macro_rules! reads {
+    ($($name:ident / $real:ident($fd:ident: c_int $(, $arg:ident: $ty:ty)*) -> $pieces:expr;)*) => {
+        $(
+            #[doc = concat!("Hook of `", stringify!($name), "`.")]
+            ///
+            /// # Safety
+            /// As the real function.
+            #[inline]
+            pub unsafe fn $name($fd: c_int $(, $arg: $ty)*) -> ssize_t {
+                seen_by($fd);
+                // SAFETY: the caller's arguments, which it vouches for.
+                let result = unsafe { real::$real.get()($fd $(, $arg)*) };
+                received($fd, $pieces, result)
+            }
+        )*
+    };
+}
+
+reads! {
+    read / READ(fd: c_int, data: *mut c_void, n: size_t) -> Some(Pieces::One(data, n));
+    __read_chk / READ_CHK(fd: c_int, data: *mut c_void, n: size_t, room: size_t) -> Some(Pieces::One(data, n.min(room)));
+    readv / READV(fd: c_int, v: *const iovec, n: c_int) -> many(v, n);
+    preadv2 / PREADV2(fd: c_int, v: *const iovec, n: c_int, at: off_t, flags: c_int) -> many(v, n);
+    preadv64v2 / PREADV64V2(
+        fd: c_int, v: *const iovec, n: c_int, at: off_t, flags: c_int
+    ) -> many(v, n);
 }
 
 /// `fd` gets another position: the one where it is, or the end, changes nothing.

@@ -145,6 +145,7 @@ pub(super) fn by_number(number: c_long, [a, b, c, _, e]: [usize; 5]) {
             super::sockets::let_pass(fd);
         }
         libc::SYS_splice => {
+            super::sockets::unseen(fd);
             super::uncount_by_number(c as c_int, false);
             super::sockets::let_pass(c as c_int);
         }
@@ -161,7 +162,11 @@ pub(super) fn by_number(number: c_long, [a, b, c, _, e]: [usize; 5]) {
         | libc::SYS_fstat
         | libc::SYS_statx
         | libc::SYS_newfstatat => {
+            super::sockets::unseen(fd);
             super::seen();
+        }
+        libc::SYS_recvfrom | libc::SYS_recvmsg | libc::SYS_recvmmsg | libc::SYS_preadv2 => {
+            super::sockets::unseen(fd);
         }
         libc::SYS_fsync | libc::SYS_fdatasync | libc::SYS_syncfs | libc::SYS_sync => {
             super::seen();

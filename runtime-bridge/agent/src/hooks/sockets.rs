@@ -28,17 +28,24 @@ pub(super) fn accepted(fd: c_int) -> c_int {
     // Also after the policy was exchanged for one that holds none: another may come that does.
     let held = || table::registry().is_some_and(|registry| registry.replies.hold());
     match policy::get() {
-        Some(policy) if fd >= 0 && (policy.rules.holds_replies || held()) => adopted(fd),
+        Some(policy) if fd >= 0 && (policy.rules.holds_replies || held()) => adopted(policy, fd),
         _ => fd,
     }
 }
 
 #[cold]
-fn adopted(fd: c_int) -> c_int {
+fn adopted(policy: &Policy, fd: c_int) -> c_int {
     if !table::fits(fd) {
         return guard::run(|| replies::refuse(fd)).unwrap_or(fd);
     }
     table::set(fd, Entry::Reply);
+    if policy.rules.keeps_keys
+        && let Some((registry, _)) = holding()
+    {
+        let kept = Kept::now();
+        guard::run(|| registry.replies.follow(fd));
+        drop(kept);
+    }
     fd
 }
 
@@ -48,8 +55,55 @@ fn holding() -> Option<(&'static Registry, &'static Policy)> {
     Some((registry, policy::get()?))
 }
 
+/// The registry, if this connection is followed.
+#[inline]
+fn following(fd: c_int) -> Option<&'static Registry> {
+    table::registry().filter(|registry| registry.replies.follows(fd))
+}
+
+/// Something is read from a connection, or written to it, that is not seen.
+#[inline]
+pub(super) fn unseen(fd: c_int) {
+    if !table::is_other(fd)
+        && let Some(registry) = following(fd)
+    {
+        registry.replies.lose_sight(fd);
+    }
+}
+
+/// So many bytes were read from here into these pieces; none if it is not known where to.
+#[inline]
+pub(super) fn received(fd: c_int, pieces: Option<Pieces>, result: ssize_t) -> ssize_t {
+    if result > 0
+        && !table::is_other(fd)
+        && let Some(registry) = following(fd)
+    {
+        told(registry, fd, || registry.replies.was_read(fd, pieces, result as u64));
+    }
+    result
+}
+
+/// Has this connection's dialogue followed; inside a call of this thread it cannot be.
+fn told(registry: &Registry, fd: c_int, body: impl FnOnce()) {
+    let kept = Kept::now();
+    if guard::run(body).is_none() {
+        registry.replies.lose_sight(fd);
+    }
+    drop(kept);
+}
+
 /// A write to a connection, which `real` carries out.
 pub(super) fn reply(put: Put, fd: c_int, real: impl FnOnce() -> ssize_t) -> ssize_t {
+    let result = held_or_sent(put, fd, real);
+    if result > 0
+        && let Some(registry) = following(fd)
+    {
+        told(registry, fd, || registry.replies.was_written(fd, put.pieces, result as u64));
+    }
+    result
+}
+
+fn held_or_sent(put: Put, fd: c_int, real: impl FnOnce() -> ssize_t) -> ssize_t {
     // In a child of `vfork` too: what it writes is held in the memory that it shares, and its parent sends it.
     let (Some(registry), Some(policy)) = (table::registry(), policy::get()) else { return real() };
     if replies::frees_links(policy) {
@@ -103,6 +157,7 @@ pub(super) fn reply(put: Put, fd: c_int, real: impl FnOnce() -> ssize_t) -> ssiz
 /// what is held is sent.
 #[cold]
 pub(super) fn let_pass(fd: c_int) {
+    unseen(fd);
     if table::get(fd) == Entry::Reply
         && let Some((registry, _)) = holding()
     {
@@ -115,6 +170,7 @@ pub(super) fn let_pass(fd: c_int) {
 /// A stream of the C library is opened on a connection: what it writes is not seen.
 #[cold]
 pub(super) fn streamed(fd: c_int) {
+    unseen(fd);
     if table::get(fd) == Entry::Reply && !TOLD_OF_STREAM.swap(true, Ordering::Relaxed) {
         guard::run(|| {
             crate::note::error("a stream is opened on a connection: its replies are not held");
@@ -176,6 +232,104 @@ pub unsafe fn send(fd: c_int, data: *const c_void, n: size_t, flags: c_int) -> s
     // SAFETY: the caller's arguments, which it vouches for.
     let real = || unsafe { real::SEND.get()(fd, data, n, flags) };
     send_to(fd, Pieces::One(data, n), n, flags, true, real)
+}
+
+/// Flags of a call that takes what it reads, and nothing else.
+const TAKES: c_int = libc::MSG_DONTWAIT | libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+
+macro_rules! receives {
+    ($($name:ident / $real:ident(
+        $fd:ident: c_int, $data:ident: *mut c_void, $n:ident: size_t, $flags:ident: c_int
+        $(, $arg:ident: $ty:ty)*
+    );)*) => {
+        $(
+            #[doc = concat!("Hook of `", stringify!($name), "`.")]
+            ///
+            /// # Safety
+            /// As the real function.
+            #[inline]
+            pub unsafe fn $name(
+                $fd: c_int, $data: *mut c_void, $n: size_t, $flags: c_int $(, $arg: $ty)*
+            ) -> ssize_t {
+                // SAFETY: the caller's arguments, which it vouches for.
+                let result = unsafe { real::$real.get()($fd, $data, $n, $flags $(, $arg)*) };
+                let pieces = ($flags & !TAKES == 0).then_some(Pieces::One($data, $n));
+                received($fd, pieces, result)
+            }
+        )*
+    };
+}
+
+receives! {
+    recv / RECV(fd: c_int, data: *mut c_void, n: size_t, flags: c_int);
+    recvfrom / RECVFROM(
+        fd: c_int, data: *mut c_void, n: size_t, flags: c_int,
+        from: *mut sockaddr, length: *mut socklen_t
+    );
+}
+
+/// Hook of `__recv_chk`.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn __recv_chk(
+    fd: c_int,
+    data: *mut c_void,
+    n: size_t,
+    room: size_t,
+    flags: c_int,
+) -> ssize_t {
+    unseen(fd);
+    // SAFETY: the caller's arguments, which it vouches for.
+    unsafe { real::RECV_CHK.get()(fd, data, n, room, flags) }
+}
+
+/// Hook of `__recvfrom_chk`.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn __recvfrom_chk(
+    fd: c_int,
+    data: *mut c_void,
+    n: size_t,
+    room: size_t,
+    flags: c_int,
+    from: *mut sockaddr,
+    length: *mut socklen_t,
+) -> ssize_t {
+    unseen(fd);
+    // SAFETY: the caller's arguments, which it vouches for.
+    unsafe { real::RECVFROM_CHK.get()(fd, data, n, room, flags, from, length) }
+}
+
+/// Hook of `recvmsg`.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t {
+    unseen(fd);
+    // SAFETY: the caller's arguments, which it vouches for.
+    unsafe { real::RECVMSG.get()(fd, message, flags) }
+}
+
+/// Hook of `recvmmsg`.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn recvmmsg(
+    fd: c_int,
+    messages: *mut c_void,
+    n: c_uint,
+    flags: c_int,
+    timeout: *mut libc::timespec,
+) -> c_int {
+    unseen(fd);
+    // SAFETY: the caller's arguments, which it vouches for.
+    unsafe { real::RECVMMSG.get()(fd, messages, n, flags, timeout) }
 }
 
 /// Hook of `sendto`.

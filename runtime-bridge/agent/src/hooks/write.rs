@@ -160,7 +160,7 @@ fn sum(pieces: *const iovec, count: c_int) -> Option<u64> {
 }
 
 /// The pieces of a vector; none of one that the system refuses.
-fn many(pieces: *const iovec, count: c_int) -> Option<Pieces> {
+pub(super) fn many(pieces: *const iovec, count: c_int) -> Option<Pieces> {
     let count = usize::try_from(count).ok().filter(|count| (1..=1024).contains(count))?;
     (!pieces.is_null()).then_some(Pieces::Many(pieces, count))
 }
@@ -241,6 +241,7 @@ macro_rules! sends {
                 n: size_t,
             ) -> ssize_t {
                 super::seen_by(from);
+                super::sockets::unseen(from);
                 write_to(to, move || Some(n as u64), None, move || {
                     // SAFETY: the caller's arguments, which it vouches for.
                     unsafe { real::$real.get()(to, from, at, n) }
@@ -272,6 +273,7 @@ macro_rules! copies {
                 flags: c_uint,
             ) -> ssize_t {
                 super::seen_by(from);
+                super::sockets::unseen(from);
                 write_to(to, move || Some(n as u64), None, move || {
                     // SAFETY: the caller's arguments, which it vouches for.
                     unsafe { real::$real.get()(from, at_from, to, at_to, n, flags) }

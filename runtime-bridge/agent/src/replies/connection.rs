@@ -1,5 +1,6 @@
 //! One connection with held bytes: the queue, and what is known of the socket.
 
+use super::clean::Followed;
 use crate::readable;
 use crate::real;
 use crate::stage::Pieces;
@@ -23,13 +24,20 @@ pub struct Connection {
     pub number: usize,
     /// Something is held.
     holds: AtomicBool,
+    /// What is known of what is said on it.
+    pub followed: Followed,
     state: Mutex<State>,
 }
 
 impl Connection {
     /// Of no socket.
     pub fn new(number: usize) -> Self {
-        Self { number, holds: AtomicBool::new(false), state: Mutex::new(State::default()) }
+        Self {
+            number,
+            holds: AtomicBool::new(false),
+            followed: Followed::new(),
+            state: Mutex::new(State::default()),
+        }
     }
 
     /// Takes the lock.

@@ -42,6 +42,8 @@ mod front;
 mod guard;
 #[path = "../../src/held.rs"]
 mod held;
+#[path = "../../src/keys.rs"]
+mod keys;
 #[path = "../../src/log.rs"]
 mod log;
 #[path = "../../src/look.rs"]

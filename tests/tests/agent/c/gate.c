@@ -56,13 +56,26 @@ struct gate {
     uint64_t checked, waited, held;
 };
 
+/* A system call that nobody sees: `syscall` is interposed, too. */
+static long unseen(long number, long a, long b, long c, long d)
+{
+    register long r10 __asm__("r10") = d;
+    long result;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+
 static void say(const char *name, const char *text)
 {
     /* Not by functions that are interposed: the lock may be held. */
-    int fd = syscall(SYS_openat, AT_FDCWD, name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    int flags = O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC;
+    long fd = unseen(SYS_openat, AT_FDCWD, (long)name, flags, 0600);
     if (fd >= 0) {
-        syscall(SYS_write, fd, text, strlen(text));
-        syscall(SYS_close, fd);
+        unseen(SYS_write, fd, (long)text, strlen(text), 0);
+        unseen(SYS_close, fd, 0, 0, 0);
     }
 }
 
