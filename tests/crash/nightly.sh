@@ -83,7 +83,7 @@ if [ "$held" -gt 0 ]; then
     say "held replies"
     DURAC_REPLIES=1000000 cargo test --locked -p durac-tests --test agent replies:: || result=1
     all=("${policies[@]}")
-    policies=(external_synchrony)
+    policies=(external_synchrony clean_reads)
     parts=()
     campaign held-slow- "$((held / 2))"
     campaign held-quick- "$((held / 2))" --latency 0

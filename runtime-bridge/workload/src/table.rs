@@ -22,7 +22,7 @@ pub(crate) fn render(report: &Report) -> String {
     let _ = write!(out, "{} on {}, ", machine.file_system, machine.device);
     let _ = write!(out, "fdatasync {:.0} µs, load {:.2}", machine.fdatasync_us, machine.load);
     if let Some(ms) = report.sync_ms {
-        let _ = write!(out, "logs on a disk in memory on which a sync takes {ms} ms, ");
+        let _ = write!(out, ", logs on a disk in memory on which a sync takes {ms} ms");
     }
     let _ = match (machine.database(), report.workload) {
         (Some(database), Workload::Redis | Workload::Mix) => writeln!(out, ", {database}"),

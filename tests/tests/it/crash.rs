@@ -64,22 +64,26 @@ fn first_violation(config: &Config, most: u32) -> Result<Option<String>> {
 /// Nothing that a client has seen is lost, reads included, although the application was told of more.
 #[test]
 fn nothing_that_a_client_has_seen() -> Result<()> {
-    let reading = Config { reads: true, ..config("external_synchrony", &[], 0)? };
-    let mut acknowledged = 0;
-    for trial in trials(&reading, 12)? {
-        ensure!(trial.violation.is_none() && trial.lost_commands == 0, "{trial:?}");
-        acknowledged += trial.acknowledged;
+    for policy in ["external_synchrony", "clean_reads"] {
+        let reading = Config { reads: true, ..config(policy, &[], 0)? };
+        let mut acknowledged = 0;
+        for trial in trials(&reading, 12)? {
+            ensure!(trial.violation.is_none() && trial.lost_commands == 0, "{policy}: {trial:?}");
+            acknowledged += trial.acknowledged;
+        }
+        ensure!(acknowledged > 500, "{policy}: {acknowledged}");
     }
-    ensure!(acknowledged > 500, "{acknowledged}");
     // The same clients under the same deferring, not held: the test sees that they lose.
     let path = tempfile::Builder::new().suffix(".dur").tempfile()?;
     std::fs::write(path.path(), "target redis.aof\non fdatasync: defer\n")?;
     let policy = path.path().to_str().context("a path")?;
     let deferring = Config { reads: true, ..config(policy, &[], 0)? };
     ensure!(first_violation(&deferring, 20)?.is_some(), "no loss is seen");
-    // And an agent that holds nothing, or believes a sync before it is made, is found.
-    for fault in ["hold", "early"] {
-        let mut config = Config { reads: true, ..config("external_synchrony", &[], 0)? };
+    // And an agent that holds nothing, believes a sync before it is made, or any reply to be clean, is found.
+    let faults =
+        [("hold", "external_synchrony"), ("early", "external_synchrony"), ("clean", "clean_reads")];
+    for (fault, policy) in faults {
+        let mut config = Config { reads: true, ..config(policy, &[], 0)? };
         config.env = vec![
             ("DURAC_AGENT".into(), faulty_agent()?.into()),
             ("DURAC_FAULT".into(), fault.into()),

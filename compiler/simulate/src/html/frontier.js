@@ -7,9 +7,12 @@ const RATES = {
 const UNITS = {
   syncs: { text: "syncs", title: "acknowledged syncs lost", show: count },
   commands: { text: "commands", title: "acknowledged commands lost", show: count },
+  seen: { text: "commands that clients have seen", title: "lost commands whose clients had their replies", show: count },
   bytes: { text: "bytes", title: "acknowledged bytes lost", show: bytes },
   age_ns: { text: "age", title: "age of the oldest loss", show: time },
 };
+/** Units that need clients whose commands are known. */
+const OF_CLIENTS = ["commands", "seen"];
 const withCommands = policies.length > 0 && policies.every((p) => p.commands_per_second !== null);
 const chosen = { unit: "syncs", rate: withCommands ? "commands" : "calls" };
 
@@ -110,9 +113,9 @@ const numbersOf = (p) => {
   lines.push(`${commands === null ? "" : `${count(commands)} commands, `}${rate} a second`);
   const { worst } = p.loss;
   const lost = Object.keys(UNITS)
-    .filter((unit) => unit !== "commands" || commands !== null)
+    .filter((unit) => !OF_CLIENTS.includes(unit) || commands !== null)
     .map((unit) => (unit === "age_ns" ? `${time(worst[unit])} old`
-      : unit === "bytes" ? bytes(worst[unit]) : `${count(worst[unit])} ${unit}`));
+      : unit === "bytes" ? bytes(worst[unit]) : `${count(worst[unit])} ${UNITS[unit].text}`));
   lines.push(`the worst crash loses ${lost.join(", ")}`);
   lines.push(`proved: ${p.proved?.text ?? "not known"}`);
   const over = Object.keys(UNITS).filter((unit) => isExceeded(p, unit)).map((unit) => UNITS[unit].text);
@@ -223,7 +226,7 @@ const drawFrontier = () => {
   label(picture, points, marks, area);
 };
 
-const unitChoices = Object.entries(UNITS).filter(([unit]) => unit !== "commands" || withCommands);
+const unitChoices = Object.entries(UNITS).filter(([unit]) => !OF_CLIENTS.includes(unit) || withCommands);
 const rateChoices = Object.entries(RATES).filter(([rate]) => rate !== "commands" || withCommands);
 const texts = (choices) => choices.map(([value, { text }]) => [value, text]);
 radios(document.getElementById("unit-choice"), "unit", texts(unitChoices), chosen.unit, (unit) => {

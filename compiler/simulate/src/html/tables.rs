@@ -19,7 +19,7 @@ const COST: &str = "Cost";
 const WORST: &str = "The worst crash loses";
 const OTHER: &str = "Crashes lose syncs";
 
-const COLUMNS: [Column; 15] = [
+const COLUMNS: [Column; 16] = [
     column(SPEED, "commands", |p| p.commands_per_second, count),
     column(SPEED, "sync calls", |p| Some(p.calls_per_second), count),
     column(LATENCY, "p50", |p| Some(p.latency.p50_ns as f64), time),
@@ -35,6 +35,7 @@ const COLUMNS: [Column; 15] = [
     ),
     column(WORST, "syncs", |p| Some(p.loss.worst.syncs), count),
     column(WORST, "commands", |p| p.commands_per_second.map(|_| p.loss.worst.commands), count),
+    column(WORST, "commands seen", |p| p.commands_per_second.map(|_| p.loss.worst.seen), count),
     column(WORST, "bytes", |p| Some(p.loss.worst.bytes), bytes),
     column(WORST, "the oldest", |p| Some(p.loss.worst.age_ns), time),
     column(OTHER, "mean", |p| Some(p.loss.mean.syncs), count),
@@ -72,7 +73,7 @@ fn percent(share: f64) -> String {
 pub fn numbers(report: &Report, derived: &[Derived]) -> String {
     let commands = report.policies.iter().any(|p| p.commands_per_second.is_some());
     let columns: Vec<&Column> =
-        COLUMNS.iter().filter(|c| commands || c.title != "commands").collect();
+        COLUMNS.iter().filter(|c| commands || !c.title.starts_with("commands")).collect();
     let groups: String = columns
         .chunk_by(|a, b| a.group == b.group)
         .filter_map(|group| Some((group.first()?.group, group.len())))
