@@ -18,6 +18,15 @@ install_missing \
     setpriv:util-linux ip:iproute2 /lib/systemd/systemd:systemd mount:mount mkfs.ext4:e2fsprogs strace:strace chromium:chromium \
     shellcheck:shellcheck lintian:lintian z3:z3 python3:python3 /usr/lib/python3/dist-packages/prometheus_client:python3-prometheus-client
 
+# As in CI: what is built once gains nothing from incremental builds.
+export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
+
+# The patched Redis, whose source has to be fetched, is built beside the rest. A test that needs it sooner waits; if
+# it cannot be built, that test says why.
+if [ "$#" -eq 0 ]; then
+    nice bash runtime-bridge/redis/build.sh redis "${CARGO_TARGET_DIR:-target}/redis" </dev/null >/dev/null 2>&1 &
+fi
+
 # With the tests: without, their dependencies' features would have much of it built twice.
 say "building"
 cargo build --workspace --lib --bins --tests --locked

@@ -71,7 +71,8 @@ if [ ! -x "$server" ] || ! cmp -s "$patch" "$stamp"; then
     dpkg-source --no-check -x "$folder"/apt/download/*.dsc "$folder/source" >&2
     patch --directory="$folder/source" --strip=1 --forward <"$patch" >&2
     say "building $name"
-    make --directory="$folder/source" USE_SYSTEM_JEMALLOC=yes -j"$(nproc)" \
+    # Without debug information it is built sooner; the code is the same.
+    make --directory="$folder/source" USE_SYSTEM_JEMALLOC=yes DEBUG= -j"$(nproc)" \
         </dev/null >"$folder/build.log" 2>&1 || {
         tail -n 30 "$folder/build.log" >&2
         exit 2

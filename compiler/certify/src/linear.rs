@@ -58,13 +58,25 @@ impl Sum {
         let fits = |n: &i128| n.unsigned_abs() < 1 << 120;
         let times = |n: i128| n.checked_mul(factor).ok_or(TooLarge);
         let add = |a: i128, b: i128| a.checked_add(b).filter(fits).ok_or(TooLarge);
-        let mut terms: BTreeMap<Var, i128> = self.terms.iter().copied().collect();
-        for &(var, of) in &other.terms {
-            let all = terms.entry(var).or_insert(0);
-            *all = add(*all, times(of)?)?;
+        let mut terms = Vec::with_capacity(self.terms.len() + other.terms.len());
+        let mut push =
+            |var: Var, factor: i128| terms.extend((factor != 0).then_some((var, factor)));
+        // Both are in the order of their variables.
+        let mut theirs = other.terms.iter().copied().peekable();
+        for &(var, ours) in &self.terms {
+            while let Some((before, of)) = theirs.next_if(|(theirs, _)| *theirs < var) {
+                push(before, add(0, times(of)?)?);
+            }
+            match theirs.next_if(|(theirs, _)| *theirs == var) {
+                Some((_, of)) => push(var, add(ours, times(of)?)?),
+                None => push(var, ours),
+            }
+        }
+        for (var, of) in theirs {
+            push(var, add(0, times(of)?)?);
         }
         let constant = add(self.constant, times(other.constant)?)?;
-        Ok(Sum { constant, terms: terms.into_iter().filter(|(_, factor)| *factor != 0).collect() })
+        Ok(Sum { constant, terms })
     }
 
     /// `self + number`
