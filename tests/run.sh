@@ -18,9 +18,6 @@ install_missing \
     setpriv:util-linux ip:iproute2 /lib/systemd/systemd:systemd mount:mount mkfs.ext4:e2fsprogs strace:strace chromium:chromium \
     shellcheck:shellcheck lintian:lintian z3:z3 python3:python3 /usr/lib/python3/dist-packages/prometheus_client:python3-prometheus-client
 
-# As in CI: what is built once gains nothing from incremental builds.
-export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
-
 # The patched Redis, whose source has to be fetched, is built beside the rest. A test that needs it sooner waits; if
 # it cannot be built, that test says why.
 if [ "$#" -eq 0 ]; then
