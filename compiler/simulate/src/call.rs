@@ -255,7 +255,11 @@ impl Simulation<'_> {
     /// Parks the call until `target` is durable, or syncs if nobody else is going to.
     fn wait(&mut self, caller: usize, target: u64, then: Then) {
         let now = self.cpu.now();
-        self.parts(caller).0.wait = (now, target);
+        let (state, place) = self.parts(caller);
+        state.wait = (now, target);
+        if !place.log.is_ready(target) {
+            place.log.parks(now);
+        }
         self.waits(caller, then);
     }
 

@@ -31,6 +31,7 @@ impl Slot {
         }
         let since = clock::now();
         let parked = record::parked();
+        core.engine.parks(since);
         core.waits += 1;
         loop {
             let (awake, able) = (core.syncer == Syncer::Awake, core.able());

@@ -233,6 +233,17 @@ impl Log {
         self.demanded = self.demanded.max(target);
     }
 
+    /// A call is about to wait, at `now`, which the pace learns from. [`Log::wait`] says whether and for what.
+    pub fn parks(&mut self, now: Time) {
+        if self.demanded > self.durable {
+            // So does another already.
+            return;
+        }
+        let since = self.flights.iter().map(|a| a.flight.since).max().unwrap_or(0);
+        let calls = self.calls.saturating_sub(self.promised());
+        self.pace.came(since, calls, now);
+    }
+
     /// A reply is held until so many bytes are covered. A sync that covers them starts as soon as it can, or after
     /// the grace, whether or not the application ever asks for one: no reply is held forever.
     pub fn hold(&mut self, bytes: u64, now: Time) {
@@ -364,6 +375,9 @@ impl Log {
     /// not be paid with an `fdatasync`, which leaves metadata behind.
     pub fn start(&mut self, background: bool, full: bool, now: Time) -> Flight {
         let wanted = self.wanted(now);
+        if self.pace.overflows() && self.flights.is_empty() {
+            self.pace.came(0, self.calls.saturating_sub(self.durable), now);
+        }
         let flight = Flight {
             id: self.next_flight,
             covers: self.calls,

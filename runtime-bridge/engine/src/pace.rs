@@ -3,7 +3,8 @@
 //! A sync costs a processor 75–90 µs whatever it covers, so one that covers many calls is much
 //! cheaper than many that cover one each. But a sync that starts too late makes the application
 //! wait at the end of its window. The pace aims between: start when what waits, plus what will
-//! arrive while the sync runs, fills the window.
+//! arrive while the sync runs, fills the window. If more arrives meanwhile than the window takes, the application waits
+//! anyway, and least often if each sync covers a whole window: then the sync starts when the window is full.
 
 use crate::log::Time;
 
@@ -33,6 +34,10 @@ pub struct Pace {
     went_on: Option<Time>,
     /// Mean time from there to its next call.
     turn: Time,
+    /// When it last went on because a sync ended.
+    freed: Time,
+    /// Mean time between two calls of an application that does not wait; 0 if it has never filled its window.
+    spacing: Time,
 }
 
 impl Pace {
@@ -74,6 +79,27 @@ impl Pace {
     /// The application waited for a sync, until now.
     pub(crate) fn waited(&mut self, now: Time) {
         self.went_on = Some(now);
+        self.freed = now;
+    }
+
+    /// Since then, or since the application last went on, so many calls came until now, and it did not wait.
+    pub(crate) fn came(&mut self, since: Time, calls: u64, now: Time) {
+        // A few calls say little of the others.
+        let enough = self.window.is_some_and(|window| calls > 0 && calls >= window / 4);
+        let time = now.saturating_sub(since.max(self.freed));
+        if enough && time > 0 {
+            let spacing = (time / calls).max(1);
+            self.spacing = if self.spacing == 0 { spacing } else { (self.spacing + spacing) / 2 };
+        }
+    }
+
+    /// Whether a sync takes longer than the application needs to fill its window.
+    pub(crate) fn overflows(&self) -> bool {
+        let fills = self
+            .window
+            .filter(|window| *window > NARROW)
+            .zip(self.latency.checked_div(self.spacing));
+        fills.is_some_and(|(window, calls)| calls >= window)
     }
 
     /// A request came that no sync covers.
@@ -140,7 +166,10 @@ impl Pace {
             return at_latest(PATIENCE_LEAST);
         }
         let inflow = self.inflow.div_ceil(PARTS);
-        let enough = window.saturating_sub(inflow).min(window - window / 8);
+        let enough = match self.overflows() {
+            true => window,
+            false => window.saturating_sub(inflow).min(window - window / 8),
+        };
         if waiting >= enough {
             return None;
         }

@@ -2,6 +2,7 @@
 
 mod grace;
 mod model;
+mod pace;
 mod records;
 mod release;
 mod requests;

@@ -171,6 +171,7 @@ impl Slot {
             return core;
         }
         let since = clock::now();
+        core.engine.parks(since);
         core.waits += 1;
         self.supervisor.crew.may_block();
         loop {
