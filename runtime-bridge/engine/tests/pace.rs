@@ -125,7 +125,7 @@ fn a_quick_sync_ends_before_the_window_is_full() {
 fn the_pace_follows() {
     let log = Log::new(Rules::default());
     let mut world = World { log, now: 0, sync: 1_100 * US, out: None, wakes: None, syncs: 0 };
-    let mut calls = |world: &mut World, spacing: Time| {
+    let calls = |world: &mut World, spacing: Time| {
         let begun = world.now;
         for _ in 0..2_000 {
             world.until(world.now + spacing);

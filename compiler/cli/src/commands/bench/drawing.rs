@@ -118,7 +118,7 @@ pub fn frontier(rows: &[Row], size: Size) -> String {
     }
     for tick in ticks(most, size.ticks()) {
         line(&mut out, "grid", (x(tick), TOP), (x(tick), BOTTOM));
-        text(&mut out, "axis", "middle", x(tick), BOTTOM + 16.0, &grouped(tick));
+        below_tick(&mut out, size, (x(tick), BOTTOM + 16.0), &grouped(tick));
     }
     let (from, below) = if size.stacked { (4.0, 54.0) } else { (left, 36.0) };
     text(&mut out, "axis", "start", from, BOTTOM + below, "↑ acknowledged syncs lost");
@@ -190,7 +190,7 @@ pub fn bars(rows: &[Row], paper: bool, size: Size) -> String {
     let mut out = open(size, bottom + 30.0, "Throughput as a multiple of always");
     for tick in ticks(most, size.ticks()) {
         line(&mut out, "grid", (x(tick), TOP), (x(tick), bottom));
-        text(&mut out, "axis", "middle", x(tick), bottom + 16.0, &format!("{tick}"));
+        below_tick(&mut out, size, (x(tick), bottom + 16.0), &format!("{tick}"));
     }
     for (at, row) in rows.iter().enumerate() {
         let y = TOP + step * at as f64;
@@ -242,6 +242,15 @@ fn text(out: &mut String, class: &str, anchor: &str, x: f64, y: f64, what: &str)
         "<text class=\"{class}\" text-anchor=\"{anchor}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>",
         escaped(what)
     );
+}
+
+/// The number below a tick: in its middle, unless it would leave the drawing.
+fn below_tick(out: &mut String, size: Size, (x, y): (f64, f64), what: &str) {
+    let half = what.chars().count() as f64 * (LETTER + 1.0) / 2.0;
+    match x + half > size.width {
+        true => text(out, "axis", "end", size.width, y, what),
+        false => text(out, "axis", "middle", x, y, what),
+    }
 }
 
 /// An occupied rectangle.
