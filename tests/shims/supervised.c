@@ -7,12 +7,14 @@
    durable LOG LINES PAGE FLAG   the same, but the write of PAGE is durable by itself: it is opened with O_DSYNC if FLAG is
                                  `open`, else written with RWF_DSYNC, and it is LOG if it has the same name
    again LOG                     writes and syncs LOG, then its beginning again; prints "9 9" and waits
-   time LOG CALLS               appends and syncs so often; prints the medians of write and fdatasync, nanoseconds
+   time LOG CALLS [PROCESSES]   appends and syncs so often; prints the medians of write and fdatasync, nanoseconds; of one of
+                                so many processes that do the same
    compat LOG LINES             as append with one process, by 32-bit system calls (int 0x80)
    ring                         prints what io_uring_setup says */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,7 +68,7 @@ static long median(long *times, int count) {
     return times[count / 2];
 }
 
-static int time_calls(const char *log, int calls) {
+static int time_calls(const char *log, int calls, int quiet) {
     int fd = open(log, O_WRONLY | O_APPEND | O_CREAT, 0644);
     long *writes = calloc(calls, sizeof *writes), *syncs = calloc(calls, sizeof *syncs);
     if (fd < 0 || calls < 1 || !writes || !syncs)
@@ -81,7 +83,11 @@ static int time_calls(const char *log, int calls) {
         syncs[i] = now() - written;
         writes[i] = written - begun;
     }
-    printf("%ld %ld\n", median(writes, calls), median(syncs, calls));
+    if (!quiet)
+        printf("%ld %ld\n", median(writes, calls), median(syncs, calls));
+    close(fd);
+    free(writes);
+    free(syncs);
     return 0;
 }
 
@@ -127,8 +133,18 @@ int main(int count, char **words) {
         acknowledge("9 9\n", 4);
         pause();
     }
-    if (!strcmp(mode, "time"))
-        return time_calls(words[2], atoi(words[3]));
+    if (!strcmp(mode, "time")) {
+        int others = count > 4 ? atoi(words[4]) - 1 : 0, status;
+        pid_t pids[64];
+        for (int p = 0; p < others && p < 64; p++)
+            if ((pids[p] = fork()) == 0)
+                for (;;)
+                    time_calls(words[2], 1000, 1);
+        status = time_calls(words[2], atoi(words[3]), 0);
+        for (int p = 0; p < others && p < 64; p++)
+            kill(pids[p], SIGKILL);
+        return status;
+    }
     if (!strcmp(mode, "compat"))
         return append(words[2], 0, atoi(words[3]), 1);
     if (!strcmp(mode, "other")) {

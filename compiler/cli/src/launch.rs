@@ -1,5 +1,6 @@
 //! What `durac run` and `durac record` share: a command made ready to run under a policy.
 
+pub mod init;
 mod program;
 mod proved;
 mod supervise;

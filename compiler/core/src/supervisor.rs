@@ -1,11 +1,11 @@
 //! What the supervisor can do, and why not the rest.
 //!
-//! The supervisor is told of sync calls and of changes of names, by the kernel, and of nothing else: it
-//! sees no write, no connection and no event loop. `docs/supervisor.md` has the whole table.
+//! The supervisor is told of system calls by the kernel: sync calls, changes of names and, where a policy needs it,
+//! writes. It sees no bytes, no connection and no event loop. `docs/supervisor.md` has the whole table.
 
 use crate::backend::{CompilerBackend, Layout};
 use crate::emit::Frame;
-use crate::hir::{EntryKind, ExprKind, HookBody, Node, Policy, visit};
+use crate::hir::{EntryKind, ExprKind, HookBody, Node, Policy, StmtKind, Verdict, visit};
 use crate::{mir, names};
 use durac_abi::{Callers, Hook, Reading};
 use durac_grammar::{Code, Diagnostic, Span};
@@ -51,14 +51,13 @@ impl CompilerBackend for Supervisor {
 
 fn hook(policy: &Policy, body: &HookBody, found: &mut Vec<Diagnostic>) {
     let why = match body.hook {
-        Hook::Write => Some("it is told of sync calls, not of writes, and cannot keep their bytes"),
         Hook::Reply => Some("it does not see what is sent to clients"),
         Hook::Turn => Some("it does not see event loops"),
-        Hook::Fsync | Hook::Fdatasync | Hook::Barrier => None,
+        Hook::Write | Hook::Fsync | Hook::Fdatasync | Hook::Barrier => None,
     };
     if let Some(why) = why {
         let what = format!("`on {}`", body.hook);
-        found.push(refusal(body.span, &what, "not a sync call", why));
+        found.push(refusal(body.span, &what, "not a call on a log", why));
         return;
     }
     let functions = policy.target.entry(body.hook).map_or(&[][..], |entry| &entry.functions);
@@ -70,25 +69,30 @@ fn hook(policy: &Policy, body: &HookBody, found: &mut Vec<Diagnostic>) {
                 .also(own.symbol.span, "the target names its function here"),
         );
     }
-    visit(&body.body, &mut |node| {
-        if let Node::Expr(expr) = node
-            && let ExprKind::Read(reading) = &expr.kind
-            && let Some(why) = unreadable(*reading)
-        {
-            let what = format!("`{}`", names::reading_name(*reading));
-            found.push(refusal(expr.span, &what, "not known there", why));
+    visit(&body.body, &mut |node| match node {
+        Node::Stmt(stmt) if matches!(stmt.node, StmtKind::Verdict(Verdict::Stage)) => {
+            let why = "it is told of a write, and cannot keep its bytes";
+            found.push(refusal(stmt.span, "`stage`", "needs the bytes", why));
         }
+        Node::Expr(expr) => {
+            if let ExprKind::Read(reading) = &expr.kind
+                && let Some(why) = unreadable(*reading)
+            {
+                let what = format!("`{}`", names::reading_name(*reading));
+                found.push(refusal(expr.span, &what, "not known there", why));
+            }
+        }
+        Node::Stmt(_) => {}
     });
 }
 
 /// Why the supervisor does not know a reading; none if it does.
 fn unreadable(reading: Reading) -> Option<&'static str> {
     match reading {
-        Reading::PendingBytes
-        | Reading::PendingUpdates
-        | Reading::CallLen
-        | Reading::CallUpdates
-        | Reading::Staged => Some("it is told of sync calls, not of writes"),
+        Reading::PendingUpdates | Reading::CallUpdates => {
+            Some("it is told how long a write is, not what is written")
+        }
+        Reading::Staged => Some("it cannot keep the bytes of a write"),
         Reading::ChildActive => Some("every process of the command runs under the policy"),
         // The hook that has it is refused.
         Reading::Ready
@@ -96,6 +100,8 @@ fn unreadable(reading: Reading) -> Option<&'static str> {
         | Reading::Log
         | Reading::Now
         | Reading::Pending
+        | Reading::PendingBytes
+        | Reading::CallLen
         | Reading::PendingAge
         | Reading::SyncLatency
         | Reading::NotifyDone

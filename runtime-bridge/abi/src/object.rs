@@ -137,6 +137,17 @@ impl Object {
         counter.is_shared_with_the_policy() && !self.kernel.is_empty()
     }
 
+    /// Whether a runtime that is told of system calls has to be told of every write: the target says so, or a program
+    /// runs for writes, or reads how much was written. Writes that are only found later (`on write: defer`) are not.
+    #[must_use]
+    pub fn asks_about_writes(&self) -> bool {
+        let meta = &self.meta;
+        let has_program = self.programs.iter().any(|program| program.hook == Hook::Write);
+        meta.watches_writes()
+            || has_program && !meta.defers_writes
+            || meta.reads.contains(&Reading::PendingBytes)
+    }
+
     /// The map that a [`Reloc`] of a policy's program names.
     #[must_use]
     pub fn map(&self, index: u32) -> Option<Seen<'_>> {

@@ -1,11 +1,11 @@
-//! A sync call on a log: runs the policy's program and carries out its verdict.
+//! A sync call or a write on a log: runs the policy's program and carries out its verdict.
 
 use crate::clock;
 use crate::log::{Held, Slot, Syncer};
 use crate::maps;
 use crate::note;
-use crate::program::{self, Ran};
-use durac_engine::{Answer, Decision, Entry, Errno, Time};
+use crate::program::{self, Asking, Ran};
+use durac_engine::{Answer, Decision, Entry, Errno, Put, Time, Writing};
 use std::fs::{File, Metadata};
 use std::sync::atomic::Ordering;
 
@@ -60,8 +60,10 @@ fn sync_held<'a>(
         (Entry::Refused(errno), _) => return (core, Err(errno)),
         (Entry::Ask(call), Some(program)) => (call.number, program),
         (Entry::Direct(_) | Entry::Ask(_), _) => {
+            let passed = core.engine.passed();
             let (mut core, result) = slot.sync(core, Some(call.file), full);
             if result.is_ok() {
+                core.engine.direct_done(passed);
                 slot.synced_by(&mut core, call.process);
             }
             return (core, result);
@@ -74,7 +76,8 @@ fn sync_held<'a>(
         at = None;
     }
     let parameters = maps::snapshot(&policy.meta.params, supervisor.page.status);
-    let ran = program::run(policy, program, slot, core, (number, parameters), at);
+    let asking = Asking { number, len: None, parameters };
+    let ran = program::run(policy, program, slot, core, asking, at);
     let Ran { mut core, verdict, requested, at } = ran;
     let decision = Decision::from(verdict);
     let asks = requested || decision == Decision::Defer;
@@ -100,6 +103,46 @@ fn sync_held<'a>(
         }
         Answer::Sync => slot.sync(core, Some(call.file), full),
     }
+}
+
+/// A write of `len` bytes is about to begin: the error that it returns, or none if it runs as the application made it.
+/// None if the log was forgotten meanwhile.
+pub fn write(slot: &Slot, len: u64) -> Option<Result<(), Errno>> {
+    let mut core = slot.lock();
+    if core.retired {
+        return None;
+    }
+    core.users += 1;
+    let (mut core, result) = write_held(slot, core, len);
+    core.users -= 1;
+    core.used = clock::now();
+    slot.publish(&mut core);
+    Some(result)
+}
+
+fn write_held<'a>(slot: &'a Slot, mut core: Held<'a>, len: u64) -> (Held<'a>, Result<(), Errno>) {
+    let (supervisor, policy) = (slot.supervisor, slot.policy());
+    if let Some(errno) = supervisor.logs.stopped(supervisor) {
+        core.engine.fail(errno);
+    }
+    if let Some(errno) = core.engine.error() {
+        return (core, Err(errno));
+    }
+    let Some(program) = policy.write.as_ref() else { return (core, Ok(())) };
+    if supervisor.is_off.load(Ordering::Acquire) {
+        core.engine.passed_by();
+        return (core, Ok(()));
+    }
+    let number = core.engine.upcoming();
+    let parameters = maps::snapshot(&policy.meta.params, supervisor.page.status);
+    let asking = Asking { number, len: Some(len), parameters };
+    let Ran { mut core, verdict, .. } = program::run(policy, program, slot, core, asking, None);
+    let able = core.able();
+    let result = match core.engine.decide_write(Writing::from(verdict), false, able, 0) {
+        Put::Fail(errno) => Err(errno),
+        Put::Copy | Put::Write => Ok(()),
+    };
+    (core, result)
 }
 
 /// Tells once of a log that does not grow: nothing is deferred on it.

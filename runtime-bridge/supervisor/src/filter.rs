@@ -3,6 +3,7 @@
 //! Everything else is allowed, for which the kernel has a bitmap: it costs nothing. The table knows the calls of
 //! x86-64 and of 32-bit programs; those of the x32 ABI do not exist under the filter.
 
+use durac_abi::Object;
 use libc::{
     BPF_ABS, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter,
 };
@@ -30,23 +31,79 @@ pub enum Kind {
     Fsync,
     /// It makes something durable, or changes names or lengths: what is deferred comes first.
     Order,
-    /// It opens a file, with these flags; no flags if they are in memory.
-    Open(Option<usize>),
+    /// As `Order`; it changes the length of the descriptor in this argument.
+    Length(usize),
+    /// As `Order`; it may write, too.
+    Submit,
+    /// It opens a file.
+    Open(Open),
     /// It would sync and write where no filter sees it: refused.
     Ring,
     /// The process ends.
     Exit,
     /// It writes to a file.
-    Write {
-        /// The argument that is the descriptor.
-        fd: usize,
-        /// The one that is the offset, if there is one.
-        at: Option<usize>,
-        /// The one that has the `RWF_*`, if there is one.
-        flags: Option<usize>,
-    },
+    Write(Write),
     /// It maps the descriptor in argument 4, to write to it.
     Map,
+}
+
+/// The arguments of a call that writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Write {
+    /// The one that is the descriptor.
+    pub fd: usize,
+    /// The one that is the offset, if there is one.
+    pub at: Option<usize>,
+    /// The one that has the `RWF_*`, if there is one.
+    pub flags: Option<usize>,
+    /// Where the number of bytes is.
+    pub length: Length,
+}
+
+/// Where a call says how many bytes it writes, at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// In this argument.
+    Argument(usize),
+    /// In the pieces that argument 1 points to; argument 2 is their number.
+    Pieces,
+}
+
+/// The arguments of a call that opens a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// The one that has the name; argument 0 is then the folder, unless it is the name. None if the file is not named.
+    pub name: Option<usize>,
+    /// Where its `O_*` are.
+    pub flags: Flags,
+}
+
+/// Where the `O_*` of a call are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flags {
+    /// It always creates and truncates.
+    Creates,
+    /// In this argument.
+    Argument(usize),
+    /// In memory.
+    Unseen,
+}
+
+/// What the kernel is asked about beside syncs and changes of names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Writes.
+    pub writes: bool,
+    /// Every open of a file that may be written through.
+    pub opens: bool,
+}
+
+impl Asked {
+    /// What an object needs.
+    #[must_use]
+    pub fn by(object: &Object) -> Self {
+        Self { writes: object.asks_about_writes(), opens: object.meta.defers_writes }
+    }
 }
 
 /// When a call is asked about.
@@ -69,6 +126,10 @@ const fn rule(number: u32, kind: Kind, test: Test) -> Rule {
 
 /// `O_CREAT`, `O_TRUNC`, `O_DSYNC` and the bit that makes it `O_SYNC`.
 const OPENS: u32 = (libc::O_CREAT | libc::O_TRUNC | libc::O_SYNC) as u32;
+/// What of these makes or changes a file by itself.
+pub const MAKES: u64 = (libc::O_CREAT | libc::O_TRUNC) as u64;
+/// `O_WRONLY` and `O_RDWR`.
+const ACCESS: u32 = libc::O_ACCMODE as u32;
 /// What of these makes every write durable by itself.
 pub const DURABLE: u64 = libc::O_SYNC as u64;
 const MS_SYNC: u32 = libc::MS_SYNC as u32;
@@ -79,38 +140,47 @@ const CHANGES: u32 = !1;
 /// `RWF_DSYNC` and `RWF_SYNC`: the write is durable by itself.
 pub const RWF: u32 = 2 | 4;
 
-use Kind::{Exit, Fdatasync, Fsync, Map, Open, Order, Ring};
+use Kind::{Exit, Fdatasync, Fsync, Length as Resize, Map, Order, Ring, Submit};
 use Test::{Always, Has};
+
+const fn open(name: usize, flags: usize) -> Kind {
+    Kind::Open(Open { name: Some(name), flags: Flags::Argument(flags) })
+}
+
+const CREAT: Kind = Kind::Open(Open { name: Some(0), flags: Flags::Creates });
+const OPENAT2: Kind = Kind::Open(Open { name: Some(1), flags: Flags::Unseen });
+const BY_HANDLE: Kind = Kind::Open(Open { name: None, flags: Flags::Argument(2) });
 
 /// arch/x86/entry/syscalls/syscall_64.tbl
 const CALLS_64: &[Rule] = &[
     rule(75, Fdatasync, Always),
     rule(74, Fsync, Always),
-    rule(162, Order, Always),                // sync
-    rule(306, Order, Always),                // syncfs
-    rule(277, Order, Has(3, WAITS)),         // sync_file_range
-    rule(26, Order, Has(2, MS_SYNC)),        // msync
-    rule(328, Order, Has(5, RWF)),           // pwritev2
-    rule(209, Order, Always),                // io_submit
-    rule(82, Order, Always),                 // rename
-    rule(264, Order, Always),                // renameat
-    rule(316, Order, Always),                // renameat2
-    rule(87, Order, Always),                 // unlink
-    rule(263, Order, Always),                // unlinkat
-    rule(84, Order, Always),                 // rmdir
-    rule(86, Order, Always),                 // link
-    rule(265, Order, Always),                // linkat
-    rule(88, Order, Always),                 // symlink
-    rule(266, Order, Always),                // symlinkat
-    rule(76, Order, Always),                 // truncate
-    rule(77, Order, Always),                 // ftruncate
-    rule(285, Order, Has(1, CHANGES)),       // fallocate
-    rule(85, Open(Some(7)), Always),         // creat: no flags among its arguments
-    rule(2, Open(Some(1)), Has(1, OPENS)),   // open
-    rule(257, Open(Some(2)), Has(2, OPENS)), // openat
-    rule(437, Open(None), Always),           // openat2
-    rule(425, Ring, Always),                 // io_uring_setup
-    rule(231, Exit, Always),                 // exit_group
+    rule(162, Order, Always),              // sync
+    rule(306, Order, Always),              // syncfs
+    rule(277, Order, Has(3, WAITS)),       // sync_file_range
+    rule(26, Order, Has(2, MS_SYNC)),      // msync
+    rule(328, Order, Has(5, RWF)),         // pwritev2
+    rule(209, Submit, Always),             // io_submit
+    rule(82, Order, Always),               // rename
+    rule(264, Order, Always),              // renameat
+    rule(316, Order, Always),              // renameat2
+    rule(87, Order, Always),               // unlink
+    rule(263, Order, Always),              // unlinkat
+    rule(84, Order, Always),               // rmdir
+    rule(86, Order, Always),               // link
+    rule(265, Order, Always),              // linkat
+    rule(88, Order, Always),               // symlink
+    rule(266, Order, Always),              // symlinkat
+    rule(76, Order, Always),               // truncate
+    rule(77, Resize(0), Always),           // ftruncate
+    rule(285, Resize(0), Has(1, CHANGES)), // fallocate
+    rule(85, CREAT, Always),               // creat
+    rule(2, open(0, 1), Has(1, OPENS)),    // open
+    rule(257, open(1, 2), Has(2, OPENS)),  // openat
+    rule(437, OPENAT2, Always),            // openat2
+    rule(304, BY_HANDLE, Has(2, OPENS)),   // open_by_handle_at
+    rule(425, Ring, Always),               // io_uring_setup
+    rule(231, Exit, Always),               // exit_group
 ];
 
 /// arch/x86/entry/syscalls/syscall_32.tbl
@@ -122,7 +192,7 @@ const CALLS_32: &[Rule] = &[
     rule(314, Order, Has(5, WAITS)),
     rule(144, Order, Has(2, MS_SYNC)),
     rule(379, Order, Has(5, RWF)),
-    rule(248, Order, Always),
+    rule(248, Submit, Always),
     rule(38, Order, Always),
     rule(302, Order, Always),
     rule(353, Order, Always),
@@ -135,49 +205,58 @@ const CALLS_32: &[Rule] = &[
     rule(304, Order, Always),
     rule(92, Order, Always),
     rule(193, Order, Always), // truncate64
-    rule(93, Order, Always),
-    rule(194, Order, Always), // ftruncate64
-    rule(324, Order, Has(1, CHANGES)),
-    rule(8, Open(Some(7)), Always),
-    rule(5, Open(Some(1)), Has(1, OPENS)),
-    rule(295, Open(Some(2)), Has(2, OPENS)),
-    rule(437, Open(None), Always),
+    rule(93, Resize(0), Always),
+    rule(194, Resize(0), Always), // ftruncate64
+    rule(324, Resize(0), Has(1, CHANGES)),
+    rule(8, CREAT, Always),
+    rule(5, open(0, 1), Has(1, OPENS)),
+    rule(295, open(1, 2), Has(2, OPENS)),
+    rule(437, OPENAT2, Always),
+    rule(342, BY_HANDLE, Has(2, OPENS)),
     rule(425, Ring, Always),
     rule(252, Exit, Always),
 ];
 
-const fn write(fd: usize, at: Option<usize>) -> Kind {
-    Kind::Write { fd, at, flags: None }
+const fn write(fd: usize, at: Option<usize>, length: Length) -> Kind {
+    Kind::Write(Write { fd, at, flags: None, length })
 }
 
-const PWRITEV2: Kind = Kind::Write { fd: 0, at: Some(3), flags: Some(5) };
+const fn counted(fd: usize, count: usize) -> Kind {
+    write(fd, None, Length::Argument(count))
+}
+
+const PWRITE: Kind = write(0, Some(3), Length::Argument(2));
+const WRITEV: Kind = write(0, None, Length::Pieces);
+const PWRITEV: Kind = write(0, Some(3), Length::Pieces);
+const PWRITEV2: Kind =
+    Kind::Write(Write { fd: 0, at: Some(3), flags: Some(5), length: Length::Pieces });
 
 /// `MAP_SHARED`, the lowest bit of the type of a mapping; `MAP_PRIVATE` has another.
 const SHARED: u32 = 1;
 
-/// Asked about as well if the target protects files or has a log that starts again.
+/// Asked about as well if writes are.
 const WRITES_64: &[Rule] = &[
-    rule(18, write(0, Some(3)), Always),  // pwrite64
-    rule(1, write(0, None), Always),      // write
-    rule(20, write(0, None), Always),     // writev
-    rule(296, write(0, Some(3)), Always), // pwritev
-    rule(328, PWRITEV2, Always),          // pwritev2
-    rule(40, write(0, None), Always),     // sendfile
-    rule(275, write(2, None), Always),    // splice
-    rule(326, write(2, None), Always),    // copy_file_range
-    rule(9, Map, Has(3, SHARED)),         // mmap
+    rule(18, PWRITE, Always),         // pwrite64
+    rule(1, counted(0, 2), Always),   // write
+    rule(20, WRITEV, Always),         // writev
+    rule(296, PWRITEV, Always),       // pwritev
+    rule(328, PWRITEV2, Always),      // pwritev2
+    rule(40, counted(0, 3), Always),  // sendfile
+    rule(275, counted(2, 4), Always), // splice
+    rule(326, counted(2, 4), Always), // copy_file_range
+    rule(9, Map, Has(3, SHARED)),     // mmap
 ];
 
 const WRITES_32: &[Rule] = &[
-    rule(181, write(0, Some(3)), Always),
-    rule(4, write(0, None), Always),
-    rule(146, write(0, None), Always),
-    rule(334, write(0, Some(3)), Always),
+    rule(181, PWRITE, Always),
+    rule(4, counted(0, 2), Always),
+    rule(146, WRITEV, Always),
+    rule(334, PWRITEV, Always),
     rule(379, PWRITEV2, Always),
-    rule(187, write(0, None), Always),
-    rule(239, write(0, None), Always), // sendfile64
-    rule(313, write(2, None), Always),
-    rule(377, write(2, None), Always),
+    rule(187, counted(0, 3), Always),
+    rule(239, counted(0, 3), Always), // sendfile64
+    rule(313, counted(2, 4), Always),
+    rule(377, counted(2, 4), Always),
     rule(192, Map, Has(3, SHARED)), // mmap2
 ];
 
@@ -200,11 +279,17 @@ pub fn kind(arch: u32, number: i32, writes: bool) -> Option<Kind> {
     found.map(|rule| rule.kind)
 }
 
-/// The filter; with `writes` it asks about writes as well.
+/// Bytes of a pointer and of a length.
 #[must_use]
-pub fn program(writes: bool) -> Vec<sock_filter> {
-    let with = |asked: &'static [Rule], calls: &'static [Rule]| {
-        table(asked.iter().filter(|_| writes).chain(calls))
+pub fn word(arch: u32) -> u64 {
+    if arch == I386 { 4 } else { 8 }
+}
+
+/// The filter that asks about syncs, changes of names, and what is `asked` beside.
+#[must_use]
+pub fn program(asked: Asked) -> Vec<sock_filter> {
+    let with = |writes: &'static [Rule], calls: &'static [Rule]| {
+        table(writes.iter().filter(|_| asked.writes).chain(calls), asked)
     };
     let (of_64, of_32) = (with(WRITES_64, CALLS_64), with(WRITES_32, CALLS_32));
     let mut program = vec![
@@ -225,7 +310,7 @@ pub fn program(writes: bool) -> Vec<sock_filter> {
 }
 
 /// The number of the call is loaded: what becomes of it.
-fn table<'a>(rules: impl Iterator<Item = &'a Rule>) -> Vec<sock_filter> {
+fn table<'a>(rules: impl Iterator<Item = &'a Rule>, asked: Asked) -> Vec<sock_filter> {
     let mut table = Vec::new();
     for rule in rules {
         match rule.test {
@@ -234,6 +319,8 @@ fn table<'a>(rules: impl Iterator<Item = &'a Rule>) -> Vec<sock_filter> {
                 table.push(statement(BPF_RET | BPF_K, NOTIFY));
             }
             Test::Has(argument, bits) => {
+                let opens = asked.opens && matches!(rule.kind, Kind::Open(_));
+                let bits = if opens { bits | ACCESS } else { bits };
                 table.push(jump(BPF_JEQ, rule.number, 0, 4));
                 // The lower half: no flag is above it.
                 let place = ARGUMENTS + 8 * argument as u32;
@@ -262,7 +349,7 @@ mod tests {
 
     /// Runs the filter as the kernel does.
     fn run(arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
-        run_of(&program(false), arch, number, arguments)
+        run_of(&program(Asked::default()), arch, number, arguments)
     }
 
     fn run_of(program: &[sock_filter], arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
@@ -320,7 +407,7 @@ mod tests {
 
     #[test]
     fn writes_are_asked_about_where_they_matter() {
-        let program = program(true);
+        let program = program(Asked { writes: true, opens: false });
         for (arch, asked, calls) in [(X86_64, WRITES_64, CALLS_64), (I386, WRITES_32, CALLS_32)] {
             for rule in asked.iter().chain(calls) {
                 assert_eq!(run_of(&program, arch, rule.number, [u64::MAX; 6]), NOTIFY);
@@ -341,6 +428,16 @@ mod tests {
         for flag in [libc::O_CREAT, libc::O_TRUNC, libc::O_DSYNC, libc::O_SYNC] {
             assert_eq!(open(libc::O_RDWR | flag), NOTIFY);
         }
+        // Access to write is asked about where a policy looks for what is written.
+        let program = program(Asked { writes: false, opens: true });
+        let open = |number, flags: [u64; 3]| {
+            run_of(&program, X86_64, number, [0, flags[0], flags[1], flags[2], 0, 0])
+        };
+        assert_eq!(open(257, [0, libc::O_RDONLY as u64, 0]), ALLOW);
+        assert_eq!(open(257, [0, libc::O_WRONLY as u64, 0]), NOTIFY);
+        assert_eq!(open(257, [0, (libc::O_RDWR | libc::O_APPEND) as u64, 0]), NOTIFY);
+        assert_eq!(open(304, [0, libc::O_RDWR as u64, 0]), NOTIFY);
+        assert_eq!(run_of(&program, X86_64, 1, [1; 6]), ALLOW);
         // Preallocation that keeps the size.
         assert_eq!(run(X86_64, 285, [3, 1, 0, 0, 0, 0]), ALLOW);
         assert_eq!(run(X86_64, 285, [3, 3, 0, 0, 0, 0]), NOTIFY);

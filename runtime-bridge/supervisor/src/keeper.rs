@@ -24,6 +24,8 @@ const FAILED: &[u8] = b"durac: the supervisor is gone, and a sync of what it had
 pub struct Keeper {
     /// Becomes readable when it ends.
     pub process: OwnedFd,
+    /// Its number.
+    pub pid: u32,
 }
 
 /// Starts a keeper for `listener`. `us` becomes readable when this process ends.
@@ -42,7 +44,7 @@ pub fn start(listener: RawFd, us: RawFd, shared: &'static Shared) -> io::Result<
     };
     match child {
         0 => keep(listener, us, shared),
-        pid if pid > 0 => Ok(Keeper { process: pidfd(pid as pid_t, 0)? }),
+        pid if pid > 0 => Ok(Keeper { process: pidfd(pid as pid_t, 0)?, pid: pid as u32 }),
         _ => Err(io::Error::last_os_error()),
     }
 }

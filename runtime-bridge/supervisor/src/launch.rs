@@ -1,6 +1,6 @@
 //! Puts the calling process under the filter: what `durac run` does before it becomes the command.
 
-use crate::filter;
+use crate::filter::{self, Asked};
 use libc::{c_int, c_long, sock_fprog};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -39,12 +39,12 @@ pub struct Installed {
 }
 
 /// Puts this process and all that it starts under the filter, and hands the listener to the supervisor at the other
-/// end of `socket`; with `writes` the kernel asks about writes as well.
+/// end of `socket`. `asked` is what the kernel asks about beside syncs and changes of names.
 ///
 /// # Errors
 /// If the kernel refuses it, or the supervisor does not answer. The process must then not become the command.
-pub fn install(socket: OwnedFd, writes: bool) -> Result<Installed, InstallError> {
-    let mut program = filter::program(writes);
+pub fn install(socket: OwnedFd, asked: Asked) -> Result<Installed, InstallError> {
+    let mut program = filter::program(asked);
     let filter = sock_fprog { len: program.len() as libc::c_ushort, filter: program.as_mut_ptr() };
     let mut no_new_privileges = false;
     let listener = loop {

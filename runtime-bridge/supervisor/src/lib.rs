@@ -9,8 +9,9 @@
 //!
 //! Stage: a notification of the kernel → the engine of a log → an answer; background syncs beside it.
 //!
-//! Architecture invariants: it links no compiler. In doubt the original call runs. It is told of no write: what
-//! is not known to have been appended since the last sync call of the same process is synced directly.
+//! Architecture invariants: it links no compiler. In doubt the original call runs. It is told of writes only where a
+//! policy or its target needs it, and never of their end: what is not known to have been appended since the last sync
+//! call of the same process is synced directly.
 
 mod call;
 mod clock;
@@ -22,14 +23,18 @@ mod launch;
 mod load;
 mod log;
 mod logs;
+mod look;
 mod maps;
+mod memory;
 mod note;
 mod notify;
+mod opens;
 mod page;
 mod process;
 mod program;
 mod serve;
 mod shared;
+mod writes;
 
 pub use launch::{InstallError, Installed, install};
 pub use load::LoadError;

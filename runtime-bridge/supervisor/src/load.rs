@@ -1,5 +1,6 @@
 //! Reads the object: file, ELF, verifier, maps, machine code.
 
+use crate::filter::Asked;
 use crate::maps::MapArea;
 use crate::program::HELPERS;
 use durac_abi::link::{self, LinkError, MapRef};
@@ -50,6 +51,10 @@ pub struct Policy {
     pub rules: Rules,
     /// The state of the logs, if it has some.
     pub state: Option<&'static MapArea>,
+    /// What the kernel has to ask about for it.
+    pub asked: Asked,
+    /// The program that runs before a write. None for `on write: defer`: the file is looked at, not the call.
+    pub write: Option<Code>,
     /// The programs of `fsync` and `fdatasync`.
     fsync: Option<Code>,
     fdatasync: Option<Code>,
@@ -59,6 +64,16 @@ impl Policy {
     /// The program of a sync call.
     pub fn program(&self, full: bool) -> Option<&Code> {
         if full { self.fsync.as_ref() } else { self.fdatasync.as_ref() }
+    }
+
+    /// Whether a sync call can be deferred.
+    pub fn defers_syncs(&self) -> bool {
+        self.fsync.is_some() || self.fdatasync.is_some()
+    }
+
+    /// Whether what a write does is the policy's business.
+    pub fn sees_writes(&self) -> bool {
+        self.write.is_some() || self.rules.keeps_amounts
     }
 
     /// Whether programs load `reading`.
@@ -101,11 +116,15 @@ fn prepare(object: &Object) -> Result<Policy, LoadError> {
         object: 0,
         rules: Rules::from(meta),
         state: maps.iter().copied().find(|map| !map.is_parameters),
+        asked: Asked::by(object),
+        write: None,
         fsync: None,
         fdatasync: None,
     };
     for program in &object.programs {
         let place = match program.hook {
+            Hook::Write if meta.defers_writes => continue,
+            Hook::Write => &mut policy.write,
             Hook::Fsync => &mut policy.fsync,
             Hook::Fdatasync => &mut policy.fdatasync,
             other => return Err(LoadError::Hook(other)),

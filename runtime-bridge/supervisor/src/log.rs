@@ -4,8 +4,9 @@
 
 use crate::clock;
 use crate::load::Policy;
+use crate::look::Look;
 use crate::serve::Supervisor;
-use durac_abi::Layout;
+use durac_abi::{Layout, READING_MOST};
 use durac_engine::{Able, Drain, Errno, Log, Slow, Step, Time, Wait};
 use durac_shm::status::{LogNumbers, SyncTimes};
 use std::collections::{HashMap, HashSet};
@@ -72,6 +73,17 @@ pub struct Core {
     grown: u64,
     /// Its length, as far as it is counted in `grown`.
     length: u64,
+    /// Bytes of the writes that were let through, at most, if the policy reads them.
+    pub begun: u64,
+    /// Those of writes that are known to have ended.
+    pub ended: u64,
+    /// What was last seen of the file, if writes are looked for.
+    pub look: Look,
+    /// Nobody had it open to be written when that was last looked for, and it was not opened since.
+    pub is_closed: bool,
+    /// When that is looked for again, and how long after the last time.
+    pub search_at: Time,
+    pub search_pause: Duration,
     /// Calls that are inside.
     pub users: u32,
     /// It serves no call any more: it is forgotten.
@@ -87,6 +99,8 @@ pub struct Core {
     /// Syncs that took long.
     pub slow: Slow,
     dirty: bool,
+    /// The keeper knows it.
+    is_kept: bool,
     /// How long the syncs took.
     pub times: SyncTimes,
     /// Calls in a row whose process had not appended anything.
@@ -127,6 +141,12 @@ impl Slot {
             restarted: HashSet::new(),
             grown: 0,
             length: meta.len(),
+            begun: 0,
+            ended: 0,
+            look: Look::default(),
+            is_closed: false,
+            search_at: 0,
+            search_pause: Duration::ZERO,
             users: 0,
             retired: false,
             used: clock::now(),
@@ -137,6 +157,7 @@ impl Slot {
             wait_ns: 0,
             slow: Slow::default(),
             dirty: false,
+            is_kept: false,
             times: SyncTimes::default(),
             in_place: 0,
         };
@@ -227,7 +248,7 @@ impl Slot {
 
     /// Has a syncer thread come, if the engine has work that none knows of.
     pub fn poke(&self, core: &mut Core, now: Time) {
-        let wake_at = match core.engine.next(now) {
+        let wake_at = match core.step(self, now) {
             Step::Start => now,
             Step::At(time) => time,
             Step::Idle => return,
@@ -261,7 +282,8 @@ impl Slot {
         loop {
             core.syncer = Syncer::Awake;
             let now = clock::now();
-            let pause = match core.engine.next(now) {
+            self.look_in_time(&mut core, now);
+            let pause = match core.step(&self, now) {
                 Step::Start => {
                     core = self.fly(core, None, (true, false)).0;
                     idle = false;
@@ -302,13 +324,31 @@ impl Slot {
             Layout::Append => now.length > before.length,
             Layout::Ring => now != before && !restarted,
         });
-        core.grown += now.length.saturating_sub(core.length).max(u64::from(grown));
-        core.length = now.length;
-        if grown {
+        self.measure(core, now.length, grown);
+        grown
+    }
+
+    /// The file has this length now, and something was written if `written`.
+    pub fn measure(&self, core: &mut Core, length: u64, written: bool) {
+        core.grown += length.saturating_sub(core.length).max(u64::from(written));
+        core.length = length;
+        if written && !self.policy().rules.keeps_amounts {
             let total = core.grown;
             core.engine.wrote(total);
         }
-        grown
+    }
+
+    /// A write of so many bytes is let through.
+    pub fn begins(&self, core: &mut Core, len: u64) {
+        core.begun = core.begun.saturating_add(len);
+    }
+
+    /// It has ended.
+    pub fn ended(&self, len: u64) {
+        let mut core = self.lock();
+        core.ended = core.ended.saturating_add(len);
+        let total = core.ended;
+        core.engine.wrote(total);
     }
 
     /// A process is about to write at the beginning of the log: its next sync call is made directly.
@@ -319,6 +359,12 @@ impl Slot {
     /// A sync call of a process was made directly, with success.
     pub fn synced_by(&self, core: &mut Core, process: u32) {
         core.restarted.remove(&process);
+    }
+
+    /// Whether it has not been used for so long, and who has it open may be looked for again.
+    pub fn is_idle(&self, core: &Core, now: Time, idle: Duration) -> bool {
+        let unused = Duration::from_nanos(now.saturating_sub(core.used)) > idle;
+        unused && !core.is_closed && core.search_at <= now
     }
 
     /// Whether this process has synced the log.
@@ -337,7 +383,12 @@ impl Slot {
         if dirty != core.dirty {
             core.dirty = dirty;
             self.supervisor.logs.count_dirty(dirty);
-            let fd = dirty.then(|| self.own.as_raw_fd());
+        }
+        // Of a log whose writes are looked for, more may be written than was seen.
+        let may_be_behind = dirty || !core.retired && core.engine.rules().defers_writes;
+        if may_be_behind != core.is_kept {
+            core.is_kept = may_be_behind;
+            let fd = may_be_behind.then(|| self.own.as_raw_fd());
             self.supervisor.shared.defers(self.index, fd);
         }
         let age = core.engine.pending_age(clock::now());
@@ -373,6 +424,22 @@ impl Slot {
 }
 
 impl Core {
+    /// What a syncer thread does next.
+    fn step(&self, slot: &Slot, now: Time) -> Step {
+        let next = self.engine.next(now);
+        match (next, self.look.due(slot, self)) {
+            (Step::At(at), Some(due)) => Step::At(at.min(due)),
+            (Step::Idle, Some(due)) => Step::At(due),
+            (next, _) => next,
+        }
+    }
+
+    /// `pending.bytes` as a program reads it: writes that may not have ended count, and no sync is known to cover them.
+    pub fn pending_bytes(&self) -> u64 {
+        let open = self.begun.saturating_sub(self.ended);
+        self.engine.read_bytes().saturating_add(open).min(READING_MOST)
+    }
+
     /// What is at hand.
     pub fn able(&self) -> Able {
         Able { descriptor: true, background: self.syncer != Syncer::Failed }

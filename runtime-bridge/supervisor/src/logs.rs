@@ -6,21 +6,24 @@
 use crate::clock;
 use crate::log::{FileId, Slot};
 use crate::note;
+use crate::process;
 use crate::serve::Supervisor;
 use durac_abi::MAX_LOGS;
 use durac_abi::object::OnError;
-use durac_engine::Errno;
+use durac_engine::{Errno, Time};
 use std::collections::HashMap;
 use std::fs::{File, Metadata, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A log of which nothing is deferred is forgotten after so long: its file can then be unmounted.
 const IDLE: Duration = Duration::from_secs(10);
+/// Between two searches for processes that have a log open which does not change, at most.
+const IDLE_MOST: Duration = Duration::from_secs(600);
 
 /// The logs.
 #[derive(Default)]
@@ -30,6 +33,8 @@ pub struct Logs {
     dirty: AtomicU64,
     /// The error that has stopped all, or 0.
     stopped: AtomicI32,
+    /// There is a log whose writes are looked for.
+    looks: AtomicBool,
 }
 
 type Slots<'a> = MutexGuard<'a, HashMap<FileId, Arc<Slot>>>;
@@ -77,11 +82,23 @@ impl Logs {
         supervisor.page.status.publish_file(index, &shown, id);
         let slot = Slot::new(index, meta, own, shown, supervisor);
         slots.insert(id, slot.clone());
+        self.looks.fetch_or(supervisor.policy.rules.defers_writes, Ordering::Relaxed);
         Some(slot)
     }
 
-    /// Whether a log has something deferred.
+    /// All of them.
+    pub fn all(&self) -> Vec<Arc<Slot>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Whether a log has something deferred. Writes that are looked for are looked for now.
     pub fn are_dirty(&self) -> bool {
+        if self.looks.load(Ordering::Relaxed) {
+            let now = clock::now();
+            for slot in self.all() {
+                slot.look(&mut slot.lock(), now);
+            }
+        }
         self.dirty.load(Ordering::Acquire) != 0
     }
 
@@ -91,9 +108,8 @@ impl Logs {
         if !self.are_dirty() {
             return Ok(());
         }
-        let slots: Vec<Arc<Slot>> = self.lock().values().cloned().collect();
         let mut result = Ok(());
-        for slot in slots {
+        for slot in self.all() {
             if except.is_some_and(|except| std::ptr::eq(except, &raw const *slot)) {
                 continue;
             }
@@ -110,9 +126,10 @@ impl Logs {
     }
 
     /// Forgets what is closed: removed files, and logs that nobody has used for a while. The descriptor of a log keeps
-    /// the space of a removed file.
-    pub fn sweep(&self) {
+    /// the space of a removed file. `keeper` has the same descriptors as this process.
+    pub fn sweep(&self, keeper: Option<u32>) {
         let now = clock::now();
+        self.find_closed(keeper, now);
         self.lock().retain(|_, slot| {
             let mut core = slot.lock();
             let removed = slot.own.metadata().is_ok_and(|meta| meta.nlink() == 0);
@@ -120,9 +137,14 @@ impl Logs {
             let failed = core.engine.error().is_some();
             let ends = core.users == 0
                 && !core.engine.is_flying()
+                // A write may be under way that a sync would have to cover.
+                && core.begun == core.ended
                 && match failed {
                     true => removed,
-                    false => core.engine.undrained().is_none() && (removed || unused),
+                    false => {
+                        let closed = !core.engine.rules().defers_writes || core.is_closed;
+                        core.engine.undrained().is_none() && (removed || unused && closed)
+                    }
                 };
             core.retired |= ends;
             if ends {
@@ -130,6 +152,34 @@ impl Logs {
             }
             !ends
         });
+    }
+
+    /// Of logs whose writes are looked for and that have not changed for a while: finds those that nobody can write to.
+    fn find_closed(&self, keeper: Option<u32>, now: Time) {
+        if !self.looks.load(Ordering::Relaxed) {
+            return;
+        }
+        let idle: Vec<(FileId, Arc<Slot>)> = {
+            let slots = self.lock();
+            let idle = slots.iter().filter(|(_, slot)| slot.is_idle(&slot.lock(), now, IDLE));
+            idle.map(|(id, slot)| (*id, slot.clone())).collect()
+        };
+        if idle.is_empty() {
+            return;
+        }
+        let ids: Vec<FileId> = idle.iter().map(|(id, _)| *id).collect();
+        let ours = [Some(std::process::id()), keeper].into_iter().flatten();
+        let open = process::open_anywhere(&ids, &ours.collect::<Vec<_>>());
+        for (id, slot) in idle {
+            let mut core = slot.lock();
+            // It may have been opened meanwhile.
+            if slot.is_idle(&core, now, IDLE) {
+                core.is_closed = !open.contains(&id);
+                let pause = core.search_pause.max(IDLE).saturating_mul(2).min(IDLE_MOST);
+                core.search_pause = pause;
+                core.search_at = now.saturating_add(pause.as_nanos() as Time);
+            }
+        }
     }
 
     /// One log more has something deferred, or one less.

@@ -17,19 +17,30 @@ pub struct Page {
     control: Option<&'static ControlPage>,
 }
 
+/// What of a policy is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Off {
+    /// Nothing.
+    No,
+    /// Sync calls are not deferred.
+    Syncs,
+    /// Writes are not looked for, either.
+    All,
+}
+
 /// Makes the page.
 pub fn make(policy: &Policy) -> std::io::Result<Page> {
     let path = std::env::var_os(ENV_STATUS).filter(|path| !path.is_empty()).map(PathBuf::from);
     let created = status::create(path.as_deref(), 0).or_else(|_| status::create(None, 0))?;
-    created.page.publish_head(&head(policy, false), &params(policy, |_, default| default));
+    created.page.publish_head(&head(policy, Off::No), &params(policy, |_, default| default));
     Ok(Page { status: created.page, control: created.control })
 }
 
 impl Page {
     /// Says whether the policy is off.
-    pub fn publish_off(&self, policy: &Policy, is_off: bool) {
+    pub fn publish_off(&self, policy: &Policy, off: Off) {
         let value = |index, default| self.status.param(index).unwrap_or(default);
-        self.status.publish_policy(&head(policy, is_off), &params(policy, value));
+        self.status.publish_policy(&head(policy, off), &params(policy, value));
     }
 
     /// Answers a command, if one waits. `switch` turns the policy off or on, and says whether it could.
@@ -67,7 +78,7 @@ fn params(policy: &Policy, value: impl Fn(usize, u64) -> u64) -> Vec<ParamStatus
     shown.collect()
 }
 
-fn head(policy: &Policy, is_off: bool) -> Head<'_> {
+fn head(policy: &Policy, off: Off) -> Head<'_> {
     let power: Option<&Loss> =
         policy.meta.loss.iter().find(|loss| loss.failure == Failure::PowerLoss);
     let amounts = power.map_or_else(Amounts::default, |loss| Amounts {
@@ -76,15 +87,23 @@ fn head(policy: &Policy, is_off: bool) -> Head<'_> {
         bytes: loss.bytes,
         within: loss.within,
     });
+    let text = power.map_or("not known", |loss| loss.text.as_str());
     let nothing = Amounts { syncs: Some(0), updates: Some(0), bytes: Some(0), within: Some(0) };
+    let (loss, bound) = match off {
+        // Writes keep their deadline as long as they are looked for, and have none otherwise.
+        Off::No => (text, amounts),
+        Off::Syncs if policy.rules.defers_writes => (text, amounts),
+        Off::All if policy.rules.defers_writes => ("not known", Amounts::default()),
+        Off::Syncs | Off::All => ("nothing", nothing),
+    };
     Head {
         pid: std::process::id(),
         since: clock::now(),
         policy: &policy.meta.policy,
         target: &policy.meta.target,
         object: policy.object,
-        loss: if is_off { "nothing" } else { power.map_or("not known", |loss| &loss.text) },
-        bound: if is_off { nothing } else { amounts },
-        is_off,
+        loss,
+        bound,
+        is_off: off != Off::No,
     }
 }

@@ -1,11 +1,14 @@
 //! The callers: their open files, and which process a thread belongs to.
 
 use crate::keeper::pidfd;
+use crate::log::FileId;
 use crate::notify::{self, Notification};
 use durac_engine::Errno;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// `PIDFD_THREAD` (linux/pidfd.h): since Linux 6.9.
@@ -107,6 +110,49 @@ impl Caller {
 fn process_of(thread: u32) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+}
+
+/// Whether a thread may still be inside the system call of that number.
+pub fn may_be_in(thread: u32, number: i32) -> bool {
+    let text = match std::fs::read_to_string(format!("/proc/{thread}/syscall")) {
+        Ok(text) => text,
+        // Gone, or not for us to see.
+        Err(_) => return is_alive(thread),
+    };
+    // "running", or the number of the call that it waits in; -1 is none.
+    let first = text.split_whitespace().next().unwrap_or("running");
+    first.parse::<i64>().map_or(first == "running", |now| now == i64::from(number))
+}
+
+/// The files that a process has open to be written: where they are, and their paths.
+pub fn writable_files(process: u32) -> Vec<(PathBuf, PathBuf)> {
+    let Ok(files) = std::fs::read_dir(format!("/proc/{process}/fd")) else { return Vec::new() };
+    let writable =
+        |path: &PathBuf| path.symlink_metadata().is_ok_and(|meta| meta.mode() & libc::S_IWUSR != 0);
+    let files = files.filter_map(|entry| Some(entry.ok()?.path())).filter(writable);
+    files.filter_map(|path| std::fs::read_link(&path).ok().map(|to| (path, to))).collect()
+}
+
+/// Which of these files some process but `except` has open to be written; all if that cannot be told.
+pub fn open_anywhere(wanted: &[FileId], except: &[u32]) -> HashSet<FileId> {
+    let mut open = HashSet::new();
+    let Ok(processes) = std::fs::read_dir("/proc") else { return wanted.iter().copied().collect() };
+    for entry in processes.flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        if except.contains(&pid) {
+            continue;
+        }
+        for (fd, _) in writable_files(pid) {
+            if let Ok(meta) = fd.metadata() {
+                let id = (meta.dev(), meta.ino());
+                if wanted.contains(&id) {
+                    open.insert(id);
+                }
+            }
+        }
+    }
+    open
 }
 
 /// Whether a process is there.

@@ -62,8 +62,10 @@ struct Current<'a> {
     slot: &'a Slot,
     /// None only if a helper panicked.
     core: Option<Held<'a>>,
-    /// Number of the call.
+    /// Number of the call; of the next sync call in a write.
     number: u64,
+    /// The bytes of a write; none of a sync call.
+    len: Option<u64>,
     requested: bool,
     /// The time, if somebody has looked since the call began or last waited: what is overdue, what the program reads and
     /// when the call is acknowledged are of one instant, which the proof relies on.
@@ -77,12 +79,20 @@ struct Current<'a> {
 impl Current<'_> {
     fn request(&mut self) {
         let Some(core) = &mut self.core else { return };
-        core.engine.request(self.number, *self.at.get_or_insert_with(clock::now));
+        let now = *self.at.get_or_insert_with(clock::now);
+        if self.len.is_some() {
+            core.engine.commit(now);
+            self.slot.poke(core, now);
+            return;
+        }
+        core.engine.request(self.number, now);
         self.requested = true;
     }
 
     fn await_distance(&mut self, distance: u64) {
         let Some(mut core) = self.core.take() else { return };
+        // A write never becomes durable itself: it waits for calls before it.
+        let distance = if self.len.is_some() { distance.max(1) } else { distance };
         let target = core.engine.await_target(self.number, distance);
         if !core.engine.is_ready(target) {
             core = self.slot.wait(core, target);
@@ -105,8 +115,9 @@ impl Current<'_> {
             sync_latency: engine.sync_latency().min(READING_MOST),
             notify_done: engine.notify_done().into(),
             notify_count: engine.counters().syncs,
+            len: self.len.unwrap_or(0).min(READING_MOST),
+            pending_bytes: core.pending_bytes(),
             // The compiler makes no program that reads the others.
-            pending_bytes: READING_MOST,
             pending_updates: READING_MOST,
             ..Context::default()
         };
@@ -128,19 +139,31 @@ pub struct Ran<'a> {
     pub at: Option<Time>,
 }
 
+/// The call that a program runs for.
+pub struct Asking {
+    /// Its number; that of the next sync call in a write.
+    pub number: u64,
+    /// The bytes of a write; none of a sync call.
+    pub len: Option<u64>,
+    /// The parameters.
+    pub parameters: Vec<u64>,
+}
+
 /// Runs a program.
 pub fn run<'a>(
     policy: &'a Policy,
     program: &Code,
     slot: &'a Slot,
     core: Held<'a>,
-    (number, parameters): (u64, Vec<u64>),
+    asking: Asking,
     at: Option<Time>,
 ) -> Ran<'a> {
     let mut context = Context::default();
     let context = &raw mut context;
+    let Asking { number, len, parameters } = asking;
+    let requested = false;
     let mut current =
-        Current { policy, slot, core: None, number, requested: false, at, context, parameters };
+        Current { policy, slot, core: None, number, len, requested, at, context, parameters };
     current.fill(&core);
     current.core = Some(core);
     let before = CURRENT.replace((&raw mut current).cast());

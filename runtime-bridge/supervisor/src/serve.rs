@@ -1,27 +1,29 @@
 //! Answers the calls of the command: the supervisor's process.
 
 use crate::call::{self, Call};
+use crate::clock;
 use crate::crew::Crew;
-use crate::filter::{self, Kind};
+use crate::filter::{self, Flags, Kind, MAKES, Open};
 use crate::keeper::{self, Keeper};
 use crate::launch;
 use crate::load::{self, LoadError, Policy};
 use crate::logs::Logs;
 use crate::note;
 use crate::notify::{self, Answer, Notification};
-use crate::page::{self, Page};
+use crate::opens::{Found, Opening};
+use crate::page::{self, Off, Page};
 use crate::process::Callers;
 use crate::shared::Shared;
-use durac_abi::{Hook, Layout, glob};
+use crate::writes::Unended;
+use durac_abi::Hook;
 use durac_engine::Errno;
 use libc::{POLLHUP, POLLIN, pollfd};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Between two looks at logs that are closed, milliseconds.
 const SWEEP: i32 = 1000;
@@ -40,13 +42,19 @@ pub enum ServeError {
 /// The supervisor of this process.
 pub struct Supervisor {
     /// What the kernel asks through.
-    listener: OwnedFd,
+    pub listener: OwnedFd,
     /// The policy.
     pub policy: Policy,
     /// The logs.
     pub logs: Logs,
     /// Who may ask.
-    callers: Callers,
+    pub callers: Callers,
+    /// Files that are being opened.
+    pub opening: Opening,
+    /// Writes that are under way.
+    pub unended: Unended,
+    /// The process that became the command, once it has called.
+    command: AtomicU32,
     /// The threads that answer.
     pub crew: &'static Crew,
     /// What the keeper knows.
@@ -57,6 +65,8 @@ pub struct Supervisor {
     pub is_off: AtomicBool,
     /// And never will be again: something happened that cannot be ordered behind the logs.
     stays_off: AtomicBool,
+    /// Writes are not looked for: `durac off`.
+    is_blind: AtomicBool,
     told_ring: AtomicBool,
     told_unseen: AtomicBool,
 }
@@ -88,14 +98,21 @@ pub fn serve(path: &Path, fd: OwnedFd) -> Result<(), ServeError> {
         policy,
         logs: Logs::default(),
         callers: Callers::default(),
+        opening: Opening::default(),
+        unended: Unended::default(),
+        command: AtomicU32::new(0),
         crew: &CREW,
         shared,
         page,
         is_off: AtomicBool::new(false),
         stays_off: AtomicBool::new(false),
+        is_blind: AtomicBool::new(false),
         told_ring: AtomicBool::new(false),
         told_unseen: AtomicBool::new(false),
     });
+    if supervisor.policy.asked.opens {
+        supervisor.start_to_search().map_err(system("cannot start a thread"))?;
+    }
     CREW.start().map_err(system("cannot start a thread"))?;
     drop(fd);
     note::info(&line);
@@ -108,12 +125,19 @@ pub fn serve(path: &Path, fd: OwnedFd) -> Result<(), ServeError> {
 /// One line that says what runs.
 fn describe(policy: &Policy) -> String {
     let has = |full| policy.program(full).is_some();
-    let hooks = [(Hook::Fsync, has(true)), (Hook::Fdatasync, has(false))];
+    let meta = &policy.meta;
+    let writes = policy.write.is_some() || meta.defers_writes;
+    let hooks = [(Hook::Write, writes), (Hook::Fsync, has(true)), (Hook::Fdatasync, has(false))];
     let hooks: Vec<&str> =
         hooks.iter().filter(|(_, has)| *has).map(|(hook, _)| hook.name()).collect();
-    let meta = &policy.meta;
+    let more = match policy.asked.writes {
+        true => {
+            "; writes are asked about, and each costs about as much as a sync call that is deferred"
+        }
+        false => "",
+    };
     format!(
-        "policy `{}` for target `{}` is in force (supervisor, process {}): files {}, hooks {}",
+        "policy `{}` for target `{}` is in force (supervisor, process {}): files {}, hooks {}{more}",
         meta.policy,
         meta.target,
         std::process::id(),
@@ -181,25 +205,65 @@ impl Supervisor {
     }
 
     fn decide(&'static self, call: &Notification) -> Answer {
-        match filter::kind(call.arch, call.number, self.policy.meta.watches_writes()) {
+        if self.policy.rules.keeps_amounts {
+            self.unended.seen(call.thread);
+        }
+        if self.command.load(Ordering::Relaxed) == 0 {
+            self.begin(call.thread);
+        }
+        match filter::kind(call.arch, call.number, self.policy.asked.writes) {
             Some(Kind::Fdatasync) => self.sync(call, false),
             Some(Kind::Fsync) => self.sync(call, true),
             Some(Kind::Order) => self.after_the_logs(call),
-            Some(Kind::Open(flags)) => self.open(call, flags),
+            Some(Kind::Length(fd)) => self.length_changes(call, fd),
+            Some(Kind::Submit) => {
+                self.loses_bytes();
+                self.after_the_logs(call)
+            }
+            Some(Kind::Open(open)) => self.open(call, open),
             Some(Kind::Ring) => self.refuse_ring(),
-            Some(Kind::Write { fd, at, flags }) => {
-                let flags = flags.map_or(0, |index| call.argument(index));
-                let durable = flags & u64::from(filter::RWF) != 0;
-                self.write(call, fd, at.map(|index| call.argument(index)), durable)
-            }
+            Some(Kind::Write(write)) => self.write(call, write),
             Some(Kind::Map) => self.map(call),
-            Some(Kind::Exit) => {
-                // The process cannot be told of an error.
-                let _ = self.logs.drain_others(None, None);
-                Answer::Continue
-            }
+            Some(Kind::Exit) => self.exit(call),
             None => Answer::Continue,
         }
+    }
+
+    /// The first call is made by what becomes the command, which has one thread. It may have logs open already.
+    fn begin(&'static self, process: u32) {
+        self.command.store(process, Ordering::Relaxed);
+        if self.policy.asked.opens {
+            self.search(process, clock::now());
+        }
+    }
+
+    /// A process ends. It cannot be told of an error.
+    fn exit(&'static self, call: &Notification) -> Answer {
+        if self.policy.asked.opens {
+            let process = self.callers.process(&self.listener, call);
+            if process.is_some() {
+                self.search_before_exit(process);
+            }
+            // The others leave what they wrote to the deadline, which outlives them.
+            let is_command = process == Some(self.command.load(Ordering::Relaxed));
+            if !self.policy.defers_syncs() && !is_command {
+                return Answer::Continue;
+            }
+        }
+        let _ = self.logs.drain_others(None, None);
+        Answer::Continue
+    }
+
+    /// The length of a file changes: how much of it is written is not known any more, if it is a log.
+    fn length_changes(&'static self, call: &Notification, fd: usize) -> Answer {
+        if self.policy.rules.keeps_amounts
+            && let Ok((file, _)) = self.callers.file(&self.listener, call, call.descriptor(fd))
+            && let Ok(meta) = file.metadata()
+            && let Some(slot) = self.logs.get((meta.dev(), meta.ino()))
+        {
+            slot.lock().engine.lose_bytes();
+        }
+        self.after_the_logs(call)
     }
 
     fn sync(&'static self, call: &Notification, full: bool) -> Answer {
@@ -222,71 +286,6 @@ impl Supervisor {
         self.ordered(self.logs.drain_others(None, Some(process)))
     }
 
-    /// A write at an offset or the position, where a target says what its log protects or that it starts again. One that is
-    /// `durable` by itself comes after the logs, whatever file it goes to.
-    fn write(
-        &'static self,
-        call: &Notification,
-        fd: usize,
-        at: Option<u64>,
-        durable: bool,
-    ) -> Answer {
-        // The sixth argument of `pwritev2`; the others that have an offset have fewer arguments, and their wrappers
-        // may leave anything in it: what is deferred then comes first once too often.
-        let dirty = self.logs.are_dirty();
-        let meta = &self.policy.meta;
-        if !dirty && (meta.layout != Layout::Ring || at.is_some_and(|at| at != 0 && at != CURRENT))
-        {
-            return Answer::Continue;
-        }
-        let opened = self.callers.file(&self.listener, call, call.descriptor(fd));
-        let Ok((file, process)) = opened else { return self.after_the_logs(call) };
-        let Ok(found) = file.metadata() else { return self.after_the_logs(call) };
-        if !found.is_file() {
-            return Answer::Continue;
-        }
-        let durable = durable || flags_of(&file) & libc::O_DSYNC != 0;
-        if let Some(slot) = self.logs.get((found.dev(), found.ino())) {
-            if meta.layout == Layout::Ring && is_at_start(&file, at) {
-                slot.starts_again(process);
-                return self.after_the_logs(call);
-            }
-            if !durable {
-                return Answer::Continue;
-            }
-        }
-        match dirty && (durable || self.is_protected(&file)) {
-            true => self.ordered(self.logs.drain_others(None, Some(process))),
-            false => Answer::Continue,
-        }
-    }
-
-    /// Whether a file must not be written while the log is behind.
-    fn is_protected(&self, file: &File) -> bool {
-        let meta = &self.policy.meta;
-        let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        let covers = |globs: &[String], path: &Path| glob::covers(globs, &meta.except, path);
-        // What has no name counts as protected.
-        path.map_or(!meta.protects.is_empty(), |path| {
-            covers(&meta.protects, &path) && !covers(&meta.files, &path)
-        })
-    }
-
-    /// A shared mapping: if it can be written through and its file is protected, nothing can be deferred any more.
-    fn map(&'static self, call: &Notification) -> Answer {
-        let writes = call.argument(2) & libc::PROT_WRITE as u64 != 0;
-        let anonymous = call.argument(3) & libc::MAP_ANONYMOUS as u64 != 0;
-        if !writes || anonymous || self.is_off.load(Ordering::Acquire) {
-            return Answer::Continue;
-        }
-        let opened = self.callers.file(&self.listener, call, call.descriptor(4));
-        let Ok((file, _)) = opened else { return Answer::Continue };
-        if file.metadata().is_ok_and(|meta| meta.is_file()) && self.is_protected(&file) {
-            self.turn_off("a protected file is mapped to be written: those writes cannot be seen");
-        }
-        Answer::Continue
-    }
-
     /// Tells once of a process whose open files cannot be taken.
     fn tell_unseen(&self, errno: Errno) {
         if errno == libc::EPERM && !self.told_unseen.swap(true, Ordering::Relaxed) {
@@ -297,7 +296,7 @@ impl Supervisor {
     }
 
     /// A call that comes after what the logs have deferred.
-    fn after_the_logs(&self, call: &Notification) -> Answer {
+    pub fn after_the_logs(&self, call: &Notification) -> Answer {
         if !self.logs.are_dirty() {
             return Answer::Continue;
         }
@@ -305,7 +304,8 @@ impl Supervisor {
         self.ordered(self.logs.drain_others(None, process))
     }
 
-    fn ordered(&self, drained: Result<(), Errno>) -> Answer {
+    /// What a call does that came after the logs.
+    pub fn ordered(&self, drained: Result<(), Errno>) -> Answer {
         match drained {
             Ok(()) => Answer::Continue,
             Err(errno) => Answer::Return(Err(errno)),
@@ -314,13 +314,29 @@ impl Supervisor {
 
     /// A file is made or truncated: it may be the next log. One whose writes are durable by themselves cannot be
     /// ordered behind the logs where writes are not seen: nothing is deferred from then on.
-    fn open(&self, call: &Notification, flags: Option<usize>) -> Answer {
-        let flags = flags.map(|index| call.argument(index));
-        let unseen = !self.policy.meta.watches_writes();
-        if unseen && flags.is_some_and(|flags| flags & filter::DURABLE != 0) {
+    fn open(&'static self, call: &Notification, open: Open) -> Answer {
+        let asked = self.policy.asked;
+        let flags = match open.flags {
+            Flags::Creates => Some(MAKES),
+            Flags::Argument(index) => Some(call.argument(index)),
+            Flags::Unseen => None,
+        };
+        let durable = flags.is_some_and(|flags| flags & filter::DURABLE != 0);
+        if durable && !asked.writes {
             self.turn_off("a file is opened with O_SYNC or O_DSYNC: its writes cannot be kept behind the logs");
         }
-        self.after_the_logs(call)
+        let makes = flags.is_none_or(|flags| flags & MAKES != 0);
+        if !asked.opens {
+            return self.after_the_logs(call);
+        }
+        let found = self.opens(call, open, makes);
+        let truncates = flags.is_none_or(|flags| flags & libc::O_TRUNC as u64 != 0);
+        // What is there already, and what is no log, has nothing to wait for.
+        let is_new = self.policy.defers_syncs() || found == Found::Unknown;
+        match durable || truncates || makes && is_new {
+            true => self.after_the_logs(call),
+            false => Answer::Continue,
+        }
     }
 
     fn refuse_ring(&self) -> Answer {
@@ -346,6 +362,7 @@ impl Supervisor {
             unsafe { libc::poll(polled.as_mut_ptr(), 3, SWEEP) };
             let [calls, kept, signal] = polled;
             if calls.revents & POLLHUP != 0 {
+                self.search_before_exit(None);
                 // Nobody is left who could be told of an error; it is told on stderr.
                 let _ = self.logs.drain_others(None, None);
                 return;
@@ -358,7 +375,9 @@ impl Supervisor {
                 self.turn_off("a signal");
             }
             self.page.answer(|on| self.switch(on));
-            self.logs.sweep();
+            self.unended.sweep();
+            let watched = keeper.as_ref().map(|keeper| keeper.pid);
+            self.logs.sweep(watched);
         }
     }
 
@@ -380,17 +399,43 @@ impl Supervisor {
     fn switch(&self, on: bool) -> bool {
         if !on {
             self.drop_policy("`durac off`");
+            self.is_blind.store(true, Ordering::Release);
+            self.page.publish_off(&self.policy, self.how_off());
             return true;
         }
         let may = !self.stays_off.load(Ordering::Acquire);
         if may && self.is_off.swap(false, Ordering::AcqRel) {
-            self.page.publish_off(&self.policy, false);
+            self.is_blind.store(false, Ordering::Release);
+            for slot in self.logs.all() {
+                let mut core = slot.lock();
+                // What was written meanwhile has a deadline from now on.
+                slot.begin_to_look(&mut core, clock::now());
+            }
+            self.page.publish_off(&self.policy, self.how_off());
         }
         may
     }
 
-    /// The policy is off from now on, for good.
-    fn turn_off(&self, why: &str) {
+    /// Whether writes are looked for.
+    pub fn looks(&self) -> bool {
+        !self.is_blind.load(Ordering::Acquire)
+    }
+
+    fn how_off(&self) -> Off {
+        match (self.is_off.load(Ordering::Acquire), self.looks()) {
+            (false, _) => Off::No,
+            (true, true) => Off::Syncs,
+            (true, false) => Off::All,
+        }
+    }
+
+    /// No sync call is deferred from now on, for good.
+    pub fn turn_off(&self, why: &str) {
+        let policy = &self.policy;
+        if policy.rules.defers_writes && !policy.defers_syncs() && !policy.sees_writes() {
+            // None ever is.
+            return;
+        }
         self.stays_off.store(true, Ordering::Release);
         self.drop_policy(why);
     }
@@ -402,7 +447,7 @@ impl Supervisor {
         }
         // An error stays in its log.
         let _ = self.logs.drain_others(None, None);
-        self.page.publish_off(&self.policy, true);
+        self.page.publish_off(&self.policy, self.how_off());
         note::info(&format!("the policy is off: {why}; every sync runs as the command calls it"));
     }
 }
@@ -411,24 +456,4 @@ fn take_signal(signals: &OwnedFd) {
     let mut taken = [0_u8; size_of::<libc::signalfd_siginfo>()];
     // SAFETY: the buffer has that size.
     unsafe { libc::read(signals.as_raw_fd(), taken.as_mut_ptr().cast(), taken.len()) };
-}
-
-/// `pwritev2` at the position of the descriptor.
-const CURRENT: u64 = u64::MAX;
-
-/// Whether a write through a caller's open file goes to the beginning of the file.
-fn is_at_start(file: &File, at: Option<u64>) -> bool {
-    if let Some(at) = at.filter(|at| *at != CURRENT) {
-        return at == 0;
-    }
-    // The position is that of the caller: it is one open file.
-    // SAFETY: no pointers.
-    flags_of(file) & libc::O_APPEND == 0
-        && unsafe { libc::lseek(file.as_raw_fd(), 0, libc::SEEK_CUR) } == 0
-}
-
-/// How a file was opened: `O_*`.
-fn flags_of(file: &File) -> libc::c_int {
-    // SAFETY: no pointers.
-    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) }
 }

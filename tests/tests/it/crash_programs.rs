@@ -365,3 +365,27 @@ fn a_daemon_that_never_syncs() -> Result<()> {
     let load = format!("python3 -c \"{DAEMON}\" {{dir}}/a.log; exec sleep 3600");
     loses_a_second(&at_least(&load)?)
 }
+
+/// A static program, four processes of it, which only the supervisor reaches. Without a policy the same cuts find an older
+/// loss.
+#[test]
+fn a_static_program_that_never_syncs() -> Result<()> {
+    let program = cc("unsynced.c", "unsynced-static", &["-O1", "-static"])?.display().to_string();
+    let check = "touch {dir}/a.log; cat {dir}/a.log";
+    let load = [program.as_str(), "lines", "make", "{dir}/a.log", "4", "0", "12"];
+    let alone = Program { load: load.map(Into::into).to_vec(), check: check.into(), per_sync: 1 };
+    let mut config = config(alone, "at_least", &[], None)?;
+    config.policy = None;
+    config.latency = Duration::from_millis(1);
+    config.at = vec![At::Random];
+    config.assume_sync = Some(Duration::from_secs(5));
+    config.power_loss_within = Some(Duration::from_secs(1));
+    let why = first_violation(&config, 20)?;
+    ensure!(why.as_ref().is_some_and(|why| why.contains("proved is 1000 ms")), "{why:?}");
+    let cuts = cuts("3");
+    let words = ["at_least", "--engine", "supervisor", "--trials", &cuts, "--at", "random"];
+    let more = ["--crash", CUTS, "--latency", "1000", "--check", check, "--"];
+    let trials = trials(&[&words[..], &more, &load].concat())?;
+    ensure!(!trials.is_empty());
+    Ok(())
+}

@@ -212,7 +212,7 @@ fn static_program() -> Result<()> {
         let program = program.to_str().context("path")?;
         let ended = run_durac(["run", "batch", "--", program])?;
         ensure!(ended.status.code() == Some(1), "{}", show(&ended));
-        for word in [program, "is statically linked", "E0612", "`on write` is not available"] {
+        for word in [program, "is statically linked", "E0612", "`stage` is not available"] {
             ensure!(ended.stderr.contains(word), "no {word:?}: {}", show(&ended));
         }
     }

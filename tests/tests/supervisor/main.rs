@@ -7,3 +7,4 @@ mod common;
 mod deaths;
 mod loss;
 mod who;
+mod writes;

@@ -201,6 +201,33 @@ fn other_namespaces() -> Result<()> {
     Ok(())
 }
 
+/// Durac is the first process of a container: a command that waits for all of its children does not wait for the supervisor.
+#[test]
+fn a_container_without_an_init() -> Result<()> {
+    let place = Place::new()?;
+    let object = place.object.to_str().context("a path")?;
+    let container = |words: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["-pf", "--mount-proc", "--kill-child", "./durac", "run"]);
+        command.args(["--engine", "supervisor", "--log", "quiet", object, "--"]).args(words);
+        command.current_dir(place.path()).stdin(Stdio::null());
+        durac_tests::run(command)
+    };
+    let ended = container(&["./program", "append", "a.log", "3", "20"])?;
+    ensure!(ended.status.success() && ended.stdout.lines().count() == 60, "{}", show(&ended));
+    for (script, code) in [("exit 7", 7), ("kill -KILL $$", 137), ("kill -TERM 1; sleep 60", 143)] {
+        let ended = container(&["sh", "-c", script])?;
+        ensure!(ended.status.code() == Some(code), "{script}: {}", show(&ended));
+    }
+    // Nobody waits for what a process leaves behind.
+    let script = "(sleep 0 & :); while [ $(ps -e -o stat= | grep -c Z) != 0 ]; do :; done";
+    let ended = container(&["sh", "-c", script])?;
+    ensure!(ended.status.success(), "{}", show(&ended));
+    let ended = container(&["./object-that-is-none"])?;
+    ensure!(ended.status.code() != Some(0), "{}", show(&ended));
+    Ok(())
+}
+
 #[test]
 fn another_root() -> Result<()> {
     let place = Place::new()?;

@@ -1,10 +1,11 @@
 //! `durac run`: exec a command with the agent and a policy's object.
 //!
-//! The command replaces this process, so exit code and signals are those of the command.
+//! The command replaces this process, so exit code and signals are those of the command. Only as the first process of a
+//! container does this one stay, if the supervisor runs the policy ([`init`]).
 
 use super::watch;
 use crate::args::{Budget, Global, Launch};
-use crate::launch::{self, Ready};
+use crate::launch::{self, Ready, init};
 use crate::named::Named;
 use crate::{Outcome, signals};
 use anyhow::Result;
@@ -35,6 +36,12 @@ pub fn run(args: &Run, global: &Global) -> Result<Outcome> {
         signal.restore();
         supervised.install()?;
         let Ready { command, program, .. } = &mut supervised.ready;
+        if init::is_init() {
+            let ended =
+                init::run(command).map_err(|error| launch::cannot_start(program, &error))?;
+            // The last call of this process: what is deferred is synced before it ends.
+            std::process::exit(ended);
+        }
         return Err(launch::cannot_start(program, &command.exec()));
     }
     let prepared = launch::prepare(&args.file, &args.launch, global)?;

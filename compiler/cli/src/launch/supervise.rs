@@ -132,8 +132,8 @@ impl Supervised {
             .and_then(|mut between| between.wait())
             .map_err(|e| failed(e.to_string()))?;
         drop(supervisor);
-        let writes = self.ready.object.meta.watches_writes();
-        let installed = durac_supervisor::install(ours.into(), writes)
+        let asked = durac_supervisor::filter::Asked::by(&self.ready.object);
+        let installed = durac_supervisor::install(ours.into(), asked)
             .map_err(|error| failed(error.to_string()))?;
         let quiet = std::env::var_os(durac_abi::ENV_LOG).is_some_and(|value| value == "quiet");
         if installed.no_new_privileges && !quiet {

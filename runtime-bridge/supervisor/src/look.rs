@@ -1,0 +1,93 @@
+//! Writes that the command never syncs (`on write: defer`).
+//!
+//! The log's thread looks at the file itself, so it does not matter by which call or process it was written: mappings and
+//! processes that nobody knows of are found, too. What has changed since it last looked counts as acknowledged at that
+//! earlier time.
+
+use crate::clock;
+use crate::log::{Core, Slot};
+use durac_engine::Time;
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A file that was written so recently may be written again without another time of change (a tick of the kernel is
+/// 10 ms at most).
+const TICK: Duration = Duration::from_millis(20);
+
+/// What was seen of a file.
+#[derive(Clone, Copy, Default)]
+pub struct Look {
+    /// When.
+    at: Time,
+    /// Length, and times of change.
+    seen: Option<[i64; 5]>,
+    /// What is written next may look the same.
+    is_young: bool,
+    /// It is looked at from time to time.
+    is_on: bool,
+}
+
+impl Look {
+    /// When the next one is due; none if nobody has to look.
+    pub fn due(&self, slot: &Slot, core: &Core) -> Option<Time> {
+        let looks = self.is_on && !core.retired && core.engine.error().is_none();
+        let every = core.engine.look_every().filter(|_| looks && slot.supervisor.looks())?;
+        Some(self.at.saturating_add(every))
+    }
+}
+
+impl Slot {
+    /// The log's writes are looked for from now on, if the policy defers them. What was written before counts as written
+    /// at `since`.
+    pub fn begin_to_look(&self, core: &mut Core, since: Time) {
+        if core.engine.rules().defers_writes && !core.retired {
+            let seen = None;
+            core.look = Look { at: since, seen, is_young: true, is_on: true };
+            self.publish(core);
+            self.poke(core, clock::now());
+        }
+    }
+
+    /// Looks, if it is time to.
+    pub fn look_in_time(&self, core: &mut Core, now: Time) {
+        if core.look.due(self, core).is_some_and(|due| due <= now) {
+            self.look(core, now);
+        }
+    }
+
+    /// Looks at the file of a log whose writes are deferred.
+    pub fn look(&self, core: &mut Core, now: Time) {
+        if core.look.due(self, core).is_none() {
+            return;
+        }
+        let Some((seen, is_young)) = stamp(&self.own) else { return };
+        let before = core.look;
+        core.look = Look { at: now, seen: Some(seen), is_young, is_on: true };
+        if before.seen == Some(seen) && !before.is_young {
+            return;
+        }
+        core.used = now;
+        core.is_closed = false;
+        core.search_pause = Duration::ZERO;
+        let [length, ..] = seen;
+        self.measure(core, length.try_into().unwrap_or(0), true);
+        core.engine.owe(before.at);
+        self.publish(core);
+        self.poke(core, now);
+    }
+}
+
+/// Length and times of change of a file, and whether the next write may leave them as they are.
+fn stamp(file: &File) -> Option<([i64; 5], bool)> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let meta: Metadata = file.metadata().ok()?;
+    let written = Duration::new(
+        meta.mtime().try_into().unwrap_or(0),
+        meta.mtime_nsec().try_into().unwrap_or(0),
+    );
+    let is_young = now < written.saturating_add(TICK);
+    let length = meta.len().try_into().unwrap_or(i64::MAX);
+    let seen = [length, meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+    Some((seen, is_young))
+}

@@ -1,0 +1,233 @@
+//! Writes and mappings, where the kernel asks about them: for a policy with `on write` or `pending.bytes`, and for a
+//! target that protects files or has a log that starts again.
+//!
+//! The kernel asks before a write, and does not tell when it has ended. Its bytes therefore count as written from the
+//! question on, and a sync covers them only if its thread has been seen elsewhere before the sync began.
+
+use crate::call;
+use crate::filter::{self, Length, Write};
+use crate::log::Slot;
+use crate::memory;
+use crate::notify::{Answer, Notification};
+use crate::process;
+use crate::serve::Supervisor;
+use durac_abi::{Layout, Reading, glob};
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// `pwritev2` at the position of the descriptor.
+const CURRENT: u64 = u64::MAX;
+/// What the kernel writes at once, at most (`MAX_RW_COUNT`, rounded up).
+const MOST: u64 = 1 << 31;
+
+/// Writes that were let through and are not known to have ended, by thread.
+#[derive(Default)]
+pub struct Unended {
+    writes: Mutex<HashMap<u32, Begun>>,
+}
+
+struct Begun {
+    slot: Arc<Slot>,
+    len: u64,
+    /// Number of the system call.
+    number: i32,
+}
+
+impl Unended {
+    /// A write is let through.
+    fn begins(&self, call: &Notification, slot: &Arc<Slot>, len: u64) {
+        slot.begins(&mut slot.lock(), len);
+        let begun = Begun { slot: slot.clone(), len, number: call.number };
+        let before = self.lock().insert(call.thread, begun);
+        // It has called again, so the one before is over.
+        if let Some(before) = before {
+            before.slot.ended(before.len);
+        }
+    }
+
+    /// A thread calls: what it wrote before is written.
+    pub fn seen(&self, thread: u32) {
+        let before = self.lock().remove(&thread);
+        if let Some(begun) = before {
+            begun.slot.ended(begun.len);
+        }
+    }
+
+    /// Looks where the threads are.
+    pub fn sweep(&self) {
+        let begun: Vec<(u32, i32)> =
+            self.lock().iter().map(|(thread, begun)| (*thread, begun.number)).collect();
+        for (thread, number) in begun {
+            if !process::may_be_in(thread, number) {
+                // A write that has begun meanwhile is another notification, which has replaced this one.
+                let mut writes = self.lock();
+                let is_it = writes.get(&thread).is_some_and(|begun| begun.number == number);
+                let ended = if is_it { writes.remove(&thread) } else { None };
+                drop(writes);
+                if let Some(begun) = ended {
+                    begun.slot.ended(begun.len);
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Begun>> {
+        self.writes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Supervisor {
+    /// A write. One that is durable by itself comes after the logs, whatever file it goes to.
+    pub fn write(&'static self, call: &Notification, write: Write) -> Answer {
+        let policy = &self.policy;
+        let at = write.at.map(|index| call.argument(index));
+        // The sixth argument of `pwritev2`; the others that have an offset have fewer arguments, and their wrappers
+        // may leave anything in it: what is deferred then comes first once too often.
+        let flags = write.flags.map_or(0, |index| call.argument(index));
+        let durable = flags & u64::from(filter::RWF) != 0;
+        let dirty = self.logs.are_dirty();
+        let may_restart =
+            policy.meta.layout == Layout::Ring && at.is_none_or(|at| at == 0 || at == CURRENT);
+        if !dirty && !may_restart && !policy.sees_writes() {
+            return Answer::Continue;
+        }
+        let opened = self.callers.file(&self.listener, call, call.descriptor(write.fd));
+        let Ok((file, process)) = opened else { return self.after_the_logs(call) };
+        let Ok(found) = file.metadata() else { return self.after_the_logs(call) };
+        if !found.is_file() {
+            return Answer::Continue;
+        }
+        if policy.sees_writes()
+            && let Some(errno) = self.on_write(call, write, (&file, &found), process)
+        {
+            return Answer::Return(Err(errno));
+        }
+        let durable = durable || flags_of(&file) & libc::O_DSYNC != 0;
+        if let Some(slot) = self.logs.get((found.dev(), found.ino())) {
+            if policy.meta.layout == Layout::Ring && is_at_start(&file, at) {
+                slot.starts_again(process);
+                return self.after_the_logs(call);
+            }
+            if !durable {
+                return Answer::Continue;
+            }
+        }
+        // The program may have waited.
+        let dirty = dirty || self.logs.are_dirty();
+        match dirty && (durable || self.is_protected(&file)) {
+            true => self.ordered(self.logs.drain_others(None, Some(process))),
+            false => Answer::Continue,
+        }
+    }
+
+    /// A write to a file that may be a log: the policy's program runs, and its bytes are counted. Returns the error that
+    /// the write returns.
+    fn on_write(
+        &'static self,
+        call: &Notification,
+        write: Write,
+        (file, found): (&File, &Metadata),
+        process: u32,
+    ) -> Option<i32> {
+        let rules = self.policy.rules;
+        while let Some(slot) = self.logs.find(self, file, found, process) {
+            let asks_length = rules.keeps_amounts || self.policy.reads(Reading::CallLen);
+            let len = if asks_length { self.length(call, write, &slot) } else { 0 };
+            match call::write(&slot, len) {
+                None => {}
+                Some(Err(errno)) => return Some(errno),
+                Some(Ok(())) => {
+                    if rules.keeps_amounts {
+                        self.unended.begins(call, &slot, len);
+                    }
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    /// How many bytes a call writes, at most. What cannot be told is the most that there is.
+    fn length(&self, call: &Notification, write: Write, slot: &Slot) -> u64 {
+        let known = match write.length {
+            // The kernel refuses more than a signed number holds, and writes no more than this at once.
+            Length::Argument(index) => Some(call.argument(index).min(MOST)),
+            Length::Pieces => memory::pieces(call).map(|sum| sum.min(MOST)),
+        };
+        if (known.is_none() || call.thread == 0) && self.policy.rules.keeps_amounts {
+            slot.lock().engine.lose_bytes();
+        }
+        known.unwrap_or(MOST)
+    }
+
+    /// Something writes to logs that is no write call.
+    pub fn loses_bytes(&self) {
+        if self.policy.rules.keeps_amounts {
+            for slot in self.logs.all() {
+                slot.lock().engine.lose_bytes();
+            }
+        }
+    }
+
+    /// Whether a file must not be written while the log is behind.
+    fn is_protected(&self, file: &File) -> bool {
+        let meta = &self.policy.meta;
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let covers = |globs: &[String], path: &Path| glob::covers(globs, &meta.except, path);
+        // What has no name counts as protected.
+        path.map_or(!meta.protects.is_empty(), |path| {
+            covers(&meta.protects, &path) && !covers(&meta.files, &path)
+        })
+    }
+
+    /// Whether a file is a log, or may be one.
+    fn is_log(&self, file: &File) -> bool {
+        let meta = &self.policy.meta;
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        path.map_or(true, |path| glob::covers(&meta.files, &meta.except, &path))
+    }
+
+    /// A shared mapping: if it can be written through, and its writes would have to be seen, nothing can be deferred any
+    /// more.
+    pub fn map(&'static self, call: &Notification) -> Answer {
+        let writes = call.argument(2) & libc::PROT_WRITE as u64 != 0;
+        let anonymous = call.argument(3) & libc::MAP_ANONYMOUS as u64 != 0;
+        if !writes || anonymous || self.is_off.load(Ordering::Acquire) {
+            return Answer::Continue;
+        }
+        let opened = self.callers.file(&self.listener, call, call.descriptor(4));
+        let Ok((file, _)) = opened else { return Answer::Continue };
+        if !file.metadata().is_ok_and(|meta| meta.is_file()) {
+            return Answer::Continue;
+        }
+        if self.is_protected(&file) {
+            self.turn_off("a protected file is mapped to be written: those writes cannot be seen");
+        } else if self.policy.sees_writes() && self.is_log(&file) {
+            self.loses_bytes();
+            self.turn_off("a log is mapped to be written: those writes cannot be seen");
+        }
+        Answer::Continue
+    }
+}
+
+/// Whether a write through a caller's open file goes to the beginning of the file.
+fn is_at_start(file: &File, at: Option<u64>) -> bool {
+    if let Some(at) = at.filter(|at| *at != CURRENT) {
+        return at == 0;
+    }
+    // The position is that of the caller: it is one open file.
+    // SAFETY: no pointers.
+    flags_of(file) & libc::O_APPEND == 0
+        && unsafe { libc::lseek(file.as_raw_fd(), 0, libc::SEEK_CUR) } == 0
+}
+
+/// How a file was opened: `O_*`.
+fn flags_of(file: &File) -> libc::c_int {
+    // SAFETY: no pointers.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) }
+}

@@ -1,0 +1,220 @@
+//! Writes: those of programs that never sync, and those that a policy decides about or counts.
+
+use crate::common::{LATENCY, Supervised, poll};
+use anyhow::{Context, Result, ensure};
+use durac_shm::status::Status;
+use durac_tests::heavy;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// A line is durable some time after it was written, though nobody asks for it.
+const AT_LEAST: &str = "policy at_least\ntarget posix.log\non write: defer\nflush within 1s\n";
+/// One that looks for no writes.
+const PASSES: &str = "policy passes\ntarget posix.log\non fdatasync: pass\n";
+
+/// Longer than the policy waits before it looks.
+const QUIET: Duration = Duration::from_secs(3);
+
+fn unsynced(options: &[&str]) -> Result<PathBuf> {
+    let name = if options.contains(&"-static") { "unsynced-static" } else { "unsynced" };
+    durac_tests::cc("unsynced.c", name, &[&["-O1"], options].concat())
+}
+
+/// Acknowledged lines that a cut takes once `lines` were acknowledged and, with `looks`, nothing more is synced.
+fn lost_after(policy: &str, words: &[&str], lines: usize, looks: bool) -> Result<Vec<String>> {
+    let mut run = Supervised::start(policy, LATENCY, words)?;
+    run.until(lines)?;
+    ensure!(run.acknowledged.len() == lines, "{words:?}: {}", run.stderr());
+    if looks {
+        let (supervisor, _) = run.supervisor()?;
+        let mut quiet = (Instant::now(), None);
+        poll("the end of syncs", || {
+            let status = Status::of_process(supervisor.try_into().ok()?, false).ok()?;
+            let logs = status.snapshot().logs;
+            let now = logs.iter().map(|log| (log.numbers.durable, log.numbers.pending()));
+            let now: Vec<(u64, u64)> = now.collect();
+            if quiet.1.as_ref() != Some(&now) {
+                quiet = (Instant::now(), Some(now));
+            }
+            (quiet.0.elapsed() > QUIET).then_some(())
+        })?;
+    }
+    run.lose_power("a.log")
+}
+
+/// The programs write their lines, and wait.
+fn is_synced(words: &[&str], lines: usize) -> Result<()> {
+    let _turn = heavy()?;
+    let lost = lost_after(AT_LEAST, words, lines, true)?;
+    ensure!(lost.is_empty(), "{words:?}: {lost:?}");
+    Ok(())
+}
+
+#[test]
+fn a_static_program_that_never_syncs() -> Result<()> {
+    let program = unsynced(&["-static"])?;
+    let program = program.to_str().context("a path")?;
+    for way in ["make", "each", "compat"] {
+        is_synced(&[program, "lines", way, "@a.log", "1", "20"], 20)?;
+    }
+    is_synced(&[program, "lines", "make", "@a.log", "4", "20"], 80)?;
+    // Nobody else syncs them.
+    let words = [program, "lines", "make", "@a.log", "1", "20"];
+    ensure!(lost_after(PASSES, &words, 20, false)?.len() == 20);
+    Ok(())
+}
+
+/// What a shell does to the log before it is opened, and what it becomes.
+fn in_a_shell(before: &str, rest: &str) -> String {
+    format!("{before}\nexec {rest}")
+}
+
+#[test]
+fn a_log_that_is_there_already() -> Result<()> {
+    let program = unsynced(&["-static"])?;
+    let program = program.to_str().context("a path")?;
+    let have = in_a_shell("echo here >\"$1\"", "\"$0\" lines have \"$1\" 1 20");
+    is_synced(&["sh", "-c", &have, program, "@a.log"], 20)?;
+    Ok(())
+}
+
+#[test]
+fn a_log_by_another_name_or_none() -> Result<()> {
+    let program = unsynced(&["-static"])?;
+    let program = program.to_str().context("a path")?;
+    let folder = tempfile::TempDir::new()?;
+    let now = folder.path().join("now");
+    let link =
+        in_a_shell("cd \"${2%/*}\" && : >\"$1\" && ln -s \"$1\" now", "\"$0\" lines make now 1 20");
+    is_synced(&["sh", "-c", &link, program, "@a.log", now.to_str().context("a path")?], 20)?;
+    let given = in_a_shell("exec 7>>\"$1\"", "\"$0\" lines given 7 1 20");
+    is_synced(&["sh", "-c", &given, program, "@a.log"], 20)?;
+    Ok(())
+}
+
+#[test]
+fn a_process_that_has_ended() -> Result<()> {
+    let program = unsynced(&["-static"])?;
+    let program = program.to_str().context("a path")?;
+    let once = in_a_shell("\"$0\" once \"$1\"", "sleep 3600");
+    is_synced(&["sh", "-c", &once, program, "@a.log"], 1)?;
+    // The whole command.
+    let _turn = heavy()?;
+    let mut run = Supervised::start(AT_LEAST, LATENCY, &[program, "once", "@a.log"])?;
+    ensure!(run.end()?.success(), "{}", run.stderr());
+    let lost = run.lose_power("a.log")?;
+    ensure!(lost.is_empty(), "{lost:?}");
+    Ok(())
+}
+
+#[test]
+fn a_supervisor_that_dies_has_its_keeper_sync_what_it_has_not_seen() -> Result<()> {
+    let _turn = heavy()?;
+    let program = unsynced(&["-static"])?;
+    let slow = AT_LEAST.replace("1s", "1000s");
+    let words = [program.to_str().context("a path")?, "lines", "make", "@a.log", "1", "20"];
+    let mut run = Supervised::start(&slow, LATENCY, &words)?;
+    let (supervisor, _) = run.supervisor()?;
+    run.until(20)?;
+    crate::common::kill(supervisor);
+    poll("the keeper's line", || run.stderr().contains("the supervisor is gone").then_some(()))?;
+    let lost = run.lose_power("a.log")?;
+    ensure!(lost.is_empty(), "{lost:?}");
+    Ok(())
+}
+
+#[test]
+fn a_file_with_o_sync_leaves_the_deadline_in_force() -> Result<()> {
+    let program = unsynced(&["-static"])?;
+    let program = program.to_str().context("a path")?;
+    let other = "python3 -c 'import os, sys; os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY | os.O_SYNC)' \"$1.other\"";
+    let script = in_a_shell(other, "\"$0\" lines make \"$1\" 1 20");
+    is_synced(&["sh", "-c", &script, program, "@a.log"], 20)
+}
+
+#[test]
+fn a_policy_decides_about_writes() -> Result<()> {
+    let policy =
+        "policy small\ntarget posix.log\non write { if call.len > 100B { fail ENOSPC }\n pass }\n";
+    let program = unsynced(&["-static"])?;
+    let program = program.to_str().context("a path")?;
+    for way in ["sizes", "vectors"] {
+        let words = [program, way, "@a.log", "100", "101", "7"];
+        let mut run = Supervised::start(policy, LATENCY, &words)?;
+        ensure!(run.end()?.success(), "{}", run.stderr());
+        let said: Vec<&str> = run.acknowledged.iter().map(|line| line.trim()).collect();
+        ensure!(said == ["written", "No space left on device", "written"], "{said:?}");
+        ensure!(run.stderr().contains("hooks write"), "{}", run.stderr());
+        // Another file is not the policy's.
+        let words = [program, way, "@a.txt", "101"];
+        let mut run = Supervised::start(policy, LATENCY, &words)?;
+        run.end()?;
+        ensure!(run.acknowledged == ["written\n"], "{:?}", run.acknowledged);
+    }
+    Ok(())
+}
+
+/// Most bytes that cuts take of lines of 50 bytes, by four processes.
+fn most_bytes(policy: &str, wanted: usize) -> Result<usize> {
+    let program = unsynced(&["-static"])?;
+    let words = [program.to_str().context("a path")?, "synced", "@a.log", "4", "50"];
+    let mut most = 0;
+    for (round, after) in [40, 111, 200].into_iter().cycle().take(30).enumerate() {
+        let mut run = Supervised::start(policy, crate::common::SLOW, &words)?;
+        run.until(after)?;
+        ensure!(run.acknowledged.len() >= after, "ended early: {}", run.stderr());
+        let lost = run.lose_power("a.log")?;
+        most = most.max(lost.iter().map(String::len).sum());
+        if round >= 2 && most >= wanted {
+            break;
+        }
+    }
+    Ok(most)
+}
+
+#[test]
+fn bytes_are_counted_over_all_processes() -> Result<()> {
+    let _turn = heavy()?;
+    let policy = |bytes: u32| {
+        format!(
+            "policy b\ntarget posix.log\non fdatasync: if pending.bytes > {bytes}B {{ pass }}; defer\nflush within 1s\n"
+        )
+    };
+    // Each process may have one write under way, which counts.
+    let most = most_bytes(&policy(300), 50)?;
+    ensure!((50..=300).contains(&most), "{most} bytes lost under a bound of 300");
+    let most = most_bytes(&policy(3000), 350)?;
+    ensure!((350..=3000).contains(&most), "{most} bytes lost under a bound of 3000");
+    Ok(())
+}
+
+#[test]
+fn a_write_that_waits_lets_nothing_pend() -> Result<()> {
+    let _turn = heavy()?;
+    // A write waits until all calls before it are durable.
+    let policy = "policy w\ntarget posix.log\non write { await all\n pass }\non fdatasync: defer\n";
+    let program = crate::common::program(&["-static"])?;
+    let words = [program.to_str().context("a path")?, "append", "@a.log", "1", "100000"];
+    for after in [20, 37, 50] {
+        let mut run = Supervised::start(policy, LATENCY, &words)?;
+        run.until(after)?;
+        ensure!(run.acknowledged.len() >= after, "ended early: {}", run.stderr());
+        let lost = run.lose_power("a.log")?;
+        ensure!(lost.len() <= 1, "{lost:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_log_that_is_mapped_turns_a_policy_about_writes_off() -> Result<()> {
+    let policy =
+        "policy b\ntarget posix.log\non fdatasync: if pending.bytes > 300B { pass }; defer\n";
+    let program = unsynced(&["-static"])?;
+    let map = in_a_shell("head -c 65536 /dev/zero >\"$1\"", "\"$0\" lines map \"$1\" 1 1");
+    let words = ["sh", "-c", &map, program.to_str().context("a path")?, "@a.log"];
+    let mut run = Supervised::start(policy, LATENCY, &words)?;
+    run.until(1)?;
+    ensure!(run.stderr().contains("a log is mapped to be written"), "{}", run.stderr());
+    drop(run.cut(durac_disk::Cut::Clean, 0)?);
+    Ok(())
+}
