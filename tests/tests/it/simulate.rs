@@ -59,7 +59,7 @@ fn a_recorded_redis() -> Result<()> {
     ensure!(all.application.clients == 5, "{:?}", all.application);
     ensure!(all.trace.policy == "always" && all.trace.file == "trace.json", "{:?}", all.trace);
     let names: Vec<&str> = all.policies.iter().map(|p| p.name.as_str()).collect();
-    let of_clients = ["gathered", "external_synchrony"];
+    let of_clients = ["gathered", "external_synchrony", "clean_reads"];
     let rest: Vec<&str> = names.into_iter().filter(|name| !of_clients.contains(name)).collect();
     ensure!(rest == POLICIES, "{rest:?}");
     let left_out: Vec<&str> = all.left_out.iter().map(|p| p.name.as_str()).collect();
