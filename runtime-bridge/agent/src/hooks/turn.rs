@@ -1,6 +1,7 @@
 //! Returns of `epoll_wait`: where an event loop gathers what is ready.
 
 use crate::errno::Kept;
+use crate::fault_injection::{Fault, injects};
 use crate::policy;
 use crate::real;
 use crate::{clock, guard, replies, table};
@@ -68,10 +69,39 @@ fn woke() {
 fn returned(epoll: c_int, events: *mut epoll_event, most: c_int, ready: c_int) -> c_int {
     crate::control::look_in_turn();
     crate::attention::look(crate::table::Entry::Other);
-    if ready > 0 && table::registry().is_some() && policy::get().is_some() {
-        gathered(epoll, events, most, ready)
-    } else {
-        ready
+    if ready <= 0 || table::registry().is_none() {
+        return ready;
+    }
+    let Some(policy) = policy::get() else { return ready };
+    let found = gathered(epoll, events, most, ready);
+    if policy.rules.holds_replies
+        && !injects(Fault::LateWrites)
+        && let Ok(count) = usize::try_from(found)
+    {
+        // SAFETY: the system has filled that number of the application's events.
+        writable_first(unsafe { std::slice::from_raw_parts_mut(events, count) });
+    }
+    found
+}
+
+/// What is only to be written comes first, then what is to be written and read. An event loop serves them in this order
+/// and writes its log behind all of them. So a connection whose socket was full is written to before a request
+/// of this turn is read: it cannot be sent what that request has put into its output (`MONITOR`, `PUBLISH`, a blocking
+/// pop), of which the log knows nothing yet. The system promises no order.
+fn writable_first(events: &mut [epoll_event]) {
+    // Of an error or a hang-up, event loops are told as of both.
+    const OTHERS: u32 = !(libc::EPOLLOUT | libc::EPOLLWRNORM | libc::EPOLLWRBAND) as u32;
+    const WRITES: u32 = (libc::EPOLLOUT | libc::EPOLLERR | libc::EPOLLHUP) as u32;
+    let mut first = 0;
+    let kinds: [fn(u32) -> bool; 2] =
+        [|found| found & WRITES != 0 && found & OTHERS == 0, |found| found & WRITES != 0];
+    for is_next in kinds {
+        for index in first..events.len() {
+            if events.get(index).is_some_and(|event| is_next(event.events)) {
+                events.swap(first, index);
+                first += 1;
+            }
+        }
     }
 }
 
@@ -188,4 +218,44 @@ pub unsafe fn epoll_pwait2(
     // SAFETY: the caller's arguments, which it vouches for.
     let wait = || unsafe { real::EPOLL_PWAIT2.get()(epoll, events, most, timeout, mask) };
     turn(epoll, events, most, true, wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::writable_first;
+    use libc::{EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, epoll_event};
+
+    fn order(kinds: &[i32]) -> Vec<(i32, u64)> {
+        let event =
+            |(at, kind): (usize, &i32)| epoll_event { events: *kind as u32, u64: at as u64 };
+        let mut events: Vec<epoll_event> = kinds.iter().enumerate().map(event).collect();
+        writable_first(&mut events);
+        events.iter().map(|event| (event.events as i32, event.u64)).collect()
+    }
+
+    #[test]
+    fn what_is_to_be_written_comes_before_what_is_to_be_read() {
+        let (read, write, both) = (EPOLLIN, EPOLLOUT, EPOLLIN | EPOLLOUT);
+        assert_eq!(order(&[read, both, write]), [(write, 2), (both, 1), (read, 0)]);
+        assert_eq!(order(&[write, write]), [(write, 0), (write, 1)]);
+        let gone = EPOLLIN | EPOLLERR | EPOLLHUP;
+        assert_eq!(order(&[read, gone]), [(gone, 1), (read, 0)]);
+        assert_eq!(order(&[]), []);
+        // Every order of four: nothing is lost, and no one that only writes is behind another.
+        let kinds = [read, write, both, gone];
+        for code in 0..4_usize.pow(4) {
+            let picked = [0, 1, 2, 3].map(|at| kinds[code / 4_usize.pow(at) % 4]);
+            let found = order(&picked);
+            let mut numbers: Vec<u64> = found.iter().map(|(_, number)| *number).collect();
+            assert!(found.iter().all(|(kind, number)| picked[*number as usize] == *kind));
+            numbers.sort_unstable();
+            assert_eq!(numbers, [0, 1, 2, 3]);
+            let rank = |kind: i32| match kind {
+                EPOLLOUT => 0,
+                EPOLLIN => 2,
+                _ => 1,
+            };
+            assert!(found.is_sorted_by_key(|(kind, _)| rank(*kind)), "{found:?}");
+        }
+    }
 }
