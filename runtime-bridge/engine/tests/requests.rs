@@ -314,3 +314,30 @@ fn a_log_names_every_argument_but_the_name() {
         }
     }
 }
+
+/// What a client can make the agent keep is bounded, and given back once it is answered.
+#[test]
+fn memory_is_bounded_and_given_back() {
+    let keys: Vec<String> = (0..12_000).map(|key| format!("k{key}")).collect();
+    let many: Vec<&[u8]> =
+        std::iter::once("MGET").chain(keys.iter().map(String::as_str)).map(str::as_bytes).collect();
+    let mut dialogue = Dialogue::new();
+    let mut most = 0;
+    for _ in 0..3 {
+        dialogue.was_read(&command(&many));
+        most = most.max(dialogue.room());
+        assert!(dialogue.room() >= many.len() - 1);
+        dialogue.was_written(format!("*{}\r\n", keys.len()).as_bytes());
+        dialogue.was_written("$-1\r\n".repeat(keys.len()).as_bytes());
+        assert!(!dialogue.is_lost());
+        assert!(dialogue.room() <= 128, "{}", dialogue.room());
+    }
+    // A key more or less than fits, and a client that never waits for an answer.
+    let mut flood = Dialogue::new();
+    while !flood.is_lost() {
+        flood.was_read(&command(&many));
+        most = most.max(flood.room());
+    }
+    assert!(most <= 49_152, "{most}");
+    assert!(flood.room() <= 128);
+}
