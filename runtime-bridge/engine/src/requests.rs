@@ -202,6 +202,23 @@ pub struct Next {
 }
 
 impl Next {
+    /// How many of the next bytes do not matter: they are a string's, or nothing matters any more.
+    #[must_use]
+    pub fn unread(&self) -> u64 {
+        match (self.touched, self.replies.place) {
+            (None, _) => u64::MAX,
+            (Some(_), Place::Bytes(left)) => left,
+            _ => 0,
+        }
+    }
+
+    /// So many bytes that do not matter, at most ([`Next::unread`]).
+    pub fn skip(&mut self, bytes: u64) {
+        if let Place::Bytes(left) = &mut self.replies.place {
+            *left = left.saturating_sub(bytes);
+        }
+    }
+
     /// More of the bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         let more = self.touched.and_then(|touched| Some(touched + self.replies.feed(bytes)?));

@@ -341,3 +341,32 @@ fn memory_is_bounded_and_given_back() {
     assert!(most <= 49_152, "{most}");
     assert!(flood.room() <= 128);
 }
+
+/// What need not be looked at of a reply does not matter: with it or without, the same is known.
+#[test]
+fn strings_can_be_skipped() {
+    let dialogue = after(&["GET a", "GET b", "MGET a b"]);
+    let replies = b"$10\r\n$-1\r\n*9\r\n\r\n$0\r\n\r\n*2\r\n$3\r\nxyz\r\n$-1\r\n";
+    for cut in 0..=replies.len() {
+        for step in 1..=replies.len() {
+            let bytes = &replies[..cut];
+            let (mut read, mut skipped) = (dialogue.next(), dialogue.next());
+            read.push(bytes);
+            let mut at = 0;
+            while at < cut {
+                let skips = usize::try_from(skipped.unread()).unwrap().min(cut - at);
+                skipped.skip(skips as u64);
+                at += skips;
+                let end = cut.min(at + step);
+                skipped.push(&bytes[at..end]);
+                at = end;
+            }
+            for dirty in ["a", "b", "c"] {
+                let is_clean = |key| key != hash(dirty.as_bytes());
+                let [first, second] =
+                    [read, skipped].map(|next| dialogue.depends_only_on(next, is_clean));
+                assert_eq!(first, second, "{cut} in steps of {step}, {dirty}");
+            }
+        }
+    }
+}
