@@ -24,6 +24,8 @@ pub enum Fault {
     CleanReplies,
     /// What the log names is not noted.
     Nameless,
+    /// An event loop serves what is ready in the order in which the system reports it.
+    LateWrites,
     /// A call sees parameters that change while it waits.
     LiveParameters,
     /// Every second update is not counted.
@@ -78,6 +80,7 @@ fn chosen() -> Option<Fault> {
         Ok("replicas") => Some(Fault::FreeReplicas),
         Ok("clean") => Some(Fault::CleanReplies),
         Ok("nameless") => Some(Fault::Nameless),
+        Ok("late") => Some(Fault::LateWrites),
         Ok("params") => Some(Fault::LiveParameters),
         Ok("undercount") => Some(Fault::Undercount),
         Ok("stale") => Some(Fault::StaleDescriptor),

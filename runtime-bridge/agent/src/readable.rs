@@ -9,7 +9,7 @@ use crate::sys;
 use libc::{c_int, c_void, iovec};
 
 /// The smallest page: what can be read of it can be read as a whole.
-const PAGE: usize = 4096;
+pub const PAGE: usize = 4096;
 
 /// Where a page is read: not at address 0, which means no signals.
 const PROBED: usize = SIGNALS;

@@ -148,6 +148,7 @@ next! {
     SIGSET = c"sigset": fn(c_int, usize) -> usize;
     SEND = c"send": fn(c_int, *const c_void, size_t, c_int) -> ssize_t;
     SENDTO = c"sendto": fn(c_int, *const c_void, size_t, c_int, *const sockaddr, socklen_t) -> ssize_t;
+    EPOLL_CTL = c"epoll_ctl": fn(c_int, c_int, c_int, *mut libc::epoll_event) -> c_int;
     EPOLL_WAIT = c"epoll_wait": fn(c_int, *mut libc::epoll_event, c_int, c_int) -> c_int;
     EPOLL_PWAIT = c"epoll_pwait": fn(c_int, *mut libc::epoll_event, c_int, c_int, *const libc::sigset_t) -> c_int;
     EPOLL_PWAIT2 = c"epoll_pwait2": fn(c_int, *mut libc::epoll_event, c_int, *const libc::timespec, *const libc::sigset_t) -> c_int;

@@ -440,6 +440,7 @@ impl Replies {
     fn recycle(&self, connection: &'static Connection, state: &mut State) {
         state.end();
         connection.publish(state);
+        connection.followed.begin(false);
         self.free.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
     }
 

@@ -44,13 +44,20 @@ impl Pieces {
     /// They can be read, as long as nobody takes the memory away: who does that breaks the application's own
     /// call, too.
     pub unsafe fn each(self, bytes: u64, mut with: impl FnMut(&[u8])) -> bool {
+        self.spans(bytes, |data, len| {
+            // SAFETY: not empty, so not null; the caller's promise.
+            with(unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) });
+        })
+    }
+
+    /// The same with the place and the length of each, which is not empty. Nothing is read there.
+    pub fn spans(self, bytes: u64, mut with: impl FnMut(*const c_void, usize)) -> bool {
         let mut left = usize::try_from(bytes).unwrap_or(usize::MAX);
         let mut take = |data: *const c_void, len: usize| {
             let len = len.min(left);
             left -= len;
             if len > 0 {
-                // SAFETY: not empty, so not null; the caller's promise.
-                with(unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) });
+                with(data, len);
             }
         };
         match self {

@@ -16,6 +16,8 @@ use std::collections::VecDeque;
 
 /// Requests and keys that are kept of a connection; a client that asks for more at once is not read any more.
 const MOST: usize = 16_384;
+/// Of these, the memory that is kept of a connection that asks for nothing.
+const SPARE: usize = 64;
 /// Elements of a reply, at most: Redis keeps their number in a `long`.
 const MOST_ELEMENTS: u64 = i64::MAX as u64;
 
@@ -131,6 +133,12 @@ impl Dialogue {
         }
     }
 
+    /// Requests and keys that there is memory for.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.asked.capacity() + self.open.keys.capacity()
+    }
+
     /// Before the server writes: which replies the bytes belong to.
     #[must_use]
     pub fn next(&self) -> Next {
@@ -169,6 +177,9 @@ impl Dialogue {
         if !answered || self.replies.is_inside() && self.asked.is_empty() {
             self.lose();
         }
+        if self.asked.is_empty() && self.asked.capacity() > SPARE {
+            self.asked = VecDeque::new();
+        }
     }
 
     /// A request is answered. False if there was none.
@@ -191,6 +202,23 @@ pub struct Next {
 }
 
 impl Next {
+    /// How many of the next bytes do not matter: they are a string's, or nothing matters any more.
+    #[must_use]
+    pub fn unread(&self) -> u64 {
+        match (self.touched, self.replies.place) {
+            (None, _) => u64::MAX,
+            (Some(_), Place::Bytes(left)) => left,
+            _ => 0,
+        }
+    }
+
+    /// So many bytes that do not matter, at most ([`Next::unread`]).
+    pub fn skip(&mut self, bytes: u64) {
+        if let Place::Bytes(left) = &mut self.replies.place {
+            *left = left.saturating_sub(bytes);
+        }
+    }
+
     /// More of the bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         let more = self.touched.and_then(|touched| Some(touched + self.replies.feed(bytes)?));
@@ -225,9 +253,9 @@ struct Requests<'a> {
 
 impl Sink for Requests<'_> {
     fn begins(&mut self) {
-        let keys = std::mem::take(&mut self.open.keys);
+        let mut keys = std::mem::take(&mut self.open.keys);
+        keys.clear();
         *self.open = Open { keys, ..Open::new() };
-        self.open.keys.clear();
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
@@ -267,6 +295,9 @@ impl Sink for Requests<'_> {
                 // An error, for want of arguments.
                 None => self.asked.push_back(Asked::Everything),
             },
+        }
+        if open.keys.capacity() > SPARE {
+            open.keys = Vec::new();
         }
         self.asked.len() <= MOST
     }

@@ -314,3 +314,59 @@ fn a_log_names_every_argument_but_the_name() {
         }
     }
 }
+
+/// What a client can make the agent keep is bounded, and given back once it is answered.
+#[test]
+fn memory_is_bounded_and_given_back() {
+    let keys: Vec<String> = (0..12_000).map(|key| format!("k{key}")).collect();
+    let many: Vec<&[u8]> =
+        std::iter::once("MGET").chain(keys.iter().map(String::as_str)).map(str::as_bytes).collect();
+    let mut dialogue = Dialogue::new();
+    let mut most = 0;
+    for _ in 0..3 {
+        dialogue.was_read(&command(&many));
+        most = most.max(dialogue.room());
+        assert!(dialogue.room() >= many.len() - 1);
+        dialogue.was_written(format!("*{}\r\n", keys.len()).as_bytes());
+        dialogue.was_written("$-1\r\n".repeat(keys.len()).as_bytes());
+        assert!(!dialogue.is_lost());
+        assert!(dialogue.room() <= 128, "{}", dialogue.room());
+    }
+    // A key more or less than fits, and a client that never waits for an answer.
+    let mut flood = Dialogue::new();
+    while !flood.is_lost() {
+        flood.was_read(&command(&many));
+        most = most.max(flood.room());
+    }
+    assert!(most <= 49_152, "{most}");
+    assert!(flood.room() <= 128);
+}
+
+/// What need not be looked at of a reply does not matter: with it or without, the same is known.
+#[test]
+fn strings_can_be_skipped() {
+    let dialogue = after(&["GET a", "GET b", "MGET a b"]);
+    let replies = b"$10\r\n$-1\r\n*9\r\n\r\n$0\r\n\r\n*2\r\n$3\r\nxyz\r\n$-1\r\n";
+    for cut in 0..=replies.len() {
+        for step in 1..=replies.len() {
+            let bytes = &replies[..cut];
+            let (mut read, mut skipped) = (dialogue.next(), dialogue.next());
+            read.push(bytes);
+            let mut at = 0;
+            while at < cut {
+                let skips = usize::try_from(skipped.unread()).unwrap().min(cut - at);
+                skipped.skip(skips as u64);
+                at += skips;
+                let end = cut.min(at + step);
+                skipped.push(&bytes[at..end]);
+                at = end;
+            }
+            for dirty in ["a", "b", "c"] {
+                let is_clean = |key| key != hash(dirty.as_bytes());
+                let [first, second] =
+                    [read, skipped].map(|next| dialogue.depends_only_on(next, is_clean));
+                assert_eq!(first, second, "{cut} in steps of {step}, {dirty}");
+            }
+        }
+    }
+}

@@ -3,8 +3,10 @@
 
 mod clean;
 mod cluster;
+mod commands;
 mod kinds;
 mod memory;
+mod order;
 mod replicas;
 
 use crate::common::{Place, agent, count, objects, poll, witness_of};

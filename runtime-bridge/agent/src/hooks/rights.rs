@@ -117,6 +117,9 @@ pub(super) fn by_number(number: c_long, [a, b, c, _, e]: [usize; 5]) {
         super::thread_ends();
         return;
     }
+    if number == libc::SYS_epoll_ctl {
+        super::turn::registers_unseen();
+    }
     if guard::is_inside() || table::registry().is_none() && !crate::adopt::is_pending() {
         return;
     }

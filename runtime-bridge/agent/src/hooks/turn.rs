@@ -1,6 +1,7 @@
 //! Returns of `epoll_wait`: where an event loop gathers what is ready.
 
 use crate::errno::Kept;
+use crate::fault_injection::{Fault, injects};
 use crate::policy;
 use crate::real;
 use crate::{clock, guard, replies, table};
@@ -8,6 +9,7 @@ use durac_abi::{Context, Hook, Reading, Verdict};
 use durac_engine::gather::{MOST, Turns};
 use libc::{c_int, epoll_event, sigset_t, timespec};
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 thread_local! {
     static TURNS: RefCell<Turns> = const { RefCell::new(Turns::new()) };
@@ -68,11 +70,82 @@ fn woke() {
 fn returned(epoll: c_int, events: *mut epoll_event, most: c_int, ready: c_int) -> c_int {
     crate::control::look_in_turn();
     crate::attention::look(crate::table::Entry::Other);
-    if ready > 0 && table::registry().is_some() && policy::get().is_some() {
-        gathered(epoll, events, most, ready)
-    } else {
-        ready
+    if ready <= 0 || table::registry().is_none() {
+        return ready;
     }
+    let Some(policy) = policy::get() else { return ready };
+    let found = gathered(epoll, events, most, ready);
+    if policy.rules.holds_replies
+        && !injects(Fault::LateWrites)
+        && let Ok(count) = usize::try_from(found)
+    {
+        // SAFETY: the system has filled that number of the application's events.
+        let events = unsafe { std::slice::from_raw_parts_mut(events, count) };
+        writable_first(events, !REPORTS_ONCE.load(Ordering::Acquire));
+    }
+    found
+}
+
+/// What is only to be written comes first, then what is to be written and read. An event loop serves them in this order
+/// and writes its log behind all of them. So a connection whose socket was full is written to before a request
+/// of this turn is read: it cannot be sent what that request has put into its output (`MONITOR`, `PUBLISH`, a blocking
+/// pop), of which the log knows nothing yet. The system promises no order.
+///
+/// Of several that are to be written and read, only one is read in this turn, if the system reports the others
+/// `again`.
+fn writable_first(events: &mut [epoll_event], again: bool) {
+    const WRITES: u32 = (libc::EPOLLOUT | libc::EPOLLWRNORM | libc::EPOLLWRBAND) as u32;
+    // Whoever hears of these can be sent nothing any more.
+    const GONE: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
+    let is_both = |found: u32| found & WRITES != 0 && found & !WRITES != 0 && found & GONE == 0;
+    if again {
+        for event in events.iter_mut().filter(|event| is_both(event.events)).skip(1) {
+            event.events &= WRITES;
+        }
+    }
+    let mut rest = events;
+    let kinds: [fn(u32) -> bool; 2] = [
+        |found| found & WRITES != 0 && found & !WRITES == 0,
+        |found| found & WRITES != 0 && found & GONE == 0,
+    ];
+    for is_next in kinds {
+        let mut first = 0;
+        for index in 0..rest.len() {
+            if rest.get(index).is_some_and(|event| is_next(event.events)) {
+                rest.swap(first, index);
+                first += 1;
+            }
+        }
+        rest = rest.get_mut(first..).unwrap_or_default();
+    }
+}
+
+/// Something is reported once only (`EPOLLET`, `EPOLLONESHOT`), or may be: nothing of what is ready may be left out.
+static REPORTS_ONCE: AtomicBool = AtomicBool::new(false);
+
+/// What is registered with an `epoll` is not seen.
+pub(super) fn registers_unseen() {
+    REPORTS_ONCE.store(true, Ordering::Release);
+}
+
+/// Hook of `epoll_ctl`.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn epoll_ctl(epoll: c_int, what: c_int, fd: c_int, event: *mut epoll_event) -> c_int {
+    if !REPORTS_ONCE.load(Ordering::Relaxed)
+        && what != libc::EPOLL_CTL_DEL
+        && crate::readable::all(event.cast(), size_of::<epoll_event>())
+    {
+        const ONCE: u32 = (libc::EPOLLET | libc::EPOLLONESHOT) as u32;
+        // SAFETY: it can be read, and nothing says that it is aligned.
+        if unsafe { event.read_unaligned() }.events & ONCE != 0 {
+            registers_unseen();
+        }
+    }
+    // SAFETY: the caller's arguments, which it vouches for.
+    unsafe { real::EPOLL_CTL.get()(epoll, what, fd, event) }
 }
 
 #[inline(never)]
@@ -188,4 +261,54 @@ pub unsafe fn epoll_pwait2(
     // SAFETY: the caller's arguments, which it vouches for.
     let wait = || unsafe { real::EPOLL_PWAIT2.get()(epoll, events, most, timeout, mask) };
     turn(epoll, events, most, true, wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::writable_first;
+    use libc::{EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, epoll_event};
+
+    fn order(kinds: &[i32], again: bool) -> Vec<(i32, u64)> {
+        let event =
+            |(at, kind): (usize, &i32)| epoll_event { events: *kind as u32, u64: at as u64 };
+        let mut events: Vec<epoll_event> = kinds.iter().enumerate().map(event).collect();
+        writable_first(&mut events, again);
+        events.iter().map(|event| (event.events as i32, event.u64)).collect()
+    }
+
+    #[test]
+    fn what_is_to_be_written_comes_before_what_is_to_be_read() {
+        let (read, write, both) = (EPOLLIN, EPOLLOUT, EPOLLIN | EPOLLOUT);
+        assert_eq!(order(&[read, both, write], false), [(write, 2), (both, 1), (read, 0)]);
+        assert_eq!(order(&[write, write], true), [(write, 0), (write, 1)]);
+        let found = order(&[read, both, both], true);
+        assert_eq!(found, [(write, 2), (both, 1), (read, 0)]);
+        let gone = EPOLLIN | EPOLLERR | EPOLLHUP;
+        assert_eq!(order(&[], true), []);
+        // Every order of five: nothing is lost but what comes again, and nobody is written to after one is read.
+        let kinds = [read, write, both, gone, gone | EPOLLOUT];
+        for code in 0..5_usize.pow(5) {
+            let picked = [0, 1, 2, 3, 4].map(|at| kinds[code / 5_usize.pow(at) % 5]);
+            for again in [false, true] {
+                let found = order(&picked, again);
+                let mut numbers: Vec<u64> = found.iter().map(|(_, number)| *number).collect();
+                numbers.sort_unstable();
+                assert_eq!(numbers, [0, 1, 2, 3, 4]);
+                let boths = |all: &[i32]| all.iter().filter(|kind| **kind == both).count();
+                let left: Vec<i32> = found.iter().map(|(kind, _)| *kind).collect();
+                let before = boths(&picked);
+                assert_eq!(boths(&left), if again { before.min(1) } else { before });
+                for (kind, number) in &found {
+                    let was = picked[*number as usize];
+                    assert!(*kind == was || again && (was, *kind) == (both, write));
+                }
+                let rank = |kind: i32| match kind {
+                    _ if kind == write => 0,
+                    _ if kind == both => 1,
+                    _ => 2,
+                };
+                assert!(found.is_sorted_by_key(|(kind, _)| rank(*kind)), "{found:?}");
+            }
+        }
+    }
 }

@@ -8,10 +8,12 @@
 use super::{Connection, Put, Replies};
 use crate::fault_injection::{Fault, injects};
 use crate::log::Slot;
+use crate::readable;
 use crate::registry::Registry;
 use crate::stage::Pieces;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
-use durac_engine::requests::Dialogue;
+use durac_engine::requests::{Dialogue, Next};
+use libc::c_void;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -116,13 +118,36 @@ impl Replies {
         let (Some(followed), Some(pieces)) = (connection.followed.it(), put.pieces) else {
             return false;
         };
-        if !pieces.are_readable() {
-            return false;
-        }
         let dialogue = followed.lock();
         let mut next = dialogue.next();
-        // SAFETY: they were found readable a moment ago.
-        let all = unsafe { pieces.each(put.len as u64, |piece| next.push(piece)) };
-        all && dialogue.depends_only_on(next, |key| registry.slots().all(|slot| slot.is_clean(key)))
+        let mut readable = true;
+        let all = pieces.spans(put.len as u64, |data, len| {
+            readable = readable && push(&mut next, data, len);
+        });
+        all && readable
+            && dialogue.depends_only_on(next, |key| registry.slots().all(|slot| slot.is_clean(key)))
     }
+}
+
+/// Pushes what matters of these bytes; false if it cannot be read. A large string is neither read nor tried: its rest comes again with
+/// each write to a slow client.
+fn push(next: &mut Next, data: *const c_void, len: usize) -> bool {
+    let (mut at, mut left) = (data, len);
+    while left > 0 {
+        let skipped = usize::try_from(next.unread()).unwrap_or(usize::MAX).min(left);
+        next.skip(skipped as u64);
+        at = at.wrapping_byte_add(skipped);
+        left -= skipped;
+        let part = left.min(readable::PAGE - at.addr() % readable::PAGE);
+        if !readable::all(at, part) {
+            return false;
+        }
+        if part > 0 {
+            // SAFETY: it was found readable right now.
+            next.push(unsafe { std::slice::from_raw_parts(at.cast::<u8>(), part) });
+        }
+        at = at.wrapping_byte_add(part);
+        left -= part;
+    }
+    true
 }

@@ -39,17 +39,17 @@ fn slowed(held: Held) -> Held {
 }
 
 /// A client that speaks the protocol.
-struct Speaker(BufReader<TcpStream>);
+pub struct Speaker(pub BufReader<TcpStream>);
 
 impl Speaker {
-    fn new(held: &Held) -> Self {
+    pub fn new(held: &Held) -> Self {
         let stream = held.client().0.unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(300))).unwrap();
         Self(BufReader::new(stream))
     }
 
-    fn send(&mut self, commands: &[&str]) {
+    pub fn send(&mut self, commands: &[&str]) {
         let mut bytes = Vec::new();
         for command in commands {
             let words: Vec<&str> = command.split(' ').collect();
@@ -84,7 +84,7 @@ impl Speaker {
         }
     }
 
-    fn ask(&mut self, command: &str) -> String {
+    pub fn ask(&mut self, command: &str) -> String {
         self.send(&[command]);
         self.receive()
     }
