@@ -263,7 +263,8 @@ mod tests {
         }
         assert!(!program(&[clean], Insn::jump_imm(Cond::Eq, Reg::R2, 2, 2), hold, pass).replies);
         // What one test has found, a second need not find again.
-        let twice = [clean, eq(0), clean, eq(0), pass, exit, hold, exit];
+        let first = Insn::jump_imm(Cond::Eq, Reg::R2, 0, 4);
+        let twice = [clean, first, clean, eq(0), pass, exit, hold, exit];
         assert!(held(&twice).replies);
         // Both ways end at one exit.
         let merged = [clean, hold, Insn::jump_imm(Cond::Eq, Reg::R2, 0, 1), pass, exit];

@@ -3,9 +3,9 @@
 //! Stage: the commands of a log → what they name ([`Named`]); the name of a request → what its reply depends on
 //! ([`Asks`]).
 //!
-//! Of the log nothing is believed but this: a command whose name is in [`CHANGES`] changes no key that is not one of its
+//! Of the log nothing is believed but this: a command whose name is in `CHANGES` changes no key that is not one of its
 //! arguments. So every argument counts as a key, and any other command as one that changes every key. Of a request: one
-//! whose name is in [`FIRST`] or [`ALL`] reads no key but its first argument, or its arguments. The lists
+//! whose name is in `FIRST` or `ALL` reads no key but its first argument, or its arguments. The lists
 //! are those of Redis and Valkey up to version 9 (`src/commands/*.json` in their sources, the fields `key_specs`
 //! and `reply_schema`).
 //!

@@ -55,7 +55,10 @@ fn a_recorded_redis() -> Result<()> {
     server.redis.stop(Stop::Shutdown)?;
 
     let all = report(&trace, &[])?;
-    ensure!(all.application.kind == "event loop", "{:?}", all.application);
+    // What was recorded, if it is not known again.
+    let begins =
+        || fs::read_to_string(&trace).map(|text| text.chars().take(4000).collect::<String>());
+    ensure!(all.application.kind == "event loop", "{:?} {:?}", all.application, begins());
     ensure!(all.application.clients == 5, "{:?}", all.application);
     ensure!(all.trace.policy == "always" && all.trace.file == "trace.json", "{:?}", all.trace);
     let names: Vec<&str> = all.policies.iter().map(|p| p.name.as_str()).collect();

@@ -35,7 +35,7 @@ const COLUMNS: [Column; 16] = [
     ),
     column(WORST, "syncs", |p| Some(p.loss.worst.syncs), count),
     column(WORST, "commands", |p| p.commands_per_second.map(|_| p.loss.worst.commands), count),
-    column(WORST, "commands seen", |p| p.commands_per_second.map(|_| p.loss.worst.seen), count),
+    column(WORST, "seen", |p| p.commands_per_second.map(|_| p.loss.worst.seen), count),
     column(WORST, "bytes", |p| Some(p.loss.worst.bytes), bytes),
     column(WORST, "the oldest", |p| Some(p.loss.worst.age_ns), time),
     column(OTHER, "mean", |p| Some(p.loss.mean.syncs), count),
@@ -58,6 +58,7 @@ impl Column {
         match self.group {
             SPEED => format!("{} / s", self.title),
             LATENCY => format!("a sync call takes, {}", self.title),
+            WORST if self.title == "seen" => "commands that clients have seen".to_owned(),
             WORST => format!("the worst crash loses, {}", self.title),
             OTHER if self.title != "crashes tried" => format!("crashes lose syncs, {}", self.title),
             _ => self.title.to_owned(),
@@ -73,7 +74,7 @@ fn percent(share: f64) -> String {
 pub fn numbers(report: &Report, derived: &[Derived]) -> String {
     let commands = report.policies.iter().any(|p| p.commands_per_second.is_some());
     let columns: Vec<&Column> =
-        COLUMNS.iter().filter(|c| commands || !c.title.starts_with("commands")).collect();
+        COLUMNS.iter().filter(|c| commands || !["commands", "seen"].contains(&c.title)).collect();
     let groups: String = columns
         .chunk_by(|a, b| a.group == b.group)
         .filter_map(|group| Some((group.first()?.group, group.len())))
