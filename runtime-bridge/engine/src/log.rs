@@ -233,17 +233,6 @@ impl Log {
         self.demanded = self.demanded.max(target);
     }
 
-    /// A call is about to wait, at `now`, which the pace learns from. [`Log::wait`] says whether and for what.
-    pub fn parks(&mut self, now: Time) {
-        if self.demanded > self.durable {
-            // So does another already.
-            return;
-        }
-        let since = self.flights.iter().map(|a| a.flight.since).max().unwrap_or(0);
-        let calls = self.calls.saturating_sub(self.promised());
-        self.pace.came(since, calls, now);
-    }
-
     /// A reply is held until so many bytes are covered. A sync that covers them starts as soon as it can, or after
     /// the grace, whether or not the application ever asks for one: no reply is held forever.
     pub fn hold(&mut self, bytes: u64, now: Time) {
@@ -610,7 +599,7 @@ impl Log {
     }
 
     /// Every call up to this one is durable or will be when the flights have come home.
-    fn promised(&self) -> u64 {
+    pub(crate) fn promised(&self) -> u64 {
         let flying = self.flights.iter().map(|a| a.flight.covers).max();
         flying.unwrap_or(0).max(self.durable)
     }

@@ -233,6 +233,17 @@ impl Log {
         }
     }
 
+    /// A call is about to wait, at `now`, which the pace learns from. [`Log::wait`] says whether and for what.
+    pub fn parks(&mut self, now: Time) {
+        if self.demanded > self.durable {
+            // So does another already.
+            return;
+        }
+        let since = self.flights.iter().map(|a| a.flight.since).max().unwrap_or(0);
+        let calls = self.calls.saturating_sub(self.promised());
+        self.pace.came(since, calls, now);
+    }
+
     /// A call needs `target` to be durable. `awake` if the syncer runs at this moment and will look
     /// for work before it sleeps.
     pub fn wait(&mut self, target: u64, awake: bool, able: Able) -> Wait {
