@@ -34,6 +34,8 @@ pub struct Unended {
 struct Begun {
     slot: Arc<Slot>,
     len: u64,
+    /// Of the notification, which no other has.
+    id: u64,
     /// Number of the system call.
     number: i32,
 }
@@ -42,7 +44,7 @@ impl Unended {
     /// A write is let through.
     fn begins(&self, call: &Notification, slot: &Arc<Slot>, len: u64) {
         slot.begins(&mut slot.lock(), len);
-        let begun = Begun { slot: slot.clone(), len, number: call.number };
+        let begun = Begun { slot: slot.clone(), len, id: call.id, number: call.number };
         let before = self.lock().insert(call.thread, begun);
         // It has called again, so the one before is over.
         if let Some(before) = before {
@@ -60,13 +62,13 @@ impl Unended {
 
     /// Looks where the threads are.
     pub fn sweep(&self) {
-        let begun: Vec<(u32, i32)> =
-            self.lock().iter().map(|(thread, begun)| (*thread, begun.number)).collect();
-        for (thread, number) in begun {
+        let begun: Vec<(u32, u64, i32)> =
+            self.lock().iter().map(|(thread, begun)| (*thread, begun.id, begun.number)).collect();
+        for (thread, id, number) in begun {
             if !process::may_be_in(thread, number) {
-                // A write that has begun meanwhile is another notification, which has replaced this one.
+                // The thread may have begun another write meanwhile, by the same system call.
                 let mut writes = self.lock();
-                let is_it = writes.get(&thread).is_some_and(|begun| begun.number == number);
+                let is_it = writes.get(&thread).is_some_and(|begun| begun.id == id);
                 let ended = if is_it { writes.remove(&thread) } else { None };
                 drop(writes);
                 if let Some(begun) = ended {
