@@ -45,8 +45,9 @@ impl Taker {
     }
 
     /// Takes what is in the ring, and hands on what nothing can overtake any more.
-    pub fn take(&mut self, now: u64, mut out: impl FnMut(&Event)) {
-        let any = self.pull(now, self.ring().places()) > 0;
+    pub fn take(&mut self, clock: impl Fn() -> u64, mut out: impl FnMut(&Event)) {
+        let now = clock();
+        let any = self.pull(&clock, self.ring().places()) > 0;
         match self.stuck {
             _ if any || !self.drain.is_reserved() => self.stuck = None,
             None => self.stuck = Some(now),
@@ -63,11 +64,11 @@ impl Taker {
     }
 
     /// Hands on the rest. Whoever reserved a place is gone.
-    pub fn end(mut self, now: u64, mut out: impl FnMut(&Event)) -> Missing {
+    pub fn end(mut self, clock: impl Fn() -> u64, mut out: impl FnMut(&Event)) -> Missing {
         // Each place once as an event, and once given up.
         let mut rest = 2 * self.ring().places();
         loop {
-            rest = rest.saturating_sub(1 + self.pull(now, rest));
+            rest = rest.saturating_sub(1 + self.pull(&clock, rest));
             if rest == 0 || !self.drain.skip() {
                 break;
             }
@@ -80,14 +81,13 @@ impl Taker {
     }
 
     /// Brings at most this many events to the sorter and returns their number. None ends in the future:
-    /// it would be held back forever.
-    fn pull(&mut self, now: u64, most: u64) -> u64 {
-        let now = self.ring().since_began(now);
+    /// it would be held back forever. The clock is read after each event, since an application goes on meanwhile.
+    fn pull(&mut self, clock: &impl Fn() -> u64, most: u64) -> u64 {
         let mut count = 0;
         while count < most
             && let Some(event) = self.drain.pop()
         {
-            let t = event.t.min(now);
+            let t = event.t.min(self.ring().since_began(clock()));
             self.sorter.add(Event { t, took: event.took.min(t), ..event });
             count += 1;
         }

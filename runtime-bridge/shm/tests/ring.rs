@@ -146,14 +146,38 @@ fn a_spoilt_ring_ends() {
         let mut writer = Writer::new(Vec::new(), &header()).unwrap();
         let mut write = |event: &Event| writer.event(event).unwrap();
         for second in 1..5 {
-            taker.take(BEGAN + second * 2_000_000_000, &mut write);
+            taker.take(|| BEGAN + second * 2_000_000_000, &mut write);
         }
-        let end = taker.end(BEGAN + 10_000_000_000, &mut write);
+        let end = taker.end(|| BEGAN + 10_000_000_000, &mut write);
         assert_eq!(end.dropped, missing, "{spoilt:?}");
         let (bytes, _) = writer.finish(end.dropped).unwrap();
         let (_, events, _) = read_all(bytes.as_slice()).unwrap();
         assert!(events.iter().all(|event| event.t < 10_000_000_000), "{events:?}");
     }
+}
+
+/// The application goes on while its events are taken: one that ends meanwhile keeps its times.
+#[test]
+fn an_event_of_this_moment_keeps_its_times() {
+    let (_dir, ring, _) = ring(8);
+    let open = Event { t: BEGAN, op: Op::Open, path: "/log".into(), ..Event::default() };
+    ring.push(&open);
+    let time = std::cell::Cell::new(BEGAN);
+    let clock = || {
+        let now = time.get();
+        // Later than the first look at the clock, earlier than the next.
+        if now == BEGAN {
+            ring.push(&Event { t: BEGAN + 500, took: 300, op: Op::Write, ..Event::default() });
+        }
+        time.set(now + 1000);
+        now
+    };
+    let mut taken = Vec::new();
+    let mut taker = Taker::new(ring);
+    taker.take(clock, |event| taken.push(event.clone()));
+    taker.end(|| BEGAN + 1_000_000, |event| taken.push(event.clone()));
+    let times: Vec<_> = taken.iter().map(|event| (event.op, event.begin(), event.t)).collect();
+    assert_eq!(times, [(Op::Open, 0, 0), (Op::Write, 200, 500)]);
 }
 
 /// Pieces of paths that never end take no more memory than paths that do.

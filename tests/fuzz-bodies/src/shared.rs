@@ -140,11 +140,11 @@ pub fn ring(bytes: &[u8]) {
     for state in bytes.chunks(STATE) {
         assert!(spoil(&held.file, state).is_ok());
         now += 1_100_000_000;
-        taker.take(now, &mut write);
+        taker.take(|| now, &mut write);
         ring.push(&Event { t: now, path: "/d/x.aof".into(), op: Op::Open, ..Event::default() });
-        taker.take(now, &mut write);
+        taker.take(|| now, &mut write);
     }
-    let missing = taker.end(now, &mut write);
+    let missing = taker.end(|| now, &mut write);
     let written = writer.finish(missing.dropped).map(|(bytes, _)| bytes);
     let read = written.as_deref().map(|bytes| read_all(bytes).map(|_| ()));
     assert!(matches!(read, Ok(Ok(()))), "{read:?}");

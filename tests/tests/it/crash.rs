@@ -208,22 +208,23 @@ fn faults_before_the_crash() -> Result<()> {
 fn writes_pass_syncs() -> Result<()> {
     // So wide that it is not full when a sync starts: else the application waits for the sync.
     let mut config = config("window", &["n=4096"], 4096)?;
-    config.latency = Duration::from_millis(20);
+    config.latency = Duration::from_millis(50);
     config.at = vec![At::MidSync];
     for app in [App::Redis, App::Builtin] {
         config.app = app;
-        let mut lost = Vec::new();
         for library in [Some(sync_library()?), None] {
             config.sync_library = library;
             let trials = trials(&config, 3)?;
             for trial in &trials {
                 ensure!(trial.violation.is_none() && trial.lost_syncs <= 4096, "{trial:?}");
-                let overlap = trial.overlapping_writes > 0;
-                ensure!(overlap == config.sync_library.is_some(), "{trial:?}");
             }
-            lost.push(trials.iter().map(|trial| trial.lost_syncs).sum::<u64>());
+            // A loaded machine may let no write into one sync, never into none of them.
+            let found =
+                trials.iter().any(|trial| trial.overlapping_writes > 0 && trial.lost_syncs > 0);
+            let overlap = trials.iter().any(|trial| trial.overlapping_writes > 0);
+            let expected = config.sync_library.is_some();
+            ensure!(found == expected && overlap == expected, "{:?}: {trials:?}", config.app);
         }
-        ensure!(lost.first() > lost.last(), "{:?}: {lost:?}", config.app);
     }
     Ok(())
 }

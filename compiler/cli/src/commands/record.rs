@@ -138,7 +138,7 @@ impl Recording {
                 self.output.ring.stop();
                 return code.unwrap_or(0);
             }
-            self.taker.take(monotonic(), |event| self.output.write(event));
+            self.taker.take(monotonic, |event| self.output.write(event));
             self.show();
             std::thread::sleep(LOOK);
         }
@@ -159,7 +159,7 @@ impl Recording {
     fn end(self, pending: Pending, path: &Path) -> Result<()> {
         let seconds = self.began.elapsed().as_secs_f64();
         let mut output = self.output;
-        let missing = self.taker.end(monotonic(), |event| output.write(event));
+        let missing = self.taker.end(monotonic, |event| output.write(event));
         let Missing { dropped, late } = missing;
         if self.shown.is_some() {
             output::stderr("\r\x1b[K");
