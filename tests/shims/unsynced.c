@@ -7,6 +7,7 @@
      make     O_CREAT, by its path
      have     without O_CREAT, from its folder by openat
      map      as `have`, and written through a mapping
+     map32    the same; mapped by the oldest 32-bit system call
      each     O_CREAT, anew for each line
      given    not at all: LOG is a number
      compat   O_CREAT, by 32-bit system calls
@@ -47,15 +48,25 @@ static int open_compat(const char *path) {
     return result;
 }
 
+/* Its arguments are in memory. */
+static char *map_compat(int fd) {
+    unsigned *low = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+    unsigned arguments[] = {0, 65536, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0};
+    unsigned long result;
+    memcpy(low, arguments, sizeof arguments);
+    __asm__ volatile("int $0x80" : "=a"(result) : "a"(90), "b"(low) : "memory", "r8", "r9", "r10", "r11");
+    return (char *)(result & 0xffffffff);
+}
+
 static int open_log(const char *way, char *log) {
     if (is(way, "given"))
         return atoi(log);
     if (is(way, "compat"))
         return open_compat(log);
-    if (is(way, "have") || is(way, "map")) {
+    if (is(way, "have") || !strncmp(way, "map", 3)) {
         char *name = strrchr(log, '/');
         *name++ = 0;
-        return openat(open(log, O_PATH | O_DIRECTORY), name, is(way, "map") ? O_RDWR : O_WRONLY | O_APPEND);
+        return openat(open(log, O_PATH | O_DIRECTORY), name, !strncmp(way, "map", 3) ? O_RDWR : O_WRONLY | O_APPEND);
     }
     return open(log, O_WRONLY | O_APPEND | O_CREAT, 0644);
 }
@@ -65,6 +76,8 @@ static int lines(const char *way, char *log, int process, int count, int pause_m
     char *map = 0;
     if (is(way, "map"))
         map = mmap(0, 65536, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (is(way, "map32"))
+        map = map_compat(fd);
     for (int i = 0; !count || i < count; i++) {
         char line[64];
         int length = sprintf(line, "%d %d\n", process, i);

@@ -44,6 +44,19 @@ pub fn pieces(call: &Notification) -> Option<u64> {
     Some(lengths.fold(0, u64::saturating_add))
 }
 
+/// Words of 32 bits that an argument points to; none if they cannot be read.
+pub fn words<const COUNT: usize>(call: &Notification, argument: usize) -> Option<[u32; COUNT]> {
+    let mut bytes = vec![0; 4 * COUNT];
+    if read(call.thread, call.argument(argument), &mut bytes) < bytes.len() {
+        return None;
+    }
+    let mut words = [0; COUNT];
+    for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(4)) {
+        *word = u32::from_ne_bytes(bytes.try_into().ok()?);
+    }
+    Some(words)
+}
+
 /// The path that an argument points to; none if it cannot be read.
 pub fn path(call: &Notification, argument: usize) -> Option<OsString> {
     let (mut address, mut path) = (call.argument(argument), Vec::new());

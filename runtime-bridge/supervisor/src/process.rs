@@ -90,7 +90,11 @@ impl Caller {
         let opened = pidfd(thread as libc::pid_t, THREAD);
         let (fd, lasting) = match opened {
             Ok(fd) => (fd, true),
-            Err(_) => (pidfd(process as libc::pid_t, 0).map_err(errno)?, false),
+            // The process' open files, which may not be those of this thread.
+            Err(_) if shares_files(process, thread) => {
+                (pidfd(process as libc::pid_t, 0).map_err(errno)?, false)
+            }
+            Err(_) => return Err(libc::EPERM),
         };
         Ok((Self { fd: Arc::new(fd), process }, lasting))
     }
@@ -104,6 +108,14 @@ impl Caller {
         // SAFETY: the descriptor is new and ours.
         Ok(unsafe { File::from_raw_fd(copy as RawFd) })
     }
+}
+
+/// Whether two threads have one table of open files; no if it cannot be told.
+fn shares_files(one: u32, other: u32) -> bool {
+    /// `KCMP_FILES` (linux/kcmp.h).
+    const FILES: libc::c_int = 2;
+    // SAFETY: no pointers.
+    one == other || unsafe { libc::syscall(libc::SYS_kcmp, one, other, FILES, 0, 0) } == 0
 }
 
 /// The process of a thread.
@@ -136,14 +148,19 @@ pub fn writable_files(process: u32) -> Vec<(PathBuf, PathBuf)> {
 /// Which of these files some process but `except` has open to be written; all if that cannot be told.
 pub fn open_anywhere(wanted: &[FileId], except: &[u32]) -> HashSet<FileId> {
     let mut open = HashSet::new();
-    let Ok(processes) = std::fs::read_dir("/proc") else { return wanted.iter().copied().collect() };
+    let all = || wanted.iter().copied().collect();
+    let Ok(processes) = std::fs::read_dir("/proc") else { return all() };
     for entry in processes.flatten() {
         let name = entry.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         if except.contains(&pid) {
             continue;
         }
-        for (fd, _) in writable_files(pid) {
+        let files = writable_files(pid);
+        if files.is_empty() && is_hidden(pid) {
+            return all();
+        }
+        for (fd, _) in files {
             if let Ok(meta) = fd.metadata() {
                 let id = (meta.dev(), meta.ino());
                 if wanted.contains(&id) {
@@ -155,9 +172,49 @@ pub fn open_anywhere(wanted: &[FileId], except: &[u32]) -> HashSet<FileId> {
     open
 }
 
+/// Whether a process that may be one of the command, having a filter, does not show its open files.
+fn is_hidden(process: u32) -> bool {
+    let denied = |error: std::io::Error| error.kind() == std::io::ErrorKind::PermissionDenied;
+    let filtered = || {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        status
+            .lines()
+            .any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
+    };
+    std::fs::read_dir(format!("/proc/{process}/fd")).err().is_some_and(denied) && filtered()
+}
+
 /// Whether a process is there.
 pub fn is_alive(process: u32) -> bool {
     // SAFETY: signal 0 is only a question.
     let result = unsafe { libc::kill(process as libc::pid_t, 0) };
     result == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_with_open_files_of_its_own_is_told_from_others() {
+        // SAFETY: no pointers.
+        let number = || unsafe { libc::gettid() } as u32;
+        let (to_us, from_them) = std::sync::mpsc::channel();
+        let (to_them, from_us) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            to_us.send(number()).unwrap();
+            from_us.recv().unwrap();
+            // SAFETY: no pointers; this thread closes nothing of another's.
+            assert_eq!(unsafe { libc::unshare(libc::CLONE_FILES) }, 0);
+            to_us.send(number()).unwrap();
+            from_us.recv().unwrap();
+        });
+        let (process, other) = (std::process::id(), from_them.recv().unwrap());
+        assert!(shares_files(process, process) && shares_files(process, other));
+        to_them.send(()).unwrap();
+        from_them.recv().unwrap();
+        assert!(!shares_files(process, other));
+        to_them.send(()).unwrap();
+        thread.join().unwrap();
+    }
 }

@@ -223,7 +223,7 @@ impl Supervisor {
             Some(Kind::Open(open)) => self.open(call, open),
             Some(Kind::Ring) => self.refuse_ring(),
             Some(Kind::Write(write)) => self.write(call, write),
-            Some(Kind::Map) => self.map(call),
+            Some(Kind::Map(map)) => self.map(call, map),
             Some(Kind::Exit) => self.exit(call),
             None => Answer::Continue,
         }

@@ -5,7 +5,7 @@
 //! question on, and a sync covers them only if its thread has been seen elsewhere before the sync began.
 
 use crate::call;
-use crate::filter::{self, Length, Write};
+use crate::filter::{self, Length, Map, Offset, Write};
 use crate::log::Slot;
 use crate::memory;
 use crate::notify::{Answer, Notification};
@@ -14,13 +14,13 @@ use crate::serve::Supervisor;
 use durac_abi::{Layout, Reading, glob};
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// `pwritev2` at the position of the descriptor.
+/// The position of the descriptor, as `pwritev2` says it.
 const CURRENT: u64 = u64::MAX;
 /// What the kernel writes at once, at most (`MAX_RW_COUNT`, rounded up).
 const MOST: u64 = 1 << 31;
@@ -87,14 +87,18 @@ impl Supervisor {
     /// A write. One that is durable by itself comes after the logs, whatever file it goes to.
     pub fn write(&'static self, call: &Notification, write: Write) -> Answer {
         let policy = &self.policy;
-        let at = write.at.map(|index| call.argument(index));
+        let at = match write.at {
+            Offset::Argument(index) => offset(call, index),
+            // It is not read: this may be the beginning.
+            Offset::Memory(index) if call.argument(index) != 0 => 0,
+            Offset::Memory(_) | Offset::Position => CURRENT,
+        };
         // The sixth argument of `pwritev2`; the others that have an offset have fewer arguments, and their wrappers
         // may leave anything in it: what is deferred then comes first once too often.
         let flags = write.flags.map_or(0, |index| call.argument(index));
         let durable = flags & u64::from(filter::RWF) != 0;
         let dirty = self.logs.are_dirty();
-        let may_restart =
-            policy.meta.layout == Layout::Ring && at.is_none_or(|at| at == 0 || at == CURRENT);
+        let may_restart = policy.meta.layout == Layout::Ring && (at == 0 || at == CURRENT);
         if !dirty && !may_restart && !policy.sees_writes() {
             return Answer::Continue;
         }
@@ -196,14 +200,38 @@ impl Supervisor {
 
     /// A shared mapping: if it can be written through, and its writes would have to be seen, nothing can be deferred any
     /// more.
-    pub fn map(&'static self, call: &Notification) -> Answer {
-        let writes = call.argument(2) & libc::PROT_WRITE as u64 != 0;
-        let anonymous = call.argument(3) & libc::MAP_ANONYMOUS as u64 != 0;
-        if !writes || anonymous || self.is_off.load(Ordering::Acquire) {
+    pub fn map(&'static self, call: &Notification, map: Map) -> Answer {
+        const UNSEEN: &str =
+            "a file is mapped that cannot be seen: writes to it could not be, either";
+        if self.is_off.load(Ordering::Acquire) {
             return Answer::Continue;
         }
-        let opened = self.callers.file(&self.listener, call, call.descriptor(4));
-        let Ok((file, _)) = opened else { return Answer::Continue };
+        let (protection, kind, fd) = match map {
+            Map::Arguments => {
+                (call.argument(2) as u32, call.argument(3) as u32, call.descriptor(4))
+            }
+            Map::Memory => match memory::words(call, 0) {
+                Some([_, _, protection, kind, fd, _]) => (protection, kind, fd as RawFd),
+                None => {
+                    self.turn_off(UNSEEN);
+                    return Answer::Continue;
+                }
+            },
+        };
+        let has = |flags: u32, flag: libc::c_int| flags & flag as u32 != 0;
+        let written = has(protection, libc::PROT_WRITE) && has(kind, libc::MAP_SHARED);
+        if !written || has(kind, libc::MAP_ANONYMOUS) {
+            return Answer::Continue;
+        }
+        let (file, _) = match self.callers.file(&self.listener, call, fd) {
+            Ok(found) => found,
+            // The kernel says so, too.
+            Err(libc::EBADF) => return Answer::Continue,
+            Err(_) => {
+                self.turn_off(UNSEEN);
+                return Answer::Continue;
+            }
+        };
         if !file.metadata().is_ok_and(|meta| meta.is_file()) {
             return Answer::Continue;
         }
@@ -217,9 +245,18 @@ impl Supervisor {
     }
 }
 
+/// An offset: one argument of 64 bits, or two of 32, the lower first.
+fn offset(call: &Notification, index: usize) -> u64 {
+    let low = call.argument(index);
+    match filter::word(call.arch) {
+        4 => low & u64::from(u32::MAX) | call.argument(index + 1) << 32,
+        _ => low,
+    }
+}
+
 /// Whether a write through a caller's open file goes to the beginning of the file.
-fn is_at_start(file: &File, at: Option<u64>) -> bool {
-    if let Some(at) = at.filter(|at| *at != CURRENT) {
+fn is_at_start(file: &File, at: u64) -> bool {
+    if at != CURRENT {
         return at == 0;
     }
     // The position is that of the caller: it is one open file.

@@ -210,11 +210,14 @@ fn a_log_that_is_mapped_turns_a_policy_about_writes_off() -> Result<()> {
     let policy =
         "policy b\ntarget posix.log\non fdatasync: if pending.bytes > 300B { pass }; defer\n";
     let program = unsynced(&["-static"])?;
-    let map = in_a_shell("head -c 65536 /dev/zero >\"$1\"", "\"$0\" lines map \"$1\" 1 1");
-    let words = ["sh", "-c", &map, program.to_str().context("a path")?, "@a.log"];
-    let mut run = Supervised::start(policy, LATENCY, &words)?;
-    run.until(1)?;
-    ensure!(run.stderr().contains("a log is mapped to be written"), "{}", run.stderr());
-    drop(run.cut(durac_disk::Cut::Clean, 0)?);
+    for way in ["map", "map32"] {
+        let lines = format!("\"$0\" lines {way} \"$1\" 1 1");
+        let map = in_a_shell("head -c 65536 /dev/zero >\"$1\"", &lines);
+        let words = ["sh", "-c", &map, program.to_str().context("a path")?, "@a.log"];
+        let mut run = Supervised::start(policy, LATENCY, &words)?;
+        run.until(1)?;
+        ensure!(run.stderr().contains("a log is mapped to be written"), "{way}: {}", run.stderr());
+        drop(run.cut(durac_disk::Cut::Clean, 0)?);
+    }
     Ok(())
 }
