@@ -3,7 +3,8 @@
    append LOG PROCESSES LINES   each process appends lines to LOG, syncs after each, and acknowledges it
    other LOG LINES OTHER        appends and syncs LINES lines, then syncs OTHER; prints "done" and waits
    idle LOG LINES                as append with one process, then waits
-   page LOG LINES PAGE           as append with one process, then writes PAGE; prints "done" and waits
+   page LOG LINES PAGE [NAME]    as append with one process, then writes PAGE, which is given the other NAME before; prints
+                                 "done" and waits
    durable LOG LINES PAGE FLAG   the same, but the write of PAGE is durable by itself: it is opened with O_DSYNC if FLAG is
                                  `open`, else written with RWF_DSYNC, and it is LOG if it has the same name
    again LOG                     writes and syncs LOG, then its beginning again; prints "9 9" and waits
@@ -109,6 +110,8 @@ int main(int count, char **words) {
     }
     if (!strcmp(mode, "page")) {
         int fd = open(words[4], O_RDWR | O_CREAT, 0644);
+        if (count > 5 && link(words[4], words[5]))
+            return 1;
         if (append(words[2], 0, atoi(words[3]), 0) || write(fd, "x", 1) != 1)
             return 1;
         acknowledge("done\n", 5);

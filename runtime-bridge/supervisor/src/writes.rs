@@ -125,7 +125,7 @@ impl Supervisor {
         }
         // The program may have waited.
         let dirty = dirty || self.logs.are_dirty();
-        match dirty && (durable || self.is_protected(&file)) {
+        match dirty && (durable || self.is_protected(&file, &found)) {
             true => self.ordered(self.logs.drain_others(None, Some(process))),
             false => Answer::Continue,
         }
@@ -180,9 +180,12 @@ impl Supervisor {
         }
     }
 
-    /// Whether a file must not be written while the log is behind.
-    fn is_protected(&self, file: &File) -> bool {
+    /// Whether a file must not be written while the log is behind. One of several names may have any.
+    fn is_protected(&self, file: &File, found: &Metadata) -> bool {
         let meta = &self.policy.meta;
+        if found.nlink() > 1 {
+            return !meta.protects.is_empty() && !self.is_log(file);
+        }
         let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let covers = |globs: &[String], path: &Path| glob::covers(globs, &meta.except, path);
         // What has no name counts as protected.
@@ -232,10 +235,11 @@ impl Supervisor {
                 return Answer::Continue;
             }
         };
-        if !file.metadata().is_ok_and(|meta| meta.is_file()) {
+        let Ok(found) = file.metadata() else { return Answer::Continue };
+        if !found.is_file() {
             return Answer::Continue;
         }
-        if self.is_protected(&file) {
+        if self.is_protected(&file, &found) {
             self.turn_off("a protected file is mapped to be written: those writes cannot be seen");
         } else if self.policy.sees_writes() && self.is_log(&file) {
             self.loses_bytes();

@@ -91,10 +91,10 @@ fn lazy(more: &str) -> String {
     )
 }
 
-/// How many of 20 acknowledged lines a cut takes after a page was written.
-fn lost_behind_a_page(more: &str) -> Result<usize> {
+/// How many of 20 acknowledged lines a cut takes after a page was written, in a file of these names.
+fn lost_behind_a_page(more: &str, names: &[&str]) -> Result<usize> {
     let program = program(&[])?;
-    let words = [program.to_str().unwrap(), "page", "@a-wal", "20", "@pages"];
+    let words = [&[program.to_str().unwrap(), "page", "@a-wal", "20"], names].concat();
     let mut run = Supervised::start(&lazy(more), LATENCY, &words)?;
     run.until(21)?;
     ensure!(run.acknowledged.pop().as_deref() == Some("done\n"), "{}", run.stderr());
@@ -104,10 +104,15 @@ fn lost_behind_a_page(more: &str) -> Result<usize> {
 #[test]
 fn a_protected_file_is_not_written_while_the_log_is_behind() -> Result<()> {
     let _turn = heavy()?;
-    ensure!(lost_behind_a_page("protects \"*\"")? == 0, "the page came before the log");
+    let page = &["@pages"][..];
+    ensure!(lost_behind_a_page("protects \"*\"", page)? == 0, "the page came before the log");
     // A file that is not protected, and no such rule at all.
-    ensure!(lost_behind_a_page("protects \"*\"\n except \"pages\"")? == 19);
-    ensure!(lost_behind_a_page("")? == 19);
+    ensure!(lost_behind_a_page("protects \"*\"\n except \"pages\"", page)? == 19);
+    ensure!(lost_behind_a_page("", page)? == 19);
+    // Only another name of it is protected.
+    let rule = "protects \"*.db\"";
+    ensure!(lost_behind_a_page(rule, page)? == 19);
+    ensure!(lost_behind_a_page(rule, &["@pages", "@pages.db"])? == 0, "by its other name");
     Ok(())
 }
 
