@@ -10,6 +10,8 @@ use durac_trace::Sorter;
 /// How long an event is held back, so that one that ended earlier can overtake it, nanoseconds. On a busy machine a thread can
 /// be stopped for tens of milliseconds between the end of its call and the event's.
 const HOLD: u64 = 200_000_000;
+/// An event can have ended so long after the time that the consumer knows, which is that of its last look, nanoseconds.
+const AHEAD: u64 = 1_000_000_000;
 /// A place of the ring that was reserved that long ago will never be filled, nanoseconds.
 const STUCK: u64 = 1_000_000_000;
 
@@ -79,15 +81,15 @@ impl Taker {
         Missing { dropped, late: self.sorter.late() }
     }
 
-    /// Brings at most this many events to the sorter and returns their number. None ends in the future:
-    /// it would be held back forever.
+    /// Brings at most this many events to the sorter and returns their number. None ends far in the future: it would be
+    /// held back forever. Those that end while this runs do a little.
     fn pull(&mut self, now: u64, most: u64) -> u64 {
-        let now = self.ring().since_began(now);
+        let latest = self.ring().since_began(now).saturating_add(AHEAD);
         let mut count = 0;
         while count < most
             && let Some(event) = self.drain.pop()
         {
-            let t = event.t.min(now);
+            let t = event.t.min(latest);
             self.sorter.add(Event { t, took: event.took.min(t), ..event });
             count += 1;
         }

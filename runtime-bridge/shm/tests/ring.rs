@@ -236,3 +236,18 @@ fn a_ring_that_others_could_change_is_refused() {
         assert!(refused());
     }
 }
+
+/// An event that ends while the consumer is at work keeps its time: the sync in a call stays within it.
+#[test]
+fn an_event_that_ends_meanwhile_keeps_its_time() {
+    let (_dir, ring, _) = ring(8);
+    let sync = Event { t: BEGAN + 5_000, took: 3_000, op: Op::Sync, ..Event::default() };
+    let call = Event { t: BEGAN + 6_000, took: 4_000, op: Op::Fdatasync, ..Event::default() };
+    ring.push(&sync);
+    ring.push(&call);
+    let mut taker = Taker::new(ring);
+    let mut times = Vec::new();
+    taker.take(BEGAN + 4_000, |_| panic!("it may be overtaken"));
+    taker.end(BEGAN + 4_000, |event| times.push((event.begin(), event.t)));
+    assert_eq!(times, [(2_000, 2_000), (2_000, 5_000), (2_000, 6_000)]);
+}

@@ -92,6 +92,10 @@ impl Supervisor {
         // may leave anything in it: what is deferred then comes first once too often.
         let flags = write.flags.map_or(0, |index| call.argument(index));
         let durable = flags & u64::from(filter::RWF) != 0;
+        if !policy.asked.writes {
+            // Only the recording asks: what the call is without it.
+            return if durable { self.after_the_logs(call) } else { Answer::Continue };
+        }
         let dirty = self.logs.are_dirty();
         let may_restart =
             policy.meta.layout == Layout::Ring && at.is_none_or(|at| at == 0 || at == CURRENT);
@@ -155,7 +159,7 @@ impl Supervisor {
     }
 
     /// How many bytes a call writes, at most. What cannot be told is the most that there is.
-    fn length(&self, call: &Notification, write: Write, slot: &Slot) -> u64 {
+    pub fn length(&self, call: &Notification, write: Write, slot: &Slot) -> u64 {
         let known = match write.length {
             // The kernel refuses more than a signed number holds, and writes no more than this at once.
             Length::Argument(index) => Some(call.argument(index).min(MOST)),
@@ -199,7 +203,8 @@ impl Supervisor {
     pub fn map(&'static self, call: &Notification) -> Answer {
         let writes = call.argument(2) & libc::PROT_WRITE as u64 != 0;
         let anonymous = call.argument(3) & libc::MAP_ANONYMOUS as u64 != 0;
-        if !writes || anonymous || self.is_off.load(Ordering::Acquire) {
+        if !self.policy.asked.writes || !writes || anonymous || self.is_off.load(Ordering::Acquire)
+        {
             return Answer::Continue;
         }
         let opened = self.callers.file(&self.listener, call, call.descriptor(4));
