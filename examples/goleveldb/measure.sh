@@ -13,7 +13,7 @@ load=$folder/load
 GO111MODULE=off GOPATH=/usr/share/gocode CGO_ENABLED=0 GOCACHE=$folder/cache \
     go build -o "$load" examples/goleveldb/load.go
 rm -rf "$folder/cache"
-printf 'policy pass\ntarget leveldb.log\non fsync: pass\n' >"$folder/pass.dur"
+printf 'policy passes\ntarget leveldb.log\non fsync: pass\n' >"$folder/pass.dur"
 
 # cuts TITLE POLICY GOROUTINES [OPTION…]
 cuts() {

@@ -219,7 +219,8 @@ fn engines(args: &Bench, named: &Named) -> Vec<Option<RunEngine>> {
 fn unavailable(named: &Named) -> Option<String> {
     let mut input = input::read_quietly(named.path())?;
     let options = CompileOptions::new(&input.stem).with_runtime(Runtime::Supervisor);
-    let found = durac_core::analyse(&mut input.sources, input.file, &options).diagnostics;
+    let policy = durac_core::analyse(&mut input.sources, input.file, &options).policy?;
+    let found = durac_core::compile(&policy, &input.sources, input.file, &options).err()?;
     found.into_iter().find(|found| found.code == Code::NotInSupervisor).map(|found| found.message)
 }
 
