@@ -56,6 +56,7 @@ pub fn sums(status: &Status) -> LogNumbers {
         calls: sum.calls + log.numbers.calls,
         deferred: sum.deferred + log.numbers.deferred,
         syncs: sum.syncs + log.numbers.syncs,
+        durable: sum.durable + log.numbers.durable,
         ..sum
     })
 }
