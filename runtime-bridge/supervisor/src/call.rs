@@ -46,16 +46,12 @@ pub fn sync(slot: &Slot, call: &Call<'_>) -> Option<Result<(), Errno>> {
     Some(result)
 }
 
-/// Makes durable what other logs have deferred, for which the call waits.
+/// Makes durable what other logs have deferred.
 fn drain_others(slot: &Slot, call: &Call<'_>) -> Result<(), Errno> {
-    let since = slot.recorded.as_ref().map(|_| clock::now());
     let result = slot.supervisor.logs.drain_others(Some(slot), Some(call.process));
-    if let (Some(recorded), Some(since)) = (&slot.recorded, since) {
-        record::set_waited(clock::now().saturating_sub(since));
-        if result.is_err() {
-            record::done(Done::Refused);
-            recorded.sync_ended(call.full, result);
-        }
+    if let Some(recorded) = slot.recorded.as_ref().filter(|_| result.is_err()) {
+        record::done(Done::Refused);
+        recorded.sync_ended(call.full, result);
     }
     result
 }

@@ -117,7 +117,9 @@ impl Logs {
             if core.engine.undrained().is_none() {
                 continue;
             }
+            let (since, waited) = (clock::now(), record::waited());
             let (core, drained) = slot.drain(core);
+            record::set_waited(waited + clock::now().saturating_sub(since));
             if process.is_none_or(|process| slot.is_known_to(&core, process)) {
                 result = result.and(drained);
             }
