@@ -107,6 +107,7 @@ codes! {
     NotInSupervisor = "E0612", "not available under the supervisor";
     // E07xx: traces.
     BadTrace = "E0701", "invalid trace";
+    NotInTrace = "E0702", "not in the trace";
     // E08xx: tests.
     TestFails = "E0801", "a test fails";
     UnknownStep = "E0802", "unknown step in a test";

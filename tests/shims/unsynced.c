@@ -10,6 +10,7 @@
      map32    the same; mapped by the oldest 32-bit system call
      each     O_CREAT, anew for each line
      given    not at all: LOG is a number
+     synced   as `make`, and synced at once, before anything is written
      compat   O_CREAT, by 32-bit system calls
    once LOG                        opens LOG, appends "0 0", closes it, acknowledges it and ends
    sizes LOG SIZE...               writes so many bytes; prints what became of it
@@ -68,7 +69,10 @@ static int open_log(const char *way, char *log) {
         *name++ = 0;
         return openat(open(log, O_PATH | O_DIRECTORY), name, !strncmp(way, "map", 3) ? O_RDWR : O_WRONLY | O_APPEND);
     }
-    return open(log, O_WRONLY | O_APPEND | O_CREAT, 0644);
+    int fd = open(log, O_WRONLY | O_APPEND | O_CREAT, 0644);
+    if (is(way, "synced"))
+        fdatasync(fd);
+    return fd;
 }
 
 static int lines(const char *way, char *log, int process, int count, int pause_ms) {

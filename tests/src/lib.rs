@@ -6,6 +6,7 @@
 
 pub mod bound;
 pub mod server;
+pub mod trace;
 pub mod witness;
 
 use anyhow::{Context, Result, bail, ensure};

@@ -111,6 +111,7 @@ const NOT_FROM_A_TEXT: &[Code] = &[
     Code::Unreadable,
     Code::VerifierRejects,
     Code::BadTrace,
+    Code::NotInTrace,
     Code::BadSetting,
 ];
 

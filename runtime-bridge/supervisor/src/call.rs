@@ -5,6 +5,7 @@ use crate::log::{Held, Slot, Syncer};
 use crate::maps;
 use crate::note;
 use crate::program::{self, Asking, Ran};
+use crate::record::{self, Done, Recorded};
 use durac_engine::{Answer, Decision, Entry, Errno, Put, Time, Writing};
 use std::fs::{File, Metadata};
 use std::sync::atomic::Ordering;
@@ -26,7 +27,7 @@ pub struct Call<'a> {
 
 /// Makes the call. What another log has deferred comes first. None if the log was forgotten meanwhile.
 pub fn sync(slot: &Slot, call: &Call<'_>) -> Option<Result<(), Errno>> {
-    if let Err(errno) = slot.supervisor.logs.drain_others(Some(slot), Some(call.process)) {
+    if let Err(errno) = drain_others(slot, call) {
         return Some(Err(errno));
     }
     let mut core = slot.lock();
@@ -35,10 +36,24 @@ pub fn sync(slot: &Slot, call: &Call<'_>) -> Option<Result<(), Errno>> {
     }
     core.users += 1;
     let (mut core, result) = sync_held(slot, core, call);
+    if let Some(recorded) = &slot.recorded {
+        core.is_closed = false;
+        recorded.sync_ended(call.full, result);
+    }
     core.users -= 1;
     core.used = clock::now();
     slot.publish(&mut core);
     Some(result)
+}
+
+/// Makes durable what other logs have deferred.
+fn drain_others(slot: &Slot, call: &Call<'_>) -> Result<(), Errno> {
+    let result = slot.supervisor.logs.drain_others(Some(slot), Some(call.process));
+    if let Some(recorded) = slot.recorded.as_ref().filter(|_| result.is_err()) {
+        record::done(Done::Refused);
+        recorded.sync_ended(call.full, result);
+    }
+    result
 }
 
 fn sync_held<'a>(
@@ -56,10 +71,19 @@ fn sync_held<'a>(
     let full = call.full;
     let asks = grown && !supervisor.is_off.load(Ordering::Acquire);
     let program = policy.program(full).filter(|_| asks);
+    // What the engine does not know to have been appended may have been written all the same.
+    let direct = slot.recorded.as_ref().map_or(Done::Pass, Recorded::direct);
+    if let Some(recorded) = slot.recorded.as_ref().filter(|_| core.engine.error().is_none()) {
+        recorded.begins();
+    }
     let (number, program) = match (core.engine.enter(full, program.is_some()), program) {
-        (Entry::Refused(errno), _) => return (core, Err(errno)),
+        (Entry::Refused(errno), _) => {
+            record::done(Done::Refused);
+            return (core, Err(errno));
+        }
         (Entry::Ask(call), Some(program)) => (call.number, program),
         (Entry::Direct(_) | Entry::Ask(_), _) => {
+            record::done(direct);
             let passed = core.engine.passed();
             let (mut core, result) = slot.sync(core, Some(call.file), full);
             if result.is_ok() {
@@ -92,6 +116,12 @@ fn sync_held<'a>(
     able.descriptor &= !off;
     match core.engine.decide(number, decision, requested, able, now) {
         Answer::Return(result) => {
+            record::done(match decision {
+                _ if core.engine.error().is_some() => Done::Refused,
+                Decision::Fail(_) => Done::Fail,
+                Decision::Skip => Done::Skip,
+                Decision::Defer | Decision::Pass => Done::Defer,
+            });
             if result.is_ok() && (timed || asks) {
                 slot.poke(&mut core, now);
                 // Nobody would ever sync it.
@@ -126,6 +156,7 @@ fn write_held<'a>(slot: &'a Slot, mut core: Held<'a>, len: u64) -> (Held<'a>, Re
         core.engine.fail(errno);
     }
     if let Some(errno) = core.engine.error() {
+        record::done(Done::Refused);
         return (core, Err(errno));
     }
     let Some(program) = policy.write.as_ref() else { return (core, Ok(())) };
@@ -139,7 +170,10 @@ fn write_held<'a>(slot: &'a Slot, mut core: Held<'a>, len: u64) -> (Held<'a>, Re
     let Ran { mut core, verdict, .. } = program::run(policy, program, slot, core, asking, None);
     let able = core.able();
     let result = match core.engine.decide_write(Writing::from(verdict), false, able, 0) {
-        Put::Fail(errno) => Err(errno),
+        Put::Fail(errno) => {
+            record::done(if core.engine.error().is_some() { Done::Refused } else { Done::Fail });
+            Err(errno)
+        }
         Put::Copy | Put::Write => Ok(()),
     };
     (core, result)

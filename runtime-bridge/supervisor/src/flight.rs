@@ -3,6 +3,7 @@
 use crate::clock;
 use crate::log::{Held, Slot};
 use crate::note;
+use crate::record::{self, Recorded};
 use durac_engine::{Errno, Flight};
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
@@ -22,8 +23,12 @@ impl Slot {
         self.supervisor.crew.may_block();
         let (flight, result);
         (core, (flight, result)) = self.fly(core, file, (false, full));
-        while result.is_ok() && !core.engine.is_ready(flight.covers) {
-            core = self.sleep(core);
+        if result.is_ok() && !core.engine.is_ready(flight.covers) {
+            let (since, waited) = (clock::now(), record::waited());
+            while !core.engine.is_ready(flight.covers) {
+                core = self.sleep(core);
+            }
+            record::set_waited(waited + clock::now().saturating_sub(since));
         }
         self.poke(&mut core, clock::now());
         let result = match core.engine.error() {
@@ -41,10 +46,14 @@ impl Slot {
         (background, full): (bool, bool),
     ) -> (Held<'a>, (Flight, Result<(), Errno>)) {
         let flight = core.engine.start(background, full, clock::now());
+        let begun = self.recorded.as_ref().and_then(Recorded::syncing);
         drop(core);
         let fd = file.map_or_else(|| self.own.as_raw_fd(), AsRawFd::as_raw_fd);
         let result = sync_file(fd, flight.full);
         let end = clock::now();
+        if let (Some(recorded), Some(begun)) = (&self.recorded, begun) {
+            recorded.synced(&begun, &flight, end, result);
+        }
         let mut core = self.lock();
         self.count_late(&mut core, end);
         core.times.add(end.saturating_sub(flight.since));

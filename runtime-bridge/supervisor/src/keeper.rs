@@ -8,6 +8,7 @@
 //! It is started by a process that has threads, so it makes only system calls, and allocates nothing.
 
 use crate::notify::{self, Answer};
+use crate::record;
 use crate::shared::Shared;
 use libc::{POLLHUP, POLLIN, c_int, pid_t, pollfd};
 use std::io;
@@ -89,6 +90,7 @@ fn take_over(listener: RawFd, shared: &Shared) {
         // It has ended with its command.
         return;
     }
+    record::ends_early();
     say(if failed { FAILED } else { DEAD });
     for id in shared.calls() {
         notify::send(listener, id, Answer::Continue);

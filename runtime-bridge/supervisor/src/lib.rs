@@ -32,10 +32,12 @@ mod opens;
 mod page;
 mod process;
 mod program;
+mod record;
 mod serve;
 mod shared;
 mod writes;
 
 pub use launch::{InstallError, Installed, install};
 pub use load::LoadError;
+pub use record::is_wanted as is_recording_wanted;
 pub use serve::{ServeError, serve};

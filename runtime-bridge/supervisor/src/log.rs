@@ -5,6 +5,7 @@
 use crate::clock;
 use crate::load::Policy;
 use crate::look::Look;
+use crate::record::{self, Recorded};
 use crate::serve::Supervisor;
 use durac_abi::{Layout, READING_MOST};
 use durac_engine::{Able, Drain, Errno, Log, Slow, Step, Time, Wait};
@@ -37,6 +38,8 @@ pub struct Slot {
     pub own: File,
     /// Who it belongs to.
     pub supervisor: &'static Supervisor,
+    /// What the trace knows of it, if it is recorded.
+    pub recorded: Option<Recorded>,
     /// Itself, for its syncer thread.
     me: Weak<Slot>,
     core: Mutex<Core>,
@@ -163,9 +166,11 @@ impl Slot {
         };
         let (done, work) = (Condvar::new(), Condvar::new());
         let core = Mutex::new(core);
+        let recorded = Recorded::opened(&path);
         Arc::new_cyclic(|me| Self {
             index,
             path,
+            recorded,
             own,
             supervisor,
             me: me.clone(),
@@ -192,6 +197,7 @@ impl Slot {
             return core;
         }
         let since = clock::now();
+        let waited = record::waited();
         core.engine.parks(since);
         core.waits += 1;
         self.supervisor.crew.may_block();
@@ -206,7 +212,9 @@ impl Slot {
                 }
             }
         }
-        core.wait_ns += clock::now().saturating_sub(since);
+        let took = clock::now().saturating_sub(since);
+        core.wait_ns += took;
+        record::set_waited(waited + took);
         core
     }
 
@@ -359,6 +367,23 @@ impl Slot {
     /// A sync call of a process was made directly, with success.
     pub fn synced_by(&self, core: &mut Core, process: u32) {
         core.restarted.remove(&process);
+    }
+
+    /// A recorded call uses it: somebody has it open.
+    pub fn is_used(&self) {
+        let mut core = self.lock();
+        core.used = clock::now();
+        core.is_closed = false;
+        core.search_pause = Duration::ZERO;
+    }
+
+    /// It serves no call any more.
+    pub fn retire(&self, core: &mut Core) {
+        core.retired = true;
+        self.publish(core);
+        if let Some(recorded) = &self.recorded {
+            recorded.closed();
+        }
     }
 
     /// Whether it has not been used for so long, and who has it open may be looked for again.

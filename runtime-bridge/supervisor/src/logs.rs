@@ -7,6 +7,7 @@ use crate::clock;
 use crate::log::{FileId, Slot};
 use crate::note;
 use crate::process;
+use crate::record;
 use crate::serve::Supervisor;
 use durac_abi::MAX_LOGS;
 use durac_abi::object::OnError;
@@ -66,8 +67,7 @@ impl Logs {
         let mut slots = self.lock();
         if let Some(old) = slots.remove(&id) {
             let mut core = old.lock();
-            core.retired = true;
-            old.publish(&mut core);
+            old.retire(&mut core);
         }
         let taken: Vec<usize> = slots.values().map(|slot| slot.index).collect();
         let index = (0..MAX_LOGS as usize).find(|index| !taken.contains(index));
@@ -117,7 +117,9 @@ impl Logs {
             if core.engine.undrained().is_none() {
                 continue;
             }
+            let (since, waited) = (clock::now(), record::waited());
             let (core, drained) = slot.drain(core);
+            record::set_waited(waited + clock::now().saturating_sub(since));
             if process.is_none_or(|process| slot.is_known_to(&core, process)) {
                 result = result.and(drained);
             }
@@ -142,21 +144,22 @@ impl Logs {
                 && match failed {
                     true => removed,
                     false => {
-                        let closed = !core.engine.rules().defers_writes || core.is_closed;
+                        let searched = core.engine.rules().defers_writes || record::is_on();
+                        let closed = !searched || core.is_closed;
                         core.engine.undrained().is_none() && (removed || unused && closed)
                     }
                 };
-            core.retired |= ends;
             if ends {
-                slot.publish(&mut core);
+                slot.retire(&mut core);
             }
             !ends
         });
     }
 
-    /// Of logs whose writes are looked for and that have not changed for a while: finds those that nobody can write to.
+    /// Of logs whose writes are looked for or recorded, and that have not changed for a while: finds those that nobody can
+    /// write to.
     fn find_closed(&self, keeper: Option<u32>, now: Time) {
-        if !self.looks.load(Ordering::Relaxed) {
+        if !self.looks.load(Ordering::Relaxed) && !record::is_on() {
             return;
         }
         let idle: Vec<(FileId, Arc<Slot>)> = {

@@ -29,6 +29,11 @@ pub struct Look {
 }
 
 impl Look {
+    /// Whether it is looked at from time to time.
+    pub fn is_on(&self) -> bool {
+        self.is_on
+    }
+
     /// When the next one is due; none if nobody has to look.
     pub fn due(&self, slot: &Slot, core: &Core) -> Option<Time> {
         let looks = self.is_on && !core.retired && core.engine.error().is_none();

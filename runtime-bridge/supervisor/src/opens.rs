@@ -126,9 +126,7 @@ impl Supervisor {
         }
         let id = (meta.dev(), meta.ino());
         loop {
-            let known = self.logs.get(id);
-            let is_new = known.is_none();
-            let slot = known.or_else(|| {
+            let slot = self.logs.get(id).or_else(|| {
                 let own = File::open(format!("/proc/self/fd/{}", handle.as_raw_fd())).ok()?;
                 self.logs.find(self, &own, &meta, 0)
             });
@@ -142,7 +140,8 @@ impl Supervisor {
             }
             core.used = clock::now();
             core.is_closed = false;
-            if is_new {
+            // A sync call may have come first, and found a log of which nobody looked at the writes.
+            if !core.look.is_on() {
                 slot.begin_to_look(&mut core, since);
             }
             return Found::There;

@@ -13,6 +13,7 @@ use crate::notify::{self, Answer, Notification};
 use crate::opens::{Found, Opening};
 use crate::page::{self, Off, Page};
 use crate::process::Callers;
+use crate::record;
 use crate::shared::Shared;
 use crate::writes::Unended;
 use durac_abi::Hook;
@@ -86,6 +87,7 @@ pub fn serve(path: &Path, fd: OwnedFd) -> Result<(), ServeError> {
     let page = page::make(&policy).map_err(system("no status page"))?;
     let shared = Shared::map().map_err(system("no memory to share with the keeper"))?;
     raise_descriptors();
+    record::start();
     let us = keeper::pidfd(std::process::id() as libc::pid_t, 0)
         .map_err(system("cannot watch processes"))?;
     let listener = launch::take_listener(&fd).map_err(system("no listener"))?;
@@ -130,7 +132,7 @@ fn describe(policy: &Policy) -> String {
     let hooks = [(Hook::Write, writes), (Hook::Fsync, has(true)), (Hook::Fdatasync, has(false))];
     let hooks: Vec<&str> =
         hooks.iter().filter(|(_, has)| *has).map(|(hook, _)| hook.name()).collect();
-    let more = match policy.asked.writes {
+    let more = match policy.asked.writes || record::asks_about_writes() {
         true => {
             "; writes are asked about, and each costs about as much as a sync call that is deferred"
         }
@@ -199,7 +201,7 @@ fn lead(thread: usize) {
 impl Supervisor {
     /// Answers a call. A bug here is not the command's: its call then runs as it was made.
     fn answer(&'static self, call: &Notification) {
-        let body = std::panic::AssertUnwindSafe(|| self.decide(call));
+        let body = std::panic::AssertUnwindSafe(|| record::asked(call, || self.decide(call)));
         let answer = std::panic::catch_unwind(body).unwrap_or(Answer::Continue);
         notify::send(self.listener.as_raw_fd(), call.id, answer);
     }
@@ -211,7 +213,8 @@ impl Supervisor {
         if self.command.load(Ordering::Relaxed) == 0 {
             self.begin(call.thread);
         }
-        match filter::kind(call.arch, call.number, self.policy.asked.writes) {
+        let writes = self.policy.asked.writes || record::asks_about_writes();
+        match filter::kind(call.arch, call.number, writes) {
             Some(Kind::Fdatasync) => self.sync(call, false),
             Some(Kind::Fsync) => self.sync(call, true),
             Some(Kind::Order) => self.after_the_logs(call),
@@ -222,7 +225,11 @@ impl Supervisor {
             }
             Some(Kind::Open(open)) => self.open(call, open),
             Some(Kind::Ring) => self.refuse_ring(),
-            Some(Kind::Write(write)) => self.write(call, write),
+            Some(Kind::Write(write)) => {
+                let answer = self.write(call, write);
+                self.record_write(call, write, answer);
+                answer
+            }
             Some(Kind::Map(map)) => self.map(call, map),
             Some(Kind::Exit) => self.exit(call),
             None => Answer::Continue,
@@ -256,12 +263,15 @@ impl Supervisor {
 
     /// The length of a file changes: how much of it is written is not known any more, if it is a log.
     fn length_changes(&'static self, call: &Notification, fd: usize) -> Answer {
-        if self.policy.rules.keeps_amounts
+        if (self.policy.rules.keeps_amounts || record::is_on())
             && let Ok((file, _)) = self.callers.file(&self.listener, call, call.descriptor(fd))
             && let Ok(meta) = file.metadata()
             && let Some(slot) = self.logs.get((meta.dev(), meta.ino()))
         {
-            slot.lock().engine.lose_bytes();
+            if self.policy.rules.keeps_amounts {
+                slot.lock().engine.lose_bytes();
+            }
+            self.record_length(&slot);
         }
         self.after_the_logs(call)
     }

@@ -97,6 +97,10 @@ impl Supervisor {
         // may leave anything in it: what is deferred then comes first once too often.
         let flags = write.flags.map_or(0, |index| call.argument(index));
         let durable = flags & u64::from(filter::RWF) != 0;
+        if !policy.asked.writes {
+            // Only the recording asks: what the call is without it.
+            return if durable { self.after_the_logs(call) } else { Answer::Continue };
+        }
         let dirty = self.logs.are_dirty();
         let may_restart = policy.meta.layout == Layout::Ring && (at == 0 || at == CURRENT);
         if !dirty && !may_restart && !policy.sees_writes() {
@@ -159,7 +163,7 @@ impl Supervisor {
     }
 
     /// How many bytes a call writes, at most. What cannot be told is the most that there is.
-    fn length(&self, call: &Notification, write: Write, slot: &Slot) -> u64 {
+    pub fn length(&self, call: &Notification, write: Write, slot: &Slot) -> u64 {
         let known = match write.length {
             // The kernel refuses more than a signed number holds, and writes no more than this at once.
             Length::Argument(index) => Some(call.argument(index).min(MOST)),
@@ -206,7 +210,7 @@ impl Supervisor {
     pub fn map(&'static self, call: &Notification, map: Map) -> Answer {
         const UNSEEN: &str =
             "a file is mapped that cannot be seen: writes to it could not be, either";
-        if self.is_off.load(Ordering::Acquire) {
+        if !self.policy.asked.writes || self.is_off.load(Ordering::Acquire) {
             return Answer::Continue;
         }
         let (protection, kind, fd) = match map {

@@ -84,6 +84,8 @@ words! {
     Source {
         /// The agent, inside the application.
         Agent = "agent",
+        /// The supervisor, beside the application: a write stands where it was asked about.
+        Supervisor = "supervisor",
         /// strace, from outside: nothing is known of CPU time, verdicts or waits.
         Strace = "strace",
         /// Nobody: a program or a person made them.

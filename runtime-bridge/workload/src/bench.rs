@@ -94,7 +94,7 @@ pub struct Policy {
     pub file: PathBuf,
     /// Parameters and their values.
     pub sets: Vec<(String, String)>,
-    /// What writes staged bytes, if it is chosen.
+    /// What runs it, and writes staged bytes, if that is chosen.
     pub engine: Option<String>,
 }
 

@@ -85,6 +85,10 @@ pub struct Row {
     pub load: Load,
     /// Name of the mode.
     pub mode: String,
+    /// What runs its policy: `thread`, `io_uring` or `supervisor`; `null` without a policy, or if the policy's target
+    /// chooses.
+    #[serde(default)]
+    pub engine: Option<String>,
     /// What can be lost on power loss, as stated by the mode.
     pub stated_loss: String,
     /// Most acknowledged syncs that a power loss takes: what is proved of a policy; `null` if there is
@@ -155,6 +159,7 @@ impl Row {
         Some(Self {
             load,
             mode: mode.name.clone(),
+            engine: mode.policy.as_ref().and_then(|policy| policy.engine.clone()),
             stated_loss: mode.stated_loss.clone(),
             bound: mode.bound,
             bound_to_clients: mode.bound_to_clients,

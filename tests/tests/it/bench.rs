@@ -117,3 +117,44 @@ fn an_interrupted_bench_leaves_nothing() -> Result<()> {
     }
     Ok(())
 }
+
+/// The same policies under the agent and under the supervisor, in the same rounds; the table, the page and the JSON say
+/// which is which.
+#[test]
+fn under_both_engines() -> Result<()> {
+    let _turn = heavy()?;
+    append_log()?;
+    let dir = TempDir::new()?;
+    for workload in ["redis", "append-log"] {
+        let [json, html] =
+            ["json", "html"].map(|kind| dir.path().join("bench").with_extension(kind));
+        let mut command =
+            durac(["bench", "window:n=16", "batch", "--engine", "thread,supervisor"])?;
+        command.args(["--rounds", "2", "-c", "2", "-n", "300", "--workload", workload, "--json"]);
+        command.arg(&json).arg("--html").arg(&html);
+        let ended = run(command)?;
+        ensure!(ended.status.success(), "{}", show(&ended));
+        let left_out = "batch is left out under the supervisor: ";
+        ensure!(ended.stderr.contains(left_out), "{}", show(&ended));
+        let report = Report::read_json(&json)?;
+        let engines: Vec<(&str, Option<&str>)> =
+            report.rows.iter().map(|row| (row.mode.as_str(), row.engine.as_deref())).collect();
+        let ours = [
+            ("window n=16, thread", Some("thread")),
+            ("window n=16, supervisor", Some("supervisor")),
+            ("batch, thread", Some("thread")),
+        ];
+        ensure!(engines.ends_with(&ours) && engines.contains(&("always", None)), "{engines:?}");
+        let html = std::fs::read_to_string(&html)?;
+        for (mode, _) in ours {
+            ensure!(ended.stdout.contains(mode) && html.contains(mode), "{mode}: {}", show(&ended));
+        }
+        let supervised = report.rows.iter().find(|row| row.mode == "window n=16, supervisor");
+        let row = supervised.context("the supervisor's row")?;
+        ensure!(row.bound == Some(16), "{row:?}");
+        // The append log can end before its counters are found.
+        let counted = row.max_pending.is_some_and(|most| (1..=16).contains(&most));
+        ensure!(counted || workload == "append-log", "{row:?}");
+    }
+    Ok(())
+}

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const BLESS: &str = "DURAC_BLESS";
 
 /// The folders that the case study has, and what else there must be.
-const FOLDERS: [&str; 20] = [
+const FOLDERS: [&str; 21] = [
     "adaptive",
     "at-least",
     "batch-process",
@@ -23,6 +23,7 @@ const FOLDERS: [&str; 20] = [
     "external-synchrony",
     "fsync-fast-notify",
     "gathered",
+    "goleveldb",
     "group-commit",
     "iouring-batch",
     "leveldb",
@@ -37,7 +38,7 @@ const FOLDERS: [&str; 20] = [
 ];
 
 /// Policies that no Redis can run: they are for other applications.
-const NOT_RUN: [&str; 5] = ["at_least", "ledger", "leveldb", "rocksdb", "sqlite"];
+const NOT_RUN: [&str; 6] = ["at_least", "goleveldb", "ledger", "leveldb", "rocksdb", "sqlite"];
 
 fn root() -> Result<&'static Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")
@@ -183,6 +184,7 @@ fn the_figures_are_the_measured_ones() -> Result<()> {
             "at-least",
             "external-synchrony",
             "gathered",
+            "goleveldb",
             "leveldb",
             "one-liner",
             "own-target",

@@ -54,7 +54,7 @@ fn is_synced(words: &[&str], lines: usize) -> Result<()> {
 fn a_static_program_that_never_syncs() -> Result<()> {
     let program = unsynced(&["-static"])?;
     let program = program.to_str().context("a path")?;
-    for way in ["make", "each", "compat"] {
+    for way in ["make", "synced", "each", "compat"] {
         is_synced(&[program, "lines", way, "@a.log", "1", "20"], 20)?;
     }
     is_synced(&[program, "lines", "make", "@a.log", "4", "20"], 80)?;

@@ -39,7 +39,7 @@ const CRATES: &[Crate] = &[
     row("runtime-bridge/kernel", &["abi"], &[]),
     row("runtime-bridge/agent", &["abi", "engine", "jit", "shm", "trace", "verify"], &[]),
     row("runtime-bridge/preload", &["agent"], &[]),
-    row("runtime-bridge/supervisor", &["abi", "engine", "jit", "shm", "verify"], &[]),
+    row("runtime-bridge/supervisor", &["abi", "engine", "jit", "shm", "trace", "verify"], &[]),
     row("runtime-bridge/bpftime", &["abi", "kernel", "verify"], &[]),
     row("runtime-bridge/disk", &[], &[]),
     row("runtime-bridge/disk-sync", &["disk"], &[]),

@@ -5,12 +5,16 @@ mod page;
 
 use super::crashtest;
 use crate::Outcome;
-use crate::args::{Engine, Global, time};
+use crate::args::{Global, RunEngine, time};
+use crate::input::{self, Deployment};
 use crate::named::{Named, Settings};
-use crate::{input, launch, output};
+use crate::{launch, output};
 use anyhow::{Context, Result};
 use clap::{Args as ClapArgs, ValueEnum};
+use durac_abi::Runtime;
+use durac_core::CompileOptions;
 use durac_driver::compare::Measure;
+use durac_grammar::Code;
 use durac_prove::explore::Most;
 use durac_workload::bench::{self, Config, Load, Mode};
 use durac_workload::{child, machine};
@@ -37,9 +41,10 @@ pub struct Bench {
     /// Parameters of all.
     #[command(flatten)]
     settings: Settings,
-    /// How staged data is written [default: what the target names, else `thread`]
-    #[arg(long, value_enum)]
-    engine: Option<Engine>,
+    /// What runs the policies, and with the agent what writes staged data; of several, such as `thread,supervisor`, each
+    /// policy is measured with each [default: the supervisor for targets that need it, else the agent as the target says]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    engine: Vec<RunEngine>,
     /// Numbers of clients; each is measured
     #[arg(short, long, value_delimiter = ',', default_value = "5,50", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     clients: Vec<u32>,
@@ -110,16 +115,20 @@ pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
     };
     modes.extend([Mode::no(), Mode::everysec(), Mode::always()]);
     for named in &args.files {
-        let sets = named.settings(&args.settings);
-        let Some(mut mode) = mode(named, &sets, &modes, global)? else {
-            return Ok(Outcome::Wrong);
-        };
-        if let Some(policy) = &mut mode.policy {
-            policy.engine = args.engine.map(|engine| engine.name().to_owned());
+        for engine in engines(args, named) {
+            if engine == Some(RunEngine::Supervisor)
+                && let Some(why) = unavailable(named)
+            {
+                output::error(&format!("{named} is left out under the supervisor: {why}"));
+                continue;
+            }
+            let Some(mode) = mode(named, args, engine, &modes, global)? else {
+                return Ok(Outcome::Wrong);
+            };
+            let recorded = args.record.then(|| mode.recorded());
+            modes.push(mode);
+            modes.extend(recorded);
         }
-        let recorded = args.record.then(|| mode.recorded());
-        modes.push(mode);
-        modes.extend(recorded);
     }
     let config = Config {
         workload: match args.workload {
@@ -176,7 +185,14 @@ fn look_first(args: &Bench) -> Result<()> {
     if let Some(dir) = args.dir.as_deref().filter(|dir| !dir.is_dir()) {
         return Err(output::exit(1, format!("--dir: `{}` is not a folder", dir.display())));
     }
-    launch::check_agent(&launch::agent_of_children()?)?;
+    if args
+        .files
+        .iter()
+        .flat_map(|named| engines(args, named))
+        .any(|engine| engine != Some(RunEngine::Supervisor))
+    {
+        launch::check_agent(&launch::agent_of_children()?)?;
+    }
     if args.workload != Workload::AppendLog && args.server.is_none() {
         child::which("redis-server").map_err(|why| {
             output::exit(1, format!("{why}: install it, or use `--workload append-log`"))
@@ -188,9 +204,41 @@ fn look_first(args: &Bench) -> Result<()> {
     Ok(())
 }
 
-/// The mode of a policy; `None`, reported, if it is wrong.
-fn mode(named: &Named, sets: &[String], others: &[Mode], global: &Global) -> Result<Option<Mode>> {
-    let Some(ready) = input::ready(named.path(), sets, global)? else {
+/// What is to run a policy: each once. None is the agent, as the target says.
+fn engines(args: &Bench, named: &Named) -> Vec<Option<RunEngine>> {
+    match args.engine.is_empty() {
+        false => args.engine.iter().copied().map(Some).collect(),
+        true => {
+            let needs = launch::needs_supervisor(named.path(), None);
+            vec![needs.then_some(RunEngine::Supervisor)]
+        }
+    }
+}
+
+/// Why the supervisor cannot run a policy; none if it can, or if something else is wrong with it.
+fn unavailable(named: &Named) -> Option<String> {
+    let mut input = input::read_quietly(named.path())?;
+    let options = CompileOptions::new(&input.stem).with_runtime(Runtime::Supervisor);
+    let policy = durac_core::analyse(&mut input.sources, input.file, &options).policy?;
+    let found = durac_core::compile(&policy, &input.sources, input.file, &options).err()?;
+    found.into_iter().find(|found| found.code == Code::NotInSupervisor).map(|found| found.message)
+}
+
+/// The mode of a policy under an engine; `None`, reported, if it is wrong.
+fn mode(
+    named: &Named,
+    args: &Bench,
+    engine: Option<RunEngine>,
+    others: &[Mode],
+    global: &Global,
+) -> Result<Option<Mode>> {
+    let sets = &named.settings(&args.settings);
+    let runtime = match engine {
+        Some(RunEngine::Supervisor) => Runtime::Supervisor,
+        _ => Runtime::Agent,
+    };
+    let deployment = Deployment { runtime, ..Deployment::default() };
+    let Some(ready) = input::ready_for(named.path(), sets, deployment, global)? else {
         return Ok(None);
     };
     let loss = ready.proved.power_loss();
@@ -205,12 +253,22 @@ fn mode(named: &Named, sets: &[String], others: &[Mode], global: &Global) -> Res
     for assignment in sets {
         name.push_str(&format!(" {assignment}"));
     }
+    let engine = engine.and_then(|engine| engine.to_possible_value());
+    let engine = engine.map(|engine| engine.get_name().to_owned());
+    if let Some(engine) = engine.as_ref()
+        && (args.engine.len() > 1 || runtime == Runtime::Supervisor)
+    {
+        name.push_str(&format!(", {engine}"));
+    }
     while others.iter().any(|m| m.name == name) {
         // Redis' own mode of that name, or the same policy named twice.
         name.insert_str(0, "durac ");
     }
     // Proved once, and not at each start.
     let object = launch::store(&ready.proved.object)?;
-    let mode = Mode::policy(&name, object, Vec::new(), loss, bound);
+    let mut mode = Mode::policy(&name, object, Vec::new(), loss, bound);
+    if let Some(policy) = &mut mode.policy {
+        policy.engine = engine;
+    }
     Ok(Some(Mode { bound_to_clients: to_clients, ..mode }))
 }

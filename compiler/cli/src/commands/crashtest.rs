@@ -83,6 +83,9 @@ pub struct Crashtest {
     #[arg(long, value_name = "N", default_value_t = 1, requires = "check")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
     per_sync: u32,
+    /// Claim that a power loss takes so many syncs at most, whatever is proved: shows that a bound that is too low is found
+    #[arg(long, value_name = "SYNCS", hide = true)]
+    claim: Option<u64>,
     /// Crash this Redis-compatible server instead, or with `--check` any program; `{port}`, `{dir}` and `{acks}` are
     /// replaced by a server's port, the folder of the data, and a pipe that takes a program's lines
     #[arg(last = true, value_name = "COMMAND", conflicts_with = "app")]
@@ -403,7 +406,7 @@ fn config(
         faults: app::faults(args)?,
         seed: args.seed,
         reads: held,
-        power_loss: syncs(Failure::PowerLoss),
+        power_loss: args.claim.or_else(|| syncs(Failure::PowerLoss)),
         process_crash: syncs(Failure::ProcessCrash),
         power_loss_updates: most(|loss| loss.updates),
         // How many bytes a line stands for is not known.

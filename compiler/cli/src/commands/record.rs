@@ -1,6 +1,6 @@
-//! `durac record`: run a command with the agent recording, and write what it records as a trace.
+//! `durac record`: run a command with the agent or the supervisor recording, and write what it records as a trace.
 //!
-//! The agent puts events into a ring in shared memory; this process, the command's parent, takes
+//! The agent, or the supervisor, puts events into a ring in shared memory; this process, the command's parent, takes
 //! them out and writes them. The command does not depend on this process: if it is killed or its disk
 //! is full, the command runs on without being recorded.
 
@@ -8,7 +8,7 @@ mod import;
 mod process;
 
 use crate::Outcome;
-use crate::args::{Global, Launch, RunEngine};
+use crate::args::{Global, Launch};
 use crate::launch::{self, Ready};
 use crate::named::Named;
 use crate::output::{self, Pending};
@@ -59,17 +59,22 @@ pub fn run(args: &Record, global: &Global) -> Result<Outcome> {
     if let Some(file) = &args.from_strace {
         return import::run(file, args, global);
     }
-    if args.launch.engine == Some(RunEngine::Supervisor) {
-        return Err(output::exit(1, "a recording needs the agent: the supervisor sees no writes"));
-    }
     if args.output == Path::new("-") {
         return Err(output::exit(1, "the command uses standard output: write the trace to a file"));
     }
     output::check_writable(&args.output)?;
-    let prepared = launch::prepare(&args.policy, &args.launch, global)?;
-    let Some(Ready { mut command, program, object }) = prepared else {
-        return Ok(Outcome::Wrong);
+    let (ready, source) = match launch::supervised(&args.policy, &args.launch, global)? {
+        Some(None) => return Ok(Outcome::Wrong),
+        Some(Some(supervised)) => {
+            let command = supervised.elsewhere(&args.launch.command);
+            (Ready { command, ..supervised.ready }, Source::Supervisor)
+        }
+        None => match launch::prepare(&args.policy, &args.launch, global)? {
+            Some(ready) => (ready, Source::Agent),
+            None => return Ok(Outcome::Wrong),
+        },
     };
+    let Ready { mut command, program, object } = ready;
     let pending = Pending::new(&args.output, mode(&args.output))?;
     let file = RingFile::new(&launch::runtime_folder()?)?;
     let ring = Ring::create(&file.0, args.ring, monotonic()).map_err(|error| {
@@ -83,7 +88,7 @@ pub fn run(args: &Record, global: &Global) -> Result<Outcome> {
         command: args.launch.command.iter().map(|w| w.to_string_lossy().into_owned()).collect(),
         cores: std::thread::available_parallelism().map_or(0, |n| n.get() as u32),
         kernel: kernel(),
-        source: Source::Agent,
+        source,
     });
     let out = pending.file.try_clone().context("cannot write the trace")?;
     let writer = Writer::new(out, &header).map_err(|error| pending.failed(&error))?;

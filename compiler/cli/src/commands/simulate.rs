@@ -110,7 +110,13 @@ pub fn run(args: &Simulate, global: &Global) -> Result<Outcome> {
     let recorded = recorded_policy(&trace);
     let fitted = fit(&trace, recorded.as_ref(), args.clients);
     if args.policy.is_empty() {
-        candidates.leave_out_unknown(&fitted);
+        candidates.leave_out_unknown(&trace, &fitted);
+    } else if let Some(policy) =
+        candidates.all.iter().find(|policy| misses_children(&trace, policy))
+    {
+        let message = format!("{} {CHILDREN}: {NO_CHILDREN}", policy.name);
+        traces::lacks(&args.trace, &message, global);
+        return Ok(Outcome::Wrong);
     }
     let device = match args.device {
         None => fitted.device.clone(),
@@ -253,9 +259,9 @@ impl Candidates {
         Ok(())
     }
 
-    /// Leaves out what reads how many updates are written, if the trace does not say that; and what holds replies, if
-    /// there are none.
-    fn leave_out_unknown(&mut self, fitted: &Fitted) {
+    /// Leaves out what reads how many updates are written, or whether there are children, if the trace does not say that;
+    /// and what holds replies, if there are none.
+    fn leave_out_unknown(&mut self, trace: &Trace, fitted: &Fitted) {
         let application = &fitted.application;
         let no_replies = matches!(application.kind, ApplicationKind::Threads(_));
         for candidate in std::mem::take(&mut self.all) {
@@ -263,6 +269,8 @@ impl Candidates {
                 SimulateError::UnknownUpdates.to_string()
             } else if no_replies && has_replies(&candidate.object) {
                 "the recorded application has threads, and the trace shows no replies".to_owned()
+            } else if misses_children(trace, &candidate) {
+                format!("it {CHILDREN}: {NO_CHILDREN}")
             } else {
                 self.all.push(candidate);
                 continue;
@@ -296,6 +304,16 @@ impl Candidates {
         let (params, loss) = (params.collect(), proved.power_loss().cloned());
         self.all.push(Candidate { name, params, proved: loss, object: proved.object });
     }
+}
+
+/// What reads `child.active`, and why a trace does not say it.
+const CHILDREN: &str = "reads `child.active`";
+const NO_CHILDREN: &str = "the trace was recorded by the supervisor, which does not see children";
+
+/// Whether a policy reads whether there are children, and the trace does not say that.
+fn misses_children(trace: &Trace, candidate: &Candidate) -> bool {
+    trace.header.recorded.source == Source::Supervisor
+        && candidate.object.meta.reads.contains(&durac_abi::Reading::ChildActive)
 }
 
 /// Whether the policy decides about replies.
@@ -415,6 +433,13 @@ pub(super) fn notes(
     if trace.header.recorded.source == Source::Strace {
         notes.push(
             "strace does not record processor time and slows the application down".to_owned(),
+        );
+    }
+    if trace.header.recorded.source == Source::Supervisor {
+        notes.push(
+            "recorded under the supervisor: asking about each write slows the application down, and its processor time \
+             counts the asking"
+                .to_owned(),
         );
     }
     if trace.counted == Counted::Writes {

@@ -97,23 +97,39 @@ pub fn supervised(
     let Some(object) = loaded else {
         return Ok(Some(None));
     };
-    super::unfit::warn(&program);
     let path = super::store(&object)?;
     let mut command = Command::new(&program);
-    command.env_remove(crate::cache::ENV_CACHE).arg0(name).args(arguments);
+    command.env_remove(crate::cache::ENV_CACHE).env_remove(durac_abi::ENV_RECORD);
+    command.arg0(name).args(arguments);
     let ready = Ready { command, program, object };
     let preload = launch.preload_after.clone();
     Ok(Some(Some(Supervised { ready, object: path, preload, log })))
 }
 
 impl Supervised {
+    /// The command that starts all of this in a process of its own: this one is not under the filter. `words` are the
+    /// command's.
+    pub fn elsewhere(&self, words: &[OsString]) -> Command {
+        let mut run = Command::new("/proc/self/exe");
+        run.args(["run", "--engine", "supervisor"]);
+        if let Some(log) = &self.log {
+            run.arg("--log").arg(log);
+        }
+        if let Some(library) = &self.preload {
+            run.arg("--preload-after").arg(library);
+        }
+        run.arg(&self.object).arg("--").args(words);
+        run
+    }
+
     /// Starts the supervisor and puts this process under its filter. Only the command may follow.
     pub fn install(&self) -> Result<()> {
+        super::unfit::warn(&self.ready.program);
         let failed = |why: String| output::exit(2, format!("cannot start the supervisor: {why}"));
         let (ours, theirs) = UnixStream::pair().context("cannot make a socket")?;
         let mut supervisor = Command::new("/proc/self/exe");
         supervisor.env_clear().current_dir("/").arg("supervise-command").arg(&self.object);
-        for name in [durac_abi::ENV_LOG, durac_abi::ENV_STATUS] {
+        for name in [durac_abi::ENV_LOG, durac_abi::ENV_STATUS, durac_abi::ENV_RECORD] {
             if let Some(value) = std::env::var_os(name) {
                 supervisor.env(name, value);
             }
@@ -132,7 +148,8 @@ impl Supervised {
             .and_then(|mut between| between.wait())
             .map_err(|e| failed(e.to_string()))?;
         drop(supervisor);
-        let asked = durac_supervisor::filter::Asked::by(&self.ready.object);
+        let mut asked = durac_supervisor::filter::Asked::by(&self.ready.object);
+        asked.writes |= durac_supervisor::is_recording_wanted();
         let installed = durac_supervisor::install(ours.into(), asked)
             .map_err(|error| failed(error.to_string()))?;
         let quiet = std::env::var_os(durac_abi::ENV_LOG).is_some_and(|value| value == "quiet");
