@@ -14,7 +14,9 @@
 //! call of the same process is synced directly.
 
 mod call;
+mod change;
 mod clock;
+mod control;
 mod crew;
 pub mod filter;
 mod flight;

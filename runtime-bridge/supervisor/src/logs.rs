@@ -37,7 +37,8 @@ pub struct Logs {
     looks: AtomicBool,
 }
 
-type Slots<'a> = MutexGuard<'a, HashMap<FileId, Arc<Slot>>>;
+/// The logs, locked.
+pub type Slots<'a> = MutexGuard<'a, HashMap<FileId, Arc<Slot>>>;
 
 impl Logs {
     /// The log of a file, if it has one.
@@ -58,7 +59,7 @@ impl Logs {
             return Some(slot);
         }
         let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
-        let policy = &supervisor.policy.meta;
+        let policy = &supervisor.policy().meta;
         if !meta.is_file() || !durac_abi::glob::covers(&policy.files, &policy.except, &path) {
             return None;
         }
@@ -75,14 +76,14 @@ impl Logs {
             supervisor.page.status.count_unplaced();
             return None;
         };
-        if let Some(state) = supervisor.policy.state {
+        if let Some(state) = supervisor.policy().state {
             state.reset(index);
         }
         let shown = path.display().to_string();
         supervisor.page.status.publish_file(index, &shown, id);
         let slot = Slot::new(index, meta, own, shown, supervisor);
         slots.insert(id, slot.clone());
-        self.looks.fetch_or(supervisor.policy.rules.defers_writes, Ordering::Relaxed);
+        self.looks.fetch_or(supervisor.asked.opens, Ordering::Relaxed);
         Some(slot)
     }
 
@@ -127,7 +128,8 @@ impl Logs {
 
     /// Forgets what is closed: removed files, and logs that nobody has used for a while. The descriptor of a log keeps
     /// the space of a removed file. `keeper` has the same descriptors as this process.
-    pub fn sweep(&self, keeper: Option<u32>) {
+    /// `watched` if logs are told of when they are opened only: then they are known until they are closed.
+    pub fn sweep(&self, keeper: Option<u32>, watched: bool) {
         let now = clock::now();
         self.find_closed(keeper, now);
         self.lock().retain(|_, slot| {
@@ -142,7 +144,7 @@ impl Logs {
                 && match failed {
                     true => removed,
                     false => {
-                        let closed = !core.engine.rules().defers_writes || core.is_closed;
+                        let closed = !watched || core.is_closed;
                         core.engine.undrained().is_none() && (removed || unused && closed)
                     }
                 };
@@ -198,10 +200,11 @@ impl Logs {
     /// The error that stops every log, if the policy says so.
     pub fn stopped(&self, supervisor: &Supervisor) -> Option<Errno> {
         let errno = self.stopped.load(Ordering::Acquire);
-        (errno != 0 && supervisor.policy.meta.on_error == OnError::Stop).then_some(errno)
+        (errno != 0 && supervisor.policy().meta.on_error == OnError::Stop).then_some(errno)
     }
 
-    fn lock(&self) -> Slots<'_> {
+    /// Takes the lock: no log comes or goes.
+    pub fn lock(&self) -> Slots<'_> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -94,7 +94,7 @@ impl Supervisor {
                 let (folder, name) = (path.parent(), path.file_name());
                 let folder = folder.and_then(|folder| handle(folder).ok());
                 let (Some(folder), Some(name)) = (folder, name) else { return Found::Unknown };
-                let meta = &self.policy.meta;
+                let meta = &self.policy().meta;
                 let whole = shown(&folder).map(|folder| folder.join(name));
                 if !whole.is_ok_and(|path| glob::covers(&meta.files, &meta.except, &path)) {
                     return Found::NoLog;
@@ -118,7 +118,7 @@ impl Supervisor {
         if !meta.is_file() {
             return Found::NoLog;
         }
-        let policy = &self.policy.meta;
+        let policy = &self.policy().meta;
         let covered =
             shown(handle).is_ok_and(|path| glob::covers(&policy.files, &policy.except, &path));
         if !covered {
@@ -161,7 +161,7 @@ impl Supervisor {
 
     /// Looks for logs among the files that a process has open to be written.
     pub fn search(&'static self, process: u32, since: Time) {
-        let policy = &self.policy.meta;
+        let policy = &self.policy().meta;
         for (fd, path) in process::writable_files(process) {
             if glob::covers(&policy.files, &policy.except, &path)
                 && let Ok(file) = handle(&fd)

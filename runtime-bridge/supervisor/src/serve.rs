@@ -3,7 +3,7 @@
 use crate::call::{self, Call};
 use crate::clock;
 use crate::crew::Crew;
-use crate::filter::{self, Flags, Kind, MAKES, Open};
+use crate::filter::{self, Asked, Flags, Kind, MAKES, Open};
 use crate::keeper::{self, Keeper};
 use crate::launch;
 use crate::load::{self, LoadError, Policy};
@@ -23,10 +23,13 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
-/// Between two looks at logs that are closed, milliseconds.
-const SWEEP: i32 = 1000;
+/// Between two looks for commands, milliseconds.
+const LOOK: i32 = 200;
+/// Between two looks at logs that are closed.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Why a supervisor does not start.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +46,11 @@ pub enum ServeError {
 pub struct Supervisor {
     /// What the kernel asks through.
     pub listener: OwnedFd,
-    /// The policy.
-    pub policy: Policy,
+    /// The policy. It is exchanged with the locks of all logs held: who holds one reads the policy by whose rules
+    /// that log goes. Never freed.
+    policy: AtomicPtr<Policy>,
+    /// What the kernel asks about, for the command's whole life.
+    pub asked: Asked,
     /// The logs.
     pub logs: Logs,
     /// Who may ask.
@@ -65,6 +71,12 @@ pub struct Supervisor {
     pub is_off: AtomicBool,
     /// And never will be again: something happened that cannot be ordered behind the logs.
     stays_off: AtomicBool,
+    /// The same happened, and the policy of then defers nothing that would have to be.
+    pub is_unordered: AtomicBool,
+    /// A log is mapped to be written.
+    pub is_mapped: AtomicBool,
+    /// The policy is about to be exchanged: calls are the command's own until it is.
+    pub is_changing: AtomicBool,
     /// Writes are not looked for: `durac off`.
     is_blind: AtomicBool,
     told_ring: AtomicBool,
@@ -95,7 +107,8 @@ pub fn serve(path: &Path, fd: OwnedFd) -> Result<(), ServeError> {
     let line = describe(&policy);
     let supervisor = SUPERVISOR.get_or_init(|| Supervisor {
         listener,
-        policy,
+        asked: policy.asked,
+        policy: AtomicPtr::new(Box::into_raw(Box::new(policy))),
         logs: Logs::default(),
         callers: Callers::default(),
         opening: Opening::default(),
@@ -106,11 +119,14 @@ pub fn serve(path: &Path, fd: OwnedFd) -> Result<(), ServeError> {
         page,
         is_off: AtomicBool::new(false),
         stays_off: AtomicBool::new(false),
+        is_unordered: AtomicBool::new(false),
+        is_mapped: AtomicBool::new(false),
+        is_changing: AtomicBool::new(false),
         is_blind: AtomicBool::new(false),
         told_ring: AtomicBool::new(false),
         told_unseen: AtomicBool::new(false),
     });
-    if supervisor.policy.asked.opens {
+    if supervisor.asked.opens {
         supervisor.start_to_search().map_err(system("cannot start a thread"))?;
     }
     CREW.start().map_err(system("cannot start a thread"))?;
@@ -190,13 +206,36 @@ fn lead(thread: usize) {
             Err(error) => match error.raw_os_error() {
                 Some(libc::EINTR) => {}
                 // The caller of one call was killed, or every process is gone and the main thread ends this one.
-                _ => std::thread::sleep(std::time::Duration::from_micros(50)),
+                _ => std::thread::sleep(Duration::from_micros(50)),
             },
         }
     }
 }
 
 impl Supervisor {
+    /// The policy.
+    #[inline]
+    pub fn policy(&self) -> &'static Policy {
+        // SAFETY: a policy that was leaked.
+        unsafe { &*self.policy.load(Ordering::SeqCst) }
+    }
+
+    /// Sets it.
+    pub fn exchange_policy(&self, policy: &'static Policy) {
+        self.policy.store(std::ptr::from_ref(policy).cast_mut(), Ordering::SeqCst);
+    }
+
+    /// Whether the policy may defer anything now.
+    #[inline]
+    pub fn defers(&self) -> bool {
+        !self.is_off.load(Ordering::Acquire) && !self.is_changing.load(Ordering::Acquire)
+    }
+
+    /// Whether it never will again.
+    pub fn stays_off(&self) -> bool {
+        self.stays_off.load(Ordering::SeqCst)
+    }
+
     /// Answers a call. A bug here is not the command's: its call then runs as it was made.
     fn answer(&'static self, call: &Notification) {
         let body = std::panic::AssertUnwindSafe(|| self.decide(call));
@@ -205,13 +244,13 @@ impl Supervisor {
     }
 
     fn decide(&'static self, call: &Notification) -> Answer {
-        if self.policy.rules.keeps_amounts {
+        if self.policy().rules.keeps_amounts {
             self.unended.seen(call.thread);
         }
         if self.command.load(Ordering::Relaxed) == 0 {
             self.begin(call.thread);
         }
-        match filter::kind(call.arch, call.number, self.policy.asked.writes) {
+        match filter::kind(call.arch, call.number, self.asked.writes) {
             Some(Kind::Fdatasync) => self.sync(call, false),
             Some(Kind::Fsync) => self.sync(call, true),
             Some(Kind::Order) => self.after_the_logs(call),
@@ -232,21 +271,21 @@ impl Supervisor {
     /// The first call is made by what becomes the command, which has one thread. It may have logs open already.
     fn begin(&'static self, process: u32) {
         self.command.store(process, Ordering::Relaxed);
-        if self.policy.asked.opens {
+        if self.asked.opens {
             self.search(process, clock::now());
         }
     }
 
     /// A process ends. It cannot be told of an error.
     fn exit(&'static self, call: &Notification) -> Answer {
-        if self.policy.asked.opens {
+        if self.asked.opens {
             let process = self.callers.process(&self.listener, call);
             if process.is_some() {
                 self.search_before_exit(process);
             }
             // The others leave what they wrote to the deadline, which outlives them.
             let is_command = process == Some(self.command.load(Ordering::Relaxed));
-            if !self.policy.defers_syncs() && !is_command {
+            if !self.policy().defers_syncs() && !is_command {
                 return Answer::Continue;
             }
         }
@@ -256,7 +295,7 @@ impl Supervisor {
 
     /// The length of a file changes: how much of it is written is not known any more, if it is a log.
     fn length_changes(&'static self, call: &Notification, fd: usize) -> Answer {
-        if self.policy.rules.keeps_amounts
+        if self.policy().rules.keeps_amounts
             && let Ok((file, _)) = self.callers.file(&self.listener, call, call.descriptor(fd))
             && let Ok(meta) = file.metadata()
             && let Some(slot) = self.logs.get((meta.dev(), meta.ino()))
@@ -315,7 +354,7 @@ impl Supervisor {
     /// A file is made or truncated: it may be the next log. One whose writes are durable by themselves cannot be
     /// ordered behind the logs where writes are not seen: nothing is deferred from then on.
     fn open(&'static self, call: &Notification, open: Open) -> Answer {
-        let asked = self.policy.asked;
+        let asked = self.asked;
         let flags = match open.flags {
             Flags::Creates => Some(MAKES),
             Flags::Argument(index) => Some(call.argument(index)),
@@ -332,7 +371,7 @@ impl Supervisor {
         let found = self.opens(call, open, makes);
         let truncates = flags.is_none_or(|flags| flags & libc::O_TRUNC as u64 != 0);
         // What is there already, and what is no log, has nothing to wait for.
-        let is_new = self.policy.defers_syncs() || found == Found::Unknown;
+        let is_new = self.policy().defers_syncs() || found == Found::Unknown;
         match durable || truncates || makes && is_new {
             true => self.after_the_logs(call),
             false => Answer::Continue,
@@ -351,6 +390,7 @@ impl Supervisor {
     /// Until no process of the command is left: signals, the keeper, logs that are closed.
     fn look_after(&'static self, signals: &OwnedFd, us: RawFd, first: Keeper) {
         let mut keeper = Some(first);
+        let mut swept = Instant::now();
         loop {
             let watched = keeper.as_ref().map_or(-1, Keeper::as_raw_fd);
             let mut polled = [
@@ -359,7 +399,7 @@ impl Supervisor {
                 pollfd { fd: signals.as_raw_fd(), events: POLLIN, revents: 0 },
             ];
             // SAFETY: three entries.
-            unsafe { libc::poll(polled.as_mut_ptr(), 3, SWEEP) };
+            unsafe { libc::poll(polled.as_mut_ptr(), 3, LOOK) };
             let [calls, kept, signal] = polled;
             if calls.revents & POLLHUP != 0 {
                 self.search_before_exit(None);
@@ -374,10 +414,12 @@ impl Supervisor {
                 take_signal(signals);
                 self.turn_off("a signal");
             }
-            self.page.answer(|on| self.switch(on));
-            self.unended.sweep();
-            let watched = keeper.as_ref().map(|keeper| keeper.pid);
-            self.logs.sweep(watched);
+            self.look_for_commands();
+            if swept.elapsed() >= SWEEP {
+                swept = Instant::now();
+                self.unended.sweep();
+                self.logs.sweep(keeper.as_ref().map(|keeper| keeper.pid), self.asked.opens);
+            }
         }
     }
 
@@ -395,23 +437,33 @@ impl Supervisor {
         }
     }
 
-    /// `durac off` and `on`. What has turned the policy off by itself stays.
-    fn switch(&self, on: bool) -> bool {
-        if !on {
-            self.drop_policy("`durac off`");
-            self.is_blind.store(true, Ordering::Release);
-            self.page.publish_off(&self.policy, self.how_off());
-            return true;
+    /// `durac off`.
+    pub fn switch_off(&self) {
+        self.drop_policy("`durac off`");
+        self.is_blind.store(true, Ordering::Release);
+        self.page.publish_off(self.policy(), self.how_off());
+    }
+
+    /// The policy is on, unless something has turned it off by itself.
+    pub fn switch_on(&self) {
+        self.is_blind.store(false, Ordering::Release);
+        self.is_off.store(false, Ordering::SeqCst);
+        if self.stays_off() {
+            self.is_off.store(true, Ordering::SeqCst);
         }
-        let may = !self.stays_off.load(Ordering::Acquire);
-        if may && self.is_off.swap(false, Ordering::AcqRel) {
-            self.is_blind.store(false, Ordering::Release);
+    }
+
+    /// `durac on`. What has turned the policy off by itself stays.
+    pub fn switch_on_again(&self) -> bool {
+        let may = !self.stays_off();
+        if may && self.is_off.load(Ordering::Acquire) {
+            self.switch_on();
             for slot in self.logs.all() {
                 let mut core = slot.lock();
                 // What was written meanwhile has a deadline from now on.
                 slot.begin_to_look(&mut core, clock::now());
             }
-            self.page.publish_off(&self.policy, self.how_off());
+            self.page.publish_off(self.policy(), self.how_off());
         }
         may
     }
@@ -431,23 +483,24 @@ impl Supervisor {
 
     /// No sync call is deferred from now on, for good.
     pub fn turn_off(&self, why: &str) {
-        let policy = &self.policy;
-        if policy.rules.defers_writes && !policy.defers_syncs() && !policy.sees_writes() {
+        self.is_unordered.store(true, Ordering::SeqCst);
+        let policy = self.policy();
+        if !policy.can_be_off() {
             // None ever is.
             return;
         }
-        self.stays_off.store(true, Ordering::Release);
+        self.stays_off.store(true, Ordering::SeqCst);
         self.drop_policy(why);
     }
 
     /// Nothing is deferred from now on, and what was is synced.
     fn drop_policy(&self, why: &str) {
-        if self.is_off.swap(true, Ordering::AcqRel) {
+        if self.is_off.swap(true, Ordering::SeqCst) {
             return;
         }
         // An error stays in its log.
         let _ = self.logs.drain_others(None, None);
-        self.page.publish_off(&self.policy, self.how_off());
+        self.page.publish_off(self.policy(), self.how_off());
         note::info(&format!("the policy is off: {why}; every sync runs as the command calls it"));
     }
 }

@@ -86,7 +86,7 @@ impl Unended {
 impl Supervisor {
     /// A write. One that is durable by itself comes after the logs, whatever file it goes to.
     pub fn write(&'static self, call: &Notification, write: Write) -> Answer {
-        let policy = &self.policy;
+        let policy = self.policy();
         let at = write.at.map(|index| call.argument(index));
         // The sixth argument of `pwritev2`; the others that have an offset have fewer arguments, and their wrappers
         // may leave anything in it: what is deferred then comes first once too often.
@@ -136,9 +136,9 @@ impl Supervisor {
         (file, found): (&File, &Metadata),
         process: u32,
     ) -> Option<i32> {
-        let rules = self.policy.rules;
+        let rules = self.policy().rules;
         while let Some(slot) = self.logs.find(self, file, found, process) {
-            let asks_length = rules.keeps_amounts || self.policy.reads(Reading::CallLen);
+            let asks_length = rules.keeps_amounts || self.policy().reads(Reading::CallLen);
             let len = if asks_length { self.length(call, write, &slot) } else { 0 };
             match call::write(&slot, len) {
                 None => {}
@@ -161,7 +161,7 @@ impl Supervisor {
             Length::Argument(index) => Some(call.argument(index).min(MOST)),
             Length::Pieces => memory::pieces(call).map(|sum| sum.min(MOST)),
         };
-        if (known.is_none() || call.thread == 0) && self.policy.rules.keeps_amounts {
+        if (known.is_none() || call.thread == 0) && self.policy().rules.keeps_amounts {
             slot.lock().engine.lose_bytes();
         }
         known.unwrap_or(MOST)
@@ -169,7 +169,7 @@ impl Supervisor {
 
     /// Something writes to logs that is no write call.
     pub fn loses_bytes(&self) {
-        if self.policy.rules.keeps_amounts {
+        if self.policy().rules.keeps_amounts {
             for slot in self.logs.all() {
                 slot.lock().engine.lose_bytes();
             }
@@ -178,7 +178,7 @@ impl Supervisor {
 
     /// Whether a file must not be written while the log is behind.
     fn is_protected(&self, file: &File) -> bool {
-        let meta = &self.policy.meta;
+        let meta = &self.policy().meta;
         let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let covers = |globs: &[String], path: &Path| glob::covers(globs, &meta.except, path);
         // What has no name counts as protected.
@@ -189,7 +189,7 @@ impl Supervisor {
 
     /// Whether a file is a log, or may be one.
     fn is_log(&self, file: &File) -> bool {
-        let meta = &self.policy.meta;
+        let meta = &self.policy().meta;
         let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
         path.map_or(true, |path| glob::covers(&meta.files, &meta.except, &path))
     }
@@ -199,7 +199,7 @@ impl Supervisor {
     pub fn map(&'static self, call: &Notification) -> Answer {
         let writes = call.argument(2) & libc::PROT_WRITE as u64 != 0;
         let anonymous = call.argument(3) & libc::MAP_ANONYMOUS as u64 != 0;
-        if !writes || anonymous || self.is_off.load(Ordering::Acquire) {
+        if !writes || anonymous || self.stays_off() {
             return Answer::Continue;
         }
         let opened = self.callers.file(&self.listener, call, call.descriptor(4));
@@ -209,9 +209,12 @@ impl Supervisor {
         }
         if self.is_protected(&file) {
             self.turn_off("a protected file is mapped to be written: those writes cannot be seen");
-        } else if self.policy.sees_writes() && self.is_log(&file) {
-            self.loses_bytes();
-            self.turn_off("a log is mapped to be written: those writes cannot be seen");
+        } else if self.is_log(&file) {
+            self.is_mapped.store(true, Ordering::SeqCst);
+            if self.policy().sees_writes() {
+                self.loses_bytes();
+                self.turn_off("a log is mapped to be written: those writes cannot be seen");
+            }
         }
         Answer::Continue
     }

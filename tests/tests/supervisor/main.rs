@@ -6,5 +6,6 @@
 mod common;
 mod deaths;
 mod loss;
+mod reload;
 mod who;
 mod writes;
