@@ -197,10 +197,15 @@ pub struct StatusPage {
 impl StatusPage {
     /// Fills in the head and the parameters; the page is ready afterwards. A reader sees all of one policy.
     pub fn publish_head(&self, head: &Head<'_>, params: &[ParamStatus]) {
-        self.version.store(VERSION, Ordering::Relaxed);
-        self.pid.store(head.pid.into(), Ordering::Relaxed);
-        self.since.store(head.since, Ordering::Relaxed);
         self.publish_policy(head, params);
+        self.publish_ready(head.pid, head.since);
+    }
+
+    /// The page is ready from now on: the process is at work. A policy was published before.
+    pub fn publish_ready(&self, pid: u32, since: Time) {
+        self.version.store(VERSION, Ordering::Relaxed);
+        self.pid.store(pid.into(), Ordering::Relaxed);
+        self.since.store(since, Ordering::Relaxed);
         self.magic.store(MAGIC, Ordering::Release);
     }
 

@@ -41,7 +41,8 @@ pub type Locked<'a> = (&'a Slot, Held<'a>);
 pub struct Gate<'a>(&'a AtomicBool);
 
 impl<'a> Gate<'a> {
-    fn close(supervisor: &'a Supervisor) -> Self {
+    /// From now on.
+    pub fn close(supervisor: &'a Supervisor) -> Self {
         supervisor.is_changing.store(true, Ordering::Release);
         Self(&supervisor.is_changing)
     }

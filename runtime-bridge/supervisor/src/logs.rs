@@ -64,6 +64,17 @@ impl Logs {
             return None;
         }
         let own = own_file(file)?;
+        self.place(supervisor, (meta, own), path.display().to_string())
+    }
+
+    /// Gives a file a log, in the place of the one that it may have.
+    pub fn place(
+        &self,
+        supervisor: &'static Supervisor,
+        (meta, own): (&Metadata, File),
+        shown: String,
+    ) -> Option<Arc<Slot>> {
+        let id = (meta.dev(), meta.ino());
         let mut slots = self.lock();
         if let Some(old) = slots.remove(&id) {
             let mut core = old.lock();
@@ -79,7 +90,6 @@ impl Logs {
         if let Some(state) = supervisor.policy().state {
             state.reset(index);
         }
-        let shown = path.display().to_string();
         supervisor.page.status.publish_file(index, &shown, id);
         let slot = Slot::new(index, meta, own, shown, supervisor);
         slots.insert(id, slot.clone());

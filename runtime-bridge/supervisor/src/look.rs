@@ -29,6 +29,11 @@ pub struct Look {
 }
 
 impl Look {
+    /// When it was last looked at.
+    pub fn at(&self) -> Time {
+        self.at
+    }
+
     /// When the next one is due; none if nobody has to look.
     pub fn due(&self, slot: &Slot, core: &Core) -> Option<Time> {
         let looks = self.is_on && !core.retired && core.engine.error().is_none();

@@ -25,16 +25,22 @@ pub enum Off {
     All,
 }
 
-/// Makes the page.
-pub fn make(policy: &Policy) -> std::io::Result<Page> {
+/// Makes the page, which nobody finds before it is [`Page::ready`], with these values of the parameters, as far as there are some.
+pub fn make(policy: &Policy, values: &[u64]) -> std::io::Result<Page> {
     let path = std::env::var_os(ENV_STATUS).filter(|path| !path.is_empty()).map(PathBuf::from);
     let created = status::create(path.as_deref(), 0).or_else(|_| status::create(None, 0))?;
     created.page.publish_supervisor();
-    created.page.publish_head(&head(policy, Off::No), &params(policy, |_, default| default));
+    let value = |index: usize, default| values.get(index).copied().unwrap_or(default);
+    created.page.publish_policy(&head(policy, Off::No), &params(policy, value));
     Ok(Page { status: created.page, control: created.control })
 }
 
 impl Page {
+    /// The supervisor is at work.
+    pub fn ready(&self) {
+        self.status.publish_ready(std::process::id(), clock::now());
+    }
+
     /// Says whether the policy is off.
     pub fn publish_off(&self, policy: &Policy, off: Off) {
         let value = |index, default| self.status.param(index).unwrap_or(default);

@@ -5,23 +5,19 @@ use crate::clock;
 use crate::crew::Crew;
 use crate::filter::{self, Asked, Flags, Kind, MAKES, Open};
 use crate::keeper::{self, Keeper};
-use crate::launch;
-use crate::load::{self, LoadError, Policy};
+use crate::load::Policy;
 use crate::logs::Logs;
 use crate::note;
 use crate::notify::{self, Answer, Notification};
 use crate::opens::{Found, Opening};
-use crate::page::{self, Off, Page};
+use crate::page::{Off, Page};
 use crate::process::Callers;
 use crate::shared::Shared;
 use crate::writes::Unended;
-use durac_abi::Hook;
 use durac_engine::Errno;
 use libc::{POLLHUP, POLLIN, pollfd};
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -30,17 +26,6 @@ use std::time::{Duration, Instant};
 const LOOK: i32 = 200;
 /// Between two looks at logs that are closed.
 const SWEEP: Duration = Duration::from_secs(1);
-
-/// Why a supervisor does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The object is not loaded.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The system does not give it what it needs.
-    #[error("{0}: {1}")]
-    System(&'static str, io::Error),
-}
 
 /// The supervisor of this process.
 pub struct Supervisor {
@@ -60,7 +45,7 @@ pub struct Supervisor {
     /// Writes that are under way.
     pub unended: Unended,
     /// The process that became the command, once it has called.
-    command: AtomicU32,
+    pub command: AtomicU32,
     /// The threads that answer.
     pub crew: &'static Crew,
     /// What the keeper knows.
@@ -83,121 +68,28 @@ pub struct Supervisor {
     told_unseen: AtomicBool,
 }
 
+/// What a supervisor is made of.
+pub struct Parts {
+    /// What the kernel asks through.
+    pub listener: OwnedFd,
+    /// What it asks about.
+    pub asked: Asked,
+    /// The policy.
+    pub policy: Policy,
+    /// What `durac top` shows.
+    pub page: Page,
+    /// What the keeper knows.
+    pub shared: &'static Shared,
+}
+
 static SUPERVISOR: OnceLock<Supervisor> = OnceLock::new();
 static CREW: Crew = Crew::new(lead);
-
-/// Loads the object at `path`, takes a command's listener from the socket `fd`, and answers until no process of it
-/// is left. It then syncs what is deferred.
-///
-/// # Errors
-/// If it cannot start. The command then does not start either.
-pub fn serve(path: &Path, fd: OwnedFd) -> Result<(), ServeError> {
-    let system = |what: &'static str| move |error| ServeError::System(what, error);
-    let signals = block_signals().map_err(system("cannot take signals"))?;
-    let policy = load::load(path)?;
-    let page = page::make(&policy).map_err(system("no status page"))?;
-    let shared = Shared::map().map_err(system("no memory to share with the keeper"))?;
-    raise_descriptors();
-    let us = keeper::pidfd(std::process::id() as libc::pid_t, 0)
-        .map_err(system("cannot watch processes"))?;
-    let listener = launch::take_listener(&fd).map_err(system("no listener"))?;
-    notify::wake_here(listener.as_raw_fd());
-    let keeper = keeper::start(listener.as_raw_fd(), us.as_raw_fd(), shared)
-        .map_err(system("cannot start the keeper"))?;
-    let line = describe(&policy);
-    let supervisor = SUPERVISOR.get_or_init(|| Supervisor {
-        listener,
-        asked: policy.asked,
-        policy: AtomicPtr::new(Box::into_raw(Box::new(policy))),
-        logs: Logs::default(),
-        callers: Callers::default(),
-        opening: Opening::default(),
-        unended: Unended::default(),
-        command: AtomicU32::new(0),
-        crew: &CREW,
-        shared,
-        page,
-        is_off: AtomicBool::new(false),
-        stays_off: AtomicBool::new(false),
-        is_unordered: AtomicBool::new(false),
-        is_mapped: AtomicBool::new(false),
-        is_changing: AtomicBool::new(false),
-        is_blind: AtomicBool::new(false),
-        told_ring: AtomicBool::new(false),
-        told_unseen: AtomicBool::new(false),
-    });
-    if supervisor.asked.opens {
-        supervisor.start_to_search().map_err(system("cannot start a thread"))?;
-    }
-    CREW.start().map_err(system("cannot start a thread"))?;
-    drop(fd);
-    note::info(&line);
-    supervisor.look_after(&signals, us.as_raw_fd(), keeper);
-    // The keeper's descriptors are these: it watches through this one until this process has ended.
-    std::mem::forget(us);
-    Ok(())
-}
-
-/// One line that says what runs.
-fn describe(policy: &Policy) -> String {
-    let has = |full| policy.program(full).is_some();
-    let meta = &policy.meta;
-    let writes = policy.write.is_some() || meta.defers_writes;
-    let hooks = [(Hook::Write, writes), (Hook::Fsync, has(true)), (Hook::Fdatasync, has(false))];
-    let hooks: Vec<&str> =
-        hooks.iter().filter(|(_, has)| *has).map(|(hook, _)| hook.name()).collect();
-    let more = match policy.asked.writes {
-        true => {
-            "; writes are asked about, and each costs about as much as a sync call that is deferred"
-        }
-        false => "",
-    };
-    format!(
-        "policy `{}` for target `{}` is in force (supervisor, process {}): files {}, hooks {}{more}",
-        meta.policy,
-        meta.target,
-        std::process::id(),
-        meta.files.join(", "),
-        hooks.join(", ")
-    )
-}
-
-/// SIGTERM and its like as a descriptor: they turn the policy off.
-fn block_signals() -> io::Result<OwnedFd> {
-    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: `set` has room for a set, and is one after `sigemptyset`.
-    let fd = unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
-            libc::sigaddset(set.as_mut_ptr(), signal);
-        }
-        libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
-        libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor is new and ours.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// A descriptor for each log, and one for each call under way.
-fn raise_descriptors() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` has room for the result, and is read afterwards.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-        }
-    }
-}
 
 /// The work of the thread that leads: receives calls and answers them.
 fn lead(thread: usize) {
     let Some(supervisor) = SUPERVISOR.get() else { return };
-    while Crew::leads() {
-        match notify::receive(supervisor.listener.as_raw_fd()) {
+    while CREW.leads() {
+        match CREW.receives(|| notify::receive(supervisor.listener.as_raw_fd())) {
             Ok(call) => {
                 supervisor.shared.received(thread, call.id);
                 supervisor.answer(&call);
@@ -213,6 +105,45 @@ fn lead(thread: usize) {
 }
 
 impl Supervisor {
+    /// The supervisor of this process.
+    pub fn new(parts: Parts) -> &'static Self {
+        let Parts { listener, asked, policy, page, shared } = parts;
+        SUPERVISOR.get_or_init(|| Self {
+            listener,
+            asked,
+            policy: AtomicPtr::new(Box::into_raw(Box::new(policy))),
+            logs: Logs::default(),
+            callers: Callers::default(),
+            opening: Opening::default(),
+            unended: Unended::default(),
+            command: AtomicU32::new(0),
+            crew: &CREW,
+            shared,
+            page,
+            is_off: AtomicBool::new(false),
+            stays_off: AtomicBool::new(false),
+            is_unordered: AtomicBool::new(false),
+            is_mapped: AtomicBool::new(false),
+            is_changing: AtomicBool::new(false),
+            is_blind: AtomicBool::new(false),
+            told_ring: AtomicBool::new(false),
+            told_unseen: AtomicBool::new(false),
+        })
+    }
+
+    /// What has happened, for a program that takes over.
+    pub fn switches(&self) -> [&AtomicBool; 7] {
+        [
+            &self.is_off,
+            &self.stays_off,
+            &self.is_unordered,
+            &self.is_mapped,
+            &self.is_blind,
+            &self.told_ring,
+            &self.told_unseen,
+        ]
+    }
+
     /// The policy.
     #[inline]
     pub fn policy(&self) -> &'static Policy {
@@ -388,7 +319,7 @@ impl Supervisor {
     }
 
     /// Until no process of the command is left: signals, the keeper, logs that are closed.
-    fn look_after(&'static self, signals: &OwnedFd, us: RawFd, first: Keeper) {
+    pub fn look_after(&'static self, signals: &OwnedFd, us: RawFd, first: Keeper) {
         let mut keeper = Some(first);
         let mut swept = Instant::now();
         loop {
@@ -408,13 +339,16 @@ impl Supervisor {
                 return;
             }
             if kept.revents & POLLIN != 0 {
-                keeper = self.replace_keeper(us);
+                keeper = self.replace_keeper(us, keeper);
             }
             if signal.revents & POLLIN != 0 {
-                take_signal(signals);
-                self.turn_off("a signal");
+                match take_signal(signals) {
+                    Some(libc::SIGUSR2) => self.upgrade_in_place(keeper.as_ref()),
+                    Some(_) => self.turn_off("a signal"),
+                    None => {}
+                }
             }
-            self.look_for_commands();
+            self.look_for_commands(keeper.as_ref());
             if swept.elapsed() >= SWEEP {
                 swept = Instant::now();
                 self.unended.sweep();
@@ -423,9 +357,10 @@ impl Supervisor {
         }
     }
 
-    fn replace_keeper(&self, us: RawFd) -> Option<Keeper> {
-        // SAFETY: no status is wanted. It was this process' child.
-        unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) };
+    fn replace_keeper(&self, us: RawFd, dead: Option<Keeper>) -> Option<Keeper> {
+        if let Some(dead) = dead {
+            keeper::dismiss(dead.pid);
+        }
         match keeper::start(self.listener.as_raw_fd(), us, self.shared) {
             Ok(keeper) => Some(keeper),
             Err(error) => {
@@ -473,7 +408,8 @@ impl Supervisor {
         !self.is_blind.load(Ordering::Acquire)
     }
 
-    fn how_off(&self) -> Off {
+    /// What of the policy is off.
+    pub fn how_off(&self) -> Off {
         match (self.is_off.load(Ordering::Acquire), self.looks()) {
             (false, _) => Off::No,
             (true, true) => Off::Syncs,
@@ -505,8 +441,12 @@ impl Supervisor {
     }
 }
 
-fn take_signal(signals: &OwnedFd) {
-    let mut taken = [0_u8; size_of::<libc::signalfd_siginfo>()];
+fn take_signal(signals: &OwnedFd) -> Option<i32> {
+    let mut taken = std::mem::MaybeUninit::<libc::signalfd_siginfo>::zeroed();
+    let size = size_of::<libc::signalfd_siginfo>();
     // SAFETY: the buffer has that size.
-    unsafe { libc::read(signals.as_raw_fd(), taken.as_mut_ptr().cast(), taken.len()) };
+    let read = unsafe { libc::read(signals.as_raw_fd(), taken.as_mut_ptr().cast(), size) };
+    // SAFETY: zeros are valid, too.
+    let signal = unsafe { taken.assume_init() }.ssi_signo;
+    (read == size as isize).then(|| signal.try_into().ok()).flatten()
 }

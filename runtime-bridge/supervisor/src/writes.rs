@@ -6,6 +6,7 @@
 
 use crate::call;
 use crate::filter::{self, Length, Write};
+use crate::handover::KnownWrite;
 use crate::log::Slot;
 use crate::memory;
 use crate::notify::{Answer, Notification};
@@ -50,6 +51,23 @@ impl Unended {
         if let Some(before) = before {
             before.slot.ended(before.len);
         }
+    }
+
+    /// All of them, for a program that takes over; `number` is that of a log.
+    pub fn known(&self, number: impl Fn(&Slot) -> Option<u64>) -> Vec<KnownWrite> {
+        let writes = self.lock();
+        let known = writes.iter().filter_map(|(thread, begun)| {
+            let Begun { len, id, number: call, .. } = *begun;
+            Some(KnownWrite { thread: *thread, number: call, id, len, log: number(&begun.slot)? })
+        });
+        known.collect()
+    }
+
+    /// A write that the program before has let through.
+    pub fn restore(&self, known: &KnownWrite, slot: &Arc<Slot>) {
+        let KnownWrite { thread, number, id, len, .. } = *known;
+        slot.begins(&mut slot.lock(), len);
+        self.lock().insert(thread, Begun { slot: slot.clone(), len, id, number });
     }
 
     /// A thread calls: what it wrote before is written.

@@ -7,5 +7,6 @@ mod common;
 mod deaths;
 mod loss;
 mod reload;
+mod upgrade;
 mod who;
 mod writes;
