@@ -25,6 +25,9 @@ pub enum HandoverError {
     /// They are something else, or cut off.
     #[error("this is not what a supervisor hands over")]
     Invalid,
+    /// This version's filter is another one: the command would have to be started with it.
+    #[error("its filter of system calls is another one than the command has: this needs a restart")]
+    Filter,
     /// Another version wrote them.
     #[error(
         "the supervisor that runs hands over in format {0}, and this durac knows format {VERSION}"
@@ -86,6 +89,10 @@ pub struct Handover {
     pub keeper: u32,
     /// The process that became the command, or 0.
     pub command: u32,
+    /// Number of the newest call that was received.
+    pub newest: u64,
+    /// Which filter the command has.
+    pub filter: u64,
     /// What the filter asks about, and what has happened, one bit each.
     pub flags: u64,
     /// The policy's object.
@@ -139,6 +146,8 @@ impl Handover {
         to.fd(self.listener);
         to.word(self.keeper.into());
         to.word(self.command.into());
+        to.word(self.newest);
+        to.word(self.filter);
         to.word(self.flags);
         to.bytes(&self.object);
         to.list(&self.params, |to, value| to.word(*value));
@@ -237,6 +246,8 @@ impl Reader<'_> {
             listener: self.fd()?,
             keeper: self.small()?,
             command: self.small()?,
+            newest: self.word()?,
+            filter: self.word()?,
             flags: self.word()?,
             object: self.bytes()?,
             params: self.list(Self::word)?,
@@ -287,6 +298,8 @@ mod tests {
             listener: 5,
             keeper: 77,
             command: 78,
+            newest: 1 << 63,
+            filter: 3,
             flags: 0x155,
             object: vec![0; 1000],
             params: vec![u64::MAX, 0],
@@ -317,7 +330,7 @@ mod tests {
         assert!(matches!(Handover::load(&other[..]), Err(HandoverError::Version(2))));
         // A length that is not there.
         let mut long = bytes;
-        long[48..56].copy_from_slice(&u64::MAX.to_le_bytes());
+        long[64..72].copy_from_slice(&u64::MAX.to_le_bytes());
         assert!(matches!(Handover::load(&long[..]), Err(HandoverError::Invalid)));
     }
 }

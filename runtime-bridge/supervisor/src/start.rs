@@ -63,7 +63,7 @@ pub fn serve(path: &Path, fd: OwnedFd) -> Result<(), ServeError> {
 /// # Errors
 /// Why not.
 pub fn try_out(handed: impl io::Read) -> Result<(), ServeError> {
-    let handed = Handover::load(handed)?;
+    let handed = Handover::accept(handed)?;
     load::admit(handed.object)?;
     Ok(())
 }
@@ -76,7 +76,7 @@ pub fn try_out(handed: impl io::Read) -> Result<(), ServeError> {
 pub fn take_over(fd: RawFd) -> Result<(), ServeError> {
     // SAFETY: the program before has left it open for this one.
     let stored = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-    let handed = Handover::load(stored)?;
+    let handed = Handover::accept(stored)?;
     let policy = load::admit(handed.object.clone())?;
     // Before any other descriptor is opened: the page of the program before had one, to which its name leads.
     let page = page::make(&policy, &handed.params).map_err(system("no status page"))?;

@@ -11,8 +11,8 @@
 
 use crate::change::{Gate, Locked, PATIENCE, Unchanged};
 use crate::clock;
-use crate::filter::Asked;
-use crate::handover::{Handover, KnownLog};
+use crate::filter::{self, Asked};
+use crate::handover::{Handover, HandoverError, KnownLog};
 use crate::keeper::Keeper;
 use crate::note;
 use crate::page::Off;
@@ -42,6 +42,13 @@ const OPENS: u64 = 2;
 const SWITCHES: u32 = 2;
 
 impl Handover {
+    /// Reads what another program hands over, if this one asks about the same calls.
+    pub fn accept(from: impl Read) -> Result<Self, HandoverError> {
+        let handed = Self::load(from)?;
+        let same = handed.filter == filter::mark(handed.asked());
+        if same { Ok(handed) } else { Err(HandoverError::Filter) }
+    }
+
     /// What the filter asks about.
     pub fn asked(&self) -> Asked {
         Asked { writes: self.flags & WRITES != 0, opens: self.flags & OPENS != 0 }
@@ -108,8 +115,7 @@ impl Supervisor {
     /// opened.
     fn hand_over(&self, logs: &[Locked<'_>], keeper: u32) -> Handover {
         let policy = self.policy();
-        let mut flags = if self.asked.writes { WRITES } else { 0 };
-        flags |= if self.asked.opens { OPENS } else { 0 };
+        let mut flags = flags_of(self.asked);
         for (index, switch) in (SWITCHES..).zip(self.switches()) {
             flags |= u64::from(switch.load(Ordering::SeqCst)) << index;
         }
@@ -121,6 +127,8 @@ impl Supervisor {
             listener: self.listener.as_raw_fd(),
             keeper,
             command: self.command.load(Ordering::Relaxed),
+            newest: self.shared.newest(),
+            filter: filter::mark(self.asked),
             flags,
             object: policy.bytes.clone(),
             params: policy.meta.params.iter().enumerate().map(value).collect(),
@@ -142,7 +150,12 @@ impl Supervisor {
     fn try_out(&self, path: &Path) -> Result<(), String> {
         let shown = |why: io::Error| why.to_string();
         // Of the rest it needs nothing before it takes over.
-        let handed = Handover { object: self.policy().bytes.clone(), ..Handover::default() };
+        let handed = Handover {
+            flags: flags_of(self.asked),
+            filter: filter::mark(self.asked),
+            object: self.policy().bytes.clone(),
+            ..Handover::default()
+        };
         let mut child = Command::new(path)
             .args(["supervise-command", "--try"])
             .stdin(handed.store().map_err(shown)?)
@@ -179,6 +192,7 @@ impl Supervisor {
     /// Takes what the program before has handed over. No thread answers calls yet.
     pub fn restore(&'static self, handed: &Handover) {
         self.command.store(handed.command, Ordering::Relaxed);
+        self.shared.begin_after(handed.newest);
         for (index, switch) in (SWITCHES..).zip(self.switches()) {
             switch.store(handed.flags & 1 << index != 0, Ordering::SeqCst);
         }
@@ -213,6 +227,11 @@ impl Supervisor {
         drop(core);
         Some(slot)
     }
+}
+
+fn flags_of(asked: Asked) -> u64 {
+    let writes = if asked.writes { WRITES } else { 0 };
+    writes | if asked.opens { OPENS } else { 0 }
 }
 
 /// Becomes the program. Returns why it did not.
