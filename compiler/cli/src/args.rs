@@ -26,6 +26,7 @@ use crate::commands::simulate::Simulate;
 use crate::commands::supervise::Supervise;
 use crate::commands::test::Test;
 use crate::commands::top::Top;
+use crate::commands::upgrade::Upgrade;
 use crate::commands::watch::Watch;
 use crate::document::Document;
 use crate::named::Settings;
@@ -175,6 +176,8 @@ pub enum Command {
     Set(Set),
     /// Put another policy into running processes, without a restart
     Reload(Reload),
+    /// Have this durac take over from running supervisors, without a restart of their commands
+    Upgrade(Upgrade),
     /// Switch the policy of running processes off: every call runs as the application makes it
     Off(Off),
     /// Switch the policy of running processes on again

@@ -196,6 +196,7 @@ mod tests {
                 children: 0,
                 unplaced: 0,
                 is_go: false,
+                is_supervisor: false,
                 params: params(&[(&param.name, other, param.default)]),
                 logs: Vec::new(),
             };

@@ -25,4 +25,5 @@ pub mod simulate;
 pub mod supervise;
 pub mod test;
 pub mod top;
+pub mod upgrade;
 pub mod watch;

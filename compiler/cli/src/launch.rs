@@ -114,7 +114,12 @@ pub fn cannot_start(program: &Path, error: &std::io::Error) -> anyhow::Error {
 }
 
 /// The object of a policy with these parameters, proved now or at an earlier start, or of a compiled file.
-pub fn object(policy: &Path, set: &[String], global: &Global) -> Result<Option<Object>> {
+pub fn object(
+    policy: &Path,
+    set: &[String],
+    runtime: Runtime,
+    global: &Global,
+) -> Result<Option<Object>> {
     let launch = Launch {
         settings: Settings::default(),
         engine: None,
@@ -125,7 +130,7 @@ pub fn object(policy: &Path, set: &[String], global: &Global) -> Result<Option<O
         preload_after: None,
         command: Vec::new(),
     };
-    load(policy, set, &launch, Runtime::Agent, global)
+    load(policy, set, &launch, runtime, global)
 }
 
 /// Whether this is a compiled file, not a text.

@@ -115,6 +115,7 @@ fn run(args: &Args) -> anyhow::Result<Outcome> {
         Command::Top(command) => commands::top::run(command, &args.global),
         Command::Set(command) => commands::set::run(command, &args.global),
         Command::Reload(command) => commands::reload::reload(command, &args.global),
+        Command::Upgrade(command) => commands::upgrade::run(command, &args.global),
         Command::Off(command) => commands::reload::off(command, &args.global),
         Command::On(command) => commands::reload::on(command, &args.global),
         Command::Watch(command) => commands::watch::run(command),

@@ -128,6 +128,10 @@ fn try_answer(registry: &'static Registry, request: &Request) -> Result<String, 
             note::later(&text.chars().take(LINE).collect::<String>());
             Ok(String::new())
         }
+        Some(Command::Upgrade) => {
+            Err("only a supervisor can be exchanged while it runs: an agent comes with its process"
+                .to_owned())
+        }
         None => Err("this agent does not know the command: it has another version".to_owned()),
     }
 }

@@ -746,6 +746,12 @@ impl Log {
         self.acknowledged_updates.saturating_sub(self.covered_updates)
     }
 
+    /// Whether the number of bytes is not known.
+    #[must_use]
+    pub fn is_unsure_of_bytes(&self) -> bool {
+        self.unsure_of_bytes
+    }
+
     /// Whether the number of updates is not known.
     #[must_use]
     pub fn is_unsure_of_updates(&self) -> bool {

@@ -40,6 +40,9 @@ pub const MAX_LOGS: usize = 64;
 /// Parameters that have a place in the page; an object with more is refused.
 pub const MAX_PARAMS: usize = 64;
 
+/// What the process of a page is: a program in Go, a supervisor.
+const GO: u64 = 1;
+const SUPERVISOR: u64 = 2;
 /// Words of a name: 64 bytes.
 const NAME: usize = 8;
 /// Words of a path: its last 128 bytes.
@@ -107,6 +110,8 @@ pub struct Snapshot {
     pub unplaced: u64,
     /// The program is written in Go: it makes system calls past the C library, which the policy does not see.
     pub is_go: bool,
+    /// It is a supervisor, which runs the policy for the processes of a command.
+    pub is_supervisor: bool,
     /// Bytes of held replies.
     pub held_bytes: u64,
     /// Connections with held replies.
@@ -177,7 +182,8 @@ pub struct StatusPage {
     since: AtomicU64,
     children: AtomicU64,
     unplaced: AtomicU64,
-    go: AtomicU64,
+    /// [`GO`] and [`SUPERVISOR`].
+    what: AtomicU64,
     most_syncs: AtomicU64,
     most_updates: AtomicU64,
     held_bytes: AtomicU64,
@@ -191,10 +197,15 @@ pub struct StatusPage {
 impl StatusPage {
     /// Fills in the head and the parameters; the page is ready afterwards. A reader sees all of one policy.
     pub fn publish_head(&self, head: &Head<'_>, params: &[ParamStatus]) {
-        self.version.store(VERSION, Ordering::Relaxed);
-        self.pid.store(head.pid.into(), Ordering::Relaxed);
-        self.since.store(head.since, Ordering::Relaxed);
         self.publish_policy(head, params);
+        self.publish_ready(head.pid, head.since);
+    }
+
+    /// The page is ready from now on: the process is at work. A policy was published before.
+    pub fn publish_ready(&self, pid: u32, since: Time) {
+        self.version.store(VERSION, Ordering::Relaxed);
+        self.pid.store(pid.into(), Ordering::Relaxed);
+        self.since.store(since, Ordering::Relaxed);
         self.magic.store(MAGIC, Ordering::Release);
     }
 
@@ -254,7 +265,12 @@ impl StatusPage {
 
     /// The program is written in Go.
     pub fn publish_go(&self) {
-        self.go.store(1, Ordering::Relaxed);
+        self.what.fetch_or(GO, Ordering::Relaxed);
+    }
+
+    /// The process is a supervisor, which runs the policy for others.
+    pub fn publish_supervisor(&self) {
+        self.what.fetch_or(SUPERVISOR, Ordering::Relaxed);
     }
 
     /// The value of parameter `index` as someone left it; not clamped.
@@ -364,7 +380,8 @@ impl StatusPage {
             most_updates: self.most_updates.load(Ordering::Relaxed),
             children: self.children.load(Ordering::Relaxed),
             unplaced: self.unplaced(),
-            is_go: self.go.load(Ordering::Relaxed) != 0,
+            is_go: self.what.load(Ordering::Relaxed) & GO != 0,
+            is_supervisor: self.what.load(Ordering::Relaxed) & SUPERVISOR != 0,
             held_bytes: self.held_bytes.load(Ordering::Relaxed),
             held_connections: self.held_connections.load(Ordering::Relaxed),
             held_replies: self.held_replies.load(Ordering::Relaxed),

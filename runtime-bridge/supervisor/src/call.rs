@@ -8,7 +8,6 @@ use crate::program::{self, Asking, Ran};
 use crate::record::{self, Done, Recorded};
 use durac_engine::{Answer, Decision, Entry, Errno, Put, Time, Writing};
 use std::fs::{File, Metadata};
-use std::sync::atomic::Ordering;
 
 /// Calls in a row that found nothing appended, after which it is told once.
 const IN_PLACE: u32 = 64;
@@ -69,7 +68,7 @@ fn sync_held<'a>(
     let grown = slot.has_grown(&mut core, call.process, call.meta);
     tell_in_place(slot, &mut core, grown);
     let full = call.full;
-    let asks = grown && !supervisor.is_off.load(Ordering::Acquire);
+    let asks = grown && supervisor.defers();
     let program = policy.program(full).filter(|_| asks);
     // What the engine does not know to have been appended may have been written all the same.
     let direct = slot.recorded.as_ref().map_or(Done::Pass, Recorded::direct);
@@ -93,6 +92,8 @@ fn sync_held<'a>(
             return (core, result);
         }
     };
+    // From here on the policy is not exchanged.
+    core.asked += 1;
     let timed = policy.rules.needs_time();
     let mut at = timed.then(clock::now);
     if let Some(target) = at.and_then(|now| core.engine.overdue(now)) {
@@ -103,6 +104,7 @@ fn sync_held<'a>(
     let asking = Asking { number, len: None, parameters };
     let ran = program::run(policy, program, slot, core, asking, at);
     let Ran { mut core, verdict, requested, at } = ran;
+    core.asked -= 1;
     let decision = Decision::from(verdict);
     let asks = requested || decision == Decision::Defer;
     let now: Time = match timed || asks {
@@ -111,9 +113,9 @@ fn sync_held<'a>(
     };
     let mut able = core.able();
     // It may have been turned off while the program waited.
-    let off = supervisor.is_off.load(Ordering::Acquire);
-    able.background &= !off;
-    able.descriptor &= !off;
+    let defers = supervisor.defers();
+    able.background &= defers;
+    able.descriptor &= defers;
     match core.engine.decide(number, decision, requested, able, now) {
         Answer::Return(result) => {
             record::done(match decision {
@@ -160,14 +162,16 @@ fn write_held<'a>(slot: &'a Slot, mut core: Held<'a>, len: u64) -> (Held<'a>, Re
         return (core, Err(errno));
     }
     let Some(program) = policy.write.as_ref() else { return (core, Ok(())) };
-    if supervisor.is_off.load(Ordering::Acquire) {
+    if !supervisor.defers() {
         core.engine.passed_by();
         return (core, Ok(()));
     }
     let number = core.engine.upcoming();
     let parameters = maps::snapshot(&policy.meta.params, supervisor.page.status);
     let asking = Asking { number, len: Some(len), parameters };
+    core.asked += 1;
     let Ran { mut core, verdict, .. } = program::run(policy, program, slot, core, asking, None);
+    core.asked -= 1;
     let able = core.able();
     let result = match core.engine.decide_write(Writing::from(verdict), false, able, 0) {
         Put::Fail(errno) => {

@@ -2,17 +2,28 @@
 //! blocks, for a sync or for another thread, it gives the lead to another, so that no call waits for a call that has
 //! nothing to do with it.
 
+use crate::clock;
 use crate::shared::MAX_THREADS;
+use durac_engine::Time;
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 /// Stack of a thread, bytes.
 const STACK: usize = 256 << 10;
+/// Between two looks whether they have stopped.
+const NAP: Duration = Duration::from_micros(200);
+/// Ends the system call of a thread that waits for a call. Nothing happens where it comes too late, and a program that
+/// this process becomes ignores it.
+const WAKE: libc::c_int = libc::SIGURG;
 
 thread_local! {
     /// This thread is the leader.
     static LEADS: Cell<bool> = const { Cell::new(false) };
+    /// Its number in the system.
+    static NUMBER: Cell<libc::pid_t> = const { Cell::new(0) };
 }
 
 /// The threads.
@@ -21,6 +32,22 @@ pub struct Crew {
     turn: Condvar,
     /// What a thread does with its number when it leads, until it no longer does.
     work: fn(usize),
+    /// Nobody leads any more, or is about to.
+    is_stopped: AtomicBool,
+    /// The thread that waits for a call, or 0.
+    receiver: AtomicI32,
+}
+
+/// While it lives, nobody receives or answers a call.
+pub struct Stopped(&'static Crew);
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let state = self.0.lock();
+        self.0.is_stopped.store(false, Ordering::SeqCst);
+        drop(state);
+        self.0.turn.notify_all();
+    }
 }
 
 struct State {
@@ -33,11 +60,20 @@ impl Crew {
     /// A crew without threads.
     pub const fn new(work: fn(usize)) -> Self {
         let state = State { has_leader: false, idle: 0, threads: 0 };
-        Self { state: Mutex::new(state), turn: Condvar::new(), work }
+        let (is_stopped, receiver) = (AtomicBool::new(false), AtomicI32::new(0));
+        Self { state: Mutex::new(state), turn: Condvar::new(), work, is_stopped, receiver }
     }
 
     /// Starts the first thread.
     pub fn start(&'static self) -> std::io::Result<()> {
+        extern "C" fn nothing(_: libc::c_int) {}
+        let handler: extern "C" fn(libc::c_int) = nothing;
+        // SAFETY: zeros are an action without flags: system calls are not restarted. The handler does nothing.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handler as usize;
+            libc::sigaction(WAKE, &raw const action, std::ptr::null_mut());
+        }
         let mut state = self.lock();
         self.hire(&mut state)
     }
@@ -58,9 +94,40 @@ impl Crew {
         self.turn.notify_one();
     }
 
-    /// Whether this thread leads.
-    pub fn leads() -> bool {
-        LEADS.get()
+    /// Whether this thread leads, and should receive another call.
+    pub fn leads(&self) -> bool {
+        LEADS.get() && !self.is_stopped.load(Ordering::SeqCst)
+    }
+
+    /// Receives a call, which [`Crew::stop`] interrupts.
+    pub fn receives<T>(&self, receive: impl FnOnce() -> T) -> T {
+        self.receiver.store(NUMBER.get(), Ordering::Relaxed);
+        let received = receive();
+        self.receiver.store(0, Ordering::Relaxed);
+        received
+    }
+
+    /// Waits until every call that was received is answered, and no other is received. None if that takes longer.
+    pub fn stop(&'static self, until: Time) -> Option<Stopped> {
+        self.is_stopped.store(true, Ordering::SeqCst);
+        let stopped = Stopped(self);
+        loop {
+            let state = self.lock();
+            if state.idle == state.threads {
+                return Some(stopped);
+            }
+            drop(state);
+            if clock::now() > until {
+                return None;
+            }
+            // It may not have begun to wait: again until it has seen it.
+            let receiver = self.receiver.load(Ordering::Relaxed);
+            if receiver != 0 {
+                // SAFETY: no pointers. A thread of this process, or none.
+                unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), receiver, WAKE) };
+            }
+            thread::sleep(NAP);
+        }
     }
 
     fn hire(&'static self, state: &mut State) -> std::io::Result<()> {
@@ -75,10 +142,15 @@ impl Crew {
     }
 
     fn serve(&'static self, number: usize) {
+        // SAFETY: no preconditions.
+        NUMBER.set(unsafe { libc::gettid() });
         loop {
             let mut state = self.lock();
+            if LEADS.replace(false) {
+                state.has_leader = false;
+            }
             state.idle += 1;
-            while state.has_leader {
+            while state.has_leader || self.is_stopped.load(Ordering::SeqCst) {
                 state = self.turn.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             state.idle -= 1;

@@ -333,6 +333,18 @@ pub fn program(asked: Asked) -> Vec<sock_filter> {
     program
 }
 
+/// Tells filters apart: two of the same number ask about the same calls.
+#[must_use]
+pub fn mark(asked: Asked) -> u64 {
+    let words = |insn: &sock_filter| {
+        let [a, b] = insn.code.to_le_bytes();
+        let [c, d, e, f] = insn.k.to_le_bytes();
+        [a, b, insn.jt, insn.jf, c, d, e, f]
+    };
+    let bytes: Vec<u8> = program(asked).iter().flat_map(words).collect();
+    durac_abi::object::fingerprint(&bytes)
+}
+
 /// The number of the call is loaded: what becomes of it.
 fn table<'a>(rules: impl Iterator<Item = &'a Rule>, asked: Asked) -> Vec<sock_filter> {
     let mut table = Vec::new();
@@ -427,6 +439,14 @@ mod tests {
         }
         assert_eq!(run(X86_64, X32 | 75, [0; 6]), NO_CALL);
         assert_eq!(run(0xc000_00b7, 82, [0; 6]), ALLOW);
+    }
+
+    #[test]
+    fn filters_are_told_apart() {
+        let asked = [(false, false), (true, false), (false, true), (true, true)];
+        let marks: std::collections::HashSet<u64> =
+            asked.map(|(writes, opens)| mark(Asked { writes, opens })).into_iter().collect();
+        assert_eq!(marks.len(), 4);
     }
 
     #[test]

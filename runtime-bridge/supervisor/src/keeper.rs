@@ -50,6 +50,18 @@ pub fn start(listener: RawFd, us: RawFd, shared: &'static Shared) -> io::Result<
     }
 }
 
+/// Ends a keeper, if the process is one of this process' children, and no other has its number.
+pub fn dismiss(keeper: u32) {
+    let keeper = keeper as pid_t;
+    // SAFETY: no status is wanted. A child keeps its number until it is waited for.
+    unsafe {
+        if keeper > 0 && libc::waitpid(keeper, std::ptr::null_mut(), libc::WNOHANG) == 0 {
+            libc::kill(keeper, libc::SIGKILL);
+            libc::waitpid(keeper, std::ptr::null_mut(), 0);
+        }
+    }
+}
+
 /// A descriptor of a process.
 pub fn pidfd(pid: pid_t, flags: c_int) -> io::Result<OwnedFd> {
     // SAFETY: no pointers.
@@ -63,7 +75,9 @@ pub fn pidfd(pid: pid_t, flags: c_int) -> io::Result<OwnedFd> {
 
 fn keep(listener: RawFd, supervisor: RawFd, shared: &'static Shared) -> ! {
     // What ends the supervisor on purpose must not end its keeper.
-    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPIPE, libc::SIGQUIT] {
+    for signal in
+        [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPIPE, libc::SIGQUIT, libc::SIGUSR2]
+    {
         // SAFETY: ignoring a signal.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }

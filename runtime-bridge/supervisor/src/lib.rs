@@ -14,10 +14,13 @@
 //! call of the same process is synced directly.
 
 mod call;
+mod change;
 mod clock;
+mod control;
 mod crew;
 pub mod filter;
 mod flight;
+mod handover;
 mod keeper;
 mod launch;
 mod load;
@@ -35,9 +38,13 @@ mod program;
 mod record;
 mod serve;
 mod shared;
+mod start;
+mod upgrade;
 mod writes;
 
+pub use handover::HandoverError;
 pub use launch::{InstallError, Installed, install};
 pub use load::LoadError;
 pub use record::is_wanted as is_recording_wanted;
-pub use serve::{ServeError, serve};
+pub use start::{ServeError, serve, take_over, try_out};
+pub use upgrade::READY;

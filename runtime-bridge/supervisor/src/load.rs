@@ -4,7 +4,7 @@ use crate::filter::Asked;
 use crate::maps::MapArea;
 use crate::program::HELPERS;
 use durac_abi::link::{self, LinkError, MapRef};
-use durac_abi::object::{Meta, fingerprint};
+use durac_abi::object::{Failure, Loss, Meta, fingerprint};
 use durac_abi::{Hook, Object, PARAMS_MAP, Reading, Runtime, STATE_MAP};
 use durac_engine::Rules;
 use durac_jit::{Code, JitError};
@@ -47,6 +47,8 @@ pub struct Policy {
     pub meta: Meta,
     /// Which object it is, for tools.
     pub object: u64,
+    /// Its bytes, for a supervisor of another version that takes over.
+    pub bytes: Vec<u8>,
     /// What the engine has to know.
     pub rules: Rules,
     /// The state of the logs, if it has some.
@@ -71,9 +73,25 @@ impl Policy {
         self.fsync.is_some() || self.fdatasync.is_some()
     }
 
+    /// Whether it does anything that can be turned off: looks at what is written last, whatever happens.
+    pub fn can_be_off(&self) -> bool {
+        !self.rules.defers_writes || self.defers_syncs() || self.sees_writes()
+    }
+
     /// Whether what a write does is the policy's business.
     pub fn sees_writes(&self) -> bool {
         self.write.is_some() || self.rules.keeps_amounts
+    }
+
+    /// The policy and what a power loss can take, in some words.
+    pub fn summary(&self) -> String {
+        let loss = self.power_loss().map_or("not proved", |loss| loss.text.as_str());
+        format!("policy `{}` (power loss: {loss})", self.meta.policy)
+    }
+
+    /// What a power loss can take, as the object says.
+    pub fn power_loss(&self) -> Option<&Loss> {
+        self.meta.loss.iter().find(|loss| loss.failure == Failure::PowerLoss)
     }
 
     /// Whether programs load `reading`.
@@ -84,7 +102,11 @@ impl Policy {
 
 /// Reads, checks and compiles the object at `path`.
 pub fn load(path: &Path) -> Result<Policy, LoadError> {
-    let bytes = std::fs::read(path)?;
+    admit(std::fs::read(path)?)
+}
+
+/// Checks and compiles an object.
+pub fn admit(bytes: Vec<u8>) -> Result<Policy, LoadError> {
     let object = durac_verify::admit(&bytes, Runtime::Supervisor)?;
     if object.meta.params.len() > MAX_PARAMS {
         return Err(LoadError::Params(object.meta.params.len()));
@@ -94,6 +116,7 @@ pub fn load(path: &Path) -> Result<Policy, LoadError> {
     }
     let mut policy = prepare(&object)?;
     policy.object = fingerprint(&bytes);
+    policy.bytes = bytes;
     Ok(policy)
 }
 
@@ -114,6 +137,7 @@ fn prepare(object: &Object) -> Result<Policy, LoadError> {
     let mut policy = Policy {
         meta: meta.clone(),
         object: 0,
+        bytes: Vec::new(),
         rules: Rules::from(meta),
         state: maps.iter().copied().find(|map| !map.is_parameters),
         asked: Asked::by(object),

@@ -89,6 +89,8 @@ pub struct Core {
     pub search_pause: Duration,
     /// Calls that are inside.
     pub users: u32,
+    /// Those of them that a program decides, until it has.
+    pub asked: u32,
     /// It serves no call any more: it is forgotten.
     pub retired: bool,
     /// When it was last used.
@@ -138,7 +140,7 @@ impl Slot {
         supervisor: &'static Supervisor,
     ) -> Arc<Self> {
         let core = Core {
-            engine: Log::new(supervisor.policy.rules),
+            engine: Log::new(supervisor.policy().rules),
             syncer: Syncer::None,
             seen: HashMap::new(),
             restarted: HashSet::new(),
@@ -151,6 +153,7 @@ impl Slot {
             search_at: 0,
             search_pause: Duration::ZERO,
             users: 0,
+            asked: 0,
             retired: false,
             used: clock::now(),
             late: 0,
@@ -180,9 +183,9 @@ impl Slot {
         })
     }
 
-    /// Its policy.
+    /// Its policy: another comes in its place only while this log's lock is held.
     pub fn policy(&self) -> &'static Policy {
-        &self.supervisor.policy
+        self.supervisor.policy()
     }
 
     /// Takes the lock.
@@ -355,8 +358,38 @@ impl Slot {
     pub fn ended(&self, len: u64) {
         let mut core = self.lock();
         core.ended = core.ended.saturating_add(len);
-        let total = core.ended;
-        core.engine.wrote(total);
+        if self.policy().rules.keeps_amounts {
+            let total = core.ended;
+            core.engine.wrote(total);
+        }
+    }
+
+    /// The log goes by the rules of another policy from now on. No program runs, and everything acknowledged is durable,
+    /// but for what a look has just found.
+    pub fn follow(&self, core: &mut Core, next: &Policy, now: Time) {
+        let (old, rules) = (core.engine.rules(), next.rules);
+        // What the two count goes on from the same number.
+        let written = core.engine.written();
+        core.grown = core.grown.max(written);
+        let more = written.saturating_sub(core.ended);
+        core.ended += more;
+        core.begun = core.begun.saturating_add(more);
+        if rules.keeps_amounts && !old.keeps_amounts {
+            core.engine.lose_bytes();
+        }
+        core.engine.follow(rules);
+        if rules.defers_writes && !(old.defers_writes && self.supervisor.looks()) {
+            self.begin_to_look(core, now);
+        }
+        self.publish(core);
+        self.poke(core, now);
+    }
+
+    /// Its policy reads how much is written, and it is not known, since writes were not counted before.
+    pub fn is_counted_late(&self) -> bool {
+        let core = self.lock();
+        let reads = core.engine.rules().keeps_amounts && !core.retired;
+        reads && core.engine.is_unsure_of_bytes()
     }
 
     /// A process is about to write at the beginning of the log: its next sync call is made directly.

@@ -38,7 +38,8 @@ pub struct Logs {
     looks: AtomicBool,
 }
 
-type Slots<'a> = MutexGuard<'a, HashMap<FileId, Arc<Slot>>>;
+/// The logs, locked.
+pub type Slots<'a> = MutexGuard<'a, HashMap<FileId, Arc<Slot>>>;
 
 impl Logs {
     /// The log of a file, if it has one.
@@ -59,11 +60,22 @@ impl Logs {
             return Some(slot);
         }
         let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
-        let policy = &supervisor.policy.meta;
+        let policy = &supervisor.policy().meta;
         if !meta.is_file() || !durac_abi::glob::covers(&policy.files, &policy.except, &path) {
             return None;
         }
         let own = own_file(file)?;
+        self.place(supervisor, (meta, own), path.display().to_string())
+    }
+
+    /// Gives a file a log, in the place of the one that it may have.
+    pub fn place(
+        &self,
+        supervisor: &'static Supervisor,
+        (meta, own): (&Metadata, File),
+        shown: String,
+    ) -> Option<Arc<Slot>> {
+        let id = (meta.dev(), meta.ino());
         let mut slots = self.lock();
         if let Some(old) = slots.remove(&id) {
             let mut core = old.lock();
@@ -75,14 +87,13 @@ impl Logs {
             supervisor.page.status.count_unplaced();
             return None;
         };
-        if let Some(state) = supervisor.policy.state {
+        if let Some(state) = supervisor.policy().state {
             state.reset(index);
         }
-        let shown = path.display().to_string();
         supervisor.page.status.publish_file(index, &shown, id);
         let slot = Slot::new(index, meta, own, shown, supervisor);
         slots.insert(id, slot.clone());
-        self.looks.fetch_or(supervisor.policy.rules.defers_writes, Ordering::Relaxed);
+        self.looks.fetch_or(supervisor.asked.opens, Ordering::Relaxed);
         Some(slot)
     }
 
@@ -129,7 +140,8 @@ impl Logs {
 
     /// Forgets what is closed: removed files, and logs that nobody has used for a while. The descriptor of a log keeps
     /// the space of a removed file. `keeper` has the same descriptors as this process.
-    pub fn sweep(&self, keeper: Option<u32>) {
+    /// `watched` if logs are told of when they are opened only: then they are known until they are closed.
+    pub fn sweep(&self, keeper: Option<u32>, watched: bool) {
         let now = clock::now();
         self.find_closed(keeper, now);
         self.lock().retain(|_, slot| {
@@ -144,7 +156,7 @@ impl Logs {
                 && match failed {
                     true => removed,
                     false => {
-                        let searched = core.engine.rules().defers_writes || record::is_on();
+                        let searched = watched || record::is_on();
                         let closed = !searched || core.is_closed;
                         core.engine.undrained().is_none() && (removed || unused && closed)
                     }
@@ -201,10 +213,11 @@ impl Logs {
     /// The error that stops every log, if the policy says so.
     pub fn stopped(&self, supervisor: &Supervisor) -> Option<Errno> {
         let errno = self.stopped.load(Ordering::Acquire);
-        (errno != 0 && supervisor.policy.meta.on_error == OnError::Stop).then_some(errno)
+        (errno != 0 && supervisor.policy().meta.on_error == OnError::Stop).then_some(errno)
     }
 
-    fn lock(&self) -> Slots<'_> {
+    /// Takes the lock: no log comes or goes.
+    pub fn lock(&self) -> Slots<'_> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -34,6 +34,11 @@ impl Look {
         self.is_on
     }
 
+    /// When it was last looked at.
+    pub fn at(&self) -> Time {
+        self.at
+    }
+
     /// When the next one is due; none if nobody has to look.
     pub fn due(&self, slot: &Slot, core: &Core) -> Option<Time> {
         let looks = self.is_on && !core.retired && core.engine.error().is_none();

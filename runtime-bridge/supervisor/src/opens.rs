@@ -6,6 +6,7 @@
 
 use crate::clock;
 use crate::filter::Open;
+use crate::handover::KnownOpen;
 use crate::memory;
 use crate::note;
 use crate::notify::{self, Notification};
@@ -30,6 +31,9 @@ const FIRST: Time = 1_000_000;
 const LAST: Time = 300_000_000;
 /// Stack of the thread that searches, bytes.
 const STACK: usize = 256 << 10;
+
+/// No search runs while it is held.
+pub type Searching<'a> = MutexGuard<'a, ()>;
 
 /// What is being opened.
 #[derive(Default)]
@@ -94,7 +98,7 @@ impl Supervisor {
                 let (folder, name) = (path.parent(), path.file_name());
                 let folder = folder.and_then(|folder| handle(folder).ok());
                 let (Some(folder), Some(name)) = (folder, name) else { return Found::Unknown };
-                let meta = &self.policy.meta;
+                let meta = &self.policy().meta;
                 let whole = shown(&folder).map(|folder| folder.join(name));
                 if !whole.is_ok_and(|path| glob::covers(&meta.files, &meta.except, &path)) {
                     return Found::NoLog;
@@ -118,7 +122,7 @@ impl Supervisor {
         if !meta.is_file() {
             return Found::NoLog;
         }
-        let policy = &self.policy.meta;
+        let policy = &self.policy().meta;
         let covered =
             shown(handle).is_ok_and(|path| glob::covers(&policy.files, &policy.except, &path));
         if !covered {
@@ -160,7 +164,7 @@ impl Supervisor {
 
     /// Looks for logs among the files that a process has open to be written.
     pub fn search(&'static self, process: u32, since: Time) {
-        let policy = &self.policy.meta;
+        let policy = &self.policy().meta;
         for (fd, path) in process::writable_files(process) {
             if glob::covers(&policy.files, &policy.except, &path)
                 && let Ok(file) = handle(&fd)
@@ -228,6 +232,49 @@ impl Opening {
         let one = Expected { thread, process, number, since, due, pause, is_over, what };
         self.lock().push(one);
         self.came.notify_one();
+    }
+
+    /// All of them, for a program that takes over, with the descriptors that it needs. Nothing is searched for while
+    /// `_searching` is held.
+    pub fn known(&self, _searching: &Searching<'_>) -> Vec<KnownOpen> {
+        let expected = self.lock();
+        let known = expected.iter().map(|one| KnownOpen {
+            thread: one.thread,
+            process: one.process.unwrap_or(0),
+            number: one.number,
+            since: one.since,
+            is_over: one.is_over,
+            made: match &one.what {
+                What::Made(folder, name) => Some((folder.as_raw_fd(), name.as_bytes().to_vec())),
+                What::Any => None,
+            },
+        });
+        known.collect()
+    }
+
+    /// Has no search begin.
+    pub fn hold_still(&self) -> Searching<'_> {
+        self.searching.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A call that the program before has let through. `folder` is where it makes the file.
+    pub fn restore(&self, known: &KnownOpen, folder: Option<File>) {
+        let what = match (folder, &known.made) {
+            (Some(folder), Some((_, name))) => {
+                What::Made(folder, OsStr::from_bytes(name).to_owned())
+            }
+            _ => What::Any,
+        };
+        self.lock().push(Expected {
+            thread: known.thread,
+            process: Some(known.process).filter(|process| *process != 0),
+            number: known.number,
+            since: known.since,
+            due: clock::now(),
+            pause: FIRST,
+            is_over: known.is_over,
+            what,
+        });
     }
 
     /// A thread opens another file: what it has opened before is there by now.

@@ -1,12 +1,9 @@
-//! The status page, which `durac top` and `durac set` map, and the commands that come by it.
+//! The status page, which `durac top` and `durac set` map.
 
 use crate::clock;
 use crate::load::Policy;
 use durac_abi::ENV_STATUS;
-use durac_abi::object::{Failure, Loss};
-use durac_shm::status::{
-    self, Amounts, Answer, Command, ControlPage, Head, ParamStatus, StatusPage,
-};
+use durac_shm::status::{self, Amounts, ControlPage, Head, ParamStatus, StatusPage};
 use std::path::PathBuf;
 
 /// The page of this process.
@@ -14,7 +11,7 @@ pub struct Page {
     /// It.
     pub status: &'static StatusPage,
     /// Where tools ask for a change; none where the page has no memory that they find.
-    control: Option<&'static ControlPage>,
+    pub control: Option<&'static ControlPage>,
 }
 
 /// What of a policy is off.
@@ -28,45 +25,31 @@ pub enum Off {
     All,
 }
 
-/// Makes the page.
-pub fn make(policy: &Policy) -> std::io::Result<Page> {
+/// Makes the page, which nobody finds before it is [`Page::ready`], with these values of the parameters, as far as there are some.
+pub fn make(policy: &Policy, values: &[u64]) -> std::io::Result<Page> {
     let path = std::env::var_os(ENV_STATUS).filter(|path| !path.is_empty()).map(PathBuf::from);
     let created = status::create(path.as_deref(), 0).or_else(|_| status::create(None, 0))?;
-    created.page.publish_head(&head(policy, Off::No), &params(policy, |_, default| default));
+    created.page.publish_supervisor();
+    let value = |index: usize, default| values.get(index).copied().unwrap_or(default);
+    created.page.publish_policy(&head(policy, Off::No), &params(policy, value));
     Ok(Page { status: created.page, control: created.control })
 }
 
 impl Page {
+    /// The supervisor is at work.
+    pub fn ready(&self) {
+        self.status.publish_ready(std::process::id(), clock::now());
+    }
+
     /// Says whether the policy is off.
     pub fn publish_off(&self, policy: &Policy, off: Off) {
         let value = |index, default| self.status.param(index).unwrap_or(default);
         self.status.publish_policy(&head(policy, off), &params(policy, value));
     }
-
-    /// Answers a command, if one waits. `switch` turns the policy off or on, and says whether it could.
-    pub fn answer(&self, switch: impl Fn(bool) -> bool) {
-        let Some((control, request)) = self.control.and_then(|page| Some((page, page.take()?)))
-        else {
-            return;
-        };
-        let refused = |why: &str| Answer::Refused(why.to_owned());
-        let answer = match request.command {
-            Some(Command::Tell) => Answer::Done(String::new()),
-            Some(Command::Off) if switch(false) => Answer::Done("the policy is off".to_owned()),
-            Some(Command::On) if switch(true) => Answer::Done("the policy is on".to_owned()),
-            Some(Command::Off | Command::On) => {
-                refused("the supervisor cannot defer syncs of this command any more")
-            }
-            Some(Command::Reload) => {
-                refused("the supervisor keeps its policy: start the command again")
-            }
-            None => refused("this supervisor does not know the command"),
-        };
-        control.answer(&request, &answer);
-    }
 }
 
-fn params(policy: &Policy, value: impl Fn(usize, u64) -> u64) -> Vec<ParamStatus> {
+/// The parameters, as the page shows them.
+pub fn params(policy: &Policy, value: impl Fn(usize, u64) -> u64) -> Vec<ParamStatus> {
     let shown = policy.meta.params.iter().enumerate().map(|(index, param)| ParamStatus {
         name: param.name.clone(),
         unit: param.unit.to_string(),
@@ -78,9 +61,9 @@ fn params(policy: &Policy, value: impl Fn(usize, u64) -> u64) -> Vec<ParamStatus
     shown.collect()
 }
 
-fn head(policy: &Policy, off: Off) -> Head<'_> {
-    let power: Option<&Loss> =
-        policy.meta.loss.iter().find(|loss| loss.failure == Failure::PowerLoss);
+/// The head, as the page shows it.
+pub fn head(policy: &Policy, off: Off) -> Head<'_> {
+    let power = policy.power_loss();
     let amounts = power.map_or_else(Amounts::default, |loss| Amounts {
         syncs: loss.syncs,
         updates: loss.updates,

@@ -3,49 +3,40 @@
 use crate::call::{self, Call};
 use crate::clock;
 use crate::crew::Crew;
-use crate::filter::{self, Flags, Kind, MAKES, Open};
+use crate::filter::{self, Asked, Flags, Kind, MAKES, Open};
 use crate::keeper::{self, Keeper};
-use crate::launch;
-use crate::load::{self, LoadError, Policy};
+use crate::load::Policy;
 use crate::logs::Logs;
 use crate::note;
 use crate::notify::{self, Answer, Notification};
 use crate::opens::{Found, Opening};
-use crate::page::{self, Off, Page};
+use crate::page::{Off, Page};
 use crate::process::Callers;
 use crate::record;
 use crate::shared::Shared;
 use crate::writes::Unended;
-use durac_abi::Hook;
 use durac_engine::Errno;
 use libc::{POLLHUP, POLLIN, pollfd};
-use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
-/// Between two looks at logs that are closed, milliseconds.
-const SWEEP: i32 = 1000;
-
-/// Why a supervisor does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The object is not loaded.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The system does not give it what it needs.
-    #[error("{0}: {1}")]
-    System(&'static str, io::Error),
-}
+/// Between two looks for commands, milliseconds.
+const LOOK: i32 = 200;
+/// Between two looks at logs that are closed.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// The supervisor of this process.
 pub struct Supervisor {
     /// What the kernel asks through.
     pub listener: OwnedFd,
-    /// The policy.
-    pub policy: Policy,
+    /// The policy. It is exchanged with the locks of all logs held: who holds one reads the policy by whose rules
+    /// that log goes. Never freed.
+    policy: AtomicPtr<Policy>,
+    /// What the kernel asks about, for the command's whole life.
+    pub asked: Asked,
     /// The logs.
     pub logs: Logs,
     /// Who may ask.
@@ -55,7 +46,7 @@ pub struct Supervisor {
     /// Writes that are under way.
     pub unended: Unended,
     /// The process that became the command, once it has called.
-    command: AtomicU32,
+    pub command: AtomicU32,
     /// The threads that answer.
     pub crew: &'static Crew,
     /// What the keeper knows.
@@ -66,124 +57,40 @@ pub struct Supervisor {
     pub is_off: AtomicBool,
     /// And never will be again: something happened that cannot be ordered behind the logs.
     stays_off: AtomicBool,
+    /// The same happened, and the policy of then defers nothing that would have to be.
+    pub is_unordered: AtomicBool,
+    /// A log is mapped to be written.
+    pub is_mapped: AtomicBool,
+    /// The policy is about to be exchanged: calls are the command's own until it is.
+    pub is_changing: AtomicBool,
     /// Writes are not looked for: `durac off`.
     is_blind: AtomicBool,
     told_ring: AtomicBool,
     told_unseen: AtomicBool,
 }
 
+/// What a supervisor is made of.
+pub struct Parts {
+    /// What the kernel asks through.
+    pub listener: OwnedFd,
+    /// What it asks about.
+    pub asked: Asked,
+    /// The policy.
+    pub policy: Policy,
+    /// What `durac top` shows.
+    pub page: Page,
+    /// What the keeper knows.
+    pub shared: &'static Shared,
+}
+
 static SUPERVISOR: OnceLock<Supervisor> = OnceLock::new();
 static CREW: Crew = Crew::new(lead);
-
-/// Loads the object at `path`, takes a command's listener from the socket `fd`, and answers until no process of it
-/// is left. It then syncs what is deferred.
-///
-/// # Errors
-/// If it cannot start. The command then does not start either.
-pub fn serve(path: &Path, fd: OwnedFd) -> Result<(), ServeError> {
-    let system = |what: &'static str| move |error| ServeError::System(what, error);
-    let signals = block_signals().map_err(system("cannot take signals"))?;
-    let policy = load::load(path)?;
-    let page = page::make(&policy).map_err(system("no status page"))?;
-    let shared = Shared::map().map_err(system("no memory to share with the keeper"))?;
-    raise_descriptors();
-    record::start();
-    let us = keeper::pidfd(std::process::id() as libc::pid_t, 0)
-        .map_err(system("cannot watch processes"))?;
-    let listener = launch::take_listener(&fd).map_err(system("no listener"))?;
-    notify::wake_here(listener.as_raw_fd());
-    let keeper = keeper::start(listener.as_raw_fd(), us.as_raw_fd(), shared)
-        .map_err(system("cannot start the keeper"))?;
-    let line = describe(&policy);
-    let supervisor = SUPERVISOR.get_or_init(|| Supervisor {
-        listener,
-        policy,
-        logs: Logs::default(),
-        callers: Callers::default(),
-        opening: Opening::default(),
-        unended: Unended::default(),
-        command: AtomicU32::new(0),
-        crew: &CREW,
-        shared,
-        page,
-        is_off: AtomicBool::new(false),
-        stays_off: AtomicBool::new(false),
-        is_blind: AtomicBool::new(false),
-        told_ring: AtomicBool::new(false),
-        told_unseen: AtomicBool::new(false),
-    });
-    if supervisor.policy.asked.opens {
-        supervisor.start_to_search().map_err(system("cannot start a thread"))?;
-    }
-    CREW.start().map_err(system("cannot start a thread"))?;
-    drop(fd);
-    note::info(&line);
-    supervisor.look_after(&signals, us.as_raw_fd(), keeper);
-    // The keeper's descriptors are these: it watches through this one until this process has ended.
-    std::mem::forget(us);
-    Ok(())
-}
-
-/// One line that says what runs.
-fn describe(policy: &Policy) -> String {
-    let has = |full| policy.program(full).is_some();
-    let meta = &policy.meta;
-    let writes = policy.write.is_some() || meta.defers_writes;
-    let hooks = [(Hook::Write, writes), (Hook::Fsync, has(true)), (Hook::Fdatasync, has(false))];
-    let hooks: Vec<&str> =
-        hooks.iter().filter(|(_, has)| *has).map(|(hook, _)| hook.name()).collect();
-    let more = match policy.asked.writes || record::asks_about_writes() {
-        true => {
-            "; writes are asked about, and each costs about as much as a sync call that is deferred"
-        }
-        false => "",
-    };
-    format!(
-        "policy `{}` for target `{}` is in force (supervisor, process {}): files {}, hooks {}{more}",
-        meta.policy,
-        meta.target,
-        std::process::id(),
-        meta.files.join(", "),
-        hooks.join(", ")
-    )
-}
-
-/// SIGTERM and its like as a descriptor: they turn the policy off.
-fn block_signals() -> io::Result<OwnedFd> {
-    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: `set` has room for a set, and is one after `sigemptyset`.
-    let fd = unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
-            libc::sigaddset(set.as_mut_ptr(), signal);
-        }
-        libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut());
-        libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor is new and ours.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// A descriptor for each log, and one for each call under way.
-fn raise_descriptors() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` has room for the result, and is read afterwards.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-        }
-    }
-}
 
 /// The work of the thread that leads: receives calls and answers them.
 fn lead(thread: usize) {
     let Some(supervisor) = SUPERVISOR.get() else { return };
-    while Crew::leads() {
-        match notify::receive(supervisor.listener.as_raw_fd()) {
+    while CREW.leads() {
+        match CREW.receives(|| notify::receive(supervisor.listener.as_raw_fd())) {
             Ok(call) => {
                 supervisor.shared.received(thread, call.id);
                 supervisor.answer(&call);
@@ -192,13 +99,75 @@ fn lead(thread: usize) {
             Err(error) => match error.raw_os_error() {
                 Some(libc::EINTR) => {}
                 // The caller of one call was killed, or every process is gone and the main thread ends this one.
-                _ => std::thread::sleep(std::time::Duration::from_micros(50)),
+                _ => std::thread::sleep(Duration::from_micros(50)),
             },
         }
     }
 }
 
 impl Supervisor {
+    /// The supervisor of this process.
+    pub fn new(parts: Parts) -> &'static Self {
+        let Parts { listener, asked, policy, page, shared } = parts;
+        SUPERVISOR.get_or_init(|| Self {
+            listener,
+            asked,
+            policy: AtomicPtr::new(Box::into_raw(Box::new(policy))),
+            logs: Logs::default(),
+            callers: Callers::default(),
+            opening: Opening::default(),
+            unended: Unended::default(),
+            command: AtomicU32::new(0),
+            crew: &CREW,
+            shared,
+            page,
+            is_off: AtomicBool::new(false),
+            stays_off: AtomicBool::new(false),
+            is_unordered: AtomicBool::new(false),
+            is_mapped: AtomicBool::new(false),
+            is_changing: AtomicBool::new(false),
+            is_blind: AtomicBool::new(false),
+            told_ring: AtomicBool::new(false),
+            told_unseen: AtomicBool::new(false),
+        })
+    }
+
+    /// What has happened, for a program that takes over.
+    pub fn switches(&self) -> [&AtomicBool; 7] {
+        [
+            &self.is_off,
+            &self.stays_off,
+            &self.is_unordered,
+            &self.is_mapped,
+            &self.is_blind,
+            &self.told_ring,
+            &self.told_unseen,
+        ]
+    }
+
+    /// The policy.
+    #[inline]
+    pub fn policy(&self) -> &'static Policy {
+        // SAFETY: a policy that was leaked.
+        unsafe { &*self.policy.load(Ordering::SeqCst) }
+    }
+
+    /// Sets it.
+    pub fn exchange_policy(&self, policy: &'static Policy) {
+        self.policy.store(std::ptr::from_ref(policy).cast_mut(), Ordering::SeqCst);
+    }
+
+    /// Whether the policy may defer anything now.
+    #[inline]
+    pub fn defers(&self) -> bool {
+        !self.is_off.load(Ordering::Acquire) && !self.is_changing.load(Ordering::Acquire)
+    }
+
+    /// Whether it never will again.
+    pub fn stays_off(&self) -> bool {
+        self.stays_off.load(Ordering::SeqCst)
+    }
+
     /// Answers a call. A bug here is not the command's: its call then runs as it was made.
     fn answer(&'static self, call: &Notification) {
         let body = std::panic::AssertUnwindSafe(|| record::asked(call, || self.decide(call)));
@@ -207,13 +176,13 @@ impl Supervisor {
     }
 
     fn decide(&'static self, call: &Notification) -> Answer {
-        if self.policy.rules.keeps_amounts {
+        if self.policy().rules.keeps_amounts {
             self.unended.seen(call.thread);
         }
         if self.command.load(Ordering::Relaxed) == 0 {
             self.begin(call.thread);
         }
-        let writes = self.policy.asked.writes || record::asks_about_writes();
+        let writes = self.asked.writes || record::asks_about_writes();
         match filter::kind(call.arch, call.number, writes) {
             Some(Kind::Fdatasync) => self.sync(call, false),
             Some(Kind::Fsync) => self.sync(call, true),
@@ -239,21 +208,21 @@ impl Supervisor {
     /// The first call is made by what becomes the command, which has one thread. It may have logs open already.
     fn begin(&'static self, process: u32) {
         self.command.store(process, Ordering::Relaxed);
-        if self.policy.asked.opens {
+        if self.asked.opens {
             self.search(process, clock::now());
         }
     }
 
     /// A process ends. It cannot be told of an error.
     fn exit(&'static self, call: &Notification) -> Answer {
-        if self.policy.asked.opens {
+        if self.asked.opens {
             let process = self.callers.process(&self.listener, call);
             if process.is_some() {
                 self.search_before_exit(process);
             }
             // The others leave what they wrote to the deadline, which outlives them.
             let is_command = process == Some(self.command.load(Ordering::Relaxed));
-            if !self.policy.defers_syncs() && !is_command {
+            if !self.policy().defers_syncs() && !is_command {
                 return Answer::Continue;
             }
         }
@@ -263,12 +232,12 @@ impl Supervisor {
 
     /// The length of a file changes: how much of it is written is not known any more, if it is a log.
     fn length_changes(&'static self, call: &Notification, fd: usize) -> Answer {
-        if (self.policy.rules.keeps_amounts || record::is_on())
+        if (self.policy().rules.keeps_amounts || record::is_on())
             && let Ok((file, _)) = self.callers.file(&self.listener, call, call.descriptor(fd))
             && let Ok(meta) = file.metadata()
             && let Some(slot) = self.logs.get((meta.dev(), meta.ino()))
         {
-            if self.policy.rules.keeps_amounts {
+            if self.policy().rules.keeps_amounts {
                 slot.lock().engine.lose_bytes();
             }
             self.record_length(&slot);
@@ -325,7 +294,7 @@ impl Supervisor {
     /// A file is made or truncated: it may be the next log. One whose writes are durable by themselves cannot be
     /// ordered behind the logs where writes are not seen: nothing is deferred from then on.
     fn open(&'static self, call: &Notification, open: Open) -> Answer {
-        let asked = self.policy.asked;
+        let asked = self.asked;
         let flags = match open.flags {
             Flags::Creates => Some(MAKES),
             Flags::Argument(index) => Some(call.argument(index)),
@@ -342,7 +311,7 @@ impl Supervisor {
         let found = self.opens(call, open, makes);
         let truncates = flags.is_none_or(|flags| flags & libc::O_TRUNC as u64 != 0);
         // What is there already, and what is no log, has nothing to wait for.
-        let is_new = self.policy.defers_syncs() || found == Found::Unknown;
+        let is_new = self.policy().defers_syncs() || found == Found::Unknown;
         match durable || truncates || makes && is_new {
             true => self.after_the_logs(call),
             false => Answer::Continue,
@@ -359,8 +328,9 @@ impl Supervisor {
     }
 
     /// Until no process of the command is left: signals, the keeper, logs that are closed.
-    fn look_after(&'static self, signals: &OwnedFd, us: RawFd, first: Keeper) {
+    pub fn look_after(&'static self, signals: &OwnedFd, us: RawFd, first: Keeper) {
         let mut keeper = Some(first);
+        let mut swept = Instant::now();
         loop {
             let watched = keeper.as_ref().map_or(-1, Keeper::as_raw_fd);
             let mut polled = [
@@ -369,7 +339,7 @@ impl Supervisor {
                 pollfd { fd: signals.as_raw_fd(), events: POLLIN, revents: 0 },
             ];
             // SAFETY: three entries.
-            unsafe { libc::poll(polled.as_mut_ptr(), 3, SWEEP) };
+            unsafe { libc::poll(polled.as_mut_ptr(), 3, LOOK) };
             let [calls, kept, signal] = polled;
             if calls.revents & POLLHUP != 0 {
                 self.search_before_exit(None);
@@ -378,22 +348,28 @@ impl Supervisor {
                 return;
             }
             if kept.revents & POLLIN != 0 {
-                keeper = self.replace_keeper(us);
+                keeper = self.replace_keeper(us, keeper);
             }
             if signal.revents & POLLIN != 0 {
-                take_signal(signals);
-                self.turn_off("a signal");
+                match take_signal(signals) {
+                    Some(libc::SIGUSR2) => self.upgrade_in_place(keeper.as_ref()),
+                    Some(_) => self.turn_off("a signal"),
+                    None => {}
+                }
             }
-            self.page.answer(|on| self.switch(on));
-            self.unended.sweep();
-            let watched = keeper.as_ref().map(|keeper| keeper.pid);
-            self.logs.sweep(watched);
+            self.look_for_commands(keeper.as_ref());
+            if swept.elapsed() >= SWEEP {
+                swept = Instant::now();
+                self.unended.sweep();
+                self.logs.sweep(keeper.as_ref().map(|keeper| keeper.pid), self.asked.opens);
+            }
         }
     }
 
-    fn replace_keeper(&self, us: RawFd) -> Option<Keeper> {
-        // SAFETY: no status is wanted. It was this process' child.
-        unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) };
+    fn replace_keeper(&self, us: RawFd, dead: Option<Keeper>) -> Option<Keeper> {
+        if let Some(dead) = dead {
+            keeper::dismiss(dead.pid);
+        }
         match keeper::start(self.listener.as_raw_fd(), us, self.shared) {
             Ok(keeper) => Some(keeper),
             Err(error) => {
@@ -405,23 +381,33 @@ impl Supervisor {
         }
     }
 
-    /// `durac off` and `on`. What has turned the policy off by itself stays.
-    fn switch(&self, on: bool) -> bool {
-        if !on {
-            self.drop_policy("`durac off`");
-            self.is_blind.store(true, Ordering::Release);
-            self.page.publish_off(&self.policy, self.how_off());
-            return true;
+    /// `durac off`.
+    pub fn switch_off(&self) {
+        self.drop_policy("`durac off`");
+        self.is_blind.store(true, Ordering::Release);
+        self.page.publish_off(self.policy(), self.how_off());
+    }
+
+    /// The policy is on, unless something has turned it off by itself.
+    pub fn switch_on(&self) {
+        self.is_blind.store(false, Ordering::Release);
+        self.is_off.store(false, Ordering::SeqCst);
+        if self.stays_off() {
+            self.is_off.store(true, Ordering::SeqCst);
         }
-        let may = !self.stays_off.load(Ordering::Acquire);
-        if may && self.is_off.swap(false, Ordering::AcqRel) {
-            self.is_blind.store(false, Ordering::Release);
+    }
+
+    /// `durac on`. What has turned the policy off by itself stays.
+    pub fn switch_on_again(&self) -> bool {
+        let may = !self.stays_off();
+        if may && self.is_off.load(Ordering::Acquire) {
+            self.switch_on();
             for slot in self.logs.all() {
                 let mut core = slot.lock();
                 // What was written meanwhile has a deadline from now on.
                 slot.begin_to_look(&mut core, clock::now());
             }
-            self.page.publish_off(&self.policy, self.how_off());
+            self.page.publish_off(self.policy(), self.how_off());
         }
         may
     }
@@ -431,7 +417,8 @@ impl Supervisor {
         !self.is_blind.load(Ordering::Acquire)
     }
 
-    fn how_off(&self) -> Off {
+    /// What of the policy is off.
+    pub fn how_off(&self) -> Off {
         match (self.is_off.load(Ordering::Acquire), self.looks()) {
             (false, _) => Off::No,
             (true, true) => Off::Syncs,
@@ -441,29 +428,34 @@ impl Supervisor {
 
     /// No sync call is deferred from now on, for good.
     pub fn turn_off(&self, why: &str) {
-        let policy = &self.policy;
-        if policy.rules.defers_writes && !policy.defers_syncs() && !policy.sees_writes() {
+        self.is_unordered.store(true, Ordering::SeqCst);
+        let policy = self.policy();
+        if !policy.can_be_off() {
             // None ever is.
             return;
         }
-        self.stays_off.store(true, Ordering::Release);
+        self.stays_off.store(true, Ordering::SeqCst);
         self.drop_policy(why);
     }
 
     /// Nothing is deferred from now on, and what was is synced.
     fn drop_policy(&self, why: &str) {
-        if self.is_off.swap(true, Ordering::AcqRel) {
+        if self.is_off.swap(true, Ordering::SeqCst) {
             return;
         }
         // An error stays in its log.
         let _ = self.logs.drain_others(None, None);
-        self.page.publish_off(&self.policy, self.how_off());
+        self.page.publish_off(self.policy(), self.how_off());
         note::info(&format!("the policy is off: {why}; every sync runs as the command calls it"));
     }
 }
 
-fn take_signal(signals: &OwnedFd) {
-    let mut taken = [0_u8; size_of::<libc::signalfd_siginfo>()];
+fn take_signal(signals: &OwnedFd) -> Option<i32> {
+    let mut taken = std::mem::MaybeUninit::<libc::signalfd_siginfo>::zeroed();
+    let size = size_of::<libc::signalfd_siginfo>();
     // SAFETY: the buffer has that size.
-    unsafe { libc::read(signals.as_raw_fd(), taken.as_mut_ptr().cast(), taken.len()) };
+    let read = unsafe { libc::read(signals.as_raw_fd(), taken.as_mut_ptr().cast(), size) };
+    // SAFETY: zeros are valid, too.
+    let signal = unsafe { taken.assume_init() }.ssi_signo;
+    (read == size as isize).then(|| signal.try_into().ok()).flatten()
 }

@@ -35,6 +35,11 @@ impl Shared {
         Ok(unsafe { &*memory.cast::<Self>() })
     }
 
+    /// This was the newest call of the program before.
+    pub fn begin_after(&self, id: u64) {
+        self.newest.store(id, Ordering::Release);
+    }
+
     /// A thread has received a call. Only one thread receives at a time.
     pub fn received(&self, thread: usize, id: u64) {
         if let Some(place) = self.calls.get(thread) {

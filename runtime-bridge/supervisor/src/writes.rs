@@ -6,6 +6,7 @@
 
 use crate::call;
 use crate::filter::{self, Length, Map, Offset, Write};
+use crate::handover::KnownWrite;
 use crate::log::Slot;
 use crate::memory;
 use crate::notify::{Answer, Notification};
@@ -52,6 +53,23 @@ impl Unended {
         }
     }
 
+    /// All of them, for a program that takes over; `number` is that of a log.
+    pub fn known(&self, number: impl Fn(&Slot) -> Option<u64>) -> Vec<KnownWrite> {
+        let writes = self.lock();
+        let known = writes.iter().filter_map(|(thread, begun)| {
+            let Begun { len, id, number: call, .. } = *begun;
+            Some(KnownWrite { thread: *thread, number: call, id, len, log: number(&begun.slot)? })
+        });
+        known.collect()
+    }
+
+    /// A write that the program before has let through.
+    pub fn restore(&self, known: &KnownWrite, slot: &Arc<Slot>) {
+        let KnownWrite { thread, number, id, len, .. } = *known;
+        slot.begins(&mut slot.lock(), len);
+        self.lock().insert(thread, Begun { slot: slot.clone(), len, id, number });
+    }
+
     /// A thread calls: what it wrote before is written.
     pub fn seen(&self, thread: u32) {
         let before = self.lock().remove(&thread);
@@ -86,7 +104,7 @@ impl Unended {
 impl Supervisor {
     /// A write. One that is durable by itself comes after the logs, whatever file it goes to.
     pub fn write(&'static self, call: &Notification, write: Write) -> Answer {
-        let policy = &self.policy;
+        let policy = self.policy();
         let at = match write.at {
             Offset::Argument(index) => offset(call, index),
             // It is not read: this may be the beginning.
@@ -97,7 +115,7 @@ impl Supervisor {
         // may leave anything in it: what is deferred then comes first once too often.
         let flags = write.flags.map_or(0, |index| call.argument(index));
         let durable = flags & u64::from(filter::RWF) != 0;
-        if !policy.asked.writes {
+        if !self.asked.writes {
             // Only the recording asks: what the call is without it.
             return if durable { self.after_the_logs(call) } else { Answer::Continue };
         }
@@ -144,9 +162,9 @@ impl Supervisor {
         (file, found): (&File, &Metadata),
         process: u32,
     ) -> Option<i32> {
-        let rules = self.policy.rules;
+        let rules = self.policy().rules;
         while let Some(slot) = self.logs.find(self, file, found, process) {
-            let asks_length = rules.keeps_amounts || self.policy.reads(Reading::CallLen);
+            let asks_length = rules.keeps_amounts || self.policy().reads(Reading::CallLen);
             let len = if asks_length { self.length(call, write, &slot) } else { 0 };
             match call::write(&slot, len) {
                 None => {}
@@ -169,7 +187,7 @@ impl Supervisor {
             Length::Argument(index) => Some(call.argument(index).min(MOST)),
             Length::Pieces => memory::pieces(call).map(|sum| sum.min(MOST)),
         };
-        if (known.is_none() || call.thread == 0) && self.policy.rules.keeps_amounts {
+        if (known.is_none() || call.thread == 0) && self.policy().rules.keeps_amounts {
             slot.lock().engine.lose_bytes();
         }
         known.unwrap_or(MOST)
@@ -177,7 +195,7 @@ impl Supervisor {
 
     /// Something writes to logs that is no write call.
     pub fn loses_bytes(&self) {
-        if self.policy.rules.keeps_amounts {
+        if self.policy().rules.keeps_amounts {
             for slot in self.logs.all() {
                 slot.lock().engine.lose_bytes();
             }
@@ -186,7 +204,7 @@ impl Supervisor {
 
     /// Whether a file must not be written while the log is behind. One of several names may have any.
     fn is_protected(&self, file: &File, found: &Metadata) -> bool {
-        let meta = &self.policy.meta;
+        let meta = &self.policy().meta;
         if found.nlink() > 1 {
             return !meta.protects.is_empty() && !self.is_log(file);
         }
@@ -200,7 +218,7 @@ impl Supervisor {
 
     /// Whether a file is a log, or may be one.
     fn is_log(&self, file: &File) -> bool {
-        let meta = &self.policy.meta;
+        let meta = &self.policy().meta;
         let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
         path.map_or(true, |path| glob::covers(&meta.files, &meta.except, &path))
     }
@@ -210,7 +228,7 @@ impl Supervisor {
     pub fn map(&'static self, call: &Notification, map: Map) -> Answer {
         const UNSEEN: &str =
             "a file is mapped that cannot be seen: writes to it could not be, either";
-        if !self.policy.asked.writes || self.is_off.load(Ordering::Acquire) {
+        if !self.asked.writes || self.stays_off() {
             return Answer::Continue;
         }
         let (protection, kind, fd) = match map {
@@ -220,6 +238,7 @@ impl Supervisor {
             Map::Memory => match memory::words(call, 0) {
                 Some([_, _, protection, kind, fd, _]) => (protection, kind, fd as RawFd),
                 None => {
+                    self.is_mapped.store(true, Ordering::SeqCst);
                     self.turn_off(UNSEEN);
                     return Answer::Continue;
                 }
@@ -235,6 +254,7 @@ impl Supervisor {
             // The kernel says so, too.
             Err(libc::EBADF) => return Answer::Continue,
             Err(_) => {
+                self.is_mapped.store(true, Ordering::SeqCst);
                 self.turn_off(UNSEEN);
                 return Answer::Continue;
             }
@@ -245,9 +265,12 @@ impl Supervisor {
         }
         if self.is_protected(&file, &found) {
             self.turn_off("a protected file is mapped to be written: those writes cannot be seen");
-        } else if self.policy.sees_writes() && self.is_log(&file) {
-            self.loses_bytes();
-            self.turn_off("a log is mapped to be written: those writes cannot be seen");
+        } else if self.is_log(&file) {
+            self.is_mapped.store(true, Ordering::SeqCst);
+            if self.policy().sees_writes() {
+                self.loses_bytes();
+                self.turn_off("a log is mapped to be written: those writes cannot be seen");
+            }
         }
         Answer::Continue
     }

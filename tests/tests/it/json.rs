@@ -121,6 +121,8 @@ fn every_command_prints_one_document() -> Result<()> {
         (vec!["on", "4294967295"], 1),
         (vec!["reload", "window:n=2", pid], 0),
         (vec!["reload", "window:n=0", pid], 1),
+        (vec!["upgrade", pid], 1),
+        (vec!["upgrade", "4294967295"], 1),
         (vec!["install", "--root", &root, "--prefix", "/usr"], 0),
         (vec!["install", "--prefix", "usr"], 1),
         (vec!["enable", "durac-no-such-unit", "windw"], 1),

@@ -4,7 +4,7 @@ use crate::common::{LATENCY, Supervised, keeper_of, kill, poll, program, window}
 use anyhow::{Result, ensure};
 use durac_disk::plan::Effect;
 use durac_disk::{Fault, Op, Plan};
-use durac_tests::{copy_program, heavy, show};
+use durac_tests::{copy_program, heavy};
 
 fn four_processes(lines: &str) -> Result<Supervised> {
     let program = program(&[])?;
@@ -58,21 +58,6 @@ fn what_was_deferred_is_synced_when_the_command_is_killed() -> Result<()> {
     poll("the supervisor's end", || std::fs::read_link(&program).is_err().then_some(()))?;
     let lost = run.lose_power("a.log")?;
     ensure!(lost.is_empty(), "{lost:?}");
-    Ok(())
-}
-
-#[test]
-fn what_the_supervisor_cannot_do_is_refused() -> Result<()> {
-    let program = program(&[])?;
-    let words = [program.to_str().unwrap(), "idle", "@a.log", "2"];
-    let mut run = Supervised::start(&window(8), LATENCY, &words)?;
-    let (supervisor, _) = run.supervisor()?;
-    let ended = durac_tests::run_durac(["reload", "always", &supervisor.to_string()])?;
-    let says = "start the command again";
-    ensure!(!ended.status.success() && ended.stderr.contains(says), "{}", show(&ended));
-    // Its disk is not unmounted while it runs.
-    run.child.kill()?;
-    run.child.wait()?;
     Ok(())
 }
 

@@ -7,5 +7,7 @@ mod common;
 mod deaths;
 mod loss;
 mod record;
+mod reload;
+mod upgrade;
 mod who;
 mod writes;

@@ -228,6 +228,32 @@ fn a_container_without_an_init() -> Result<()> {
     Ok(())
 }
 
+/// Another durac takes over from the supervisor: as a child of process 1, and one of another user.
+#[test]
+fn a_supervisor_that_is_exchanged() -> Result<()> {
+    let place = Place::new()?;
+    place.copy(&durac_tests::tool()?, "newer")?;
+    let object = place.object.to_str().context("a path")?;
+    let script = "./program append a.log 2 20 && ./newer upgrade && ./program append a.log 2 20";
+    let durac = ["./durac", "run", "--engine", "supervisor", object, "--", "sh", "-c", script];
+    let container = ["unshare", "-pf", "--mount-proc", "--kill-child"];
+    for before in [&container[..], &AS_NOBODY[..]] {
+        let mut words = before.iter().chain(&durac);
+        let mut command = Command::new(words.next().context("a command")?);
+        command.args(words).current_dir(place.path()).stdin(Stdio::null());
+        let ended = durac_tests::run(command)?;
+        let lines = ended.stdout.lines().filter(|line| line.len() < 8).count();
+        ensure!(ended.status.success() && lines == 80, "{}", show(&ended));
+        ensure!(
+            ended.stderr.contains("durac 0") && ended.stdout.contains("/newer`"),
+            "{}",
+            show(&ended)
+        );
+        std::fs::remove_file(place.path().join("a.log"))?;
+    }
+    Ok(())
+}
+
 #[test]
 fn another_root() -> Result<()> {
     let place = Place::new()?;

@@ -457,6 +457,7 @@ mod tests {
             most_syncs: 9,
             most_updates: 0,
             is_go: false,
+            is_supervisor: false,
             held_bytes: 300,
             held_connections: 2,
             held_replies: 40,

@@ -1,7 +1,7 @@
 //! `durac reload`, `durac off` and `durac on`: the policy of a running process is exchanged, switched off, and on
 //! again.
 //!
-//! What is put into a process is compiled, proved and verified here first, and verified again by its agent.
+//! What is put into a process is compiled, proved and verified here first, and verified again by its agent or supervisor.
 
 use crate::args::{Budget, Global};
 use crate::commands::enable;
@@ -10,6 +10,7 @@ use crate::processes::{self, Place};
 use crate::{Outcome, bound, launch, output};
 use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
+use durac_abi::Runtime;
 use durac_core::unit::{Unit, show};
 use durac_grammar::render::printable;
 use durac_shm::status::{Answer, Command, Snapshot};
@@ -129,7 +130,9 @@ pub fn reload(args: &Reload, global: &Global) -> Result<Outcome> {
     change_all(&pids, global, |pid| {
         let seen = processes::seen(pid)?;
         let settings = carried(args.file.path(), &args.file.settings(&args.settings), &seen);
-        let Some(object) = launch::object(args.file.path(), &settings, &with_budget)? else {
+        let runtime = if seen.is_supervisor { Runtime::Supervisor } else { Runtime::Agent };
+        let object = launch::object(args.file.path(), &settings, runtime, &with_budget)?;
+        let Some(object) = object else {
             return Ok(None);
         };
         let bytes = durac_bpf::write(&object).context("cannot write the object")?;

@@ -38,10 +38,12 @@ pub enum Command {
     On,
     /// Say that parameters were changed on the page.
     Tell,
+    /// Have the program of this path take over from a supervisor.
+    Upgrade,
 }
 
 impl Command {
-    const ALL: [Self; 4] = [Self::Reload, Self::Off, Self::On, Self::Tell];
+    const ALL: [Self; 5] = [Self::Reload, Self::Off, Self::On, Self::Tell, Self::Upgrade];
 
     fn code(self) -> u64 {
         self as u64 + 1
@@ -124,19 +126,25 @@ impl ControlPage {
         self.state.store(request.number & !PHASE | DONE, Ordering::Release);
     }
 
-    /// Asks, and waits for the answer.
-    fn ask(&self, command: Command, bytes: &[u8], patience: Duration) -> io::Result<Answer> {
+    /// Asks, and waits for the answer, or until `is_over`: then there is none.
+    fn ask(
+        &self,
+        command: Command,
+        bytes: &[u8],
+        patience: Duration,
+        mut is_over: impl FnMut() -> bool,
+    ) -> io::Result<Option<Answer>> {
         if bytes.len() > INBOX {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
         // A tool that died may have left a command behind that the agent works on.
-        self.wait(ANSWERS, |phase| phase != TAKEN)?;
+        self.wait(ANSWERS, |phase| phase != TAKEN, &mut is_over)?;
         let number = (self.state.load(Ordering::Acquire) | PHASE).wrapping_add(1);
         self.command.store(command.code(), Ordering::Relaxed);
         self.length.store(bytes.len() as u64, Ordering::Relaxed);
         store(&self.bytes, bytes);
         self.state.store(number | ASKED, Ordering::Release);
-        if let Err(error) = self.wait(patience, |phase| phase != ASKED) {
+        if let Err(error) = self.wait(patience, |phase| phase != ASKED, &mut is_over) {
             let withdrawn = self.state.compare_exchange(
                 number | ASKED,
                 number | IDLE,
@@ -147,25 +155,36 @@ impl ControlPage {
                 return Err(error);
             }
         }
-        self.wait(ANSWERS, |phase| phase == DONE)?;
+        if !self.wait(ANSWERS, |phase| phase == DONE, &mut is_over)? {
+            return Ok(None);
+        }
         let text = self.text.iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes());
         let text: Vec<u8> = text.take_while(|byte| *byte != 0).collect();
         let text = String::from_utf8_lossy(&text).into_owned();
-        Ok(match self.refused.load(Ordering::Relaxed) {
+        Ok(Some(match self.refused.load(Ordering::Relaxed) {
             0 => Answer::Done(text),
             _ => Answer::Refused(text),
-        })
+        }))
     }
 
-    fn wait(&self, patience: Duration, is_so: impl Fn(u64) -> bool) -> io::Result<()> {
+    /// Waits. False if it is over before.
+    fn wait(
+        &self,
+        patience: Duration,
+        is_so: impl Fn(u64) -> bool,
+        is_over: &mut impl FnMut() -> bool,
+    ) -> io::Result<bool> {
         let begun = Instant::now();
         while !is_so(self.state.load(Ordering::Acquire) & PHASE) {
+            if is_over() {
+                return Ok(false);
+            }
             if begun.elapsed() > patience {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             std::thread::sleep(NAP);
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -196,7 +215,22 @@ impl Control {
     /// `TimedOut` if the process made no call meanwhile, or does not answer; `FileTooLarge` if the bytes do not
     /// fit ([`INBOX`]).
     pub fn ask(&self, command: Command, bytes: &[u8], patience: Duration) -> io::Result<Answer> {
-        self.page.control().ask(command, bytes, patience)
+        let answer = self.page.control().ask(command, bytes, patience, || false)?;
+        answer.ok_or_else(|| io::ErrorKind::TimedOut.into())
+    }
+
+    /// The same, until `is_over`: the process may have become one that does not know of this command. None then.
+    ///
+    /// # Errors
+    /// As [`Control::ask`].
+    pub fn ask_until(
+        &self,
+        command: Command,
+        bytes: &[u8],
+        patience: Duration,
+        is_over: impl FnMut() -> bool,
+    ) -> io::Result<Option<Answer>> {
+        self.page.control().ask(command, bytes, patience, is_over)
     }
 }
 
@@ -221,7 +255,7 @@ mod tests {
         let object: Vec<u8> = (0..1001_u32).map(|n| n as u8).collect();
         for round in 0..3 {
             std::thread::scope(|scope| {
-                let asker = scope.spawn(|| page.ask(Command::Reload, &object, LONG));
+                let asker = scope.spawn(|| page.ask(Command::Reload, &object, LONG, || false));
                 let request = loop {
                     match page.take() {
                         Some(request) => break request,
@@ -237,7 +271,7 @@ mod tests {
                     _ => Answer::Done(String::new()),
                 };
                 page.answer(&request, &answer);
-                assert_eq!(asker.join().ok().and_then(Result::ok), Some(answer));
+                assert_eq!(asker.join().ok().and_then(Result::ok), Some(Some(answer)));
             });
         }
     }
@@ -245,14 +279,32 @@ mod tests {
     #[test]
     fn a_command_that_nobody_takes_is_withdrawn() {
         let page = page();
-        let kind = |result: io::Result<Answer>| result.map_err(|error| error.kind());
-        assert_eq!(kind(page.ask(Command::Off, &[], SHORT)), Err(io::ErrorKind::TimedOut));
+        let kind = |result: io::Result<Option<Answer>>| result.map_err(|error| error.kind());
+        assert_eq!(
+            kind(page.ask(Command::Off, &[], SHORT, || false)),
+            Err(io::ErrorKind::TimedOut)
+        );
         assert!(page.take().is_none());
         let large = vec![0; INBOX + 1];
         assert_eq!(
-            kind(page.ask(Command::Reload, &large, SHORT)),
+            kind(page.ask(Command::Reload, &large, SHORT, || false)),
             Err(io::ErrorKind::FileTooLarge)
         );
+    }
+
+    #[test]
+    fn a_command_is_over_when_its_process_has_become_another() {
+        let page = page();
+        std::thread::scope(|scope| {
+            let asker = scope.spawn(|| {
+                let mut is_taken = || page.state.load(super::Ordering::Acquire) & 3 == super::TAKEN;
+                page.ask(Command::Upgrade, b"/usr/bin/durac", LONG, &mut is_taken)
+            });
+            while page.take().is_none() {
+                std::thread::yield_now();
+            }
+            assert_eq!(asker.join().ok().and_then(Result::ok), Some(None));
+        });
     }
 
     #[test]

@@ -1,0 +1,171 @@
+//! `durac upgrade`: this program takes over from a running supervisor, which its command does not notice.
+
+use crate::args::Global;
+use crate::processes::{self, Place};
+use crate::{Outcome, output};
+use anyhow::{Context, Result};
+use clap::Args as ClapArgs;
+use durac_grammar::render::printable;
+use durac_shm::status::{Answer, Command, Status};
+use serde::Serialize;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a supervisor may take to begin.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long all of it may take where the old one cannot be asked.
+const LONG: Duration = Duration::from_secs(60);
+/// Between two looks whether another program has taken over.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Have this durac take over from running supervisors, without a restart of their commands
+///
+/// The supervisor tries this program first: it has to know what the old one hands over, and to accept the policy's object.
+/// Then everything acknowledged is made durable, calls under way are answered, and the supervisor's process becomes
+/// this program. Calls that the command makes meanwhile wait. If anything is wrong, the old program goes on. Counters
+/// begin at 0; the policy, its parameters and the bound stay.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:\n  durac upgrade\n  durac upgrade 4711")]
+pub struct Upgrade {
+    /// Supervisors, by number or by directory and port [default: the only process under a policy]
+    #[arg(value_name = "PID|DIR:PORT")]
+    processes: Vec<String>,
+}
+
+/// A supervisor from which this program was to take over.
+#[derive(Debug, Serialize)]
+struct Change {
+    pid: u32,
+    #[serde(flatten)]
+    place: Place,
+    /// The program that runs now.
+    program: Option<PathBuf>,
+    /// Why the old one goes on.
+    refused: Option<String>,
+}
+
+/// Takes over.
+pub fn run(args: &Upgrade, global: &Global) -> Result<Outcome> {
+    let program = std::env::current_exe().context("cannot find durac itself")?;
+    let pids = processes::named(&args.processes)?;
+    let mut changes = Vec::new();
+    let mut failed = None;
+    for pid in pids {
+        match one(pid, &program) {
+            Ok(change) => changes.push(change),
+            Err(why) => {
+                failed = Some(why);
+                break;
+            }
+        }
+    }
+    report(&changes, global)?;
+    match failed {
+        Some(why) => Err(why),
+        None if changes.iter().any(|change| change.refused.is_some()) => Ok(Outcome::Wrong),
+        None => Ok(Outcome::Fine),
+    }
+}
+
+fn one(pid: u32, program: &Path) -> Result<Change> {
+    let place = Place::of(pid);
+    let refused = match Status::of_process(pid, false) {
+        // A page of another version: it is asked by a signal, and says why not in its own lines.
+        Err(why) if why.kind() == io::ErrorKind::NotFound && is_supervisor(pid) => signal(pid)?,
+        _ => ask(pid, program)?,
+    };
+    let program = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let program = program.filter(|_| refused.is_none());
+    Ok(Change { pid, place, program, refused })
+}
+
+/// Asks the supervisor by its page. Returns why it goes on as it is.
+fn ask(pid: u32, program: &Path) -> Result<Option<String>> {
+    let before = processes::seen(pid)?;
+    if !before.is_supervisor {
+        let why =
+            "it is no supervisor: an agent comes with its process, which has to be started again";
+        return Err(output::exit(1, format!("process {pid}: {why}")));
+    }
+    let control = processes::control(pid)?;
+    let mut looked = Instant::now();
+    let is_over = || {
+        if looked.elapsed() < LOOK {
+            return false;
+        }
+        looked = Instant::now();
+        has_ended(pid)
+            || Status::of_process(pid, false)
+                .is_ok_and(|status| status.snapshot().since != before.since)
+    };
+    let bytes = program.as_os_str().as_bytes();
+    match control.ask_until(Command::Upgrade, bytes, PATIENCE, is_over) {
+        Ok(Some(Answer::Refused(why))) => Ok(Some(printable(&why))),
+        Ok(Some(Answer::Done(_)) | None) => has_taken_over(pid).map(|()| None),
+        Err(why) if why.kind() == io::ErrorKind::TimedOut => {
+            Err(output::exit(2, format!("process {pid}: it does not answer")))
+        }
+        Err(why) => Err(output::exit(2, format!("process {pid}: {}", output::reason(&why)))),
+    }
+}
+
+/// Has the program at the supervisor's own path take over.
+fn signal(pid: u32) -> Result<Option<String>> {
+    let process = rustix::process::Pid::from_raw(pid.try_into()?).context("a process")?;
+    rustix::process::kill_process(process, rustix::process::Signal::USR2)
+        .map_err(|why| output::exit(1, format!("process {pid}: {why}")))?;
+    let begun = Instant::now();
+    while begun.elapsed() < LONG {
+        if Status::of_process(pid, false).is_ok() {
+            return Ok(None);
+        }
+        has_taken_over(pid)?;
+        std::thread::sleep(LOOK);
+    }
+    Ok(Some("it has a version that this durac cannot ask; its own lines say why".to_owned()))
+}
+
+/// The process must not have ended meanwhile.
+fn has_taken_over(pid: u32) -> Result<()> {
+    if !has_ended(pid) {
+        return Ok(());
+    }
+    let why = "the program that took over has ended; everything acknowledged is durable, and the command runs without a policy";
+    Err(output::exit(2, format!("process {pid}: {why}")))
+}
+
+/// Whether it is gone, or a zombie.
+fn has_ended(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    matches!(state, None | Some('Z' | 'X'))
+}
+
+fn is_supervisor(pid: u32) -> bool {
+    std::fs::read(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|words| words.split(|byte| *byte == 0).any(|word| word == b"supervise-command"))
+}
+
+fn report(changes: &[Change], global: &Global) -> Result<()> {
+    if global.is_json() {
+        global.document.put(&serde_json::json!({ "processes": changes }))?;
+    }
+    for change in changes {
+        if let Some(why) = &change.refused {
+            output::error(&format!("process {}: the supervisor stays as it is: {why}", change.pid));
+        } else if let (Some(program), false) = (&change.program, global.is_json()) {
+            let text = format!(
+                "process {} ({}): `{}` (durac {}) has taken over\n    all that was acknowledged before is durable; the \
+                 policy and its parameters stay, counters begin at 0\n",
+                change.pid,
+                change.place.text(),
+                printable(&program.display().to_string()),
+                env!("CARGO_PKG_VERSION"),
+            );
+            output::stdout(text.as_bytes())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,336 @@
+//! What a supervisor hands to the one that takes over from it, as bytes in memory that has no name.
+//!
+//! Nothing that is acknowledged and not durable is in it: that is synced before. What remains is what only this process
+//! knows: which policy runs, what the filter asks about, which files are looked at, what may not have ended. Descriptors
+//! keep their numbers, since the process stays the same.
+
+use durac_engine::Time;
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+/// How the bytes begin.
+const MAGIC: u64 = u64::from_le_bytes(*b"dursuper");
+/// The format: it rises with each change.
+const VERSION: u64 = 1;
+/// More of anything is no hand-over.
+const MOST: u64 = 1 << 24;
+
+/// Why bytes are not taken over.
+#[derive(Debug, thiserror::Error)]
+pub enum HandoverError {
+    /// They cannot be read.
+    #[error("cannot read what the other supervisor hands over: {0}")]
+    File(#[from] io::Error),
+    /// They are something else, or cut off.
+    #[error("this is not what a supervisor hands over")]
+    Invalid,
+    /// This version's filter is another one: the command would have to be started with it.
+    #[error("its filter of system calls is another one than the command has: this needs a restart")]
+    Filter,
+    /// Another version wrote them.
+    #[error(
+        "the supervisor that runs hands over in format {0}, and this durac knows format {VERSION}"
+    )]
+    Version(u64),
+}
+
+/// A log that is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownLog {
+    /// The supervisor's own open file.
+    pub fd: RawFd,
+    /// The path that it was first known by.
+    pub path: Vec<u8>,
+    /// When its file was last looked at.
+    pub looked: Time,
+    /// How much is written is not known.
+    pub is_unsure: bool,
+}
+
+/// A write that was let through and may not have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownWrite {
+    /// Its thread.
+    pub thread: u32,
+    /// Number of the system call.
+    pub number: i32,
+    /// Of the notification.
+    pub id: u64,
+    /// Bytes, at most.
+    pub len: u64,
+    /// The log, by its place in the list.
+    pub log: u64,
+}
+
+/// A call that opens a file which was not found yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownOpen {
+    /// Its thread.
+    pub thread: u32,
+    /// Its process, or 0.
+    pub process: u32,
+    /// Number of the system call.
+    pub number: i32,
+    /// When it was asked about.
+    pub since: Time,
+    /// The thread has called again.
+    pub is_over: bool,
+    /// It makes a file of this name in this folder.
+    pub made: Option<(RawFd, Vec<u8>)>,
+}
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handover {
+    /// The listener.
+    pub listener: RawFd,
+    /// The keeper's process.
+    pub keeper: u32,
+    /// The process that became the command, or 0.
+    pub command: u32,
+    /// Number of the newest call that was received.
+    pub newest: u64,
+    /// Which filter the command has.
+    pub filter: u64,
+    /// What the filter asks about, and what has happened, one bit each.
+    pub flags: u64,
+    /// The policy's object.
+    pub object: Vec<u8>,
+    /// Its parameters, as they are set.
+    pub params: Vec<u64>,
+    /// The logs.
+    pub logs: Vec<KnownLog>,
+    /// Their writes.
+    pub writes: Vec<KnownWrite>,
+    /// Files that are being opened.
+    pub opens: Vec<KnownOpen>,
+}
+
+impl Handover {
+    /// Writes it to memory without a name, from its beginning.
+    pub fn store(&self) -> io::Result<File> {
+        // SAFETY: the name is a C string.
+        let fd = unsafe { libc::memfd_create(c"durac-handover".as_ptr(), libc::MFD_CLOEXEC) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the descriptor is new and ours.
+        let mut file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        file.write_all(&self.bytes())?;
+        file.rewind()?;
+        Ok(file)
+    }
+
+    /// Reads it.
+    pub fn load(mut file: impl Read) -> Result<Self, HandoverError> {
+        let mut bytes = Vec::new();
+        file.by_ref().take(MOST).read_to_end(&mut bytes)?;
+        let mut from = Reader(&bytes);
+        if from.word() != Some(MAGIC) {
+            return Err(HandoverError::Invalid);
+        }
+        match from.word() {
+            Some(VERSION) => {}
+            Some(other) => return Err(HandoverError::Version(other)),
+            None => return Err(HandoverError::Invalid),
+        }
+        let handed = from.handover().ok_or(HandoverError::Invalid)?;
+        if from.0.is_empty() { Ok(handed) } else { Err(HandoverError::Invalid) }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut to = Writer(Vec::new());
+        to.word(MAGIC);
+        to.word(VERSION);
+        to.fd(self.listener);
+        to.word(self.keeper.into());
+        to.word(self.command.into());
+        to.word(self.newest);
+        to.word(self.filter);
+        to.word(self.flags);
+        to.bytes(&self.object);
+        to.list(&self.params, |to, value| to.word(*value));
+        to.list(&self.logs, |to, log| {
+            to.fd(log.fd);
+            to.bytes(&log.path);
+            to.word(log.looked);
+            to.word(log.is_unsure.into());
+        });
+        to.list(&self.writes, |to, write| {
+            to.word(write.thread.into());
+            to.fd(write.number);
+            to.word(write.id);
+            to.word(write.len);
+            to.word(write.log);
+        });
+        to.list(&self.opens, |to, open| {
+            to.word(open.thread.into());
+            to.word(open.process.into());
+            to.fd(open.number);
+            to.word(open.since);
+            to.word(open.is_over.into());
+            let (folder, name) = open.made.as_ref().map_or((-1, &[][..]), |(fd, name)| (*fd, name));
+            to.fd(folder);
+            to.bytes(name);
+        });
+        to.0
+    }
+}
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn word(&mut self, word: u64) {
+        self.0.extend_from_slice(&word.to_le_bytes());
+    }
+
+    /// A number with a sign.
+    fn fd(&mut self, fd: i32) {
+        self.word(i64::from(fd).cast_unsigned());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.word(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn list<T>(&mut self, items: &[T], put: impl Fn(&mut Self, &T)) {
+        self.word(items.len() as u64);
+        for item in items {
+            put(self, item);
+        }
+    }
+}
+
+/// What is left to read.
+struct Reader<'a>(&'a [u8]);
+
+impl Reader<'_> {
+    fn word(&mut self) -> Option<u64> {
+        let (word, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u64::from_le_bytes(*word))
+    }
+
+    fn small(&mut self) -> Option<u32> {
+        self.word()?.try_into().ok()
+    }
+
+    fn fd(&mut self) -> Option<i32> {
+        self.word()?.cast_signed().try_into().ok()
+    }
+
+    fn is(&mut self) -> Option<bool> {
+        match self.word()? {
+            0 => Some(false),
+            1 => Some(true),
+            _ => None,
+        }
+    }
+
+    fn bytes(&mut self) -> Option<Vec<u8>> {
+        let count = usize::try_from(self.word()?).ok()?;
+        let (bytes, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(bytes.to_vec())
+    }
+
+    fn list<T>(&mut self, item: impl Fn(&mut Self) -> Option<T>) -> Option<Vec<T>> {
+        let count = self.word().filter(|count| *count <= MOST)?;
+        (0..count).map(|_| item(self)).collect()
+    }
+
+    fn handover(&mut self) -> Option<Handover> {
+        Some(Handover {
+            listener: self.fd()?,
+            keeper: self.small()?,
+            command: self.small()?,
+            newest: self.word()?,
+            filter: self.word()?,
+            flags: self.word()?,
+            object: self.bytes()?,
+            params: self.list(Self::word)?,
+            logs: self.list(|from| {
+                Some(KnownLog {
+                    fd: from.fd()?,
+                    path: from.bytes()?,
+                    looked: from.word()?,
+                    is_unsure: from.is()?,
+                })
+            })?,
+            writes: self.list(|from| {
+                Some(KnownWrite {
+                    thread: from.small()?,
+                    number: from.fd()?,
+                    id: from.word()?,
+                    len: from.word()?,
+                    log: from.word()?,
+                })
+            })?,
+            opens: self.list(|from| {
+                Some(KnownOpen {
+                    thread: from.small()?,
+                    process: from.small()?,
+                    number: from.fd()?,
+                    since: from.word()?,
+                    is_over: from.is()?,
+                    made: match (from.fd()?, from.bytes()?) {
+                        (-1, _) => None,
+                        made => Some(made),
+                    },
+                })
+            })?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> Handover {
+        let log =
+            |fd| KnownLog { fd, path: b"/a\n\xff.log".to_vec(), looked: 7, is_unsure: fd == 4 };
+        let open =
+            |made| KnownOpen { thread: 1, process: 0, number: 257, since: 9, is_over: true, made };
+        Handover {
+            listener: 5,
+            keeper: 77,
+            command: 78,
+            newest: 1 << 63,
+            filter: 3,
+            flags: 0x155,
+            object: vec![0; 1000],
+            params: vec![u64::MAX, 0],
+            logs: vec![log(3), log(4)],
+            writes: vec![KnownWrite { thread: 9, number: -1, id: 1 << 60, len: 2, log: 1 }],
+            opens: vec![open(None), open(Some((6, b"b.log".to_vec())))],
+        }
+    }
+
+    #[test]
+    fn what_is_stored_is_loaded() {
+        for handed in [full(), Handover::default()] {
+            let file = handed.store().unwrap();
+            assert_eq!(Handover::load(file).unwrap(), handed);
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        let bytes = full().bytes();
+        for end in 0..bytes.len() {
+            assert!(Handover::load(&bytes[..end]).is_err(), "{end}");
+        }
+        let more = [&bytes[..], &[0]].concat();
+        assert!(matches!(Handover::load(&more[..]), Err(HandoverError::Invalid)));
+        let mut other = bytes.clone();
+        other[8] += 1;
+        assert!(matches!(Handover::load(&other[..]), Err(HandoverError::Version(2))));
+        // A length that is not there.
+        let mut long = bytes;
+        long[64..72].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(matches!(Handover::load(&long[..]), Err(HandoverError::Invalid)));
+    }
+}

@@ -1,0 +1,315 @@
+//! `durac reload` of a running supervisor: under load, with its bound; what cannot come, and leaves the old policy in force.
+
+use crate::common::{LATENCY, SLOW, Supervised, object, poll, program, window};
+use anyhow::{Context, Result, ensure};
+use durac_shm::status::{Snapshot, Status};
+use durac_tests::{heavy, run_durac, show};
+use durac_workload::child::Ended;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A policy with a name of its own.
+fn named(name: &str, n: u32) -> String {
+    window(n).replacen("policy w", &format!("policy {name}"), 1)
+}
+
+const PASSES: &str = "policy passes\ntarget posix.log\non fdatasync: pass\n";
+
+fn at_least(within: &str) -> String {
+    format!("policy at_least\ntarget posix.log\non write: defer\nflush within {within}\n")
+}
+
+fn pid(run: &Supervised) -> Result<String> {
+    Ok(run.supervisor()?.0.to_string())
+}
+
+/// Puts the policy of a text into the command's supervisor.
+fn reload(pid: &str, text: &str) -> Result<Ended> {
+    let folder = TempDir::new()?;
+    let object = object(text, folder.path())?;
+    run_durac(["reload", object.to_str().context("a path")?, pid])
+}
+
+fn reloads(pid: &str, text: &str) -> Result<Ended> {
+    let ended = reload(pid, text)?;
+    ensure!(ended.status.success(), "{}", show(&ended));
+    Ok(ended)
+}
+
+fn seen(pid: &str) -> Result<Snapshot> {
+    Ok(Status::of_process(pid.parse()?, false)?.snapshot())
+}
+
+fn append(policy: &str, latency: Duration, lines: &str) -> Result<Supervised> {
+    let program = program(&[])?;
+    let words = [program.to_str().context("a path")?, "append", "@a.log", "4", lines];
+    Supervised::start(policy, latency, &words)
+}
+
+/// Waits until nothing is synced any more.
+fn quiet(pid: &str) -> Result<()> {
+    let mut last = (Instant::now(), None);
+    poll("the end of syncs", || {
+        let logs = seen(pid).ok()?.logs;
+        let now: Vec<u64> = logs.iter().map(|log| log.numbers.durable).collect();
+        if last.1.as_ref() != Some(&now) {
+            last = (Instant::now(), Some(now));
+        }
+        (last.0.elapsed() > Duration::from_secs(3)).then_some(())
+    })
+}
+
+#[test]
+fn the_new_bound_holds_under_load() -> Result<()> {
+    let _turn = heavy()?;
+    for (before, after, wanted) in [(64, 3, 0), (3, 64, 4)] {
+        let mut most = 0;
+        for round in 0..30 {
+            let mut run = append(&named("before", before), SLOW, "100000")?;
+            run.until(60)?;
+            let pid = pid(&run)?;
+            let ended = reloads(&pid, &named("after", after))?;
+            ensure!(ended.stdout.contains("policy `before` → policy `after`"), "{}", show(&ended));
+            let now = seen(&pid)?;
+            ensure!((now.policy.as_str(), now.changes) == ("after", 1), "{now:?}");
+            let already = run.acknowledged.len();
+            run.until(already + 600)?;
+            ensure!(run.acknowledged.len() == already + 600, "ended early: {}", run.stderr());
+            let lost = run.lose_power("a.log")?.len();
+            ensure!(lost <= after as usize, "{lost} lost under a bound of {after}");
+            most = most.max(lost);
+            if round >= 1 && most >= wanted {
+                break;
+            }
+        }
+        ensure!(most >= wanted, "{most} lost: nothing was deferred by the new policy");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_cut_in_the_middle_takes_no_more_than_the_worse_of_both() -> Result<()> {
+    let _turn = heavy()?;
+    for (before, after, wait) in [(32, 2, 0), (2, 32, 3), (32, 2, 15), (2, 32, 30), (32, 2, 60)] {
+        let mut run = append(&named("before", before), SLOW, "100000")?;
+        run.until(60)?;
+        let pid = pid(&run)?;
+        let change = std::thread::spawn(move || reload(&pid, &named("after", after)));
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(250 + wait) {
+            let lines = run.acknowledged.len();
+            run.until(lines + 1)?;
+        }
+        let lost = run.lose_power("a.log")?.len();
+        ensure!(lost <= 32, "{lost} lost under bounds of {before} and {after}");
+        // Its syncs fail then, or it was done.
+        let _ = change.join();
+    }
+    Ok(())
+}
+
+#[test]
+fn no_call_fails_while_policies_come_and_go() -> Result<()> {
+    let _turn = heavy()?;
+    let mut run = append(&named("first", 16), LATENCY, "1500")?;
+    run.until(100)?;
+    let pid = pid(&run)?;
+    for round in 0..8 {
+        let (name, n) = if round % 2 == 0 { ("second", 4) } else { ("first", 16) };
+        reloads(&pid, &named(name, n))?;
+        let already = run.acknowledged.len();
+        run.until(already + 300)?;
+        ensure!(seen(&pid)?.policy == name);
+    }
+    let status = run.end()?;
+    ensure!(status.success() && run.acknowledged.len() == 6000, "{status}: {}", run.stderr());
+    ensure!(run.stderr().matches("until now everything acknowledged is durable").count() == 8);
+    let lost = run.lose_power("a.log")?;
+    ensure!(lost.is_empty(), "{lost:?}");
+    Ok(())
+}
+
+/// What the old policy has deferred is durable when the new one comes. No call follows.
+#[test]
+fn nothing_is_behind_when_the_new_policy_comes() -> Result<()> {
+    let _turn = heavy()?;
+    let program = program(&[])?;
+    let lazy = "policy lazy\ntarget posix.log\non fdatasync: skip\nflush within 1000s\n";
+    let words = [program.to_str().context("a path")?, "idle", "@a.log", "20"];
+    let mut run = Supervised::start(lazy, LATENCY, &words)?;
+    run.until(20)?;
+    let pid = pid(&run)?;
+    ensure!(seen(&pid)?.logs.iter().map(|log| log.numbers.pending()).sum::<u64>() == 19);
+    reloads(&pid, PASSES)?;
+    let lost = run.lose_power("a.log")?;
+    ensure!(lost.is_empty(), "{lost:?}");
+    Ok(())
+}
+
+#[test]
+fn the_tools_show_and_set_the_new_policy() -> Result<()> {
+    let _turn = heavy()?;
+    let folder = TempDir::new()?;
+    let text = |name: &str| {
+        format!(
+            "policy {name}\ntarget posix.log\nparam n: syncs = 2 in 1..=3\nguarantee loss <= n syncs on power_loss\n\
+             on fdatasync: await pending < n; defer\n"
+        )
+    };
+    let mut run = append(&window(8), LATENCY, "100000")?;
+    run.until(50)?;
+    let pid = pid(&run)?;
+    let paths: Vec<PathBuf> = ["one", "two"]
+        .iter()
+        .map(|name| {
+            let path = folder.path().join(format!("{name}.dur"));
+            std::fs::write(&path, text(name)).map(|()| path)
+        })
+        .collect::<Result<_, _>>()?;
+    let durac = |words: &[&str]| -> Result<String> {
+        let ended = run_durac(words)?;
+        ensure!(ended.status.success(), "{words:?}: {}", show(&ended));
+        Ok(ended.stdout)
+    };
+    let said = durac(&["reload", paths[0].to_str().context("a path")?, &pid])?;
+    ensure!(said.contains("now: at most n syncs (2 by default)"), "{said}");
+    durac(&["set", "n=3", "--pid", &pid])?;
+    // The value is carried over.
+    durac(&["reload", paths[1].to_str().context("a path")?, &pid])?;
+    let now = seen(&pid)?;
+    ensure!(now.policy == "two" && now.params.first().is_some_and(|n| n.value == 3), "{now:?}");
+    let top = durac(&["top", &pid, "--once", "--format", "json"])?;
+    ensure!(top.contains("\"two\""), "{top}");
+    let metrics = durac(&["metrics"])?;
+    ensure!(metrics.contains(&format!("pid=\"{pid}\",policy=\"two\"")), "{metrics}");
+    // A policy that is off is on with the next one.
+    durac(&["off", &pid])?;
+    ensure!(seen(&pid)?.is_off);
+    reloads(&pid, &named("three", 3))?;
+    ensure!(!seen(&pid)?.is_off);
+    let already = run.acknowledged.len();
+    run.until(already + 300)?;
+    let lost = run.lose_power("a.log")?.len();
+    ensure!(lost <= 3, "{lost} lost under a bound of 3");
+    Ok(())
+}
+
+#[test]
+fn what_cannot_come_leaves_the_old_policy_in_force() -> Result<()> {
+    let _turn = heavy()?;
+    let mut run = append(&named("first", 8), SLOW, "100000")?;
+    run.until(50)?;
+    let pid = pid(&run)?;
+    let bytes =
+        "policy b\ntarget posix.log\non fdatasync: if pending.bytes > 300B { pass }; defer\n";
+    let other = "policy o\ntarget leveldb.log\non fdatasync: defer\n";
+    for (text, why) in [
+        (bytes, "it needs to see writes"),
+        (at_least("1s").as_str(), "it needs to see which files are opened"),
+        (other, "it is for target `leveldb.log`, and the command runs under `posix.log`"),
+    ] {
+        let ended = reload(&pid, text)?;
+        let says = format!("policy `first` stays as it is: {why}");
+        ensure!(ended.status.code() == Some(1) && ended.stderr.contains(&says), "{}", show(&ended));
+    }
+    // What the supervisor cannot give is said at the text.
+    let ended = run_durac(["reload", "batch", &pid])?;
+    ensure!(ended.status.code() == Some(1) && ended.stderr.contains("E0612"), "{}", show(&ended));
+    let now = seen(&pid)?;
+    ensure!((now.policy.as_str(), now.changes) == ("first", 0), "{now:?}");
+    // What has turned it off by itself keeps it off.
+    // SAFETY: no pointers.
+    unsafe { libc::kill(pid.parse()?, libc::SIGTERM) };
+    poll("the policy's end", || run.stderr().contains("the policy is off").then_some(()))?;
+    let ended = reload(&pid, &named("second", 8))?;
+    let says = "the policy is off for the rest of this command";
+    ensure!(ended.status.code() == Some(1) && ended.stderr.contains(says), "{}", show(&ended));
+    drop(run.cut(durac_disk::Cut::Clean, 0)?);
+    Ok(())
+}
+
+fn unsynced() -> Result<PathBuf> {
+    durac_tests::cc("unsynced.c", "unsynced-static", &["-O1", "-static"])
+}
+
+/// Writes that nobody syncs keep a deadline, and have the new one, also after a policy that does not look at them.
+#[test]
+fn a_deadline_for_writes_comes_back() -> Result<()> {
+    let _turn = heavy()?;
+    for between in [None, Some(PASSES)] {
+        let program = unsynced()?;
+        let words =
+            [program.to_str().context("a path")?, "lines", "make", "@a.log", "1", "400", "5"];
+        let mut run = Supervised::start(&at_least("1000s"), LATENCY, &words)?;
+        run.until(20)?;
+        let pid = pid(&run)?;
+        if let Some(policy) = between {
+            reloads(&pid, policy)?;
+        }
+        reloads(&pid, &at_least("1s"))?;
+        run.until(400)?;
+        quiet(&pid)?;
+        let lost = run.lose_power("a.log")?;
+        ensure!(lost.is_empty(), "{lost:?}");
+    }
+    // The old one's deadline is no longer kept.
+    let program = unsynced()?;
+    let words = [program.to_str().context("a path")?, "lines", "make", "@a.log", "1", "400", "5"];
+    let mut run = Supervised::start(&at_least("1s"), LATENCY, &words)?;
+    run.until(20)?;
+    let pid = pid(&run)?;
+    reloads(&pid, &at_least("1000s"))?;
+    run.until(400)?;
+    quiet(&pid)?;
+    ensure!(!run.lose_power("a.log")?.is_empty());
+    Ok(())
+}
+
+/// A command whose writes are asked about can have a policy that does not need them, and one that does again.
+#[test]
+fn policies_about_writes() -> Result<()> {
+    let _turn = heavy()?;
+    let bytes = |name: &str, bytes: u32| {
+        format!(
+            "policy {name}\ntarget posix.log\non fdatasync: if pending.bytes > {bytes}B {{ pass }}; defer\nflush within 1s\n"
+        )
+    };
+    let program = unsynced()?;
+    let words = [program.to_str().context("a path")?, "synced", "@a.log", "4", "50"];
+    let bytes_lost = |run: Supervised| -> Result<usize> {
+        Ok(run.lose_power("a.log")?.iter().map(String::len).sum())
+    };
+    let mut run = Supervised::start(&bytes("large", 3000), SLOW, &words)?;
+    run.until(60)?;
+    let pid = pid(&run)?;
+    let ended = reloads(&pid, &bytes("small", 300))?;
+    ensure!(!ended.stdout.contains("from the next log on"), "{}", show(&ended));
+    let already = run.acknowledged.len();
+    run.until(already + 200)?;
+    let deferred = seen(&pid)?.logs.iter().map(|log| log.numbers.deferred).sum::<u64>();
+    ensure!(deferred > 0);
+    let lost = bytes_lost(run)?;
+    ensure!(lost <= 300, "{lost} bytes lost under a bound of 300");
+
+    let mut run = Supervised::start(&bytes("large", 3000), SLOW, &words)?;
+    run.until(60)?;
+    let pid = self::pid(&run)?;
+    reloads(&pid, &named("calls", 4))?;
+    let already = run.acknowledged.len();
+    run.until(already + 200)?;
+    let deferred = |pid: &str| -> Result<u64> {
+        Ok(seen(pid)?.logs.iter().map(|log| log.numbers.deferred).sum())
+    };
+    let before = deferred(&pid)?;
+    run.until(already + 400)?;
+    ensure!(deferred(&pid)? > before, "nothing is deferred under the policy between");
+    // Not counted meanwhile.
+    let ended = reloads(&pid, &bytes("small", 300))?;
+    ensure!(ended.stdout.contains("from the next log on"), "{}", show(&ended));
+    let already = run.acknowledged.len();
+    run.until(already + 200)?;
+    let lost = bytes_lost(run)?;
+    ensure!(lost <= 300, "{lost} bytes lost under a bound of 300");
+    Ok(())
+}
