@@ -82,6 +82,9 @@ pub fn take_over(fd: RawFd) -> Result<(), ServeError> {
     let page = page::make(&policy, &handed.params).map_err(system("no status page"))?;
     let signals = block_signals().map_err(system("cannot take signals"))?;
     raise_descriptors();
+    if !notify::is_listener(handed.listener) {
+        return Err(system("no listener")(io::ErrorKind::InvalidInput.into()));
+    }
     // SAFETY: the same.
     let listener = unsafe { OwnedFd::from_raw_fd(handed.listener) };
     upgrade::keep_over_exec(handed.listener, false).map_err(system("no listener"))?;
