@@ -237,15 +237,17 @@ fn unsynced() -> Result<PathBuf> {
 #[test]
 fn a_deadline_for_writes_comes_back() -> Result<()> {
     let _turn = heavy()?;
-    for between in [None, Some(PASSES)] {
+    for between in [None, Some(PASSES), Some("off")] {
         let program = unsynced()?;
         let words =
             [program.to_str().context("a path")?, "lines", "make", "@a.log", "1", "400", "5"];
         let mut run = Supervised::start(&at_least("1000s"), LATENCY, &words)?;
         run.until(20)?;
         let pid = pid(&run)?;
-        if let Some(policy) = between {
-            reloads(&pid, policy)?;
+        match between {
+            Some("off") => ensure!(run_durac(["off", &pid])?.status.success()),
+            Some(policy) => drop(reloads(&pid, policy)?),
+            None => {}
         }
         reloads(&pid, &at_least("1s"))?;
         run.until(400)?;

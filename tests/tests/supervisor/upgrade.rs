@@ -47,10 +47,11 @@ fn takes_over(durac: &Path, pid: i32) -> Result<()> {
     ensure!(now.pid == before.pid && now.since > before.since && now.is_supervisor, "{now:?}");
     ensure!((now.policy, now.object, now.is_off) == (before.policy, before.object, before.is_off));
     ensure!(std::fs::read_link(format!("/proc/{pid}/exe"))? == durac);
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-    ensure!(children.split_whitespace().count() == 1, "children: {children}");
-    // It gives itself its name.
-    poll("the keeper", || keeper_of(pid))?;
+    // The new one gives itself its name, the old one ends.
+    poll("the keeper", || {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+        keeper_of(pid).filter(|_| children.split_whitespace().count() == 1)
+    })?;
     Ok(())
 }
 
