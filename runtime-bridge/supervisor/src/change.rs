@@ -127,13 +127,14 @@ impl Supervisor {
         let until = clock::now().saturating_add(PATIENCE);
         self.in_quiet(until, |logs| {
             let now = clock::now();
-            for (slot, core) in logs.iter_mut() {
-                // What was written since the last look is found by the old policy, and keeps its deadline.
-                slot.look(core, now);
-                slot.follow(core, next, now);
-            }
+            // What was written since the last look is found by the old policy, and keeps its deadline.
+            logs.iter_mut().for_each(|(slot, core)| slot.look(core, now));
+            let looked = self.looks();
             self.exchange_policy(next);
             self.switch_on();
+            for (slot, core) in logs.iter_mut() {
+                slot.follow(core, next, looked);
+            }
             self.page.status.publish_policy(
                 &page::head(next, page::Off::No),
                 &page::params(next, |_, default| default),

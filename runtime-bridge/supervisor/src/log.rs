@@ -365,8 +365,8 @@ impl Slot {
     }
 
     /// The log goes by the rules of another policy from now on. No program runs, and everything acknowledged is durable,
-    /// but for what a look has just found.
-    pub fn follow(&self, core: &mut Core, next: &Policy, now: Time) {
+    /// but for what a look has just found. `looked` if the file was looked at up to now, as far as the old policy has it.
+    pub fn follow(&self, core: &mut Core, next: &Policy, looked: bool) {
         let (old, rules) = (core.engine.rules(), next.rules);
         // What the two count goes on from the same number.
         let written = core.engine.written();
@@ -378,11 +378,11 @@ impl Slot {
             core.engine.lose_bytes();
         }
         core.engine.follow(rules);
-        if rules.defers_writes && !(old.defers_writes && self.supervisor.looks()) {
-            self.begin_to_look(core, now);
+        if rules.defers_writes && !(old.defers_writes && looked) {
+            self.begin_to_look(core, clock::now());
         }
         self.publish(core);
-        self.poke(core, now);
+        self.poke(core, clock::now());
     }
 
     /// Its policy reads how much is written, and it is not known, since writes were not counted before.

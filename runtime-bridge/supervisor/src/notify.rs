@@ -95,6 +95,15 @@ pub fn send(listener: RawFd, id: u64, answer: Answer) {
     unsafe { libc::ioctl(listener, SEND, &raw mut response) };
 }
 
+/// Whether a descriptor is a listener, and this kernel lets it be used.
+pub fn is_listener(fd: RawFd) -> bool {
+    let no_call = 0_u64;
+    // SAFETY: a pointer to a number of that size.
+    let valid = unsafe { libc::ioctl(fd, ID_VALID, &raw const no_call) == 0 };
+    // Anything else does not know of this request.
+    valid || io::Error::last_os_error().raw_os_error() == Some(libc::ENOENT)
+}
+
 /// Whether the caller still waits for an answer: then its thread still has its number.
 pub fn is_valid(listener: &OwnedFd, id: u64) -> bool {
     // SAFETY: a pointer to a number of that size.

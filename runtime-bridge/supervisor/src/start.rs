@@ -84,13 +84,19 @@ pub fn take_over(fd: RawFd) -> Result<(), ServeError> {
     let page = page::make(&policy, &handed.params).map_err(system("no status page"))?;
     let signals = block_signals().map_err(system("cannot take signals"))?;
     raise_descriptors();
+    if !notify::is_listener(handed.listener) {
+        return Err(system("no listener")(io::ErrorKind::InvalidInput.into()));
+    }
     // SAFETY: the same.
     let listener = unsafe { OwnedFd::from_raw_fd(handed.listener) };
     upgrade::keep_over_exec(handed.listener, false).map_err(system("no listener"))?;
     let line = format!("durac {} has taken over: {}", env!("CARGO_PKG_VERSION"), describe(&policy));
     let (parts, us, keeper) = Parts::new(listener, handed.asked(), policy, page)?;
-    // Another keeper is there, with the descriptors that this process has from now on.
-    keeper::dismiss(handed.keeper);
+    // Another keeper is there, with the descriptors that this process has from now on. The old one closes its own, which
+    // may wait for a disk.
+    let old = handed.keeper;
+    let reaper = std::thread::Builder::new().name("durac-reap".into());
+    reaper.spawn(move || keeper::dismiss(old)).map_err(system("cannot start a thread"))?;
     let supervisor = Supervisor::new(parts);
     supervisor.restore(&handed);
     supervisor.start()?;

@@ -21,6 +21,8 @@ const WITHIN: Duration = Duration::from_secs(300);
 pub const LATENCY: Duration = Duration::from_millis(2);
 /// Of a disk so slow that calls are deferred also where each of them takes long.
 pub const SLOW: Duration = Duration::from_millis(20);
+/// Of one where what does not wait for a sync is over before it.
+pub const SLOWEST: Duration = Duration::from_secs(1);
 
 /// The log's policy.
 pub fn window(n: u32) -> String {

@@ -1,6 +1,6 @@
 //! `durac reload` of a running supervisor: under load, with its bound; what cannot come, and leaves the old policy in force.
 
-use crate::common::{LATENCY, SLOW, Supervised, object, poll, program, window};
+use crate::common::{LATENCY, SLOW, SLOWEST, Supervised, object, poll, program, window};
 use anyhow::{Context, Result, ensure};
 use durac_shm::status::{Snapshot, Status};
 use durac_tests::{heavy, run_durac, show};
@@ -137,7 +137,7 @@ fn nothing_is_behind_when_the_new_policy_comes() -> Result<()> {
     let program = program(&[])?;
     let lazy = "policy lazy\ntarget posix.log\non fdatasync: skip\nflush within 1000s\n";
     let words = [program.to_str().context("a path")?, "idle", "@a.log", "20"];
-    let mut run = Supervised::start(lazy, LATENCY, &words)?;
+    let mut run = Supervised::start(lazy, SLOWEST, &words)?;
     run.until(20)?;
     let pid = pid(&run)?;
     ensure!(seen(&pid)?.logs.iter().map(|log| log.numbers.pending()).sum::<u64>() == 19);
@@ -237,15 +237,17 @@ fn unsynced() -> Result<PathBuf> {
 #[test]
 fn a_deadline_for_writes_comes_back() -> Result<()> {
     let _turn = heavy()?;
-    for between in [None, Some(PASSES)] {
+    for between in [None, Some(PASSES), Some("off")] {
         let program = unsynced()?;
         let words =
             [program.to_str().context("a path")?, "lines", "make", "@a.log", "1", "400", "5"];
         let mut run = Supervised::start(&at_least("1000s"), LATENCY, &words)?;
         run.until(20)?;
         let pid = pid(&run)?;
-        if let Some(policy) = between {
-            reloads(&pid, policy)?;
+        match between {
+            Some("off") => ensure!(run_durac(["off", &pid])?.status.success()),
+            Some(policy) => drop(reloads(&pid, policy)?),
+            None => {}
         }
         reloads(&pid, &at_least("1s"))?;
         run.until(400)?;

@@ -1,7 +1,7 @@
 //! `durac upgrade`: another program takes over from a running supervisor, and the command does not notice; programs that
 //! cannot, and one that dies of it.
 
-use crate::common::{LATENCY, SLOW, Supervised, keeper_of, object, poll, program, window};
+use crate::common::{LATENCY, SLOW, SLOWEST, Supervised, keeper_of, object, poll, program, window};
 use anyhow::{Context, Result, ensure};
 use durac_disk::Cut;
 use durac_shm::status::{Snapshot, Status};
@@ -47,10 +47,11 @@ fn takes_over(durac: &Path, pid: i32) -> Result<()> {
     ensure!(now.pid == before.pid && now.since > before.since && now.is_supervisor, "{now:?}");
     ensure!((now.policy, now.object, now.is_off) == (before.policy, before.object, before.is_off));
     ensure!(std::fs::read_link(format!("/proc/{pid}/exe"))? == durac);
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-    ensure!(children.split_whitespace().count() == 1, "children: {children}");
-    // It gives itself its name.
-    poll("the keeper", || keeper_of(pid))?;
+    // The new one gives itself its name, the old one ends.
+    poll("the keeper", || {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+        keeper_of(pid).filter(|_| children.split_whitespace().count() == 1)
+    })?;
     Ok(())
 }
 
@@ -111,6 +112,25 @@ fn a_command_that_ends_after_it_has_everything_on_the_disk() -> Result<()> {
     let program = format!("/proc/{pid}/exe");
     poll("the supervisor's end", || std::fs::read_link(&program).is_err().then_some(()))?;
     ensure!(!run.stderr().contains("is gone"), "{}", run.stderr());
+    let lost = run.lose_power("a.log")?;
+    ensure!(lost.is_empty(), "{lost:?}");
+    Ok(())
+}
+
+/// What was deferred is durable when another takes over. No call follows.
+#[test]
+fn nothing_is_behind_when_another_takes_over() -> Result<()> {
+    let _turn = heavy()?;
+    let folder = TempDir::new()?;
+    let durac = copy(folder.path(), "durac")?;
+    let program = program(&[])?;
+    let lazy = "policy lazy\ntarget posix.log\non fdatasync: skip\nflush within 1000s\n";
+    let words = [program.to_str().context("a path")?, "idle", "@a.log", "20"];
+    let mut run = Supervised::start(lazy, SLOWEST, &words)?;
+    run.until(20)?;
+    let (pid, _) = run.supervisor()?;
+    ensure!(seen(pid)?.logs.iter().map(|log| log.numbers.pending()).sum::<u64>() == 19);
+    takes_over(&durac, pid)?;
     let lost = run.lose_power("a.log")?;
     ensure!(lost.is_empty(), "{lost:?}");
     Ok(())
