@@ -435,20 +435,21 @@ impl Explorer {
             self.found.has_no_end_for(params);
         }
         let since = std::mem::replace(&mut state.since, NEVER);
-        let key = Rc::new(state);
-        let known = match self.seen.get_mut(&key) {
-            Some(least) if *least <= since => true,
+        let known = match self.seen.get_mut(&state) {
             Some(least) => {
-                *least = since;
-                false
+                let known = *least <= since;
+                *least = since.min(*least);
+                known
             }
-            None => {
-                self.seen.insert(key.clone(), since);
-                false
-            }
+            None => false,
         };
         if known && !breaks {
             return;
+        }
+        // Most states are known: only others are kept.
+        let key = Rc::new(state);
+        if !known {
+            self.seen.entry(key.clone()).or_insert(since);
         }
         let id = self.found.nodes.len() as NodeId;
         if key.caller == Caller::Idle {
@@ -630,19 +631,26 @@ impl Explored {
     fn settle(&self, state: &mut State) -> u64 {
         let moved = state.rebase(self.most);
         if state.caller == Caller::Idle {
-            for (var, keep) in state.vars.iter_mut().zip(&self.keeps) {
-                *var = keep.of(*var);
+            let kept = |vars: &[u64]| {
+                let mut pairs = vars.iter().zip(&self.keeps);
+                pairs.all(|(var, keep)| keep.of(*var) == *var)
+            };
+            if !kept(&state.vars) {
+                for (var, keep) in Rc::make_mut(&mut state.vars).iter_mut().zip(&self.keeps) {
+                    *var = keep.of(*var);
+                }
             }
         }
-        if let Some(most) = self.most {
+        if let Some(most) = self.most.filter(|most| self.has_greater(state, *most)) {
+            let vars = Rc::make_mut(&mut state.vars);
             for &index in &self.counts {
-                state.vars.iter_mut().skip(index).take(1).for_each(|var| *var = (*var).min(most));
+                vars.iter_mut().skip(index).take(1).for_each(|var| *var = (*var).min(most));
             }
         }
         if state.log.error().is_some() && state.caller == Caller::Idle {
             state.log.forget_all_but_error();
             state.silent.clear();
-            state.vars.fill(0);
+            Rc::make_mut(&mut state.vars).fill(0);
             state.dates.fill(0);
             state.since = NEVER;
         }
@@ -727,6 +735,7 @@ impl Explored {
         ids.reverse();
         let mut path = Vec::new();
         let mut durable = 0;
+        stepper.notes = true;
         for pair in ids.windows(2) {
             let [from, to_id] = pair else { continue };
             let (Some(from), Some(to)) =
@@ -751,7 +760,7 @@ impl Explored {
                 }
             }
         }
-        stepper.thin = false;
+        (stepper.thin, stepper.notes) = (false, false);
         path
     }
 
@@ -762,6 +771,6 @@ impl Explored {
         self.merge(&mut to_state);
         self.merge(&mut next.state);
         let same = next.state.without_writes() == to_state.without_writes();
-        (next.acknowledged == to.acknowledged && same).then_some((next.events, moved))
+        (next.acknowledged == to.acknowledged && same).then(|| (next.events.into_events(), moved))
     }
 }

@@ -5,7 +5,7 @@ use crate::cells::{Cell, Cells, NOW, Source, value_in};
 use crate::dates::Dates;
 use crate::machine::{Ended, Machine, MachineError, Memory, World, bit};
 use crate::mutants::{Mutant, makes};
-use crate::state::{Input, Open, Run, State};
+use crate::state::{Input, Open, Run, State, Vars};
 use durac_abi::{Context, Hook, Reading, Verdict};
 use durac_engine::Time;
 use rustc_hash::FxHashMap;
@@ -21,7 +21,7 @@ pub struct Effect {
     /// It asks for a background sync.
     pub requested: bool,
     /// The state variables afterwards.
-    pub vars: Vec<u64>,
+    pub vars: Vars,
     /// Those that hold the time of the run, as bits.
     pub set: u64,
     /// How it ends.
@@ -57,7 +57,7 @@ pub struct Programs<'a> {
     pub dates: Dates,
     /// Which state variables keep readings.
     kept: Vec<bool>,
-    first_vars: Vec<u64>,
+    first_vars: Vars,
     cache: FxHashMap<Rc<Run>, Rc<Effect>>,
     /// Runs of programs that were followed.
     pub runs: u64,
@@ -141,7 +141,7 @@ impl<'a> Programs<'a> {
             judge: Judge::new(cells, |reading| reads & bit(reading) != 0),
             dates,
             kept,
-            first_vars,
+            first_vars: first_vars.into(),
             cache,
             runs: 0,
             farthest: 0,
@@ -186,13 +186,15 @@ impl<'a> Programs<'a> {
     }
 
     /// The state variables of a log that was just opened.
-    pub fn first_vars(&self) -> Vec<u64> {
+    pub fn first_vars(&self) -> Vars {
         self.first_vars.clone()
     }
 
     /// Sets what keeps readings to 0: it is chosen anew at the next call.
-    pub fn forget_kept(&self, vars: &mut [u64]) {
-        forget(&self.kept, vars);
+    pub fn forget_kept(&self, vars: &mut Vars) {
+        if self.kept.contains(&true) {
+            forget(&self.kept, Rc::make_mut(vars));
+        }
     }
 
     /// Everything that the program of a call can do: from its beginning, or on from a wait. Of what
@@ -217,7 +219,7 @@ impl<'a> Programs<'a> {
                 None => {
                     let mut vars = state.vars.clone();
                     for (index, value) in kept {
-                        if let Some(var) = vars.get_mut(*index) {
+                        if let Some(var) = Rc::make_mut(&mut vars).get_mut(*index) {
                             *var = *value;
                         }
                     }
@@ -228,7 +230,7 @@ impl<'a> Programs<'a> {
             let Some((run, mut effect)) = self.effect(run) else { break };
             let ends = matches!(effect.end, End::Verdict(_));
             if ends && self.kept.contains(&true) {
-                forget(&self.kept, &mut Rc::make_mut(&mut effect).vars);
+                self.forget_kept(&mut Rc::make_mut(&mut effect).vars);
             }
             // Many choices have the same effect. What a run that goes on has read may matter yet, and
             // whether a write has any bytes.
@@ -335,7 +337,7 @@ impl<'a> Programs<'a> {
             self.farthest = self.farthest.max(distance);
         }
         let set = self.dates.set_in(&vars);
-        let effect = Rc::new(Effect { requested: replay.requested, vars, set, end });
+        let effect = Rc::new(Effect { requested: replay.requested, vars: vars.into(), set, end });
         let run = Rc::new(run);
         self.cache.insert(run.clone(), effect.clone());
         Some((run, effect))

@@ -2,7 +2,7 @@
 
 use crate::amounts::Amounts;
 use durac_abi::{Context, Hook};
-use durac_engine::{Log, model::without};
+use durac_engine::{Errno, Log, Time, model::without};
 use std::rc::Rc;
 
 /// What a program has read: at its beginning, and again after each wait.
@@ -22,7 +22,7 @@ pub struct Run {
     /// What it has read, in order.
     pub inputs: Vec<Input>,
     /// The state variables when it began.
-    pub vars: Vec<u64>,
+    pub vars: Vars,
 }
 
 impl Run {
@@ -85,7 +85,7 @@ pub struct State {
     /// The application, which makes one call at a time.
     pub caller: Caller,
     /// The policy's state variables; 0 for those that keep readings.
-    pub vars: Vec<u64>,
+    pub vars: Vars,
     /// For variables that hold the time of a call, the newest call that was acknowledged by then; 0 if it is durable
     /// ([`crate::dates`]).
     pub dates: Vec<u64>,
@@ -94,6 +94,12 @@ pub struct State {
     pub since: u64,
 }
 
+/// State variables. Few steps change one, so states share them.
+pub type Vars = Rc<[u64]>;
+
+/// How long a sync took, and its result.
+pub type End = (Time, Result<(), Errno>);
+
 /// States beyond which a policy is too large.
 pub const MAX_STATES: usize = 350_000;
 
@@ -101,6 +107,13 @@ pub const MAX_STATES: usize = 350_000;
 pub const NEVER: u64 = u64::MAX;
 
 impl State {
+    /// A sync has ended: what it made durable is not among the calls that a power loss does not take.
+    pub fn land(&mut self, flight: u64, (took, result): End, background: bool) {
+        self.log.land(flight, took, result, background);
+        let durable = self.log.durable();
+        self.silent.retain(|number| *number > durable);
+    }
+
     /// Acknowledged sync calls that a power loss would take now.
     #[must_use]
     pub fn lost(&self) -> u64 {
@@ -258,7 +271,7 @@ pub struct Taken {
 /// to the same state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Family {
-    vars: Vec<u64>,
+    vars: Vars,
     /// Calls since those of [`State::dates`].
     dates: Vec<Option<u64>>,
     waits: Option<(Option<Rc<Run>>, u16, bool)>,
@@ -269,6 +282,8 @@ pub struct Family {
     /// Whether the calls are staged, how many staged writes there are beside one for each, and
     /// whether a sync of the last is asked for.
     staged: (bool, u64, bool),
+    /// Writes have passed by that no sync of the application's own has made durable.
+    missed: bool,
 }
 
 impl Family {
@@ -293,6 +308,7 @@ impl Family {
                 log.staged_writes().saturating_sub(log.staged(log.calls())),
                 log.is_committing(),
             ),
+            missed: log.missed() > 0,
         }
     }
 }
@@ -301,13 +317,28 @@ impl State {
     /// Whether nothing but the number of pending calls tells it from others of its [`Family`].
     #[must_use]
     pub fn is_regular(&self) -> bool {
-        let calls = self.log.calls();
-        match &self.caller {
-            Caller::Idle => self.silent.is_empty() && self.log.is_regular(0),
-            Caller::Parked(open, _) => {
-                open.hook.is_sync() && self.silent == [calls] && self.log.is_regular(1)
+        self.regular_from() == Some(self.log.durable())
+    }
+
+    /// The number of the call from which on a sync that covers it leaves what it leaves of a regular state of the same
+    /// [`Family`]; none if there is no such call.
+    ///
+    /// The state is regular but for calls up to there that a power loss does not take. A sync that covers them makes
+    /// them durable, and nothing else names them: what is left are the calls after it, as in the regular state. (Where
+    /// bytes cover the last call, they would still be covered after the sync: then there is no such number.)
+    #[must_use]
+    pub fn regular_from(&self) -> Option<u64> {
+        let (silent, open) = match &self.caller {
+            Caller::Idle => (self.silent.as_slice(), 0),
+            Caller::Parked(open, _) if open.hook.is_sync() => {
+                let (waits, before) = self.silent.split_last()?;
+                (*waits == self.log.calls()).then_some((before, 1))?
             }
-            _ => false,
-        }
+            _ => return None,
+        };
+        let newest = silent.last().copied();
+        let covered = newest.is_some() && self.log.is_last_covered();
+        let is_regular = self.log.is_regular(open) && !covered;
+        is_regular.then(|| newest.unwrap_or(self.log.durable()))
     }
 }

@@ -5,6 +5,7 @@
 //! ends, it may have started at any moment since one could (`State::since`).
 
 mod syncs;
+mod trail;
 
 use crate::amounts::Amounts;
 use crate::explore::FIRST_STATES;
@@ -16,6 +17,7 @@ use crate::watch::Watch;
 use durac_abi::{Hook, Reading, Verdict};
 use durac_engine::{Able, Answer, Decision, Entry, Errno, Log, Put, Rules, Time, Writing};
 use rustc_hash::{FxHashMap, FxHashSet};
+pub use trail::Trail;
 
 /// The error that a sync fails with: `EIO`.
 pub const EIO: Errno = 5;
@@ -60,7 +62,7 @@ pub enum Event {
 /// A state that can follow, before it is counted anew, and what happens in between.
 pub struct Next {
     /// What happens.
-    pub events: Vec<Event>,
+    pub events: Trail,
     /// What it leads to.
     pub state: State,
     /// With the parameters that the call saw, if a call was acknowledged.
@@ -74,10 +76,10 @@ pub struct Next {
 impl Next {
     /// The beginning.
     pub fn first(state: State) -> Self {
-        Self::new(Vec::new(), state)
+        Self::new(Trail::default(), state)
     }
 
-    fn new(events: Vec<Event>, state: State) -> Self {
+    fn new(events: Trail, state: State) -> Self {
         Self { events, state, acknowledged: None, amounts: Amounts::default(), staged: None }
     }
 }
@@ -126,6 +128,8 @@ pub struct Stepper<'a> {
     /// Only a few of the ways in which a background sync can end are followed: those that leave the fewest
     /// and the most calls pending.
     pub thin: bool,
+    /// What happens is noted, for a timeline.
+    pub notes: bool,
     /// For a family of regular states, which numbers of calls that a background sync leaves pending are done.
     ended: FxHashMap<Family, Vec<bool>>,
     /// For a family of regular states, the calls that run their own sync and are done.
@@ -141,9 +145,6 @@ type Seen = (FxHashMap<Family, Vec<bool>>, FxHashSet<(Family, Hook)>, Option<(u6
 
 /// Ends of a background sync that are followed in a thin walk, from each end of the calls it can cover.
 const THIN: u64 = 3;
-
-/// How long a sync took, and its result.
-type End = (Time, Result<(), Errno>);
 
 /// Bits of the readings that change with a write.
 const OF_WRITES: u32 = bit(Reading::NotifyDone) | bit(Reading::PendingBytes);
@@ -161,6 +162,7 @@ impl<'a> Stepper<'a> {
             merged: None,
             glue,
             thin: false,
+            notes: false,
             ended: FxHashMap::default(),
             directs: FxHashSet::default(),
             with_progress: 0,
@@ -230,7 +232,7 @@ impl<'a> Stepper<'a> {
             let with_progress = next.state.lost() + next.state.in_progress();
             self.with_progress = self.with_progress.max(with_progress);
             for mut after in self.one(&next.state) {
-                after.events.splice(0..0, next.events.iter().cloned());
+                after.events.put_after(&next.events);
                 open.push(after);
             }
         }
@@ -265,24 +267,29 @@ impl<'a> Stepper<'a> {
         out
     }
 
+    /// Where nothing has happened yet.
+    fn trail(&self) -> Trail {
+        Trail::new(self.notes)
+    }
+
     // ---- the application ----
 
     /// The calls that an idle application can make.
     fn calls(&mut self, state: &State, out: &mut Vec<Next>) {
         if self.programs.has(Hook::Write) || self.programs.reads(OF_WRITES) {
             self.write(state, out);
-            self.syncs(state, Vec::new(), out);
+            self.syncs(state, self.trail(), out);
         } else {
             // When nobody can tell what happens between a write and the sync call after it, they
             // are one step.
-            self.syncs(state, Vec::new(), out);
+            self.syncs(state, self.trail(), out);
             let mut written = state.clone();
             written.log.wrote(written.log.written() + 1);
-            self.syncs(&written, vec![Event::Wrote], out);
+            self.syncs(&written, self.trail().and(Event::Wrote), out);
         }
     }
 
-    fn syncs(&mut self, state: &State, before: Vec<Event>, out: &mut Vec<Next>) {
+    fn syncs(&mut self, state: &State, before: Trail, out: &mut Vec<Next>) {
         for hook in [Hook::Fdatasync, Hook::Fsync] {
             let hooked = self.programs.has(hook);
             let mut after = state.clone();
@@ -294,12 +301,13 @@ impl<'a> Stepper<'a> {
                     self.with_progress = self.with_progress.max(after.lost() + 1);
                     // It leaves nothing pending, or an error: what was pending makes no difference.
                     let known = |s: &mut Self| !s.directs.insert((Family::of(state), hook));
-                    if state.is_regular() && known(self) {
+                    if state.regular_from().is_some() && known(self) {
                         continue;
                     }
                     let mut open = self.open(hook, call.number);
                     open.settles = after.log.missed() > 0;
-                    events.extend([Event::Calls(hook, call.number), Event::Direct]);
+                    events.push(Event::Calls(hook, call.number));
+                    events.push(Event::Direct);
                     self.direct(after, open, None, events, out);
                 }
                 Entry::Ask(call) => {
@@ -328,11 +336,11 @@ impl<'a> Stepper<'a> {
             let mut open = self.open(Hook::Write, after.log.upcoming());
             for params in self.programs.params() {
                 open.params = params;
-                self.begin(after.clone(), open.clone(), Vec::new(), out);
+                self.begin(after.clone(), open.clone(), self.trail(), out);
             }
         } else {
             after.log.wrote(after.log.written() + 1);
-            out.push(Next::new(vec![Event::Wrote], after));
+            out.push(Next::new(self.trail().and(Event::Wrote), after));
         }
     }
 
@@ -340,7 +348,7 @@ impl<'a> Stepper<'a> {
     /// its own sync, which leaves what a background sync of everything leaves.
     fn passes_by(&mut self, state: &State, out: &mut Vec<Next>) {
         let after = self.written_by_another(state);
-        out.extend(after.map(|after| Next::new(vec![Event::PassesBy], after)));
+        out.extend(after.map(|after| Next::new(self.trail().and(Event::PassesBy), after)));
     }
 
     /// The state after a write of another thread, if a program can tell.
@@ -364,7 +372,7 @@ impl<'a> Stepper<'a> {
     }
 
     /// The program begins, or goes on after a wait: with every choice of the environment.
-    fn begin(&mut self, state: State, open: Open, events: Vec<Event>, out: &mut Vec<Next>) {
+    fn begin(&mut self, state: State, open: Open, events: Trail, out: &mut Vec<Next>) {
         self.goes_on(state, open, events, Since::Anything, out);
     }
 
@@ -373,7 +381,7 @@ impl<'a> Stepper<'a> {
         &mut self,
         state: State,
         open: Open,
-        events: Vec<Event>,
+        events: Trail,
         since: Since,
         out: &mut Vec<Next>,
     ) {
@@ -412,7 +420,7 @@ impl<'a> Stepper<'a> {
         mut state: State,
         mut open: Open,
         effect: &Effect,
-        mut events: Vec<Event>,
+        mut events: Trail,
         out: &mut Vec<Next>,
     ) {
         state.vars.clone_from(&effect.vars);
@@ -435,7 +443,7 @@ impl<'a> Stepper<'a> {
                 let target = state.log.await_target(open.number, distance);
                 if state.log.is_ready(target) {
                     if let Some(written) = self.written_by_another(&state) {
-                        let events = [events.clone(), vec![Event::PassesBy]].concat();
+                        let events = events.and(Event::PassesBy);
                         self.goes_on(written, open.clone(), events, Since::Write, out);
                     }
                     self.goes_on(state, open, events, Since::Nothing, out);
@@ -456,7 +464,7 @@ impl<'a> Stepper<'a> {
         mut state: State,
         open: Open,
         verdict: Verdict,
-        mut events: Vec<Event>,
+        mut events: Trail,
         out: &mut Vec<Next>,
     ) {
         state.caller = Caller::Idle;
@@ -468,8 +476,7 @@ impl<'a> Stepper<'a> {
             let mut nothing = state.clone();
             nothing.log.decide_write(decision, false, Able::ALL, 0);
             self.startable(&mut nothing);
-            let events = [events.clone(), vec![Event::NothingWritten]].concat();
-            out.push(Next::new(events, nothing));
+            out.push(Next::new(events.and(Event::NothingWritten), nothing));
             let reads_len = self.programs.reads(bit(Reading::CallLen));
             if reads_len && open.run.as_ref().is_some_and(|run| run.is_empty_write()) {
                 return;
@@ -488,8 +495,7 @@ impl<'a> Stepper<'a> {
                     // What is staged is written first, and that can fail.
                     let mut failed = state.clone();
                     failed.log.fail(EIO);
-                    let events = [events.clone(), vec![Event::Refused(0, EIO)]].concat();
-                    out.push(Next::new(events, failed));
+                    out.push(Next::new(events.and(Event::Refused(0, EIO)), failed));
                 }
                 state.log.wrote(state.log.written() + 1);
                 events.push(Event::Wrote);
@@ -506,7 +512,7 @@ impl<'a> Stepper<'a> {
             owed = state.log.owe(0);
         }
         self.startable(&mut state);
-        events.extend(owed.map(Event::Acknowledged));
+        owed.into_iter().for_each(|call| events.push(Event::Acknowledged(call)));
         let acknowledged = owed.map(|_| open.params);
         let amounts = owed.map_or(Amounts::default(), |_| Amounts::UNKNOWN);
         out.push(Next { staged, acknowledged, amounts, ..Next::new(events, state) });
@@ -517,7 +523,7 @@ impl<'a> Stepper<'a> {
         mut state: State,
         open: Open,
         verdict: Verdict,
-        mut events: Vec<Event>,
+        mut events: Trail,
         out: &mut Vec<Next>,
     ) {
         let decision = Decision::from(verdict);
@@ -538,7 +544,7 @@ impl<'a> Stepper<'a> {
         mut state: State,
         open: &Open,
         result: Result<(), Errno>,
-        mut events: Vec<Event>,
+        mut events: Trail,
         out: &mut Vec<Next>,
     ) {
         state.caller = Caller::Idle;

@@ -27,11 +27,20 @@ impl Log {
             calls: self.durable,
             flights: self.flights.first().map_or(self.next_flight, |a| a.flight.id),
         };
-        let mut bytes = vec![self.covered, self.marked.unwrap_or(0), self.written];
-        bytes.extend(self.flights.iter().map(|a| a.flight.bytes));
+        // Most logs have no flight: a checker does this for every step, and then it allocates nothing.
+        let mut few = [self.covered, self.marked.unwrap_or(0), self.written];
+        let mut many = Vec::new();
+        let bytes: &mut [u64] = if self.flights.is_empty() {
+            &mut few
+        } else {
+            many.extend(few.into_iter().chain(self.flights.iter().map(|a| a.flight.bytes)));
+            &mut many
+        };
         bytes.sort_unstable();
-        bytes.dedup();
-        let order = |value: u64| bytes.partition_point(|b| *b < value) as u64;
+        let order = |value: u64| {
+            let less = bytes.chunk_by(|a, b| a == b).take_while(|same| same.first() < Some(&value));
+            less.count() as u64
+        };
         let call = |number: u64| number.saturating_sub(shift.calls);
         for number in self.numbers() {
             *number = call(*number);

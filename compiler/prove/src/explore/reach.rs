@@ -6,7 +6,7 @@
 use super::{Derived, Explorer, NodeId, SHORT};
 use crate::live::Counter;
 use crate::state::{Caller, NEVER, State};
-use crate::step::{Event, Next, Stepper};
+use crate::step::{Next, Stepper};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
@@ -149,7 +149,7 @@ impl Explorer {
     fn open_since(&self, at: usize, jumps: &Jumps, open: &mut Open) {
         for (id, node) in self.found.nodes.iter().enumerate().skip(at) {
             let worst = node.taken.syncs.saturating_add(node.taken.staged_syncs);
-            let counters = jumps.counters.iter().zip(&jumps.weights).zip(&node.state.vars);
+            let counters = jumps.counters.iter().zip(&jumps.weights).zip(node.state.vars.iter());
             let counted = counters.filter(|((counter, _), _)| counter.is_some());
             let counted = counted.fold(0i128, |sum, ((_, weight), var)| {
                 sum.saturating_add(weight.saturating_mul(i128::from(*var)))
@@ -174,7 +174,7 @@ impl Explorer {
         let mut at = node.parent;
         for _ in 0..SHORT {
             let earlier = self.found.nodes.get(at as usize)?;
-            for ((least, most), var) in vars.iter_mut().zip(&earlier.state.vars) {
+            for ((least, most), var) in vars.iter_mut().zip(earlier.state.vars.iter()) {
                 (*least, *most) = ((*least).min(*var), (*most).max(*var));
             }
             let before = earlier.state.log.calls();
@@ -196,9 +196,7 @@ impl Explorer {
                         times * rises.get(index).copied().unwrap_or(0)
                     });
                     state.since = node.since;
-                    let next = Next::first(state);
-                    let again = Next { events: vec![Event::Again(times * by)], ..next };
-                    return Some((again, times * by));
+                    return Some((Next::first(state), times * by));
                 }
             }
             at = earlier.parent;
@@ -215,7 +213,7 @@ fn rises(from: &State, from_since: u64, to: &State, to_since: u64) -> Option<Vec
     if from.caller != Caller::Idle || !from.is_regular() || from_since != to_since {
         return None;
     }
-    let pairs = from.vars.iter().zip(&to.vars);
+    let pairs = from.vars.iter().zip(to.vars.iter());
     let rises = pairs.map(|(a, b)| b.checked_sub(*a)).collect::<Option<Vec<u64>>>()?;
     let alike = shifted(from, by, stages, |index| rises.get(index).copied().unwrap_or(0));
     (State { since: NEVER, ..alike } == State { since: NEVER, ..to.clone() }).then_some(rises)
@@ -225,7 +223,7 @@ fn rises(from: &State, from_since: u64, to: &State, to_since: u64) -> Option<Vec
 fn shifted(state: &State, calls: u64, stages: u64, rise: impl Fn(usize) -> u64) -> State {
     let mut state = state.clone();
     state.log.add_calls(calls, stages);
-    for (index, var) in state.vars.iter_mut().enumerate() {
+    for (index, var) in std::rc::Rc::make_mut(&mut state.vars).iter_mut().enumerate() {
         *var = var.saturating_add(rise(index));
     }
     state

@@ -1,8 +1,8 @@
 //! How syncs start and end, in the background and in the application's thread, and how a call waits for them.
 
-use super::{EIO, End, Event, Next, OF_WRITES, Stepper, THIN};
+use super::{EIO, Event, Next, OF_WRITES, Stepper, THIN, Trail};
 use crate::mutants::{Mutant, makes};
-use crate::state::{Caller, Family, NEVER, Open, State};
+use crate::state::{Caller, End, Family, NEVER, Open, State};
 use durac_abi::Hook;
 use durac_engine::{Able, Wait};
 
@@ -12,7 +12,7 @@ impl Stepper<'_> {
         state: State,
         open: Open,
         target: u64,
-        mut events: Vec<Event>,
+        mut events: Trail,
         out: &mut Vec<Next>,
     ) {
         events.push(Event::Waits(target));
@@ -36,7 +36,7 @@ impl Stepper<'_> {
     }
 
     /// After a sync has ended: does the call that waits go on?
-    pub(super) fn wake(&mut self, mut state: State, events: Vec<Event>, out: &mut Vec<Next>) {
+    pub(super) fn wake(&mut self, mut state: State, events: Trail, out: &mut Vec<Next>) {
         match std::mem::replace(&mut state.caller, Caller::Idle) {
             Caller::Parked(open, target) if state.log.is_ready(target) => {
                 let mut events = events;
@@ -90,7 +90,8 @@ impl Stepper<'_> {
             Caller::Parked(_, target) => *target,
             _ => 0,
         };
-        let family = (state.is_regular() && !self.thin).then(|| Family::of(state));
+        let regular_from = if self.thin { None } else { state.regular_from() };
+        let family = regular_from.map(|_| Family::of(state));
         let mut done = family.as_ref().and_then(|f| self.ended.remove(f)).unwrap_or_default();
         let (first, thin) = (since.max(least), self.thin);
         let (low, high) = match thin && calls.saturating_sub(first) >= 2 * THIN {
@@ -99,7 +100,7 @@ impl Stepper<'_> {
         };
         for covers in (first..low).chain(high..=calls) {
             let left = (calls - covers) as usize;
-            if family.is_some() && left > 0 {
+            if regular_from.is_some_and(|from| covers >= from) && left > 0 {
                 if done.len() <= left {
                     done.resize(left + 1, false);
                 }
@@ -136,7 +137,8 @@ impl Stepper<'_> {
         // What it covered does not matter if it fails.
         self.land(state, calls, true, (0, Err(EIO)), out);
         if !self.watched && !self.starts(state) {
-            out.iter_mut().skip(from).for_each(|next| next.events.insert(0, Event::Drains));
+            let drains = self.trail().and(Event::Drains);
+            out.iter_mut().skip(from).for_each(|next| next.events.put_after(&drains));
         }
     }
 
@@ -159,11 +161,11 @@ impl Stepper<'_> {
                 state.silent.insert(place, covers + 1);
             }
         }
-        state.log.land(flight.id, took, (self.glue.reports)(result), true);
+        state.land(flight.id, (took, (self.glue.reports)(result)), true);
         self.faults.swallowed |= result.is_err() && state.log.error().is_none();
         state.since = NEVER;
         self.startable(&mut state);
-        self.wake(state, vec![Event::Lands(covers, result)], out);
+        self.wake(state, self.trail().and(Event::Lands(covers, result)), out);
     }
 
     /// The ways in which a sync can end that starts at 0.
@@ -180,7 +182,7 @@ impl Stepper<'_> {
         state: State,
         open: Open,
         target: Option<u64>,
-        events: Vec<Event>,
+        events: Trail,
         out: &mut Vec<Next>,
     ) {
         // If other syncs are seen, the call may be durable already, and waits for none beside its own.
@@ -202,7 +204,7 @@ impl Stepper<'_> {
         mut state: State,
         open: Open,
         target: Option<u64>,
-        mut events: Vec<Event>,
+        mut events: Trail,
         out: &mut Vec<Next>,
     ) {
         let full = target.is_none() && open.hook == Hook::Fsync;
@@ -223,9 +225,9 @@ impl Stepper<'_> {
     ) {
         let mut state = state.clone();
         let covers = state.log.calls();
-        state.log.land(flight, took, (self.glue.reports)(result), false);
+        state.land(flight, (took, (self.glue.reports)(result)), false);
         self.faults.swallowed |= result.is_err() && state.log.error().is_none();
-        let events = vec![Event::Ends(result)];
+        let events = self.trail().and(Event::Ends(result));
         match target {
             Some(target) if state.log.is_ready(target) => {
                 let mut events = events;
@@ -250,9 +252,9 @@ impl Stepper<'_> {
         let Some(flight) = state.log.background() else { return };
         for (took, result) in self.ends() {
             let mut state = state.clone();
-            state.log.land(flight.id, took, (self.glue.reports)(result), true);
+            state.land(flight.id, (took, (self.glue.reports)(result)), true);
             self.faults.swallowed |= result.is_err() && state.log.error().is_none();
-            self.wake(state, vec![Event::Lands(flight.covers, result)], out);
+            self.wake(state, self.trail().and(Event::Lands(flight.covers, result)), out);
         }
     }
 }
