@@ -334,7 +334,10 @@ impl Supervisor {
             return;
         }
         let opened = self.callers.file(&self.listener, call, call.descriptor(write.fd));
-        let Ok((file, process)) = opened else { return };
+        let (file, process) = match opened {
+            Ok(opened) => opened,
+            Err(errno) => return self.tell_unseen(errno),
+        };
         let Ok(meta) = file.metadata() else { return };
         let Some(slot) = self.logs.find(self, &file, &meta, process) else { return };
         let result = match answer {

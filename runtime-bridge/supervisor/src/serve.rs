@@ -266,7 +266,7 @@ impl Supervisor {
     }
 
     /// Tells once of a process whose open files cannot be taken.
-    fn tell_unseen(&self, errno: Errno) {
+    pub fn tell_unseen(&self, errno: Errno) {
         if errno == libc::EPERM && !self.told_unseen.swap(true, Ordering::Relaxed) {
             note::info(
                 "the open files of a process of the command cannot be taken (ptrace_scope, or another user): its syncs run as it calls them",
