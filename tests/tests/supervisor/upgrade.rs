@@ -409,6 +409,30 @@ fn a_log_that_has_failed_keeps_the_old_program() -> Result<()> {
     Ok(())
 }
 
+/// A durac that does not know the status page asks by a signal: the program at the supervisor's own path takes over.
+#[test]
+fn one_with_a_page_of_another_version_is_asked_by_a_signal() -> Result<()> {
+    use std::os::unix::fs::FileExt;
+    let _turn = heavy()?;
+    let mut run = append(&window(8), LATENCY, "1000000")?;
+    run.until(60)?;
+    let (pid, _) = run.supervisor()?;
+    let is_page = |fd: &PathBuf| {
+        std::fs::read_link(fd).is_ok_and(|to| to.to_string_lossy().contains("memfd:durac-status"))
+    };
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd"))?.flatten().map(|entry| entry.path());
+    let page = fds.into_iter().find(is_page).context("a page")?;
+    let page = std::fs::OpenOptions::new().read(true).write(true).open(page)?;
+    page.write_all_at(&99_u64.to_le_bytes(), 8)?;
+    ensure!(seen(pid).is_err());
+    let ended = meanwhile(&mut run, move || upgrade(&tool()?, pid))?;
+    ensure!(ended.status.success() && ended.stdout.contains("has taken over"), "{}", show(&ended));
+    ensure!(seen(pid)?.is_supervisor && run.stderr().contains("has taken over"));
+    let lost = run.lose_power("a.log")?.len();
+    ensure!(lost <= 8, "{lost} lost under a bound of 8");
+    Ok(())
+}
+
 #[test]
 fn what_is_no_supervisor_is_refused() -> Result<()> {
     let ended = run_durac(["upgrade", "1"])?;
