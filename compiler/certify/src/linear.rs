@@ -5,7 +5,7 @@
 //! contradictory have no solution in the integers. It is not complete: what it does not show is refused.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// A variable, by its place in [`Symbols`].
 pub type Var = u32;
@@ -155,8 +155,8 @@ impl Symbols {
     }
 
     /// The ranges of the variables in `facts`, as facts.
-    fn ranges(&self, facts: &[Sum]) -> Result<Facts, TooLarge> {
-        let mut vars: Vec<Var> = facts.iter().flat_map(Sum::vars).collect();
+    fn ranges(&self, facts: &[&Sum]) -> Result<Facts, TooLarge> {
+        let mut vars: Vec<Var> = facts.iter().flat_map(|fact| fact.vars()).collect();
         vars.sort_unstable();
         vars.dedup();
         let mut ranges = Facts::new();
@@ -191,29 +191,39 @@ impl Symbols {
     /// Whether it is shown that `more` cannot hold beside the facts. Only those facts are looked at that share
     /// variables with it, directly or through others: what the others say makes no difference.
     pub fn excluded(&self, facts: &[Sum], more: &[Sum]) -> Result<bool, TooLarge> {
-        let mut near = more.to_vec();
-        let mut vars: BTreeSet<Var> = more.iter().flat_map(Sum::vars).collect();
+        let mut near: Vec<&Sum> = more.iter().collect();
+        let mut shared = vec![false; self.all.len()];
+        let share = |fact: &Sum, shared: &mut [bool]| {
+            for var in fact.vars() {
+                shared.get_mut(var as usize).into_iter().for_each(|shared| *shared = true);
+            }
+        };
+        more.iter().for_each(|fact| share(fact, &mut shared));
         let mut far: Vec<&Sum> = facts.iter().collect();
         loop {
             let before = far.len();
             far.retain(|fact| {
-                let shares = fact.vars().any(|var| vars.contains(&var));
+                let shares = fact.vars().any(|var| shared.get(var as usize) == Some(&true));
                 if shares {
-                    vars.extend(fact.vars());
-                    near.push((*fact).clone());
+                    share(fact, &mut shared);
+                    near.push(fact);
                 }
                 !shares
             });
             if far.len() == before {
-                return self.contradictory(&near);
+                return self.contradict(&near);
             }
         }
     }
 
     /// Whether it is shown that the facts cannot all hold.
     pub fn contradictory(&self, facts: &[Sum]) -> Result<bool, TooLarge> {
+        self.contradict(&facts.iter().collect::<Vec<_>>())
+    }
+
+    fn contradict(&self, facts: &[&Sum]) -> Result<bool, TooLarge> {
         let mut set = Set::default();
-        for fact in facts.iter().chain(&self.ranges(facts)?) {
+        for fact in facts.iter().copied().chain(&self.ranges(facts)?) {
             if set.add(fact)? {
                 return Ok(true);
             }
@@ -296,11 +306,12 @@ impl Set {
         let divisor = i128::try_from(divisor).map_err(|_| TooLarge)?;
         let constant = fact.constant.div_euclid(divisor);
         let terms: Vec<_> = fact.terms.iter().map(|(var, f)| (*var, f / divisor)).collect();
-        let opposite: Vec<_> = terms.iter().map(|(var, f)| (*var, -f)).collect();
+        let mut opposite = terms.clone();
+        opposite.iter_mut().for_each(|(_, factor)| *factor = -*factor);
+        let other = self.0.get(&opposite).copied();
         let least = self.0.entry(terms).or_insert(constant);
         *least = constant.min(*least);
         let least = *least;
-        let other = self.0.get(&opposite);
         Ok(match other {
             Some(other) => other.checked_add(least).ok_or(TooLarge)? < 0,
             None => false,
