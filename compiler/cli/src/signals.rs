@@ -31,6 +31,50 @@ pub fn forward_to(child: libc::pid_t) {
     }
 }
 
+/// While it lives, signals that are for the command wait: one that comes while it is started would end this process,
+/// and not the command.
+pub struct Held(libc::sigset_t);
+
+impl Held {
+    /// From now on, in this thread.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: each set is filled before it is read.
+        unsafe {
+            let (mut set, mut before) = (std::mem::zeroed(), std::mem::zeroed());
+            libc::sigemptyset(&raw mut set);
+            for signal in FORWARDED {
+                libc::sigaddset(&raw mut set, signal);
+            }
+            match libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, &raw mut before) {
+                0 => Ok(Self(before)),
+                failed => Err(io::Error::from_raw_os_error(failed)),
+            }
+        }
+    }
+
+    /// Has a command start as without this.
+    pub fn spare(&self, command: &mut Command) {
+        let before = self.0;
+        // SAFETY: the closure runs between fork and exec, and makes one call that is allowed there.
+        unsafe { command.pre_exec(move || set_mask(&before)) };
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // With a mask that this thread had there is no error.
+        let _ = set_mask(&self.0);
+    }
+}
+
+fn set_mask(mask: &libc::sigset_t) -> io::Result<()> {
+    // SAFETY: the call only reads the set; a null pointer means that nobody wants the one before.
+    match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        failed => Err(io::Error::from_raw_os_error(failed)),
+    }
+}
+
 /// The command has ended; its process id may be reused. Later signals stop this process.
 pub fn child_ended() {
     CHILD.store(0, Ordering::Release);

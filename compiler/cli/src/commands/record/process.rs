@@ -16,11 +16,14 @@ pub struct Family {
 }
 
 impl Family {
-    /// Starts it. From then on, signals to this process are passed on to it.
+    /// Starts it. Signals to this process are passed on to it.
     pub fn start(command: &mut Command) -> io::Result<Self> {
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        let held = signals::Held::new()?;
+        held.spare(command);
         let pid = command.spawn()?.id() as libc::pid_t;
         signals::forward_to(pid);
+        drop(held);
         Ok(Self { pid })
     }
 
