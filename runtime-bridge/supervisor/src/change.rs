@@ -146,6 +146,10 @@ impl Supervisor {
         }
         // And what that look has found is durable, too.
         let _ = self.in_quiet(until, |_| ());
+        // Something may have turned it off meanwhile.
+        if self.how_off() != page::Off::No {
+            self.page.publish_off(self.policy(), self.how_off());
+        }
         Ok(())
     }
 

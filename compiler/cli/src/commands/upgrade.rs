@@ -143,9 +143,17 @@ fn has_ended(pid: u32) -> bool {
     matches!(state, None | Some('Z' | 'X'))
 }
 
+/// Whether a process is a supervisor that takes the signal, which ends any other process: its keeper has the same words.
 fn is_supervisor(pid: u32) -> bool {
-    std::fs::read(format!("/proc/{pid}/cmdline"))
-        .is_ok_and(|words| words.split(|byte| *byte == 0).any(|word| word == b"supervise-command"))
+    let has_word = std::fs::read(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|words| words.split(|byte| *byte == 0).any(|word| word == b"supervise-command"));
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let has = |name: &str| {
+        let set = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("");
+        let set = u64::from_str_radix(set.trim(), 16).unwrap_or(0);
+        set & 1 << (rustix::process::Signal::USR2.as_raw() - 1) != 0
+    };
+    has_word && has("SigBlk:") && !has("SigIgn:")
 }
 
 fn report(changes: &[Change], global: &Global) -> Result<()> {
