@@ -79,7 +79,7 @@ impl Supervisor {
         let shown = path.display();
         let keeper = keeper.ok_or("it has no keeper, which would hold the command meanwhile")?;
         if record::asks_about_writes() {
-            return Err("it records: `durac record` has to end first".to_owned());
+            return Err("its command is recorded (`durac record`)".to_owned());
         }
         is_trusted(path).map_err(|why| format!("`{shown}`: {why}"))?;
         self.try_out(path).map_err(|why| format!("`{shown}` cannot take over: {why}"))?;
@@ -314,6 +314,15 @@ fn is_trusted(path: &Path) -> Result<(), String> {
     }
     if meta.mode() & 0o022 != 0 {
         return Err(format!("others may write to it (mode {:o})", meta.mode() & 0o7777));
+    }
+    // Who may write to a folder can put another program in its place; in a sticky one only its own.
+    let path = path.canonicalize().map_err(|why| why.to_string())?;
+    for folder in path.ancestors().skip(1) {
+        let meta = std::fs::metadata(folder).map_err(|why| why.to_string())?;
+        let is_owned = meta.uid() == 0 || meta.uid() == user;
+        if !is_owned || meta.mode() & (libc::S_IWOTH | libc::S_ISVTX) == libc::S_IWOTH {
+            return Err(format!("others may write to `{}`", folder.display()));
+        }
     }
     Ok(())
 }

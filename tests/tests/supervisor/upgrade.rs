@@ -204,6 +204,10 @@ fn a_program_that_cannot_take_over_leaves_the_old_one_at_work() -> Result<()> {
     let before = seen(pid)?;
     let others = script(folder, "others", "exit 0")?;
     std::fs::set_permissions(&others, PermissionsExt::from_mode(0o777))?;
+    let open = folder.join("open");
+    std::fs::create_dir(&open)?;
+    copy(&open, "durac")?;
+    std::fs::set_permissions(&open, PermissionsExt::from_mode(0o777))?;
     let text = folder.join("text");
     std::fs::write(&text, "no program\n")?;
     std::fs::set_permissions(&text, PermissionsExt::from_mode(0o755))?;
@@ -211,6 +215,7 @@ fn a_program_that_cannot_take_over_leaves_the_old_one_at_work() -> Result<()> {
         (folder.join("missing"), "No such file or directory"),
         (folder.to_owned(), "not a regular file"),
         (others, "others may write to it (mode 777)"),
+        (open.join("durac"), "others may write to `"),
         (PathBuf::from("/bin/true"), "it is no durac that has supervisors"),
         (script(folder, "cat", "cat")?, "it is no durac that has supervisors"),
         // An older version does not know what is asked; a newer one may have another format.

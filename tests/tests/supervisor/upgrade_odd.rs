@@ -154,3 +154,43 @@ fn only_supervisors_are_sent_a_signal() -> Result<()> {
     drop(run.cut(Cut::Clean, 0)?);
     Ok(())
 }
+
+/// Two versions at once: each says of itself only that it has taken over, and who asks for another policy meanwhile is told.
+#[test]
+fn several_tools_at_once_say_what_is_so() -> Result<()> {
+    let _turn = heavy()?;
+    let folder = TempDir::new()?;
+    let durac = [copy(folder.path(), "one")?, copy(folder.path(), "two")?];
+    let second = crate::common::object(&window(4), folder.path())?;
+    let mut run = append(&window(8), LATENCY, "1000000")?;
+    run.until(100)?;
+    let (pid, _) = run.supervisor()?;
+    let claimed = meanwhile(&mut run, move || {
+        let tools = durac.map(|durac| {
+            thread::spawn(move || -> Result<usize> {
+                let mut claimed = 0;
+                for _ in 0..8 {
+                    let ended = upgrade(&durac, pid)?;
+                    let own = format!("`{}` (durac ", durac.display());
+                    let said = ended.stdout.contains(&own);
+                    ensure!(said == ended.status.success(), "{}", show(&ended));
+                    claimed += usize::from(said);
+                }
+                Ok(claimed)
+            })
+        });
+        for _ in 0..8 {
+            let path = second.to_str().context("a path")?;
+            let ended = run_durac(["reload", path, &pid.to_string()])?;
+            ensure!(!ended.stderr.contains("does not answer"), "{}", show(&ended));
+        }
+        let claimed = tools.into_iter().map(|tool| tool.join().ok().context("a panic")?);
+        Ok(claimed.collect::<Result<Vec<_>>>()?.iter().sum::<usize>())
+    })?;
+    let said = run.stderr();
+    let took = said.matches("has taken over").count();
+    ensure!(claimed > 0 && claimed <= took, "{claimed} claimed, {took} took over: {said}");
+    let lost = run.lose_power("a.log")?.len();
+    ensure!(lost <= 8, "{lost} lost under a bound of 8");
+    Ok(())
+}
