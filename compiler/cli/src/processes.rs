@@ -161,6 +161,29 @@ pub fn control(pid: u32) -> Result<durac_shm::status::Control> {
     }
 }
 
+/// Between two looks whether another program has taken over.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Whether nobody answers any more: the process has ended, or become another program than that which began at `since`.
+pub fn is_over(pid: u32, since: u64) -> impl FnMut() -> bool {
+    let mut looked = Instant::now();
+    move || {
+        if looked.elapsed() < LOOK {
+            return false;
+        }
+        looked = Instant::now();
+        let another = |status: Status| status.snapshot().since != since;
+        has_ended(pid) || Status::of_process(pid, false).is_ok_and(another)
+    }
+}
+
+/// Whether it is gone, or a zombie.
+pub fn has_ended(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    matches!(state, None | Some('Z' | 'X'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::Place;

@@ -126,6 +126,10 @@ impl Supervisor {
         let _gate = Gate::close(self);
         let until = clock::now().saturating_add(PATIENCE);
         self.in_quiet(until, |logs| {
+            // It would stop at once.
+            if let Some(errno) = self.logs.stopped_by(next) {
+                return Err(Unchanged::Failed(errno));
+            }
             let now = clock::now();
             // What was written since the last look is found by the old policy, and keeps its deadline.
             logs.iter_mut().for_each(|(slot, core)| slot.look(core, now));
@@ -139,13 +143,18 @@ impl Supervisor {
                 &page::head(next, page::Off::No),
                 &page::params(next, |_, default| default),
             );
-        })?;
+            Ok(())
+        })??;
         // Before it was seen, or while.
         if let Some(why) = self.cannot_run(next) {
             self.turn_off(why);
         }
         // And what that look has found is durable, too.
         let _ = self.in_quiet(until, |_| ());
+        // Something may have turned it off meanwhile.
+        if self.how_off() != page::Off::No {
+            self.page.publish_off(self.policy(), self.how_off());
+        }
         Ok(())
     }
 

@@ -149,6 +149,14 @@ fn say(text: &[u8]) {
 }
 
 impl Keeper {
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        let mut polled = pollfd { fd: self.as_raw_fd(), events: POLLIN, revents: 0 };
+        // SAFETY: one entry.
+        unsafe { libc::poll(&raw mut polled, 1, 0) };
+        polled.revents & POLLIN != 0
+    }
+
     /// Its descriptor.
     pub fn as_raw_fd(&self) -> RawFd {
         self.process.as_raw_fd()

@@ -4,6 +4,7 @@
 //! durable before another file is synced, renamed, removed, truncated or made.
 
 use crate::clock;
+use crate::load::Policy;
 use crate::log::{FileId, Slot};
 use crate::note;
 use crate::process;
@@ -212,8 +213,13 @@ impl Logs {
 
     /// The error that stops every log, if the policy says so.
     pub fn stopped(&self, supervisor: &Supervisor) -> Option<Errno> {
+        self.stopped_by(supervisor.policy())
+    }
+
+    /// The error that stops every log under a policy.
+    pub fn stopped_by(&self, policy: &Policy) -> Option<Errno> {
         let errno = self.stopped.load(Ordering::Acquire);
-        (errno != 0 && supervisor.policy().meta.on_error == OnError::Stop).then_some(errno)
+        (errno != 0 && policy.meta.on_error == OnError::Stop).then_some(errno)
     }
 
     /// Takes the lock: no log comes or goes.

@@ -22,13 +22,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 use std::time::Duration;
 
 /// The first pause between two searches, nanoseconds; each is five times as long as the one before, up to the last.
 const FIRST: Time = 1_000_000;
 const LAST: Time = 300_000_000;
+/// Between two looks whether a search has ended.
+const NAP: Duration = Duration::from_micros(200);
 /// Stack of the thread that searches, bytes.
 const STACK: usize = 256 << 10;
 
@@ -252,9 +254,16 @@ impl Opening {
         known.collect()
     }
 
-    /// Has no search begin.
-    pub fn hold_still(&self) -> Searching<'_> {
-        self.searching.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Has no search begin. None if one does not end: a name may lead to a disk that hangs.
+    pub fn hold_still(&self, until: Time) -> Option<Searching<'_>> {
+        loop {
+            match self.searching.try_lock() {
+                Ok(searching) => return Some(searching),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if clock::now() > until => return None,
+                Err(TryLockError::WouldBlock) => thread::sleep(NAP),
+            }
+        }
     }
 
     /// A call that the program before has let through. `folder` is where it makes the file.

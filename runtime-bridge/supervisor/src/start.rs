@@ -92,13 +92,13 @@ pub fn take_over(fd: RawFd) -> Result<(), ServeError> {
     upgrade::keep_over_exec(handed.listener, false).map_err(system("no listener"))?;
     let line = format!("durac {} has taken over: {}", env!("CARGO_PKG_VERSION"), describe(&policy));
     let (parts, us, keeper) = Parts::new(listener, handed.asked(), policy, page)?;
-    // Another keeper is there, with the descriptors that this process has from now on. The old one closes its own, which
-    // may wait for a disk.
+    let supervisor = Supervisor::new(parts);
+    supervisor.restore(&handed);
+    // Another keeper is there, with the descriptors that this process has from now on, and knows what may be behind. The
+    // old one closes its own, which may wait for a disk.
     let old = handed.keeper;
     let reaper = std::thread::Builder::new().name("durac-reap".into());
     reaper.spawn(move || keeper::dismiss(old)).map_err(system("cannot start a thread"))?;
-    let supervisor = Supervisor::new(parts);
-    supervisor.restore(&handed);
     supervisor.start()?;
     note::info(&line);
     supervisor.look_after(&signals, us.as_raw_fd(), keeper);

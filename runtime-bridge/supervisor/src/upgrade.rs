@@ -79,7 +79,7 @@ impl Supervisor {
         let shown = path.display();
         let keeper = keeper.ok_or("it has no keeper, which would hold the command meanwhile")?;
         if record::asks_about_writes() {
-            return Err("it records: `durac record` has to end first".to_owned());
+            return Err("its command is recorded (`durac record`)".to_owned());
         }
         is_trusted(path).map_err(|why| format!("`{shown}`: {why}"))?;
         self.try_out(path).map_err(|why| format!("`{shown}` cannot take over: {why}"))?;
@@ -89,8 +89,9 @@ impl Supervisor {
         let _gate = Gate::close(self);
         // Before anybody has to wait for it.
         self.in_quiet(until, |_| ()).map_err(said)?;
-        let _stopped = self.crew.stop(until).ok_or_else(|| said(Unchanged::Busy))?;
-        let searching = self.opening.hold_still();
+        let busy = || said(Unchanged::Busy);
+        let _stopped = self.crew.stop(until).ok_or_else(busy)?;
+        let searching = self.opening.hold_still(until).ok_or_else(busy)?;
         let opens = self.opening.known(&searching);
         let become_it = |logs: &mut Vec<Locked<'_>>| -> Option<Result<String, Unchanged>> {
             if logs.iter().any(|(_, core)| core.engine.is_flying()) {
@@ -99,8 +100,14 @@ impl Supervisor {
             let failed = logs
                 .iter()
                 .find_map(|(slot, core)| core.engine.error().filter(|_| slot.is_in_use(core)));
-            if let Some(errno) = failed {
+            if let Some(errno) = failed.or_else(|| self.logs.stopped(self)) {
                 return Some(Err(Unchanged::Failed(errno)));
+            }
+            // It may have ended while the program was tried.
+            if keeper.has_ended() {
+                return Some(Ok(
+                    "its keeper has ended, which would hold the command meanwhile".to_owned()
+                ));
             }
             logs.retain(|(_, core)| core.engine.error().is_none());
             let handed = Handover { opens: opens.clone(), ..self.hand_over(logs, keeper.pid) };
@@ -180,11 +187,11 @@ impl Supervisor {
             }
         };
         // What it has printed is in the pipes, or was too much for them.
-        let said = child.stdout.take().map(read).unwrap_or_default();
+        let said = child.stdout.take().map(printed).unwrap_or_default();
         if status.success() && said.trim() == READY {
             return Ok(());
         }
-        let said = child.stderr.take().map(read).unwrap_or_default();
+        let said = child.stderr.take().map(printed).unwrap_or_default();
         let line = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("");
         let line = line.trim().trim_start_matches("durac: ").trim_start_matches("error: ");
         Err(match line {
@@ -283,9 +290,14 @@ fn taken(fd: RawFd) -> Option<File> {
     Some(File::from(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
-fn read(mut pipe: impl Read) -> String {
+/// What there is in a pipe, whoever else may still write to it.
+fn printed(mut pipe: impl Read + AsRawFd) -> String {
     let mut bytes = Vec::new();
-    let _ = pipe.by_ref().take(4096).read_to_end(&mut bytes);
+    // SAFETY: no pointers.
+    if unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) } == 0 {
+        // It ends with an error where somebody may write more; what came before is there.
+        let _ = pipe.by_ref().take(4096).read_to_end(&mut bytes);
+    }
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -302,6 +314,15 @@ fn is_trusted(path: &Path) -> Result<(), String> {
     }
     if meta.mode() & 0o022 != 0 {
         return Err(format!("others may write to it (mode {:o})", meta.mode() & 0o7777));
+    }
+    // Who may write to a folder can put another program in its place; in a sticky one only its own.
+    let path = path.canonicalize().map_err(|why| why.to_string())?;
+    for folder in path.ancestors().skip(1) {
+        let meta = std::fs::metadata(folder).map_err(|why| why.to_string())?;
+        let is_owned = meta.uid() == 0 || meta.uid() == user;
+        if !is_owned || meta.mode() & (libc::S_IWOTH | libc::S_ISVTX) == libc::S_IWOTH {
+            return Err(format!("others may write to `{}`", folder.display()));
+        }
     }
     Ok(())
 }

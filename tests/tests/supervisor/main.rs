@@ -9,5 +9,6 @@ mod loss;
 mod record;
 mod reload;
 mod upgrade;
+mod upgrade_odd;
 mod who;
 mod writes;

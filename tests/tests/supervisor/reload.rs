@@ -229,6 +229,43 @@ fn what_cannot_come_leaves_the_old_policy_in_force() -> Result<()> {
     Ok(())
 }
 
+/// A policy that stops all logs after an error would stop them at once, if there was one before.
+#[test]
+fn an_error_of_before_keeps_out_a_policy_that_stops() -> Result<()> {
+    use durac_disk::plan::Effect;
+    use durac_disk::{Fault, Op, Plan};
+    let _turn = heavy()?;
+    let script = "import os, sys, time\n\
+        flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND\n\
+        def sync(fd): os.write(fd, b'x\\n'), os.fdatasync(fd), os.write(1, b'x\\n')\n\
+        other = os.open(sys.argv[2], flags)\n\
+        if os.fork() == 0:\n try:\n  fd = os.open(sys.argv[1], flags)\n  while True: sync(fd)\n except OSError: os._exit(0)\n\
+        os.wait()\n\
+        os.write(1, b'failed\\n')\n\
+        while not os.path.exists(sys.argv[3]): time.sleep(0.01)\n\
+        for _ in range(10): sync(other)\n\
+        os.write(1, b'fine\\n')\n";
+    let words = ["python3", "-c", script, "@a.log", "@b.log", "@go"];
+    let mut run = Supervised::start(PASSES, LATENCY, &words)?;
+    run.until(20)?;
+    let pid = pid(&run)?;
+    let effect = Effect::Fail(libc::EIO);
+    let fault = Fault { op: Op::Sync, path: "a.log".into(), after: 0, times: Some(1), effect };
+    run.disk.plan(Plan { latency: LATENCY, faults: vec![fault], room: None });
+    while run.acknowledged.last().is_none_or(|line| line != "failed\n") {
+        let lines = run.acknowledged.len();
+        run.until(lines + 1)?;
+        ensure!(run.acknowledged.len() > lines, "{}", run.stderr());
+    }
+    let ended = reload(&pid, &format!("{PASSES}on error: stop\n"))?;
+    std::fs::write(run.disk.join("go"), "")?;
+    run.end()?;
+    ensure!(run.acknowledged.last().is_some_and(|line| line == "fine\n"), "{}", run.stderr());
+    let says = "a log has failed (Input/output error";
+    ensure!(ended.status.code() == Some(1) && ended.stderr.contains(says), "{}", show(&ended));
+    Ok(())
+}
+
 fn unsynced() -> Result<PathBuf> {
     durac_tests::cc("unsynced.c", "unsynced-static", &["-O1", "-static"])
 }

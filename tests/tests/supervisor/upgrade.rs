@@ -15,31 +15,31 @@ use tempfile::TempDir;
 /// Times that another program takes over in one run.
 const ROUNDS: usize = 20;
 
-fn append(policy: &str, latency: std::time::Duration, lines: &str) -> Result<Supervised> {
+pub fn append(policy: &str, latency: std::time::Duration, lines: &str) -> Result<Supervised> {
     let program = program(&[])?;
     let words = [program.to_str().context("a path")?, "append", "@a.log", "4", lines];
     Supervised::start(policy, latency, &words)
 }
 
 /// A copy of durac.
-fn copy(folder: &Path, name: &str) -> Result<PathBuf> {
+pub fn copy(folder: &Path, name: &str) -> Result<PathBuf> {
     let path = folder.join(name);
     copy_program(tool()?, &path)?;
     Ok(path)
 }
 
-fn seen(pid: i32) -> Result<Snapshot> {
+pub fn seen(pid: i32) -> Result<Snapshot> {
     Ok(Status::of_process(pid.try_into()?, false)?.snapshot())
 }
 
-fn upgrade(durac: &Path, pid: i32) -> Result<Ended> {
+pub fn upgrade(durac: &Path, pid: i32) -> Result<Ended> {
     let mut command = child::command(&[], durac);
     command.args(["upgrade", &pid.to_string()]).env_remove("LD_PRELOAD").env("NO_COLOR", "1");
     run(command)
 }
 
 /// `durac` takes over: it runs in the same process, with one keeper.
-fn takes_over(durac: &Path, pid: i32) -> Result<()> {
+pub fn takes_over(durac: &Path, pid: i32) -> Result<()> {
     let before = seen(pid)?;
     let ended = upgrade(durac, pid)?;
     ensure!(ended.status.success() && ended.stdout.contains("has taken over"), "{}", show(&ended));
@@ -56,7 +56,7 @@ fn takes_over(durac: &Path, pid: i32) -> Result<()> {
 }
 
 /// Reads what is acknowledged while a thread does something, and some lines after it.
-fn meanwhile<T: Send + 'static>(
+pub fn meanwhile<T: Send + 'static>(
     run: &mut Supervised,
     body: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
@@ -78,9 +78,16 @@ fn no_call_fails_while_others_take_over() -> Result<()> {
     run.until(100)?;
     let (pid, _) = run.supervisor()?;
     meanwhile(&mut run, move || {
-        for durac in durac.iter().cycle().take(ROUNDS) {
+        // Descriptors of the program before, that nobody closes.
+        let open =
+            || Ok::<_, std::io::Error>(std::fs::read_dir(format!("/proc/{pid}/fd"))?.count());
+        takes_over(&durac[1], pid)?;
+        let before = open()?;
+        for durac in durac.iter().cycle().take(ROUNDS - 1) {
             takes_over(durac, pid)?;
         }
+        // Calls in hand have some.
+        poll("few descriptors", || open().ok().filter(|now| *now < before + ROUNDS / 2))?;
         Ok(())
     })?;
     let already = run.acknowledged.len();
@@ -160,7 +167,7 @@ fn a_cut_while_another_takes_over_keeps_the_bound() -> Result<()> {
 }
 
 /// A program that is none, or does something else.
-fn script(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
+pub fn script(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
     let path = folder.join(name);
     std::fs::write(&path, format!("#!/bin/sh\n{text}\n"))?;
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755))?;
@@ -168,7 +175,7 @@ fn script(folder: &Path, name: &str, text: &str) -> Result<PathBuf> {
 }
 
 /// Has the supervisor try a program that is not durac: the tool names its own, so it is asked by its page.
-fn ask_for(program: &Path, pid: i32) -> Result<Option<String>> {
+pub fn ask_for(program: &Path, pid: i32) -> Result<Option<String>> {
     use durac_shm::status::{Answer, Command};
     use std::os::unix::ffi::OsStrExt;
     // A process that another test starts has the lock of the one before for a moment.
@@ -197,6 +204,10 @@ fn a_program_that_cannot_take_over_leaves_the_old_one_at_work() -> Result<()> {
     let before = seen(pid)?;
     let others = script(folder, "others", "exit 0")?;
     std::fs::set_permissions(&others, PermissionsExt::from_mode(0o777))?;
+    let open = folder.join("open");
+    std::fs::create_dir(&open)?;
+    copy(&open, "durac")?;
+    std::fs::set_permissions(&open, PermissionsExt::from_mode(0o777))?;
     let text = folder.join("text");
     std::fs::write(&text, "no program\n")?;
     std::fs::set_permissions(&text, PermissionsExt::from_mode(0o755))?;
@@ -204,6 +215,7 @@ fn a_program_that_cannot_take_over_leaves_the_old_one_at_work() -> Result<()> {
         (folder.join("missing"), "No such file or directory"),
         (folder.to_owned(), "not a regular file"),
         (others, "others may write to it (mode 777)"),
+        (open.join("durac"), "others may write to `"),
         (PathBuf::from("/bin/true"), "it is no durac that has supervisors"),
         (script(folder, "cat", "cat")?, "it is no durac that has supervisors"),
         // An older version does not know what is asked; a newer one may have another format.

@@ -207,8 +207,10 @@ fn carried(file: &Path, set: &[String], seen: &Snapshot) -> Vec<String> {
 pub fn ask(pid: u32, command: Command, bytes: &[u8]) -> Result<Change> {
     let control = processes::control(pid)?;
     let before = processes::seen(pid)?;
-    let answer = control.ask(command, bytes, PATIENCE).map_err(|why| {
+    let is_over = processes::is_over(pid, control.since());
+    let answer = control.ask_until(command, bytes, PATIENCE, is_over).map_err(|why| {
         let why = match why.kind() {
+            io::ErrorKind::TimedOut if before.is_supervisor => "it does not answer".to_owned(),
             io::ErrorKind::TimedOut => format!(
                 "it made no call for {} s that its agent could see, and nothing was changed",
                 PATIENCE.as_secs()
@@ -219,6 +221,10 @@ pub fn ask(pid: u32, command: Command, bytes: &[u8]) -> Result<Change> {
         output::exit(2, format!("process {pid}: {why}"))
     })?;
     drop(control);
+    let answer = answer.ok_or_else(|| {
+        let why = "it has ended, or another program has taken over meanwhile: nothing was changed";
+        output::exit(2, format!("process {pid}: {why}"))
+    })?;
     let mut change = Change {
         pid,
         place: Place::of(pid),

@@ -10,6 +10,7 @@ use durac_shm::status::{Answer, Command, Status};
 use serde::Serialize;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long all of it may take where the old one cannot be asked.
 const LONG: Duration = Duration::from_secs(60);
+/// How long a supervisor that begins may have no page.
+const START: Duration = Duration::from_secs(2);
 /// Between two looks whether another program has taken over.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -44,6 +47,9 @@ struct Change {
     program: Option<PathBuf>,
     /// Why the old one goes on.
     refused: Option<String>,
+    /// It is this one.
+    #[serde(skip)]
+    is_this: bool,
 }
 
 /// Takes over.
@@ -71,14 +77,28 @@ pub fn run(args: &Upgrade, global: &Global) -> Result<Outcome> {
 
 fn one(pid: u32, program: &Path) -> Result<Change> {
     let place = Place::of(pid);
+    let begun = Instant::now();
+    // One that has just taken over has no page for a moment.
+    while Status::of_process(pid, false).is_err_and(|why| why.kind() == io::ErrorKind::NotFound)
+        && is_supervisor(pid)
+        && begun.elapsed() < START
+    {
+        std::thread::sleep(LOOK);
+    }
+    let mut now = Some(program.to_owned());
+    let mut is_this = true;
     let refused = match Status::of_process(pid, false) {
         // A page of another version: it is asked by a signal, and says why not in its own lines.
-        Err(why) if why.kind() == io::ErrorKind::NotFound && is_supervisor(pid) => signal(pid)?,
+        Err(why) if why.kind() == io::ErrorKind::NotFound && is_supervisor(pid) => {
+            let refused = signal(pid)?;
+            now = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+            is_this = runs_this(pid);
+            refused
+        }
         _ => ask(pid, program)?,
     };
-    let program = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
-    let program = program.filter(|_| refused.is_none());
-    Ok(Change { pid, place, program, refused })
+    let program = now.filter(|_| refused.is_none());
+    Ok(Change { pid, place, program, refused, is_this })
 }
 
 /// Asks the supervisor by its page. Returns why it goes on as it is.
@@ -90,20 +110,20 @@ fn ask(pid: u32, program: &Path) -> Result<Option<String>> {
         return Err(output::exit(1, format!("process {pid}: {why}")));
     }
     let control = processes::control(pid)?;
-    let mut looked = Instant::now();
-    let is_over = || {
-        if looked.elapsed() < LOOK {
-            return false;
-        }
-        looked = Instant::now();
-        has_ended(pid)
-            || Status::of_process(pid, false)
-                .is_ok_and(|status| status.snapshot().since != before.since)
-    };
+    let is_over = processes::is_over(pid, control.since());
     let bytes = program.as_os_str().as_bytes();
     match control.ask_until(Command::Upgrade, bytes, PATIENCE, is_over) {
         Ok(Some(Answer::Refused(why))) => Ok(Some(printable(&why))),
-        Ok(Some(Answer::Done(_)) | None) => has_taken_over(pid).map(|()| None),
+        Ok(Some(Answer::Done(_)) | None) => {
+            has_taken_over(pid)?;
+            match runs_this(pid) {
+                true => Ok(None),
+                false => {
+                    let why = "another program has taken over meanwhile, not this one";
+                    Err(output::exit(1, format!("process {pid}: {why}")))
+                }
+            }
+        }
         Err(why) if why.kind() == io::ErrorKind::TimedOut => {
             Err(output::exit(2, format!("process {pid}: it does not answer")))
         }
@@ -129,23 +149,33 @@ fn signal(pid: u32) -> Result<Option<String>> {
 
 /// The process must not have ended meanwhile.
 fn has_taken_over(pid: u32) -> Result<()> {
-    if !has_ended(pid) {
+    if !processes::has_ended(pid) {
         return Ok(());
     }
-    let why = "the program that took over has ended; everything acknowledged is durable, and the command runs without a policy";
+    let why = "the supervisor has ended; if its command has not, that runs without a policy, and the keeper syncs what was acknowledged";
     Err(output::exit(2, format!("process {pid}: {why}")))
 }
 
-/// Whether it is gone, or a zombie.
-fn has_ended(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    matches!(state, None | Some('Z' | 'X'))
+/// Whether a process runs this program. If that cannot be seen, it does: it was asked to.
+fn runs_this(pid: u32) -> bool {
+    let file = |path: String| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino()));
+    match (file(format!("/proc/{pid}/exe")), file("/proc/self/exe".to_owned())) {
+        (Ok(its), Ok(ours)) => its == ours,
+        _ => true,
+    }
 }
 
+/// Whether a process is a supervisor that takes the signal, which ends any other process: its keeper has the same words.
 fn is_supervisor(pid: u32) -> bool {
-    std::fs::read(format!("/proc/{pid}/cmdline"))
-        .is_ok_and(|words| words.split(|byte| *byte == 0).any(|word| word == b"supervise-command"))
+    let has_word = std::fs::read(format!("/proc/{pid}/cmdline"))
+        .is_ok_and(|words| words.split(|byte| *byte == 0).any(|word| word == b"supervise-command"));
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let has = |name: &str| {
+        let set = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("");
+        let set = u64::from_str_radix(set.trim(), 16).unwrap_or(0);
+        set & 1 << (rustix::process::Signal::USR2.as_raw() - 1) != 0
+    };
+    has_word && has("SigBlk:") && !has("SigIgn:")
 }
 
 fn report(changes: &[Change], global: &Global) -> Result<()> {
@@ -156,13 +186,16 @@ fn report(changes: &[Change], global: &Global) -> Result<()> {
         if let Some(why) = &change.refused {
             output::error(&format!("process {}: the supervisor stays as it is: {why}", change.pid));
         } else if let (Some(program), false) = (&change.program, global.is_json()) {
+            let version = match change.is_this {
+                true => concat!(" (durac ", env!("CARGO_PKG_VERSION"), ")"),
+                false => "",
+            };
             let text = format!(
-                "process {} ({}): `{}` (durac {}) has taken over\n    all that was acknowledged before is durable; the \
+                "process {} ({}): `{}`{version} has taken over\n    all that was acknowledged before is durable; the \
                  policy and its parameters stay, counters begin at 0\n",
                 change.pid,
                 change.place.text(),
                 printable(&program.display().to_string()),
-                env!("CARGO_PKG_VERSION"),
             );
             output::stdout(text.as_bytes())?;
         }

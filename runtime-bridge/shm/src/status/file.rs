@@ -224,7 +224,7 @@ impl Status {
         // SAFETY: the descriptor is ours.
         check(|| unsafe { libc::flock(memory.0, libc::LOCK_EX | libc::LOCK_NB) })?;
         let control = map_control(memory.0)?;
-        Ok(Control::new(Mapped { control: NonNull::from(control), _status: self }))
+        Ok(Control::new(Mapped { control: NonNull::from(control), status: self }))
     }
 }
 
@@ -232,13 +232,18 @@ impl Status {
 #[derive(Debug)]
 pub(super) struct Mapped {
     control: NonNull<ControlPage>,
-    _status: Status,
+    status: Status,
 }
 
 // SAFETY: the page consists of atomics, and the mapping belongs to no thread.
 unsafe impl Send for Mapped {}
 
 impl Mapped {
+    /// The status page before it.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
     /// The page. The process that owns it may change it at any time.
     pub fn control(&self) -> &ControlPage {
         // SAFETY: the mapping lives as long as `self`, and holds only atomics.
