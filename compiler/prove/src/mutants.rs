@@ -30,6 +30,8 @@ pub enum Mutant {
     AnyDate,
     /// Growth without end breaks no limit.
     NoGrowth,
+    /// A sync that leaves calls which a power loss does not take counts as one that leaves others.
+    MergesSilent,
 }
 
 #[cfg(feature = "mutants")]

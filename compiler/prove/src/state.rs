@@ -1,6 +1,7 @@
 //! A state of the whole: the engine's log, the application's call, what the policy remembers.
 
 use crate::amounts::Amounts;
+use crate::mutants::{Mutant, makes};
 use durac_abi::{Context, Hook};
 use durac_engine::{Errno, Log, Time, model::without};
 use std::rc::Rc;
@@ -339,6 +340,7 @@ impl State {
         let newest = silent.last().copied();
         let covered = newest.is_some() && self.log.is_last_covered();
         let is_regular = self.log.is_regular(open) && !covered;
+        let newest = newest.filter(|_| !makes(Mutant::MergesSilent));
         is_regular.then(|| newest.unwrap_or(self.log.durable()))
     }
 }
