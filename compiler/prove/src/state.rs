@@ -280,8 +280,8 @@ pub struct Family {
     /// Calls since the last that asked for a background sync; none has.
     requested: Option<u64>,
     latency: u64,
-    /// Whether the calls are staged, how many staged writes there are beside one for each, and
-    /// whether a sync of the last is asked for.
+    /// Whether the calls are staged, how many staged writes there are beside one for each, and whether a write has asked
+    /// for a sync, of whatever.
     staged: (bool, u64, bool),
     /// Writes have passed by that no sync of the application's own has made durable.
     missed: bool,
@@ -307,7 +307,7 @@ impl Family {
             staged: (
                 log.staged_after().is_some(),
                 log.staged_writes().saturating_sub(log.staged(log.calls())),
-                log.is_committing(),
+                log.commits(),
             ),
             missed: log.missed() > 0,
         }

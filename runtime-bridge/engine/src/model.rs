@@ -194,6 +194,12 @@ impl Log {
         self.commits && self.is_loose()
     }
 
+    /// Whether a write has requested a sync that has not been started, staged or not.
+    #[must_use]
+    pub fn commits(&self) -> bool {
+        self.commits
+    }
+
     /// After an error no call does anything but return it: only the error counts.
     pub fn forget_all_but_error(&mut self) {
         *self = Log { error: self.error, ..Log::new(self.rules) };

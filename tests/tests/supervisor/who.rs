@@ -232,10 +232,16 @@ fn a_container_without_an_init() -> Result<()> {
 #[test]
 fn a_supervisor_that_is_exchanged() -> Result<()> {
     let place = Place::new()?;
-    place.copy(&durac_tests::tool()?, "newer")?;
+    // In a folder that others cannot write to.
+    let folder = TempDir::with_prefix("durac-newer-")?;
+    set_permissions(folder.path(), Permissions::from_mode(0o755))?;
+    let newer = folder.path().join("newer");
+    copy_program(&durac_tests::tool()?, newer.clone())?;
+    set_permissions(&newer, Permissions::from_mode(0o755))?;
     let object = place.object.to_str().context("a path")?;
-    let script = "./program append a.log 2 20 && ./newer upgrade && ./program append a.log 2 20";
-    let durac = ["./durac", "run", "--engine", "supervisor", object, "--", "sh", "-c", script];
+    let append = "./program append a.log 2 20";
+    let script = format!("{append} && {} upgrade && {append}", newer.display());
+    let durac = ["./durac", "run", "--engine", "supervisor", object, "--", "sh", "-c", &script];
     let container = ["unshare", "-pf", "--mount-proc", "--kill-child"];
     for before in [&container[..], &AS_NOBODY[..]] {
         let mut words = before.iter().chain(&durac);

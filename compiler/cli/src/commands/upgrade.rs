@@ -105,8 +105,7 @@ fn one(pid: u32, program: &Path) -> Result<Change> {
 fn ask(pid: u32, program: &Path) -> Result<Option<String>> {
     let before = processes::seen(pid)?;
     if !before.is_supervisor {
-        let why =
-            "it is no supervisor: an agent comes with its process, which has to be started again";
+        let why = "it is not a supervisor: an agent comes with its process, which has to be started again";
         return Err(output::exit(1, format!("process {pid}: {why}")));
     }
     let control = processes::control(pid)?;
