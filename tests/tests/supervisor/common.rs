@@ -44,6 +44,12 @@ pub fn object(text: &str, folder: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// The programs of `unsynced.c`.
+pub fn unsynced(options: &[&str]) -> Result<PathBuf> {
+    let name = if options.contains(&"-static") { "unsynced-static" } else { "unsynced" };
+    durac_tests::cc("unsynced.c", name, &[&["-O1"], options].concat())
+}
+
 /// The program of `tests/shims/supervised.c`.
 pub fn program(options: &[&str]) -> Result<PathBuf> {
     let name = if options.contains(&"-static") { "supervised-static" } else { "supervised" };

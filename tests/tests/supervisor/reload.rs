@@ -1,6 +1,6 @@
 //! `durac reload` of a running supervisor: under load, with its bound; what cannot come, and leaves the old policy in force.
 
-use crate::common::{LATENCY, SLOW, SLOWEST, Supervised, object, poll, program, window};
+use crate::common::{LATENCY, SLOW, SLOWEST, Supervised, object, poll, program, unsynced, window};
 use anyhow::{Context, Result, ensure};
 use durac_shm::status::{Snapshot, Status};
 use durac_tests::{heavy, run_durac, show};
@@ -266,16 +266,12 @@ fn an_error_of_before_keeps_out_a_policy_that_stops() -> Result<()> {
     Ok(())
 }
 
-fn unsynced() -> Result<PathBuf> {
-    durac_tests::cc("unsynced.c", "unsynced-static", &["-O1", "-static"])
-}
-
 /// Writes that nobody syncs keep a deadline, and have the new one, also after a policy that does not look at them.
 #[test]
 fn a_deadline_for_writes_comes_back() -> Result<()> {
     let _turn = heavy()?;
     for between in [None, Some(PASSES), Some("off")] {
-        let program = unsynced()?;
+        let program = unsynced(&["-static"])?;
         let words =
             [program.to_str().context("a path")?, "lines", "make", "@a.log", "1", "400", "5"];
         let mut run = Supervised::start(&at_least("1000s"), LATENCY, &words)?;
@@ -293,7 +289,7 @@ fn a_deadline_for_writes_comes_back() -> Result<()> {
         ensure!(lost.is_empty(), "{lost:?}");
     }
     // The old one's deadline is no longer kept.
-    let program = unsynced()?;
+    let program = unsynced(&["-static"])?;
     let words = [program.to_str().context("a path")?, "lines", "make", "@a.log", "1", "400", "5"];
     let mut run = Supervised::start(&at_least("1s"), LATENCY, &words)?;
     run.until(20)?;
@@ -314,7 +310,7 @@ fn policies_about_writes() -> Result<()> {
             "policy {name}\ntarget posix.log\non fdatasync: if pending.bytes > {bytes}B {{ pass }}; defer\nflush within 1s\n"
         )
     };
-    let program = unsynced()?;
+    let program = unsynced(&["-static"])?;
     let words = [program.to_str().context("a path")?, "synced", "@a.log", "4", "50"];
     let bytes_lost = |run: Supervised| -> Result<usize> {
         Ok(run.lose_power("a.log")?.iter().map(String::len).sum())

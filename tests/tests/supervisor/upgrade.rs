@@ -1,7 +1,9 @@
 //! `durac upgrade`: another program takes over from a running supervisor, and the command does not notice; programs that
 //! cannot, and one that dies of it.
 
-use crate::common::{LATENCY, SLOW, SLOWEST, Supervised, keeper_of, object, poll, program, window};
+use crate::common::{
+    LATENCY, SLOW, SLOWEST, Supervised, keeper_of, object, poll, program, unsynced, window,
+};
 use anyhow::{Context, Result, ensure};
 use durac_disk::Cut;
 use durac_shm::status::{Snapshot, Status};
@@ -339,17 +341,13 @@ fn what_was_changed_while_it_ran_stays() -> Result<()> {
     Ok(())
 }
 
-fn unsynced() -> Result<PathBuf> {
-    durac_tests::cc("unsynced.c", "unsynced-static", &["-O1", "-static"])
-}
-
 /// The program makes no call any more: the deadline of what it wrote is known from the program before only.
 #[test]
 fn a_deadline_outlives_the_program_that_kept_it() -> Result<()> {
     let _turn = heavy()?;
     let folder = TempDir::new()?;
     let durac = copy(folder.path(), "durac")?;
-    let program = unsynced()?;
+    let program = unsynced(&["-static"])?;
     let policy = "policy at_least\ntarget posix.log\non write: defer\nflush within 5s\n";
     let words = [program.to_str().context("a path")?, "lines", "make", "@a.log", "2", "20"];
     let mut run = Supervised::start(policy, LATENCY, &words)?;
@@ -375,7 +373,7 @@ fn bytes_that_are_written_are_counted_on() -> Result<()> {
     let folder = TempDir::new()?;
     let durac = [copy(folder.path(), "one")?, copy(folder.path(), "two")?];
     let policy = "policy b\ntarget posix.log\non fdatasync: if pending.bytes > 300B { pass }; defer\nflush within 1s\n";
-    let program = unsynced()?;
+    let program = unsynced(&["-static"])?;
     let words = [program.to_str().context("a path")?, "synced", "@a.log", "4", "50"];
     for lines in [10, 100] {
         let mut run = Supervised::start(policy, SLOW, &words)?;

@@ -1,10 +1,9 @@
 //! Writes: those of programs that never sync, and those that a policy decides about or counts.
 
-use crate::common::{LATENCY, Supervised, poll};
+use crate::common::{LATENCY, Supervised, poll, unsynced};
 use anyhow::{Context, Result, ensure};
 use durac_shm::status::Status;
 use durac_tests::heavy;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// A line is durable some time after it was written, though nobody asks for it.
@@ -14,11 +13,6 @@ const PASSES: &str = "policy passes\ntarget posix.log\non fdatasync: pass\n";
 
 /// Longer than the policy waits before it looks.
 const QUIET: Duration = Duration::from_secs(3);
-
-fn unsynced(options: &[&str]) -> Result<PathBuf> {
-    let name = if options.contains(&"-static") { "unsynced-static" } else { "unsynced" };
-    durac_tests::cc("unsynced.c", name, &[&["-O1"], options].concat())
-}
 
 /// Acknowledged lines that a cut takes once `lines` were acknowledged and, with `looks`, nothing more is synced.
 fn lost_after(policy: &str, words: &[&str], lines: usize, looks: bool) -> Result<Vec<String>> {
