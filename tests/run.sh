@@ -32,18 +32,18 @@ say "testing"
 # The build above is what the tests run, so they need not look whether it is current.
 export DURAC_TESTS_BUILT=1
 # Many tests wait more than they compute: for a disk, a timer, a server.
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((3 * $(nproc)))}
 if [ "$#" -gt 0 ]; then
     exec cargo test --locked "$@" </dev/null
 fi
 
-# The tests with real servers wait more than they compute, the others compute: side by side, both are done
-# sooner. The patterns leave out no test, whatever its name.
+# The tests with real servers, and those of the supervisor, wait more than they compute, the others compute: side by
+# side, all are done sooner. The patterns leave out no test whose name has three letters.
 all() {
     cargo test --locked --workspace --no-fail-fast "$@" </dev/null
 }
 # What the others are made of. Cargo builds the preloaded libraries again for it: before the tests, which preload them.
-others_are=(--lib --bins --test '[!ai]*')
+others_are=(--lib --bins --test '[!ais]*' --test 's[!u]*' --test 'su[!p]*')
 others() {
     local status=0
     # The agent's tests wait for threads of their own: they come first, at full priority.
@@ -54,11 +54,16 @@ others() {
     return "$status"
 }
 all --no-run --quiet "${others_are[@]}"
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-others >"$log" 2>&1 &
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+others >"$logs/others" 2>&1 &
+side=("$!")
+all --test 'sup*' >"$logs/supervisor" 2>&1 &
+side+=("$!")
 status=0
 all --test 'i*' || status=$?
-wait "$!" || status=$?
-cat "$log"
+for pid in "${side[@]}"; do
+    wait "$pid" || status=$?
+done
+cat "$logs/supervisor" "$logs/others"
 exit "$status"

@@ -229,8 +229,7 @@ fn a_check_that_fails_is_a_violation() -> Result<()> {
 #[test]
 fn a_shell_that_acknowledges_elsewhere() -> Result<()> {
     let load = "echo chatter; for n in $(seq 20); do echo \"0 $n\" >>{dir}/a.log; \
-                python3 -c 'import os,sys; os.fdatasync(os.open(sys.argv[1], os.O_RDWR))' {dir}/a.log; \
-                echo \"0 $n\" >>{acks}; done";
+                sync -d {dir}/a.log; echo \"0 $n\" >>{acks}; done";
     let words = ["--trials", "2", "--crash", "clean", "--at", "random"];
     let target = tempfile::Builder::new().suffix(".dur").tempfile()?;
     std::fs::write(

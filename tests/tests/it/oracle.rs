@@ -47,7 +47,7 @@ fn real(count: &str, more: &[&str]) -> Result<Ended> {
 #[test]
 fn the_agent_keeps_random_bounds() -> Result<()> {
     let _turn = heavy()?;
-    for first in ["0", "1000", "2000", "3000"] {
+    for first in ["0", "2000"] {
         let ended = real("50", &["--first", first])?;
         ensure!(ended.status.success(), "{}", show(&ended));
         ensure!(ended.stdout.contains(": 0 broke their bounds"), "{}", show(&ended));

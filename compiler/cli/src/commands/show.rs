@@ -143,7 +143,11 @@ fn object_of(pid: u32, seen: &Snapshot) -> Result<Object> {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
             let is_object = path.extension().is_some_and(|extension| extension == "o");
-            if let Some(object) = is_object.then(|| read(&path).ok()).flatten()
+            // There can be hundreds, and to verify one takes a while.
+            if is_object
+                && let Ok(bytes) = fs::read(&path)
+                && fingerprint(&bytes) == seen.object
+                && let Ok(object) = admitted(&path, &bytes)
                 && fits(&object, seen)
                 && !fitting.iter().any(|(_, other)| *other == object.0)
             {
@@ -201,15 +205,21 @@ fn read(path: &Path) -> Result<(Object, u64)> {
     let bytes = fs::read(path).map_err(|why| {
         output::exit(1, format!("cannot read `{shown}`: {}", output::reason(&why)))
     })?;
+    admitted(path, &bytes)
+}
+
+/// The object in what was read, with its fingerprint.
+fn admitted(path: &Path, bytes: &[u8]) -> Result<(Object, u64)> {
+    let shown = path.display();
     // The reason of the agent, for which most objects are.
     let others = [Runtime::Bpftime, Runtime::Supervisor];
-    let admitted = durac_verify::admit(&bytes, Runtime::Agent).or_else(|why| {
-        others.iter().find_map(|other| durac_verify::admit(&bytes, *other).ok()).ok_or(why)
+    let admitted = durac_verify::admit(bytes, Runtime::Agent).or_else(|why| {
+        others.iter().find_map(|other| durac_verify::admit(bytes, *other).ok()).ok_or(why)
     });
     let object =
         admitted.map_err(|why| output::exit(1, format!("`{shown}` is rejected: {why}")))?;
     certificate::check(&object, path)?;
-    Ok((object, fingerprint(&bytes)))
+    Ok((object, fingerprint(bytes)))
 }
 
 fn params(object: &Object, now: &[ParamStatus]) -> Vec<ShownParam> {

@@ -40,8 +40,9 @@ const LOAD: Duration = Duration::from_secs(300);
 const CHECK: Duration = Duration::from_secs(300);
 /// Processes that were killed are gone within this time.
 const GONE: Duration = Duration::from_secs(10);
-/// Between two looks at a process.
-const LOOK_AGAIN: Duration = Duration::from_micros(200);
+/// Between two looks at a process: the first after something happened, and the longest while nothing does.
+const LOOK_SOON: Duration = Duration::from_micros(200);
+const LOOK_LATER: Duration = Duration::from_millis(2);
 /// Between two looks at a pipe.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -260,6 +261,7 @@ impl Load {
     fn until(&mut self, is_faulty: bool, done: &dyn Fn(u64) -> bool) -> Result<Option<ExitStatus>> {
         let deadline = Instant::now() + LOAD;
         let mut last = (0, Instant::now());
+        let mut pause = LOOK_SOON;
         loop {
             let count = self.reader.as_ref().map_or(0, Reader::so_far);
             if done(count) {
@@ -268,7 +270,7 @@ impl Load {
             if sys::interrupted() {
                 return Err(Error::Interrupted);
             }
-            if self.process.wait(LOOK_AGAIN).unwrap_or(false) {
+            if self.process.wait(pause).unwrap_or(false) {
                 let status = self.reap()?;
                 // A load that was done, or that met a fault.
                 return match status.success() || is_faulty || done(count) {
@@ -276,8 +278,10 @@ impl Load {
                     false => Err(self.ended(status)),
                 };
             }
+            pause = LOOK_LATER.min(pause * 2);
             if count > last.0 {
                 last = (count, Instant::now());
+                pause = LOOK_SOON;
             }
             if is_faulty && last.1.elapsed() > super::STUCK && count > 0 {
                 return Ok(None);
