@@ -38,16 +38,19 @@ install_missing() {
         say "could not install ${packages[*]}"
         return 1
     fi
-    # The package also has the daemon started at the next boot.
-    if [[ " ${packages[*]} " == *" redis-server "* ]] && command -v systemctl >/dev/null 2>&1; then
-        systemctl --quiet disable redis-server >&2 || true
-    fi
+    # These packages also have their daemon started at the next boot.
+    local daemon
+    for daemon in redis-server influxdb; do
+        if [[ " ${packages[*]} " == *" $daemon "* ]] && command -v systemctl >/dev/null 2>&1; then
+            systemctl --quiet disable "$daemon" >&2 || true
+        fi
+    done
 }
 
 # In a subshell, so that its trap and its settings are its own.
 apt_install() (
     export DEBIAN_FRONTEND=noninteractive
-    # The package redis-server starts a daemon, which nobody asked for: runlevel 1 and this policy
+    # The same packages start it, which nobody asked for: runlevel 1 and this policy
     # forbid it, during this installation only. A policy that is there already stays as it is.
     export RUNLEVEL=1
     policy=/usr/sbin/policy-rc.d

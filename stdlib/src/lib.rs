@@ -26,6 +26,7 @@ macro_rules! texts {
 
 /// The targets, by name.
 pub const TARGETS: &[Text] = texts! {
+    "influxdb.wal" => "targets/influxdb.dur",
     "leveldb.log" => "targets/leveldb.dur",
     "posix.log" => "targets/posix.dur",
     "redis.aof" => "targets/redis.dur",

@@ -118,6 +118,20 @@ fn rocksdb_under_the_supervisor() -> Result<()> {
     tables("rocksdb", "supervisor", "1")
 }
 
+/// A server in Go with threads of its own, which writes tables, removes logs, and opens a file with `O_SYNC`. Its check goes
+/// on writing after the cut, and reads all of it back once more.
+#[test]
+fn influxdb_loses_at_most_the_window() -> Result<()> {
+    let policy = format!("{}:n=16", example("influxdb/influxdb.dur")?);
+    let script = example("influxdb/load.py")?;
+    let check = format!("python3 '{script}' read {{dir}}");
+    let trials = cuts("2");
+    let words = ["--trials", &trials, "--crash", "clean,torn", "--latency", "1000"];
+    let check = ["--per-sync", "4", "--check", &check];
+    let load = ["--", "python3", &script, "write", "{dir}", "4", "100000"];
+    most_lost(16, &[&[policy.as_str()][..], &words, &check, &load].concat())
+}
+
 /// A test of a program with a claim of its own about the loss in syncs.
 fn config(
     program: Program,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 const BLESS: &str = "DURAC_BLESS";
 
 /// The folders that the case study has, and what else there must be.
-const FOLDERS: [&str; 21] = [
+const FOLDERS: [&str; 22] = [
     "adaptive",
     "at-least",
     "batch-process",
@@ -25,6 +25,7 @@ const FOLDERS: [&str; 21] = [
     "gathered",
     "goleveldb",
     "group-commit",
+    "influxdb",
     "iouring-batch",
     "leveldb",
     "one-liner",
@@ -38,7 +39,8 @@ const FOLDERS: [&str; 21] = [
 ];
 
 /// Policies that no Redis can run: they are for other applications.
-const NOT_RUN: [&str; 6] = ["at_least", "goleveldb", "ledger", "leveldb", "rocksdb", "sqlite"];
+const NOT_RUN: [&str; 7] =
+    ["at_least", "goleveldb", "influxdb", "ledger", "leveldb", "rocksdb", "sqlite"];
 
 fn root() -> Result<&'static Path> {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no workspace")
@@ -185,6 +187,7 @@ fn the_figures_are_the_measured_ones() -> Result<()> {
             "external-synchrony",
             "gathered",
             "goleveldb",
+            "influxdb",
             "leveldb",
             "one-liner",
             "own-target",
