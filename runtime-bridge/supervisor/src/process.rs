@@ -6,6 +6,7 @@ use crate::keeper::pidfd;
 use crate::log::FileId;
 use crate::notify::{self, Notification};
 use durac_engine::Errno;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -82,12 +83,13 @@ impl Callers {
         static FILES: Mutex<Option<Files>> = Mutex::new(None);
         let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
         let files = files.get_or_insert_default();
-        let place = (call.thread, fd);
-        if !files.contains_key(&place) {
-            let (caller, _) = Caller::open(call.thread)?;
-            files.insert(place, (caller.file(fd)?, caller.process));
-        }
-        let (file, process) = files.get(&place).ok_or(libc::EBADF)?;
+        let (file, process) = match files.entry((call.thread, fd)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let (caller, _) = Caller::open(call.thread)?;
+                place.insert((caller.file(fd)?, caller.process))
+            }
+        };
         let copy = file.try_clone().map_err(|why| why.raw_os_error().unwrap_or(libc::EIO))?;
         Ok((copy, *process))
     }

@@ -124,6 +124,7 @@ const TABLE: &[Row] = &[
 fn are_found(rows: &[Row]) -> Result<()> {
     let mut missed = Vec::new();
     for Row { fault, test, says } in rows {
+        println!("{fault}");
         match with_fault(fault, test) {
             Ok(()) => missed.push(format!("{fault}: not found ({says})")),
             Err(why) if format!("{why:#}").contains(says) => {}
