@@ -6,8 +6,8 @@
                                 killed, and `exit` is the end of another process
    dup LOG OTHER                appends to LOG by a descriptor and syncs it, then the same by the same descriptor to OTHER, which
                                 dup2 has put there; prints "9 9", the line of OTHER, and waits
-   reused LOG OTHER             syncs LOG in a process that is killed meanwhile and whose number another has then, with OTHER open by
-                                the descriptor that was synced; renames a file; prints "done" and waits */
+   reused LOG OTHER             syncs LOG in a process that somebody kills meanwhile, and whose number another has then, with OTHER
+                                open by the descriptor that was synced; renames a file; prints "done" and waits */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -160,46 +160,33 @@ static void dup_over(int log, const char *path) {
     pause();
 }
 
-static int is_in_fdatasync(pid_t process) {
-    char path[64], text[64] = "";
-    sprintf(path, "/proc/%d/syscall", process);
-    int fd = open(path, O_RDONLY);
-    if (fd >= 0 && read(fd, text, sizeof text - 1) < 0)
-        text[0] = 0;
-    close(fd);
-    return !strncmp(text, "75 ", 3);
-}
-
 static void reuse(int log, const char *path) {
     const int number = 50;
     int other = open(path, O_RDWR | O_CREAT | O_APPEND, 0644);
-    CHECK(other >= 0 && write(other, "x\n", 2) == 2);
-    for (int tries = 0; tries < 100; tries++) {
-        pid_t victim = fork();
-        CHECK(victim >= 0);
-        if (!victim) {
-            CHECK(dup2(log, number) == number && write(number, "x\n", 2) == 2);
-            fdatasync(number);
-            _exit(0);
-        }
-        while (!is_in_fdatasync(victim))
-            usleep(1000);
-        CHECK(dup2(other, number) == number && kill(victim, SIGKILL) == 0 && waitpid(victim, 0, 0) == victim);
-        struct clone_args arguments = {.exit_signal = SIGCHLD, .set_tid = (uintptr_t)&victim, .set_tid_size = 1};
-        long heir = syscall(SYS_clone3, &arguments, sizeof arguments);
-        if (heir < 0 && errno == EEXIST)
-            continue;
-        CHECK(heir >= 0);
-        if (!heir) {
-            prctl(PR_SET_PDEATHSIG, SIGKILL);
-            for (;;)
-                pause();
-        }
-        /* Answered after the call of the dead process. */
-        rename(path, path);
-        CHECK(write(1, "done\n", 5) == 5);
-        pause();
+    CHECK(other >= 0 && write(other, "x\n", 2) == 2 && dup2(other, number) == number);
+    pid_t victim = fork();
+    CHECK(victim >= 0);
+    if (!victim) {
+        CHECK(dup2(log, number) == number && write(number, "x\n", 2) == 2);
+        fdatasync(number);
+        _exit(0);
     }
+    CHECK(waitpid(victim, 0, 0) == victim);
+    struct clone_args arguments = {.exit_signal = SIGCHLD, .set_tid = (uintptr_t)&victim, .set_tid_size = 1};
+    long heir;
+    /* Another process may have the number for a while. */
+    while ((heir = syscall(SYS_clone3, &arguments, sizeof arguments)) < 0 && errno == EEXIST)
+        usleep(1000);
+    CHECK(heir >= 0);
+    if (!heir) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        for (;;)
+            pause();
+    }
+    /* Answered after the call of the dead process. */
+    rename(path, path);
+    CHECK(write(1, "done\n", 5) == 5);
+    pause();
 }
 
 int main(int count, char **words) {

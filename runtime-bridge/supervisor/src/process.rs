@@ -4,6 +4,7 @@ use crate::clock;
 use crate::fault_injection::{Fault, injects};
 use crate::keeper::pidfd;
 use crate::log::FileId;
+use crate::note;
 use crate::notify::{self, Notification};
 use durac_engine::Errno;
 use std::collections::hash_map::Entry;
@@ -141,6 +142,7 @@ impl Caller {
 fn wait_for_another(listener: &OwnedFd, call: &Notification, fd: RawFd) {
     let file = || std::fs::read_link(format!("/proc/{}/fd/{fd}", call.thread)).ok();
     let first = file();
+    note::error(&format!("waits for another thread {}", call.thread));
     let is_another =
         || !notify::is_valid(listener, call.id) && file().is_some_and(|now| Some(now) != first);
     let until = clock::now().saturating_add(60_000_000_000);

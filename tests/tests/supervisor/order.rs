@@ -1,7 +1,7 @@
-//! What a log has deferred comes before calls on other files: every call of the table in docs/supervisor.md, by both kinds of
-//! system calls, by the process that has called and by another.
+//! What a log has deferred comes before calls on other files: the syncs, changes of names and lengths, opens and ends of the table in
+//! docs/supervisor.md, by both kinds of system calls, by the process that has called and by another.
 
-use crate::common::{LATENCY, LAZY, Supervised, pending};
+use crate::common::{LATENCY, LAZY, Supervised, kill, pending, poll};
 use anyhow::{Context, Result, ensure};
 use durac_tests::{cc, heavy};
 use std::path::PathBuf;
@@ -153,6 +153,11 @@ pub fn is_told_from_its_heir() -> Result<()> {
     let program = program()?;
     let words = [program.to_str().context("a path")?, "reused", "@a.log", "@b.log"];
     let mut run = Supervised::start(LAZY, LATENCY, &words)?;
+    kill(poll("a call of the first process", || {
+        let said = run.stderr();
+        let (_, thread) = said.split_once("waits for another thread ")?;
+        thread.split_once('\n')?.0.parse().ok()
+    })?);
     run.until(1)?;
     ensure!(run.acknowledged == ["done\n"], "{:?}: {}", run.acknowledged, run.stderr());
     // It has an open file of its own of each log.
