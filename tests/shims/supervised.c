@@ -25,6 +25,11 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Not in every C library. */
+#ifndef RWF_DSYNC
+#define RWF_DSYNC 2
+#endif
+
 static void acknowledge(const char *line, int length) {
     if (write(1, line, length) != length)
         _exit(3);
@@ -121,7 +126,7 @@ int main(int count, char **words) {
         int opened = !strcmp(words[5], "open");
         int fd = open(words[4], O_WRONLY | O_CREAT | O_APPEND | (opened ? O_DSYNC : 0), 0644);
         struct iovec part = {"x", 1};
-        if (append(words[2], 0, atoi(words[3]), 0) || pwritev2(fd, &part, 1, -1, opened ? 0 : RWF_DSYNC) != 1)
+        if (append(words[2], 0, atoi(words[3]), 0) || syscall(SYS_pwritev2, fd, &part, 1, -1L, 0, opened ? 0 : RWF_DSYNC) != 1)
             return 1;
         acknowledge("done\n", 5);
         pause();

@@ -109,6 +109,14 @@ pub fn faulty_agent() -> Result<PathBuf> {
     built("libdurac_faulty_preload.so")
 }
 
+/// A program that runs commands under a supervisor with fault injection.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn faulty_supervisor() -> Result<PathBuf> {
+    built("durac-faulty-supervisor")
+}
+
 /// The program `durac-append-log`.
 ///
 /// # Errors

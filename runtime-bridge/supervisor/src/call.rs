@@ -1,7 +1,8 @@
 //! A sync call or a write on a log: runs the policy's program and carries out its verdict.
 
 use crate::clock;
-use crate::log::{Held, Slot, Syncer};
+use crate::fault_injection::{Fault, injects};
+use crate::log::{Core, Held, Slot, Syncer};
 use crate::maps;
 use crate::note;
 use crate::program::{self, Asking, Ran};
@@ -24,6 +25,38 @@ pub struct Call<'a> {
     pub process: u32,
 }
 
+/// A call that is counted in a log until it leaves. If a bug has it leave by a panic, the log does not wait for it for ever,
+/// and believes nothing of it: the next sync calls are the command's own, until one has succeeded.
+struct Inside<'a> {
+    slot: &'a Slot,
+    count: fn(&mut Core) -> &mut u32,
+}
+
+impl<'a> Inside<'a> {
+    /// Counts the call.
+    fn enter(slot: &'a Slot, core: &mut Core, count: fn(&mut Core) -> &mut u32) -> Self {
+        *count(core) += 1;
+        Self { slot, count }
+    }
+
+    /// It leaves.
+    fn leave(self, core: &mut Core) {
+        *(self.count)(core) -= 1;
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Inside<'_> {
+    /// A panic: whoever had the log's lock has let go of it.
+    fn drop(&mut self) {
+        let mut core = self.slot.lock();
+        *(self.count)(&mut core) -= 1;
+        core.engine.passed_by();
+        core.used = clock::now();
+        self.slot.publish(&mut core);
+    }
+}
+
 /// Makes the call. What another log has deferred comes first. None if the log was forgotten meanwhile.
 pub fn sync(slot: &Slot, call: &Call<'_>) -> Option<Result<(), Errno>> {
     if let Err(errno) = drain_others(slot, call) {
@@ -33,13 +66,13 @@ pub fn sync(slot: &Slot, call: &Call<'_>) -> Option<Result<(), Errno>> {
     if core.retired {
         return None;
     }
-    core.users += 1;
+    let inside = Inside::enter(slot, &mut core, |core| &mut core.users);
     let (mut core, result) = sync_held(slot, core, call);
     if let Some(recorded) = &slot.recorded {
         core.is_closed = false;
         recorded.sync_ended(call.full, result);
     }
-    core.users -= 1;
+    inside.leave(&mut core);
     core.used = clock::now();
     slot.publish(&mut core);
     Some(result)
@@ -67,6 +100,9 @@ fn sync_held<'a>(
     // What is not known to have been appended is a barrier: the call syncs.
     let grown = slot.has_grown(&mut core, call.process, call.meta);
     tell_in_place(slot, &mut core, grown);
+    if injects(Fault::Uncounted) && grown && call.process % 2 == 1 {
+        return (core, Ok(()));
+    }
     let full = call.full;
     let asks = grown && supervisor.defers();
     let program = policy.program(full).filter(|_| asks);
@@ -78,6 +114,9 @@ fn sync_held<'a>(
     let (number, program) = match (core.engine.enter(full, program.is_some()), program) {
         (Entry::Refused(errno), _) => {
             record::done(Done::Refused);
+            if injects(Fault::ToldOnce) {
+                core.engine = durac_engine::Log::new(policy.rules);
+            }
             return (core, Err(errno));
         }
         (Entry::Ask(call), Some(program)) => (call.number, program),
@@ -93,7 +132,9 @@ fn sync_held<'a>(
         }
     };
     // From here on the policy is not exchanged.
-    core.asked += 1;
+    let asked = Inside::enter(slot, &mut core, |core| &mut core.asked);
+    // A panic lets go of the lock before the call leaves.
+    let mut core = core;
     let timed = policy.rules.needs_time();
     let mut at = timed.then(clock::now);
     if let Some(target) = at.and_then(|now| core.engine.overdue(now)) {
@@ -104,7 +145,7 @@ fn sync_held<'a>(
     let asking = Asking { number, len: None, parameters };
     let ran = program::run(policy, program, slot, core, asking, at);
     let Ran { mut core, verdict, requested, at } = ran;
-    core.asked -= 1;
+    asked.leave(&mut core);
     let decision = Decision::from(verdict);
     let asks = requested || decision == Decision::Defer;
     let now: Time = match timed || asks {
@@ -144,9 +185,9 @@ pub fn write(slot: &Slot, len: u64) -> Option<Result<(), Errno>> {
     if core.retired {
         return None;
     }
-    core.users += 1;
+    let inside = Inside::enter(slot, &mut core, |core| &mut core.users);
     let (mut core, result) = write_held(slot, core, len);
-    core.users -= 1;
+    inside.leave(&mut core);
     core.used = clock::now();
     slot.publish(&mut core);
     Some(result)
@@ -169,9 +210,9 @@ fn write_held<'a>(slot: &'a Slot, mut core: Held<'a>, len: u64) -> (Held<'a>, Re
     let number = core.engine.upcoming();
     let parameters = maps::snapshot(&policy.meta.params, supervisor.page.status);
     let asking = Asking { number, len: Some(len), parameters };
-    core.asked += 1;
+    let asked = Inside::enter(slot, &mut core, |core| &mut core.asked);
     let Ran { mut core, verdict, .. } = program::run(policy, program, slot, core, asking, None);
-    core.asked -= 1;
+    asked.leave(&mut core);
     let able = core.able();
     let result = match core.engine.decide_write(Writing::from(verdict), false, able, 0) {
         Put::Fail(errno) => {

@@ -8,6 +8,7 @@
 //! The old policy is never freed: others may read it without a lock.
 
 use crate::clock;
+use crate::fault_injection::{Fault, injects};
 use crate::load::{self, Policy};
 use crate::log::{Held, Slot, Syncer};
 use crate::note;
@@ -136,7 +137,8 @@ impl Supervisor {
             let looked = self.looks();
             self.exchange_policy(next);
             self.switch_on();
-            for (slot, core) in logs.iter_mut() {
+            let spared = usize::from(injects(Fault::OldRules));
+            for (slot, core) in logs.iter_mut().skip(spared) {
                 slot.follow(core, next, looked);
             }
             self.page.status.publish_policy(
@@ -172,6 +174,7 @@ impl Supervisor {
             let mut is_quiet = true;
             for (slot, core) in &mut logs {
                 let durable = match core.engine.drain() {
+                    _ if injects(Fault::HastyChange) => true,
                     Drain::Done => true,
                     Drain::Failed(errno) => return Err(Unchanged::Failed(errno)),
                     Drain::Wait(target) => {

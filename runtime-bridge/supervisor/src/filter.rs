@@ -3,6 +3,7 @@
 //! Everything else is allowed, for which the kernel has a bitmap: it costs nothing. The table knows the calls of
 //! x86-64 and of 32-bit programs; those of the x32 ABI do not exist under the filter.
 
+use crate::fault_injection::{Fault, injects};
 use durac_abi::Object;
 use libc::{
     BPF_ABS, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_JSET, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter,
@@ -300,7 +301,8 @@ pub fn kind(arch: u32, number: i32, writes: bool) -> Option<Kind> {
         Some(rule) if matches!(rule.test, Test::Always) => Some(rule),
         other => of_writes().or(other),
     };
-    found.map(|rule| rule.kind)
+    let sees = |rule: &&Rule| arch != I386 || rule.kind != Order || !injects(Fault::Only64);
+    found.filter(sees).map(|rule| rule.kind)
 }
 
 /// Bytes of a pointer and of a length.

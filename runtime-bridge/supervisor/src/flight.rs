@@ -1,6 +1,7 @@
 //! The syncs of a log: started as its engine says, carried out without its lock, landed under it.
 
 use crate::clock;
+use crate::fault_injection::{self, Fault, injects};
 use crate::log::{Held, Slot};
 use crate::note;
 use crate::record::{self, Recorded};
@@ -10,6 +11,24 @@ use std::os::fd::{AsRawFd, RawFd};
 
 /// How often a sync that was interrupted is repeated.
 const TRIES: u32 = 100;
+
+/// A sync that is under way. If a bug has it end by a panic, what the system said of it is not known any more, and the system
+/// says so only once: it counts as failed.
+struct Out<'a> {
+    slot: &'a Slot,
+    id: u64,
+}
+
+impl Drop for Out<'_> {
+    /// A panic: nobody has the log's lock for this sync.
+    fn drop(&mut self) {
+        let mut core = self.slot.lock();
+        core.engine.land(self.id, clock::now(), Err(libc::EIO), true);
+        self.slot.supervisor.logs.failed(libc::EIO);
+        self.slot.publish(&mut core);
+        self.slot.wake(&core);
+    }
+}
 
 impl Slot {
     /// Syncs in the calling thread, through the caller's open file or else the supervisor's own, and returns what
@@ -48,13 +67,17 @@ impl Slot {
         let flight = core.engine.start(background, full, clock::now());
         let begun = self.recorded.as_ref().and_then(Recorded::syncing);
         drop(core);
+        let out = Out { slot: self, id: flight.id };
         let fd = file.map_or_else(|| self.own.as_raw_fd(), AsRawFd::as_raw_fd);
         let result = sync_file(fd, flight.full);
         let end = clock::now();
+        fault_injection::panics(Fault::PanicInSync);
+        let result = if background && injects(Fault::Swallowed) { Ok(()) } else { result };
         if let (Some(recorded), Some(begun)) = (&self.recorded, begun) {
             recorded.synced(&begun, &flight, end, result);
         }
         let mut core = self.lock();
+        std::mem::forget(out);
         self.count_late(&mut core, end);
         core.times.add(end.saturating_sub(flight.since));
         self.supervisor.page.status.publish_times(self.index, &core.times);

@@ -12,7 +12,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 /// How the bytes begin.
 const MAGIC: u64 = u64::from_le_bytes(*b"dursuper");
 /// The format: it rises with each change.
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 /// More of anything is no hand-over.
 const MOST: u64 = 1 << 24;
 
@@ -95,6 +95,10 @@ pub struct Handover {
     pub filter: u64,
     /// What the filter asks about, and what has happened, one bit each.
     pub flags: u64,
+    /// The error of the first sync that failed, or 0: it stops every log under a policy that says so.
+    pub failed: i32,
+    /// A descriptor of the program that takes over, which it has to close.
+    pub program: RawFd,
     /// The policy's object.
     pub object: Vec<u8>,
     /// Its parameters, as they are set.
@@ -149,6 +153,8 @@ impl Handover {
         to.word(self.newest);
         to.word(self.filter);
         to.word(self.flags);
+        to.fd(self.failed);
+        to.fd(self.program);
         to.bytes(&self.object);
         to.list(&self.params, |to, value| to.word(*value));
         to.list(&self.logs, |to, log| {
@@ -249,6 +255,8 @@ impl Reader<'_> {
             newest: self.word()?,
             filter: self.word()?,
             flags: self.word()?,
+            failed: self.fd()?,
+            program: self.fd()?,
             object: self.bytes()?,
             params: self.list(Self::word)?,
             logs: self.list(|from| {
@@ -301,6 +309,8 @@ mod tests {
             newest: 1 << 63,
             filter: 3,
             flags: 0x155,
+            failed: 5,
+            program: 7,
             object: vec![0; 1000],
             params: vec![u64::MAX, 0],
             logs: vec![log(3), log(4)],
@@ -327,10 +337,10 @@ mod tests {
         assert!(matches!(Handover::load(&more[..]), Err(HandoverError::Invalid)));
         let mut other = bytes.clone();
         other[8] += 1;
-        assert!(matches!(Handover::load(&other[..]), Err(HandoverError::Version(2))));
+        assert!(matches!(Handover::load(&other[..]), Err(HandoverError::Version(3))));
         // A length that is not there.
         let mut long = bytes;
-        long[64..72].copy_from_slice(&u64::MAX.to_le_bytes());
+        long[80..88].copy_from_slice(&u64::MAX.to_le_bytes());
         assert!(matches!(Handover::load(&long[..]), Err(HandoverError::Invalid)));
     }
 }

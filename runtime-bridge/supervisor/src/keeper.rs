@@ -7,6 +7,7 @@
 //!
 //! It is started by a process that has threads, so it makes only system calls, and allocates nothing.
 
+use crate::fault_injection::{Fault, injects};
 use crate::notify::{self, Answer};
 use crate::record;
 use crate::shared::Shared;
@@ -88,7 +89,9 @@ fn keep(listener: RawFd, supervisor: RawFd, shared: &'static Shared) -> ! {
         // SAFETY: one entry.
         unsafe { libc::poll(&raw mut supervisor, 1, -1) };
     }
-    take_over(listener, shared);
+    if !injects(Fault::KeeperLeaves) {
+        take_over(listener, shared);
+    }
     // SAFETY: no preconditions.
     unsafe { libc::_exit(0) }
 }
@@ -96,7 +99,7 @@ fn keep(listener: RawFd, supervisor: RawFd, shared: &'static Shared) -> ! {
 /// The supervisor is dead.
 fn take_over(listener: RawFd, shared: &Shared) {
     let mut failed = false;
-    for fd in shared.deferred() {
+    for fd in shared.deferred().filter(|_| !injects(Fault::KeeperForgets)) {
         // SAFETY: any number may be passed.
         failed |= unsafe { libc::fsync(fd) } != 0;
     }

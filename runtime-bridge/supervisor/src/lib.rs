@@ -14,10 +14,12 @@
 //! call of the same process is synced directly.
 
 mod call;
+mod candidate;
 mod change;
 mod clock;
 mod control;
 mod crew;
+mod fault_injection;
 pub mod filter;
 mod flight;
 mod handover;

@@ -3,6 +3,7 @@
 //! The engine decides, this module carries out. The lock is never held across a sync.
 
 use crate::clock;
+use crate::fault_injection::{Fault, injects};
 use crate::load::Policy;
 use crate::look::Look;
 use crate::record::{self, Recorded};
@@ -14,6 +15,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{File, Metadata};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
@@ -277,7 +279,16 @@ impl Slot {
     fn hire(&self, core: &mut Core) {
         let Some(slot) = self.me.upgrade() else { return };
         let builder = thread::Builder::new().name("durac-sync".into()).stack_size(STACK);
-        core.syncer = match builder.spawn(move || slot.look_after()) {
+        let body = move || {
+            let guarded = AssertUnwindSafe(|| slot.look_after());
+            if catch_unwind(guarded).is_err() {
+                // A bug: no other thread comes, and whoever waits for this one syncs by itself.
+                let mut core = slot.lock();
+                core.syncer = Syncer::Failed;
+                slot.wake(&core);
+            }
+        };
+        core.syncer = match builder.spawn(body) {
             Ok(_) => Syncer::Awake,
             Err(error) => {
                 crate::note::error(&format!("cannot start a thread: {error}; syncs are direct"));
@@ -287,14 +298,14 @@ impl Slot {
     }
 
     /// The syncer thread of a log: carries out what its engine asks for.
-    fn look_after(self: Arc<Self>) {
+    fn look_after(&self) {
         let mut core = self.lock();
         let mut idle = false;
         loop {
             core.syncer = Syncer::Awake;
             let now = clock::now();
             self.look_in_time(&mut core, now);
-            let pause = match core.step(&self, now) {
+            let pause = match core.step(self, now) {
                 Step::Start => {
                     core = self.fly(core, None, (true, false)).0;
                     idle = false;
@@ -335,6 +346,7 @@ impl Slot {
             Layout::Append => now.length > before.length,
             Layout::Ring => now != before && !restarted,
         });
+        let grown = grown || before.is_some() && injects(Fault::NoBarrier);
         self.measure(core, now.length, grown);
         grown
     }

@@ -4,8 +4,9 @@
 //! durable before another file is synced, renamed, removed, truncated or made.
 
 use crate::clock;
+use crate::fault_injection::{Fault, injects};
 use crate::load::Policy;
-use crate::log::{FileId, Slot};
+use crate::log::{Core, FileId, Slot};
 use crate::note;
 use crate::process;
 use crate::record;
@@ -121,18 +122,23 @@ impl Logs {
             return Ok(());
         }
         let mut result = Ok(());
+        let is_its = |slot: &Slot, core: &Core| {
+            process.is_none_or(|process| slot.is_known_to(core, process))
+        };
         for slot in self.all() {
             if except.is_some_and(|except| std::ptr::eq(except, &raw const *slot)) {
                 continue;
             }
             let core = slot.lock();
-            if core.engine.undrained().is_none() {
+            if core.engine.undrained().is_none()
+                || injects(Fault::OwnOrder) && !is_its(&slot, &core)
+            {
                 continue;
             }
             let (since, waited) = (clock::now(), record::waited());
             let (core, drained) = slot.drain(core);
             record::set_waited(waited + clock::now().saturating_sub(since));
-            if process.is_none_or(|process| slot.is_known_to(&core, process)) {
+            if is_its(&slot, &core) {
                 result = result.and(drained);
             }
         }
@@ -206,6 +212,11 @@ impl Logs {
         };
     }
 
+    /// The error of the first sync that has failed.
+    pub fn failed_by(&self) -> Option<Errno> {
+        Some(self.stopped.load(Ordering::Acquire)).filter(|errno| *errno != 0)
+    }
+
     /// A sync of a log has failed.
     pub fn failed(&self, errno: Errno) {
         let _ = self.stopped.compare_exchange(0, errno, Ordering::AcqRel, Ordering::Relaxed);
@@ -218,8 +229,7 @@ impl Logs {
 
     /// The error that stops every log under a policy.
     pub fn stopped_by(&self, policy: &Policy) -> Option<Errno> {
-        let errno = self.stopped.load(Ordering::Acquire);
-        (errno != 0 && policy.meta.on_error == OnError::Stop).then_some(errno)
+        self.failed_by().filter(|_| policy.meta.on_error == OnError::Stop)
     }
 
     /// Takes the lock: no log comes or goes.

@@ -1,9 +1,13 @@
 //! The callers: their open files, and which process a thread belongs to.
 
+use crate::clock;
+use crate::fault_injection::{Fault, injects};
 use crate::keeper::pidfd;
 use crate::log::FileId;
+use crate::note;
 use crate::notify::{self, Notification};
 use durac_engine::Errno;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -42,6 +46,9 @@ impl Callers {
         call: &Notification,
         fd: RawFd,
     ) -> Result<(File, u32), Errno> {
+        if injects(Fault::Remembered) {
+            return self.remembered(call, fd);
+        }
         let known = self.lock().get(&call.thread).cloned();
         if let Some(caller) = known {
             match caller.file(fd) {
@@ -52,8 +59,11 @@ impl Callers {
                 result => return result.map(|file| (file, caller.process)),
             }
         }
+        if fd >= 0 && (injects(Fault::SlowLook) || injects(Fault::StaleThread)) {
+            wait_for_another(listener, call, fd);
+        }
         let (caller, lasting) = Caller::open(call.thread)?;
-        if !notify::is_valid(listener, call.id) {
+        if !notify::is_valid(listener, call.id) && !injects(Fault::StaleThread) {
             return Err(libc::ESRCH);
         }
         let file = caller.file(fd);
@@ -66,6 +76,23 @@ impl Callers {
             known.insert(call.thread, caller);
         }
         file.map(|file| (file, process))
+    }
+
+    /// What a descriptor of a thread led to when it was first seen: a fault.
+    fn remembered(&self, call: &Notification, fd: RawFd) -> Result<(File, u32), Errno> {
+        type Files = HashMap<(u32, RawFd), (File, u32)>;
+        static FILES: Mutex<Option<Files>> = Mutex::new(None);
+        let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = files.get_or_insert_default();
+        let (file, process) = match files.entry((call.thread, fd)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let (caller, _) = Caller::open(call.thread)?;
+                place.insert((caller.file(fd)?, caller.process))
+            }
+        };
+        let copy = file.try_clone().map_err(|why| why.raw_os_error().unwrap_or(libc::EIO))?;
+        Ok((copy, *process))
     }
 
     /// The process that calls; none if it is not known.
@@ -107,6 +134,20 @@ impl Caller {
         }
         // SAFETY: the descriptor is new and ours.
         Ok(unsafe { File::from_raw_fd(copy as RawFd) })
+    }
+}
+
+/// Until the thread that calls is dead and another has its number, whose descriptor leads elsewhere; or for a while: a
+/// fault.
+fn wait_for_another(listener: &OwnedFd, call: &Notification, fd: RawFd) {
+    let file = || std::fs::read_link(format!("/proc/{}/fd/{fd}", call.thread)).ok();
+    let first = file();
+    note::error(&format!("waits for another thread {}", call.thread));
+    let is_another =
+        || !notify::is_valid(listener, call.id) && file().is_some_and(|now| Some(now) != first);
+    let until = clock::now().saturating_add(60_000_000_000);
+    while !is_another() && clock::now() < until {
+        std::thread::sleep(std::time::Duration::from_millis(1));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Runs a policy's program on a call, and gives it its helpers.
 
 use crate::clock;
+use crate::fault_injection::{self, Fault, injects};
 use crate::load::Policy;
 use crate::log::{Held, Slot};
 use crate::maps::MapArea;
@@ -94,7 +95,7 @@ impl Current<'_> {
         // A write never becomes durable itself: it waits for calls before it.
         let distance = if self.len.is_some() { distance.max(1) } else { distance };
         let target = core.engine.await_target(self.number, distance);
-        if !core.engine.is_ready(target) {
+        if !core.engine.is_ready(target) && !injects(Fault::NoWait) {
             core = self.slot.wait(core, target);
             self.at = None;
         }
@@ -162,6 +163,7 @@ pub fn run<'a>(
     let context = &raw mut context;
     let Asking { number, len, parameters } = asking;
     let requested = false;
+    fault_injection::panics(Fault::PanicInProgram);
     let mut current =
         Current { policy, slot, core: None, number, len, requested, at, context, parameters };
     current.fill(&core);

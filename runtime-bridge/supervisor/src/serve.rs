@@ -3,6 +3,7 @@
 use crate::call::{self, Call};
 use crate::clock;
 use crate::crew::Crew;
+use crate::fault_injection::{Fault, injects};
 use crate::filter::{self, Asked, Flags, Kind, MAKES, Open};
 use crate::keeper::{self, Keeper};
 use crate::load::Policy;
@@ -168,10 +169,13 @@ impl Supervisor {
         self.stays_off.load(Ordering::SeqCst)
     }
 
-    /// Answers a call. A bug here is not the command's: its call then runs as it was made.
+    /// Answers a call. A bug here is not the command's: its call then runs as it was made, after what is deferred.
     fn answer(&'static self, call: &Notification) {
         let body = std::panic::AssertUnwindSafe(|| record::asked(call, || self.decide(call)));
-        let answer = std::panic::catch_unwind(body).unwrap_or(Answer::Continue);
+        let ordered = std::panic::AssertUnwindSafe(|| self.after_the_logs(call));
+        let answer = std::panic::catch_unwind(body)
+            .or_else(|_| std::panic::catch_unwind(ordered))
+            .unwrap_or(Answer::Continue);
         notify::send(self.listener.as_raw_fd(), call.id, answer);
     }
 
@@ -186,6 +190,12 @@ impl Supervisor {
         match filter::kind(call.arch, call.number, writes) {
             Some(Kind::Fdatasync) => self.sync(call, false),
             Some(Kind::Fsync) => self.sync(call, true),
+            Some(Kind::Order) if injects(Fault::NoOrder) => Answer::Continue,
+            Some(Kind::Length(_) | Kind::Submit) if injects(Fault::NoOrderOfLengths) => {
+                Answer::Continue
+            }
+            Some(Kind::Open(_)) if injects(Fault::NoOrderOfOpens) => Answer::Continue,
+            Some(Kind::Exit) if injects(Fault::NoOrderOfEnds) => Answer::Continue,
             Some(Kind::Order) => self.after_the_logs(call),
             Some(Kind::Length(fd)) => self.length_changes(call, fd),
             Some(Kind::Submit) => {
@@ -287,6 +297,7 @@ impl Supervisor {
     pub fn ordered(&self, drained: Result<(), Errno>) -> Answer {
         match drained {
             Ok(()) => Answer::Continue,
+            Err(_) if injects(Fault::DespiteError) => Answer::Continue,
             Err(errno) => Answer::Return(Err(errno)),
         }
     }
@@ -443,8 +454,10 @@ impl Supervisor {
         if self.is_off.swap(true, Ordering::SeqCst) {
             return;
         }
-        // An error stays in its log.
-        let _ = self.logs.drain_others(None, None);
+        if !injects(Fault::NoDrainAtStop) {
+            // An error stays in its log.
+            let _ = self.logs.drain_others(None, None);
+        }
         self.page.publish_off(self.policy(), self.how_off());
         note::info(&format!("the policy is off: {why}; every sync runs as the command calls it"));
     }

@@ -1,5 +1,6 @@
 //! A supervisor begins: for a command that is about to start, or in the place of another version that runs.
 
+use crate::candidate::keep_over_exec;
 use crate::handover::{Handover, HandoverError};
 use crate::keeper::{self, Keeper};
 use crate::launch;
@@ -10,7 +11,6 @@ use crate::page;
 use crate::record;
 use crate::serve::{Parts, Supervisor};
 use crate::shared::Shared;
-use crate::upgrade;
 use durac_abi::Hook;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -79,6 +79,9 @@ pub fn take_over(fd: RawFd) -> Result<(), ServeError> {
     // SAFETY: the program before has left it open for this one.
     let stored = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
     let handed = Handover::accept(stored)?;
+    // It was run by a descriptor, whose number would be its name.
+    // SAFETY: a name that ends with a zero; the others are not looked at.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"durac".as_ptr()) };
     let policy = load::admit(handed.object.clone())?;
     // Before any other descriptor is opened: the page of the program before had one, to which its name leads.
     let page = page::make(&policy, &handed.params).map_err(system("no status page"))?;
@@ -89,7 +92,7 @@ pub fn take_over(fd: RawFd) -> Result<(), ServeError> {
     }
     // SAFETY: the same.
     let listener = unsafe { OwnedFd::from_raw_fd(handed.listener) };
-    upgrade::keep_over_exec(handed.listener, false).map_err(system("no listener"))?;
+    keep_over_exec(handed.listener, false).map_err(system("no listener"))?;
     let line = format!("durac {} has taken over: {}", env!("CARGO_PKG_VERSION"), describe(&policy));
     let (parts, us, keeper) = Parts::new(listener, handed.asked(), policy, page)?;
     let supervisor = Supervisor::new(parts);

@@ -1,6 +1,6 @@
 //! Another program takes over from this one, in the same process: another version of durac.
 //!
-//! The new program is tried first: it has to know the format of what is handed over, and to accept the object. Then
+//! The new program is opened ([`Candidate`]) and tried first: it has to know the format of what is handed over, and to accept the object. Then
 //! everything that is acknowledged is synced, no call is received any more, those in hand are answered, and the process
 //! becomes the new program (execve(2)). It keeps its number, its parent, and the listener; calls that the command makes
 //! meanwhile wait in the kernel. The keeper stays as it is, with a table of descriptors of its own from then on, until
@@ -9,8 +9,10 @@
 //! No sync is under way when the process changes: its result would be lost, and with it an error. That is why the locks
 //! of all logs are held.
 
+use crate::candidate::{Candidate, keep_over_exec};
 use crate::change::{Gate, Locked, PATIENCE, Unchanged};
 use crate::clock;
+use crate::fault_injection::{Fault, injects};
 use crate::filter::{self, Asked};
 use crate::handover::{Handover, HandoverError, KnownLog};
 use crate::keeper::Keeper;
@@ -22,10 +24,9 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -81,9 +82,8 @@ impl Supervisor {
         if record::asks_about_writes() {
             return Err("its command is recorded (`durac record`)".to_owned());
         }
-        is_trusted(path).map_err(|why| format!("`{shown}`: {why}"))?;
-        self.try_out(path).map_err(|why| format!("`{shown}` cannot take over: {why}"))?;
-        let program = CString::new(path.as_os_str().as_bytes()).map_err(|why| why.to_string())?;
+        let program = Candidate::open(path).map_err(|why| format!("`{shown}`: {why}"))?;
+        self.try_out(&program).map_err(|why| format!("`{shown}` cannot take over: {why}"))?;
         let said = |why: Unchanged| why.to_string();
         let until = clock::now().saturating_add(PATIENCE);
         let _gate = Gate::close(self);
@@ -110,7 +110,14 @@ impl Supervisor {
                 ));
             }
             logs.retain(|(_, core)| core.engine.error().is_none());
-            let handed = Handover { opens: opens.clone(), ..self.hand_over(logs, keeper.pid) };
+            if injects(Fault::NoKeeperMeanwhile) {
+                crate::keeper::dismiss(keeper.pid);
+            }
+            let handed = Handover {
+                opens: opens.clone(),
+                program: program.as_raw_fd(),
+                ..self.hand_over(logs, keeper.pid)
+            };
             Some(Ok(become_program(&program, &handed)))
         };
         loop {
@@ -127,7 +134,9 @@ impl Supervisor {
     fn hand_over(&self, logs: &[Locked<'_>], keeper: u32) -> Handover {
         let policy = self.policy();
         let mut flags = flags_of(self.asked);
-        for (index, switch) in (SWITCHES..).zip(self.switches()) {
+        let switches = self.switches();
+        let known = switches.iter().filter(|_| !injects(Fault::NoSwitches));
+        for (index, switch) in (SWITCHES..).zip(known) {
             flags |= u64::from(switch.load(Ordering::SeqCst)) << index;
         }
         let value = |(index, param): (usize, &durac_abi::object::Param)| {
@@ -141,6 +150,8 @@ impl Supervisor {
             newest: self.shared.newest(),
             filter: filter::mark(self.asked),
             flags,
+            failed: self.logs.failed_by().filter(|_| !injects(Fault::NoErrors)).unwrap_or(0),
+            program: -1,
             object: policy.bytes.clone(),
             params: policy.meta.params.iter().enumerate().map(value).collect(),
             logs: logs
@@ -158,7 +169,7 @@ impl Supervisor {
     }
 
     /// Runs the program until it has said that it could take over.
-    fn try_out(&self, path: &Path) -> Result<(), String> {
+    fn try_out(&self, program: &Candidate) -> Result<(), String> {
         let shown = |why: io::Error| why.to_string();
         // Of the rest it needs nothing before it takes over.
         let handed = Handover {
@@ -167,7 +178,8 @@ impl Supervisor {
             object: self.policy().bytes.clone(),
             ..Handover::default()
         };
-        let mut child = Command::new(path)
+        let mut child = program
+            .command()
             .args(["supervise-command", "--try"])
             .stdin(handed.store().map_err(shown)?)
             .stdout(Stdio::piped())
@@ -204,6 +216,10 @@ impl Supervisor {
     pub fn restore(&'static self, handed: &Handover) {
         self.command.store(handed.command, Ordering::Relaxed);
         self.shared.begin_after(handed.newest);
+        if handed.failed != 0 {
+            self.logs.failed(handed.failed);
+        }
+        drop(taken(handed.program));
         for (index, switch) in (SWITCHES..).zip(self.switches()) {
             switch.store(handed.flags & 1 << index != 0, Ordering::SeqCst);
         }
@@ -246,16 +262,25 @@ fn flags_of(asked: Asked) -> u64 {
 }
 
 /// Becomes the program. Returns why it did not.
-fn become_program(program: &CString, handed: &Handover) -> String {
+fn become_program(program: &Candidate, handed: &Handover) -> String {
+    let shown = program.path().display();
     let stored = match handed.store() {
         Ok(stored) => stored,
         Err(why) => return format!("no memory to hand over: {why}"),
     };
     let number = stored.as_raw_fd().to_string();
-    let words = ["supervise-command", "--continue", &number].map(CString::new);
-    let words: Vec<CString> = words.into_iter().flatten().collect();
-    let mut pointers = vec![program.as_ptr()];
-    pointers.extend(words.iter().map(|word| word.as_ptr()));
+    let place = CString::new(program.place().into_os_string().into_vec());
+    let words = [
+        program.path().as_os_str().as_bytes(),
+        b"supervise-command",
+        b"--continue",
+        number.as_bytes(),
+    ];
+    let words: Result<Vec<CString>, _> = words.into_iter().map(CString::new).collect();
+    let (Ok(place), Ok(words)) = (place, words) else {
+        return format!("cannot run `{shown}`: it is no path");
+    };
+    let mut pointers: Vec<_> = words.iter().map(|word| word.as_ptr()).collect();
     pointers.push(std::ptr::null());
     let folders = handed.opens.iter().filter_map(|open| Some(open.made.as_ref()?.0));
     let logs = handed.logs.iter().map(|log| log.fd);
@@ -265,7 +290,7 @@ fn become_program(program: &CString, handed: &Handover) -> String {
     let why = match all {
         Ok(()) => {
             // SAFETY: strings that end with zeros, in a list that ends with null. It returns only if it failed.
-            unsafe { libc::execv(program.as_ptr(), pointers.as_ptr()) };
+            unsafe { libc::execv(place.as_ptr(), pointers.as_ptr()) };
             io::Error::last_os_error()
         }
         Err(why) => why,
@@ -273,14 +298,7 @@ fn become_program(program: &CString, handed: &Handover) -> String {
     for fd in kept {
         let _ = keep_over_exec(fd, false);
     }
-    format!("cannot run `{}`: {why}", program.to_string_lossy())
-}
-
-/// Whether a descriptor stays open when the process becomes another program.
-pub fn keep_over_exec(fd: RawFd, keep: bool) -> io::Result<()> {
-    // SAFETY: no pointers.
-    let result = unsafe { libc::fcntl(fd, libc::F_SETFD, if keep { 0 } else { libc::FD_CLOEXEC }) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    format!("cannot run `{shown}`: {why}")
 }
 
 /// A descriptor that the program before has left open.
@@ -299,32 +317,6 @@ fn printed(mut pipe: impl Read + AsRawFd) -> String {
         let _ = pipe.by_ref().take(4096).read_to_end(&mut bytes);
     }
     String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// Whether nobody but root and this user can have changed a program.
-fn is_trusted(path: &Path) -> Result<(), String> {
-    let meta = std::fs::metadata(path).map_err(|why| why.to_string())?;
-    // SAFETY: it takes no pointer and cannot fail.
-    let user = unsafe { libc::geteuid() };
-    if !meta.is_file() {
-        return Err("not a regular file".to_owned());
-    }
-    if meta.uid() != 0 && meta.uid() != user {
-        return Err(format!("owned by user {}, not by root or user {user}", meta.uid()));
-    }
-    if meta.mode() & 0o022 != 0 {
-        return Err(format!("others may write to it (mode {:o})", meta.mode() & 0o7777));
-    }
-    // Who may write to a folder can put another program in its place; in a sticky one only its own.
-    let path = path.canonicalize().map_err(|why| why.to_string())?;
-    for folder in path.ancestors().skip(1) {
-        let meta = std::fs::metadata(folder).map_err(|why| why.to_string())?;
-        let is_owned = meta.uid() == 0 || meta.uid() == user;
-        if !is_owned || meta.mode() & (libc::S_IWOTH | libc::S_ISVTX) == libc::S_IWOTH {
-            return Err(format!("others may write to `{}`", folder.display()));
-        }
-    }
-    Ok(())
 }
 
 /// The path of this program, where another may be by now.

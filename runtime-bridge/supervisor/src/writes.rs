@@ -5,6 +5,7 @@
 //! question on, and a sync covers them only if its thread has been seen elsewhere before the sync began.
 
 use crate::call;
+use crate::fault_injection::{Fault, injects};
 use crate::filter::{self, Length, Map, Offset, Write};
 use crate::handover::KnownWrite;
 use crate::log::Slot;
@@ -114,7 +115,8 @@ impl Supervisor {
         // The sixth argument of `pwritev2`; the others that have an offset have fewer arguments, and their wrappers
         // may leave anything in it: what is deferred then comes first once too often.
         let flags = write.flags.map_or(0, |index| call.argument(index));
-        let durable = flags & u64::from(filter::RWF) != 0;
+        let sees_durable = !injects(Fault::NoDurableWrites);
+        let durable = flags & u64::from(filter::RWF) != 0 && sees_durable;
         if !self.asked.writes {
             // Only the recording asks: what the call is without it.
             return if durable { self.after_the_logs(call) } else { Answer::Continue };
@@ -135,9 +137,10 @@ impl Supervisor {
         {
             return Answer::Return(Err(errno));
         }
-        let durable = durable || flags_of(&file) & libc::O_DSYNC != 0;
+        let durable = durable || flags_of(&file) & libc::O_DSYNC != 0 && sees_durable;
         if let Some(slot) = self.logs.get((found.dev(), found.ino())) {
-            if policy.meta.layout == Layout::Ring && is_at_start(&file, at) {
+            let is_beginning = policy.meta.layout == Layout::Ring && is_at_start(&file, at);
+            if is_beginning && !injects(Fault::NoBeginning) {
                 slot.starts_again(process);
                 return self.after_the_logs(call);
             }
@@ -205,7 +208,10 @@ impl Supervisor {
     /// Whether a file must not be written while the log is behind. One of several names may have any.
     fn is_protected(&self, file: &File, found: &Metadata) -> bool {
         let meta = &self.policy().meta;
-        if found.nlink() > 1 {
+        if injects(Fault::NoProtection) {
+            return false;
+        }
+        if found.nlink() > 1 && !injects(Fault::OneName) {
             return !meta.protects.is_empty() && !self.is_log(file);
         }
         let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
@@ -228,7 +234,7 @@ impl Supervisor {
     pub fn map(&'static self, call: &Notification, map: Map) -> Answer {
         const UNSEEN: &str =
             "a file is mapped that cannot be seen: writes to it could not be, either";
-        if !self.asked.writes || self.stays_off() {
+        if !self.asked.writes || self.stays_off() || injects(Fault::UnseenMaps) {
             return Answer::Continue;
         }
         let (protection, kind, fd) = match map {

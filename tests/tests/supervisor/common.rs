@@ -3,11 +3,15 @@
 use anyhow::{Context, Result, ensure};
 use durac_abi::Runtime;
 use durac_core::CompileOptions;
-use durac_disk::{Cut, Image, Mounted, Plan, private_mounts};
+use durac_disk::plan::Effect;
+use durac_disk::{Cut, Fault, Image, Mounted, Op, Plan, private_mounts};
 use durac_grammar::Sources;
+use durac_shm::status::{Snapshot, Status};
 use durac_workload::child;
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
+use std::ops::{Deref, DerefMut};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -56,9 +60,46 @@ pub fn program(options: &[&str]) -> Result<PathBuf> {
     durac_tests::cc("supervised.c", name, &[&["-O1"], options].concat())
 }
 
+thread_local! {
+    static FAULT: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+/// Runs `body`, whose commands this thread starts, with a supervisor that has this fault.
+pub fn with_fault<T>(fault: &'static str, body: impl FnOnce() -> T) -> T {
+    FAULT.set(Some(fault));
+    let result = body();
+    FAULT.set(None);
+    result
+}
+
+/// A process that does not outlive its test.
+pub struct Killed(Child);
+
+impl Deref for Killed {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Killed {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A command under the supervisor.
 pub struct Supervised {
-    pub child: Child,
+    pub child: Killed,
     lines: BufReader<ChildStdout>,
     pub acknowledged: Vec<String>,
     pub disk: Mounted,
@@ -74,8 +115,19 @@ impl Supervised {
         let folder = TempDir::with_prefix("durac-supervisor-")?;
         let library = child::beside("libdurac_disk_sync.so").context("the disk's library")?;
         let stderr = folder.path().join("stderr");
-        let mut command: Command = durac_tests::durac(["run", "--engine", "supervisor"])?;
-        command.arg("--preload-after").arg(library).arg(object(policy, folder.path())?).arg("--");
+        let object = object(policy, folder.path())?;
+        let mut command = match FAULT.get() {
+            Some(fault) => {
+                let mut command = Command::new(durac_tests::faulty_supervisor()?);
+                command.env("DURAC_FAULT", fault).arg(object).arg(library);
+                command
+            }
+            None => {
+                let mut command = durac_tests::durac(["run", "--engine", "supervisor"])?;
+                command.arg("--preload-after").arg(library).arg(object).arg("--");
+                command
+            }
+        };
         for word in words {
             match word.strip_prefix('@') {
                 Some(name) => command.arg(disk.join(name)),
@@ -91,7 +143,7 @@ impl Supervised {
         ensure!(size == 4096, "a pipe of {size} bytes: {}", std::io::Error::last_os_error());
         let lines = BufReader::with_capacity(256, stdout);
         let acknowledged = Vec::new();
-        Ok(Self { child, lines, acknowledged, disk, stderr, _folder: folder })
+        Ok(Self { child: Killed(child), lines, acknowledged, disk, stderr, _folder: folder })
     }
 
     /// Reads until so many lines are acknowledged in all, or the command has ended.
@@ -101,6 +153,23 @@ impl Supervised {
             self.acknowledged.push(std::mem::take(&mut line));
         }
         Ok(())
+    }
+
+    /// Reads until it has acknowledged this line.
+    pub fn until_it_says(&mut self, line: &str) -> Result<()> {
+        while self.acknowledged.last().is_none_or(|last| last != line) {
+            let lines = self.acknowledged.len();
+            self.until(lines + 1)?;
+            ensure!(self.acknowledged.len() > lines, "no `{}`: {}", line.trim(), self.stderr());
+        }
+        Ok(())
+    }
+
+    /// The next sync of a file fails.
+    pub fn fail_sync_of(&self, file: &str) {
+        let effect = Effect::Fail(libc::EIO);
+        let fault = Fault { op: Op::Sync, path: file.into(), after: 0, times: Some(1), effect };
+        self.disk.plan(Plan { latency: LATENCY, faults: vec![fault], room: None });
     }
 
     /// What it has printed on standard error.
@@ -143,6 +212,96 @@ impl Supervised {
         self.child.wait()?;
         Ok((self.acknowledged, self.disk.after_cut(cut, seed)?.image))
     }
+}
+
+/// Four processes that append to `a.log`.
+pub fn append(policy: &str, latency: Duration, lines: &str) -> Result<Supervised> {
+    let program = program(&[])?;
+    let words = [program.to_str().context("a path")?, "append", "@a.log", "4", lines];
+    Supervised::start(policy, latency, &words)
+}
+
+/// A process that appends 20 lines to `a.log`, and then makes no call: it has acknowledged them.
+pub fn idle(policy: &str, latency: Duration) -> Result<Supervised> {
+    let program = program(&[])?;
+    let words = [program.to_str().context("a path")?, "idle", "@a.log", "20"];
+    let mut run = Supervised::start(policy, latency, &words)?;
+    run.until(20)?;
+    ensure!(run.acknowledged.len() == 20, "ended early: {}", run.stderr());
+    Ok(run)
+}
+
+/// A policy that syncs nothing by itself: of 20 lines the first is durable.
+pub const LAZY: &str = "policy lazy\ntarget posix.log\non fdatasync: skip\nflush within 1000s\n";
+
+/// Starts the processes of [`idle`], of which 19 lines are deferred.
+pub fn idle_behind(latency: Duration) -> Result<(Supervised, i32)> {
+    let run = idle(LAZY, latency)?;
+    let (supervisor, _) = run.supervisor()?;
+    let pending = pending(supervisor)?;
+    ensure!(pending == 19, "{pending} of 20 calls are deferred");
+    Ok((run, supervisor))
+}
+
+/// A program of which one log has failed, in a process that has ended since; another log is synced if it is told to.
+const FAILS: &str = "import os, sys, time
+flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND
+def sync(fd): os.write(fd, b'x\\n'), os.fdatasync(fd), os.write(1, b'x\\n')
+other = os.open(sys.argv[2], flags)
+for _ in range(10): sync(other)
+if os.fork() == 0:
+    try:
+        fd = os.open(sys.argv[1], flags)
+        while True: sync(fd)
+    except OSError: os._exit(0)
+os.wait()
+os.write(1, b'failed\\n')
+while not os.path.exists(sys.argv[3]): time.sleep(0.01)
+try:
+    for _ in range(10): sync(other)
+    os.write(1, b'fine\\n')
+except OSError: os.write(1, b'stopped\\n')
+";
+
+/// It runs, and that log has failed.
+pub struct Failing {
+    pub run: Supervised,
+}
+
+impl Failing {
+    /// Starts it, and has the log fail.
+    pub fn start(policy: &str) -> Result<Self> {
+        let words = ["python3", "-c", FAILS, "@a.log", "@b.log", "@go"];
+        let mut run = Supervised::start(policy, LATENCY, &words)?;
+        run.until(30)?;
+        run.fail_sync_of("a.log");
+        run.until_it_says("failed\n")?;
+        Ok(Self { run })
+    }
+
+    /// Has it sync the other log. Returns the last line: whether it could.
+    pub fn end(&mut self) -> Result<String> {
+        std::fs::write(self.run.disk.join("go"), "")?;
+        self.run.end()?;
+        self.run.acknowledged.pop().context("lines")
+    }
+}
+
+/// What a supervisor shows.
+pub fn seen(pid: i32) -> Result<Snapshot> {
+    Ok(Status::of_process(pid.try_into()?, false)?.snapshot())
+}
+
+/// Calls of all logs that are acknowledged and not durable.
+pub fn pending(pid: i32) -> Result<u64> {
+    Ok(seen(pid)?.logs.iter().map(|log| log.numbers.pending()).sum())
+}
+
+/// The power goes. Nothing that was acknowledged must be missing in `a.log`.
+pub fn loses_nothing(run: Supervised) -> Result<()> {
+    let lost = run.lose_power("a.log")?;
+    ensure!(lost.is_empty(), "{} lines are lost: {lost:?}", lost.len());
+    Ok(())
 }
 
 /// The keeper of a supervisor: its child.

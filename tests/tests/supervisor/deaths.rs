@@ -1,19 +1,23 @@
 //! Deaths of the supervisor and of its keeper, under load; a disk that fails; what is refused.
 
-use crate::common::{LATENCY, Supervised, keeper_of, kill, poll, program, window};
+use crate::common::{
+    LATENCY, SLOWEST, Supervised, append, idle, idle_behind, keeper_of, kill, loses_nothing, poll,
+    program, window,
+};
 use anyhow::{Result, ensure};
-use durac_disk::plan::Effect;
-use durac_disk::{Fault, Op, Plan};
 use durac_tests::{copy_program, heavy};
 
 fn four_processes(lines: &str) -> Result<Supervised> {
-    let program = program(&[])?;
-    let words = [program.to_str().unwrap(), "append", "@a.log", "4", lines];
-    Supervised::start(&window(32), LATENCY, &words)
+    append(&window(32), LATENCY, lines)
+}
+
+/// Of one process, which then waits and syncs nothing itself.
+fn twenty_lines() -> Result<Supervised> {
+    idle(&window(64).replace("1s", "1000s"), LATENCY)
 }
 
 #[test]
-fn the_command_outlives_a_supervisor_that_is_killed() -> Result<()> {
+pub fn the_command_outlives_a_supervisor_that_is_killed() -> Result<()> {
     let _turn = heavy()?;
     let mut run = four_processes("400")?;
     run.until(100)?;
@@ -23,42 +27,28 @@ fn the_command_outlives_a_supervisor_that_is_killed() -> Result<()> {
     ensure!(status.success(), "{status}: {}", run.stderr());
     ensure!(run.stderr().contains("the supervisor is gone"), "{}", run.stderr());
     ensure!(run.acknowledged.len() == 1600);
-    let lost = run.lose_power("a.log")?;
-    ensure!(lost.is_empty(), "{lost:?}");
-    Ok(())
+    loses_nothing(run)
 }
 
 #[test]
-fn what_was_deferred_is_synced_when_the_supervisor_dies() -> Result<()> {
+pub fn what_was_deferred_is_synced_when_the_supervisor_dies() -> Result<()> {
     let _turn = heavy()?;
-    let program = program(&[])?;
-    // It then waits, and syncs nothing itself.
-    let words = [program.to_str().unwrap(), "idle", "@a.log", "20"];
-    let mut run = Supervised::start(&window(64).replace("1s", "1000s"), LATENCY, &words)?;
-    let (supervisor, _) = run.supervisor()?;
-    run.until(20)?;
-    kill(supervisor);
+    let run = twenty_lines()?;
+    kill(run.supervisor()?.0);
     poll("the keeper's line", || run.stderr().contains("the supervisor is gone").then_some(()))?;
-    let lost = run.lose_power("a.log")?;
-    ensure!(lost.is_empty(), "{lost:?}");
-    Ok(())
+    loses_nothing(run)
 }
 
 #[test]
 fn what_was_deferred_is_synced_when_the_command_is_killed() -> Result<()> {
     let _turn = heavy()?;
-    let program = program(&[])?;
-    let words = [program.to_str().unwrap(), "idle", "@a.log", "20"];
-    let mut run = Supervised::start(&window(64).replace("1s", "1000s"), LATENCY, &words)?;
+    let mut run = twenty_lines()?;
     let (supervisor, _) = run.supervisor()?;
-    run.until(20)?;
     run.child.kill()?;
     run.child.wait()?;
     let program = format!("/proc/{supervisor}/exe");
     poll("the supervisor's end", || std::fs::read_link(&program).is_err().then_some(()))?;
-    let lost = run.lose_power("a.log")?;
-    ensure!(lost.is_empty(), "{lost:?}");
-    Ok(())
+    loses_nothing(run)
 }
 
 #[test]
@@ -87,23 +77,60 @@ fn a_supervisor_that_is_told_to_stop_defers_no_more() -> Result<()> {
     let already = run.acknowledged.len();
     // More than the pipe holds: some were called for after it.
     run.until(already + 1000)?;
-    let lost = run.lose_power("a.log")?;
-    ensure!(lost.is_empty(), "{lost:?}");
-    Ok(())
+    loses_nothing(run)
+}
+
+/// Nobody calls any more, who would have it synced.
+#[test]
+pub fn a_supervisor_that_is_told_to_stop_leaves_nothing_behind() -> Result<()> {
+    let _turn = heavy()?;
+    let (run, supervisor) = idle_behind(SLOWEST)?;
+    // SAFETY: no pointers.
+    unsafe { libc::kill(supervisor, libc::SIGTERM) };
+    poll("the policy's end", || run.stderr().contains("the policy is off").then_some(()))?;
+    loses_nothing(run)
 }
 
 #[test]
 fn a_failed_sync_is_returned_to_every_process() -> Result<()> {
+    is_returned_to_every_process("100000")
+}
+
+/// Each process appends so many lines, unless it is told of the error.
+pub fn is_returned_to_every_process(lines: &str) -> Result<()> {
     let _turn = heavy()?;
-    let mut run = four_processes("100000")?;
+    let mut run = four_processes(lines)?;
     run.until(50)?;
-    let effect = Effect::Fail(libc::EIO);
-    let fault = Fault { op: Op::Sync, path: "a.log".into(), after: 0, times: Some(1), effect };
-    run.disk.plan(Plan { latency: LATENCY, faults: vec![fault], room: None });
+    run.fail_sync_of("a.log");
     let status = run.end()?;
     ensure!(status.code() == Some(2), "{status}");
     let told = run.stderr().matches("fdatasync: Input/output error").count();
     ensure!(told == 4, "{told} of 4 processes were told: {}", run.stderr());
+    Ok(())
+}
+
+/// The process is told again, whenever it calls.
+#[test]
+pub fn a_failed_sync_stays_an_error() -> Result<()> {
+    let _turn = heavy()?;
+    let script = "import os, sys\n\
+        fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY | os.O_APPEND)\n\
+        left, said = 10, b'fine\\n'\n\
+        while left:\n \
+        os.write(fd, b'x\\n')\n \
+        try: os.fdatasync(fd); now = b'fine\\n'\n \
+        except OSError: now = said = b'failed\\n'\n \
+        os.write(1, now)\n \
+        left -= said == b'failed\\n'\n";
+    let words = ["python3", "-c", script, "@a.log"];
+    let mut run = Supervised::start(&window(8), LATENCY, &words)?;
+    run.until(50)?;
+    run.fail_sync_of("a.log");
+    run.until_it_says("failed\n")?;
+    let first = run.acknowledged.len();
+    ensure!(run.end()?.success(), "{}", run.stderr());
+    let fine = run.acknowledged.iter().skip(first).filter(|line| *line == "fine\n").count();
+    ensure!(fine == 0, "{fine} calls were fine after one that failed");
     Ok(())
 }
 

@@ -5,7 +5,9 @@
 
 mod common;
 mod deaths;
+mod faults;
 mod loss;
+mod order;
 mod record;
 mod reload;
 mod upgrade;

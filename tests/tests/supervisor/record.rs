@@ -158,6 +158,54 @@ fn a_sync_in_the_background() -> Result<()> {
     Ok(())
 }
 
+/// Records a program without being told which engine: 300 lines to a log, each synced. It is recorded by the supervisor.
+fn recorded_by_the_supervisor(words: &[&str], log: &Path) -> Result<(Recorded, Trace)> {
+    let mut recorded = Recorded::of(PASS, &[], words)?;
+    let status = recorded.child.wait()?;
+    let said = recorded.stderr();
+    ensure!(status.success() && said.contains("using the supervisor"), "{status}: {said}");
+    let path = recorded.path("trace.json");
+    check_schema(&path)?;
+    let trace = Trace::read(&path)?;
+    ensure!(trace.of(Op::Write).count() == 300 && trace.count(|e| e.op.is_sync_call()) == 300);
+    ensure!(trace.written(0) == log.metadata()?.len() && synced(&trace) == trace.written(0));
+    Ok((recorded, trace))
+}
+
+/// Its calls have other numbers, and their arguments other sizes.
+#[test]
+fn a_32_bit_program_is_recorded() -> Result<()> {
+    let _turn = heavy()?;
+    let options =
+        ["-m32", "-static", "-nostdlib", "-ffreestanding", "-fno-pic", "-fno-stack-protector"];
+    let program = durac_tests::cc("narrow.c", "narrow", &options)?;
+    let folder = TempDir::new()?;
+    let log = folder.path().join("a.log");
+    let words = [program.to_str().unwrap(), log.to_str().unwrap(), "300"];
+    let (_recorded, trace) = recorded_by_the_supervisor(&words, &log)?;
+    ensure!(trace.of(Op::Write).all(|write| write.bytes == 6 && write.result == 0));
+    ensure!(trace.of(Op::Fsync).count() == 150 && trace.of(Op::Fdatasync).count() == 150);
+    let text = std::fs::read_to_string(&log)?;
+    ensure!(text.lines().enumerate().all(|(index, line)| line == format!("{index:05}")), "{text}");
+    Ok(())
+}
+
+#[test]
+fn programs_of_another_c_library_are_recorded() -> Result<()> {
+    let _turn = heavy()?;
+    let musl = ["-O1", "-specs", "/usr/lib/x86_64-linux-musl/musl-gcc.specs"];
+    for (name, more) in [("supervised-musl", None), ("supervised-musl-static", Some("-static"))] {
+        let options: Vec<&str> = musl.into_iter().chain(more).collect();
+        let program = durac_tests::cc("supervised.c", name, &options)?;
+        let folder = TempDir::new()?;
+        let log = folder.path().join("a.log");
+        let words = [program.to_str().unwrap(), "append", log.to_str().unwrap(), "1", "300"];
+        let (_recorded, trace) = recorded_by_the_supervisor(&words, &log)?;
+        ensure!(trace.of(Op::Fdatasync).count() == 300);
+    }
+    Ok(())
+}
+
 /// A static program is recorded by the supervisor without being asked to, and the other tools take its trace.
 #[test]
 fn a_static_program_is_recorded() -> Result<()> {
@@ -166,15 +214,9 @@ fn a_static_program_is_recorded() -> Result<()> {
     let folder = TempDir::new()?;
     let log = folder.path().join("a.log");
     let words = [program.to_str().unwrap(), "append", log.to_str().unwrap(), "1", "300"];
-    let mut recorded = Recorded::of(PASS, &[], &words)?;
-    let status = recorded.child.wait()?;
-    let said = recorded.stderr();
-    ensure!(status.success() && said.contains("using the supervisor"), "{status}: {said}");
+    let (recorded, trace) = recorded_by_the_supervisor(&words, &log)?;
+    ensure!(trace.of(Op::Fdatasync).count() == 300);
     let path = recorded.path("trace.json");
-    check_schema(&path)?;
-    let trace = Trace::read(&path)?;
-    ensure!(trace.of(Op::Write).count() == 300 && trace.of(Op::Fdatasync).count() == 300);
-    ensure!(trace.written(0) == log.metadata()?.len() && synced(&trace) == trace.written(0));
     let path = path.to_str().unwrap();
     let ended = run(durac(["simulate", path, "-p", "window:n=16"])?)?;
     ensure!(ended.status.success() && ended.stdout.contains("window"), "{}", show(&ended));

@@ -1,6 +1,9 @@
 //! `durac reload` of a running supervisor: under load, with its bound; what cannot come, and leaves the old policy in force.
 
-use crate::common::{LATENCY, SLOW, SLOWEST, Supervised, object, poll, program, unsynced, window};
+use crate::common::{
+    Failing, LATENCY, SLOW, SLOWEST, Supervised, append, idle_behind, loses_nothing, object, poll,
+    unsynced, window,
+};
 use anyhow::{Context, Result, ensure};
 use durac_shm::status::{Snapshot, Status};
 use durac_tests::{heavy, run_durac, show};
@@ -39,12 +42,6 @@ fn reloads(pid: &str, text: &str) -> Result<Ended> {
 
 fn seen(pid: &str) -> Result<Snapshot> {
     Ok(Status::of_process(pid.parse()?, false)?.snapshot())
-}
-
-fn append(policy: &str, latency: Duration, lines: &str) -> Result<Supervised> {
-    let program = program(&[])?;
-    let words = [program.to_str().context("a path")?, "append", "@a.log", "4", lines];
-    Supervised::start(policy, latency, &words)
 }
 
 /// Waits until nothing is synced any more.
@@ -125,26 +122,16 @@ fn no_call_fails_while_policies_come_and_go() -> Result<()> {
     let status = run.end()?;
     ensure!(status.success() && run.acknowledged.len() == 6000, "{status}: {}", run.stderr());
     ensure!(run.stderr().matches("until now everything acknowledged is durable").count() == 8);
-    let lost = run.lose_power("a.log")?;
-    ensure!(lost.is_empty(), "{lost:?}");
-    Ok(())
+    loses_nothing(run)
 }
 
 /// What the old policy has deferred is durable when the new one comes. No call follows.
 #[test]
-fn nothing_is_behind_when_the_new_policy_comes() -> Result<()> {
+pub fn nothing_is_behind_when_the_new_policy_comes() -> Result<()> {
     let _turn = heavy()?;
-    let program = program(&[])?;
-    let lazy = "policy lazy\ntarget posix.log\non fdatasync: skip\nflush within 1000s\n";
-    let words = [program.to_str().context("a path")?, "idle", "@a.log", "20"];
-    let mut run = Supervised::start(lazy, SLOWEST, &words)?;
-    run.until(20)?;
-    let pid = pid(&run)?;
-    ensure!(seen(&pid)?.logs.iter().map(|log| log.numbers.pending()).sum::<u64>() == 19);
-    reloads(&pid, PASSES)?;
-    let lost = run.lose_power("a.log")?;
-    ensure!(lost.is_empty(), "{lost:?}");
-    Ok(())
+    let (run, pid) = idle_behind(SLOWEST)?;
+    reloads(&pid.to_string(), PASSES)?;
+    loses_nothing(run)
 }
 
 #[test]
@@ -232,38 +219,25 @@ fn what_cannot_come_leaves_the_old_policy_in_force() -> Result<()> {
 /// A policy that stops all logs after an error would stop them at once, if there was one before.
 #[test]
 fn an_error_of_before_keeps_out_a_policy_that_stops() -> Result<()> {
-    use durac_disk::plan::Effect;
-    use durac_disk::{Fault, Op, Plan};
     let _turn = heavy()?;
-    let script = "import os, sys, time\n\
-        flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND\n\
-        def sync(fd): os.write(fd, b'x\\n'), os.fdatasync(fd), os.write(1, b'x\\n')\n\
-        other = os.open(sys.argv[2], flags)\n\
-        if os.fork() == 0:\n try:\n  fd = os.open(sys.argv[1], flags)\n  while True: sync(fd)\n except OSError: os._exit(0)\n\
-        os.wait()\n\
-        os.write(1, b'failed\\n')\n\
-        while not os.path.exists(sys.argv[3]): time.sleep(0.01)\n\
-        for _ in range(10): sync(other)\n\
-        os.write(1, b'fine\\n')\n";
-    let words = ["python3", "-c", script, "@a.log", "@b.log", "@go"];
-    let mut run = Supervised::start(PASSES, LATENCY, &words)?;
-    run.until(20)?;
-    let pid = pid(&run)?;
-    let effect = Effect::Fail(libc::EIO);
-    let fault = Fault { op: Op::Sync, path: "a.log".into(), after: 0, times: Some(1), effect };
-    run.disk.plan(Plan { latency: LATENCY, faults: vec![fault], room: None });
-    while run.acknowledged.last().is_none_or(|line| line != "failed\n") {
-        let lines = run.acknowledged.len();
-        run.until(lines + 1)?;
-        ensure!(run.acknowledged.len() > lines, "{}", run.stderr());
-    }
+    let mut run = Failing::start(PASSES)?;
+    let pid = pid(&run.run)?;
     let ended = reload(&pid, &format!("{PASSES}on error: stop\n"))?;
-    std::fs::write(run.disk.join("go"), "")?;
-    run.end()?;
-    ensure!(run.acknowledged.last().is_some_and(|line| line == "fine\n"), "{}", run.stderr());
+    let last = run.end()?;
+    ensure!(last == "fine\n", "{last}");
     let says = "a log has failed (Input/output error";
     ensure!(ended.status.code() == Some(1) && ended.stderr.contains(says), "{}", show(&ended));
     Ok(())
+}
+
+/// Lines that nobody syncs, `pause` ms apart, under a policy with a deadline of so long.
+fn unsynced_lines(within: &str, lines: &str, pause: &str) -> Result<(Supervised, String)> {
+    let program = unsynced(&["-static"])?;
+    let words = [program.to_str().context("a path")?, "lines", "make", "@a.log", "1", lines, pause];
+    let mut run = Supervised::start(&at_least(within), LATENCY, &words)?;
+    run.until(20)?;
+    let pid = pid(&run)?;
+    Ok((run, pid))
 }
 
 /// Writes that nobody syncs keep a deadline, and have the new one, also after a policy that does not look at them.
@@ -271,34 +245,31 @@ fn an_error_of_before_keeps_out_a_policy_that_stops() -> Result<()> {
 fn a_deadline_for_writes_comes_back() -> Result<()> {
     let _turn = heavy()?;
     for between in [None, Some(PASSES), Some("off")] {
-        let program = unsynced(&["-static"])?;
-        let words =
-            [program.to_str().context("a path")?, "lines", "make", "@a.log", "1", "400", "5"];
-        let mut run = Supervised::start(&at_least("1000s"), LATENCY, &words)?;
-        run.until(20)?;
-        let pid = pid(&run)?;
-        match between {
-            Some("off") => ensure!(run_durac(["off", &pid])?.status.success()),
-            Some(policy) => drop(reloads(&pid, policy)?),
-            None => {}
-        }
-        reloads(&pid, &at_least("1s"))?;
-        run.until(400)?;
-        quiet(&pid)?;
-        let lost = run.lose_power("a.log")?;
-        ensure!(lost.is_empty(), "{lost:?}");
+        has_the_new_deadline(between)?;
     }
     // The old one's deadline is no longer kept.
-    let program = unsynced(&["-static"])?;
-    let words = [program.to_str().context("a path")?, "lines", "make", "@a.log", "1", "400", "5"];
-    let mut run = Supervised::start(&at_least("1s"), LATENCY, &words)?;
-    run.until(20)?;
-    let pid = pid(&run)?;
+    let (mut run, pid) = unsynced_lines("1s", "400", "5")?;
     reloads(&pid, &at_least("1000s"))?;
     run.until(400)?;
     quiet(&pid)?;
     ensure!(!run.lose_power("a.log")?.is_empty());
     Ok(())
+}
+
+/// Lines are durable in time that are written after a deadline came in the place of a long one.
+pub fn has_the_new_deadline(between: Option<&str>) -> Result<()> {
+    // More than the pipe holds: some are written afterwards.
+    let lines = 1000;
+    let (mut run, pid) = unsynced_lines("1000s", &lines.to_string(), "1")?;
+    match between {
+        Some("off") => ensure!(run_durac(["off", &pid])?.status.success()),
+        Some(policy) => drop(reloads(&pid, policy)?),
+        None => {}
+    }
+    reloads(&pid, &at_least("1s"))?;
+    run.until(lines)?;
+    quiet(&pid)?;
+    loses_nothing(run)
 }
 
 /// A command whose writes are asked about can have a policy that does not need them, and one that does again.

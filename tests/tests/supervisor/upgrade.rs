@@ -2,11 +2,12 @@
 //! cannot, and one that dies of it.
 
 use crate::common::{
-    LATENCY, SLOW, SLOWEST, Supervised, keeper_of, object, poll, program, unsynced, window,
+    LATENCY, SLOW, SLOWEST, Supervised, append, idle_behind, keeper_of, loses_nothing, object,
+    poll, seen, unsynced, window,
 };
 use anyhow::{Context, Result, ensure};
 use durac_disk::Cut;
-use durac_shm::status::{Snapshot, Status};
+use durac_shm::status::Status;
 use durac_tests::{copy_program, heavy, run, run_durac, show, tool};
 use durac_workload::child::{self, Ended};
 use std::os::unix::fs::PermissionsExt;
@@ -17,21 +18,11 @@ use tempfile::TempDir;
 /// Times that another program takes over in one run.
 const ROUNDS: usize = 20;
 
-pub fn append(policy: &str, latency: std::time::Duration, lines: &str) -> Result<Supervised> {
-    let program = program(&[])?;
-    let words = [program.to_str().context("a path")?, "append", "@a.log", "4", lines];
-    Supervised::start(policy, latency, &words)
-}
-
 /// A copy of durac.
 pub fn copy(folder: &Path, name: &str) -> Result<PathBuf> {
     let path = folder.join(name);
     copy_program(tool()?, &path)?;
     Ok(path)
-}
-
-pub fn seen(pid: i32) -> Result<Snapshot> {
-    Ok(Status::of_process(pid.try_into()?, false)?.snapshot())
 }
 
 pub fn upgrade(durac: &Path, pid: i32) -> Result<Ended> {
@@ -121,28 +112,18 @@ fn a_command_that_ends_after_it_has_everything_on_the_disk() -> Result<()> {
     let program = format!("/proc/{pid}/exe");
     poll("the supervisor's end", || std::fs::read_link(&program).is_err().then_some(()))?;
     ensure!(!run.stderr().contains("is gone"), "{}", run.stderr());
-    let lost = run.lose_power("a.log")?;
-    ensure!(lost.is_empty(), "{lost:?}");
-    Ok(())
+    loses_nothing(run)
 }
 
 /// What was deferred is durable when another takes over. No call follows.
 #[test]
-fn nothing_is_behind_when_another_takes_over() -> Result<()> {
+pub fn nothing_is_behind_when_another_takes_over() -> Result<()> {
     let _turn = heavy()?;
     let folder = TempDir::new()?;
     let durac = copy(folder.path(), "durac")?;
-    let program = program(&[])?;
-    let lazy = "policy lazy\ntarget posix.log\non fdatasync: skip\nflush within 1000s\n";
-    let words = [program.to_str().context("a path")?, "idle", "@a.log", "20"];
-    let mut run = Supervised::start(lazy, SLOWEST, &words)?;
-    run.until(20)?;
-    let (pid, _) = run.supervisor()?;
-    ensure!(seen(pid)?.logs.iter().map(|log| log.numbers.pending()).sum::<u64>() == 19);
+    let (run, pid) = idle_behind(SLOWEST)?;
     takes_over(&durac, pid)?;
-    let lost = run.lose_power("a.log")?;
-    ensure!(lost.is_empty(), "{lost:?}");
-    Ok(())
+    loses_nothing(run)
 }
 
 #[test]
@@ -210,6 +191,8 @@ fn a_program_that_cannot_take_over_leaves_the_old_one_at_work() -> Result<()> {
     std::fs::create_dir(&open)?;
     copy(&open, "durac")?;
     std::fs::set_permissions(&open, PermissionsExt::from_mode(0o777))?;
+    let rights = copy(folder, "rights")?;
+    std::fs::set_permissions(&rights, PermissionsExt::from_mode(0o4755))?;
     let text = folder.join("text");
     std::fs::write(&text, "no program\n")?;
     std::fs::set_permissions(&text, PermissionsExt::from_mode(0o755))?;
@@ -233,9 +216,9 @@ fn a_program_that_cannot_take_over_leaves_the_old_one_at_work() -> Result<()> {
             script(
                 folder,
                 "newer",
-                &format!("perl -0pe 's/^(.{{8}})\\x01/$1\\x63/s' | {durac} \"$@\""),
+                &format!("perl -0pe 's/^(.{{8}})\\x02/$1\\x63/s' | {durac} \"$@\""),
             )?,
-            "hands over in format 99, and this durac knows format 1",
+            "hands over in format 99, and this durac knows format 2",
         ),
         (
             script(
@@ -249,8 +232,17 @@ fn a_program_that_cannot_take_over_leaves_the_old_one_at_work() -> Result<()> {
             script(folder, "object", &format!("head -c 300 | {durac} \"$@\""))?,
             "this is not what a supervisor hands over",
         ),
-        // It goes away after it has been tried: the process has let go of everything by then.
-        (script(folder, "goes", &format!("rm \"$0\"; exec {durac} \"$@\""))?, "cannot run"),
+        // It cannot be run any more after it has been tried: the process has let go of everything by then.
+        (
+            script(
+                folder,
+                "stays",
+                &format!("chmod -x {}/stays; exec {durac} \"$@\"", folder.display()),
+            )?,
+            "cannot run",
+        ),
+        (text, "Exec format error"),
+        (rights, "it runs with the rights of its owner or group (mode 4755)"),
     ];
     let count = cases.len();
     meanwhile(&mut run, move || {
@@ -274,7 +266,7 @@ fn a_program_that_cannot_take_over_leaves_the_old_one_at_work() -> Result<()> {
 }
 
 #[test]
-fn a_program_that_dies_of_it_leaves_the_command_to_the_keeper() -> Result<()> {
+pub fn a_program_that_dies_of_it_leaves_the_command_to_the_keeper() -> Result<()> {
     let _turn = heavy()?;
     let folder = TempDir::new()?;
     let durac = tool()?.display().to_string();
@@ -290,13 +282,11 @@ fn a_program_that_dies_of_it_leaves_the_command_to_the_keeper() -> Result<()> {
     let status = run.end()?;
     ensure!(status.success() && run.acknowledged.len() == 6000, "{status}: {}", run.stderr());
     ensure!(run.stderr().contains("the supervisor is gone"), "{}", run.stderr());
-    let lost = run.lose_power("a.log")?;
-    ensure!(lost.is_empty(), "{lost:?}");
-    Ok(())
+    loses_nothing(run)
 }
 
 #[test]
-fn what_was_changed_while_it_ran_stays() -> Result<()> {
+pub fn what_was_changed_while_it_ran_stays() -> Result<()> {
     let _turn = heavy()?;
     let folder = TempDir::new()?;
     let durac = copy(folder.path(), "durac")?;
@@ -341,6 +331,18 @@ fn what_was_changed_while_it_ran_stays() -> Result<()> {
     Ok(())
 }
 
+#[test]
+pub fn a_policy_that_is_off_stays_off() -> Result<()> {
+    let _turn = heavy()?;
+    let folder = TempDir::new()?;
+    let durac = copy(folder.path(), "durac")?;
+    let (run, pid) = idle_behind(LATENCY)?;
+    let ended = run_durac(["off", &pid.to_string()])?;
+    ensure!(ended.status.success(), "{}", show(&ended));
+    takes_over(&durac, pid)?;
+    loses_nothing(run)
+}
+
 /// The program makes no call any more: the deadline of what it wrote is known from the program before only.
 #[test]
 fn a_deadline_outlives_the_program_that_kept_it() -> Result<()> {
@@ -362,9 +364,7 @@ fn a_deadline_outlives_the_program_that_kept_it() -> Result<()> {
         let logs = seen(pid).ok()?.logs;
         logs.iter().any(|log| log.numbers.durable > 0 && log.numbers.pending() == 0).then_some(())
     })?;
-    let lost = run.lose_power("a.log")?;
-    ensure!(lost.is_empty(), "{lost:?}");
-    Ok(())
+    loses_nothing(run)
 }
 
 #[test]
@@ -394,8 +394,6 @@ fn bytes_that_are_written_are_counted_on() -> Result<()> {
 /// An error that a log has returned must not be forgotten.
 #[test]
 fn a_log_that_has_failed_keeps_the_old_program() -> Result<()> {
-    use durac_disk::plan::Effect;
-    use durac_disk::{Fault, Op, Plan};
     let _turn = heavy()?;
     let folder = TempDir::new()?;
     let durac = copy(folder.path(), "durac")?;
@@ -405,13 +403,8 @@ fn a_log_that_has_failed_keeps_the_old_program() -> Result<()> {
     let mut run = Supervised::start(&window(8), LATENCY, &words)?;
     run.until(50)?;
     let (pid, _) = run.supervisor()?;
-    let effect = Effect::Fail(libc::EIO);
-    let fault = Fault { op: Op::Sync, path: "a.log".into(), after: 0, times: Some(1), effect };
-    run.disk.plan(Plan { latency: LATENCY, faults: vec![fault], room: None });
-    while run.acknowledged.last().is_none_or(|line| line != "failed\n") {
-        let lines = run.acknowledged.len();
-        run.until(lines + 1)?;
-    }
+    run.fail_sync_of("a.log");
+    run.until_it_says("failed\n")?;
     let ended = upgrade(&durac, pid)?;
     let says = "a log has failed (Input/output error";
     ensure!(ended.status.code() == Some(1) && ended.stderr.contains(says), "{}", show(&ended));

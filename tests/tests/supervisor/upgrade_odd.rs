@@ -1,11 +1,10 @@
 //! `durac upgrade` when something else happens: the keeper or the supervisor is killed, a program leaves another behind, a
 //! policy has stopped all logs, the number is that of another process.
 
-use crate::common::{LATENCY, SLOW, Supervised, keeper_of, kill, poll, window};
-use crate::upgrade::{append, ask_for, copy, meanwhile, script, takes_over, upgrade};
+use crate::common::{Failing, LATENCY, SLOW, append, keeper_of, kill, object, poll, window};
+use crate::upgrade::{ask_for, copy, meanwhile, script, takes_over, upgrade};
 use anyhow::{Context, Result, ensure};
-use durac_disk::plan::Effect;
-use durac_disk::{Cut, Fault, Op, Plan};
+use durac_disk::Cut;
 use durac_tests::{heavy, run_durac, show, tool};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -96,37 +95,61 @@ fn a_policy_that_has_stopped_all_logs_keeps_the_old_program() -> Result<()> {
     let _turn = heavy()?;
     let folder = TempDir::new()?;
     let durac = copy(folder.path(), "durac")?;
-    let script = "import os, sys, time\n\
-        flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND\n\
-        def sync(fd): os.write(fd, b'x\\n'), os.fdatasync(fd), os.write(1, b'x\\n')\n\
-        other = os.open(sys.argv[2], flags)\n\
-        for _ in range(10): sync(other)\n\
-        if os.fork() == 0:\n try:\n  fd = os.open(sys.argv[1], flags)\n  while True: sync(fd)\n except OSError: os._exit(0)\n\
-        os.wait()\n\
-        os.write(1, b'failed\\n')\n\
-        while not os.path.exists(sys.argv[3]): time.sleep(0.01)\n\
-        try: sync(other), sync(other)\n\
-        except OSError: os.write(1, b'stopped\\n')\n";
-    let policy = "policy stops\ntarget posix.log\non fdatasync: pass\non error: stop\n";
-    let words = ["python3", "-c", script, "@a.log", "@b.log", "@go"];
-    let mut run = Supervised::start(policy, LATENCY, &words)?;
-    run.until(50)?;
-    let (pid, _) = run.supervisor()?;
-    let effect = Effect::Fail(libc::EIO);
-    let fault = Fault { op: Op::Sync, path: "a.log".into(), after: 0, times: Some(1), effect };
-    run.disk.plan(Plan { latency: LATENCY, faults: vec![fault], room: None });
-    while run.acknowledged.last().is_none_or(|line| line != "failed\n") {
-        let lines = run.acknowledged.len();
-        run.until(lines + 1)?;
-        ensure!(run.acknowledged.len() > lines, "{}", run.stderr());
-    }
+    let mut run =
+        Failing::start("policy stops\ntarget posix.log\non fdatasync: pass\non error: stop\n")?;
+    let (pid, _) = run.run.supervisor()?;
     let ended = upgrade(&durac, pid)?;
-    std::fs::write(run.disk.join("go"), "")?;
-    run.end()?;
-    let stopped = run.acknowledged.last().is_some_and(|line| line == "stopped\n");
-    ensure!(stopped, "the other log goes on: {}", show(&ended));
+    let last = run.end()?;
+    ensure!(last == "stopped\n", "the other log goes on: {last}{}", show(&ended));
     let says = "a log has failed (Input/output error";
     ensure!(ended.status.code() == Some(1) && ended.stderr.contains(says), "{}", show(&ended));
+    Ok(())
+}
+
+/// So it does after another program has taken over: a policy that would stop all logs at once is refused.
+#[test]
+pub fn an_error_is_known_to_the_program_that_takes_over() -> Result<()> {
+    let _turn = heavy()?;
+    let folder = TempDir::new()?;
+    let durac = copy(folder.path(), "durac")?;
+    let passes = "policy passes\ntarget posix.log\non fdatasync: pass\n";
+    let stops = object(&format!("{passes}on error: stop\n"), folder.path())?;
+    let mut run = Failing::start(passes)?;
+    let (pid, _) = run.run.supervisor()?;
+    takes_over(&durac, pid)?;
+    let ended = run_durac(["reload", stops.to_str().context("a path")?, &pid.to_string()])?;
+    let last = run.end()?;
+    ensure!(last == "fine\n", "{last}");
+    let says = "a log has failed (Input/output error";
+    ensure!(ended.status.code() == Some(1) && ended.stderr.contains(says), "{}", show(&ended));
+    Ok(())
+}
+
+/// What was tried takes over, though another program is at its path by then.
+#[test]
+pub fn a_program_that_is_replaced_while_it_is_tried() -> Result<()> {
+    let _turn = heavy()?;
+    let folder = TempDir::new()?;
+    let (durac, place) = (tool()?.display().to_string(), folder.path().join("swapped"));
+    script(folder.path(), "other", "exit 1")?;
+    let text = format!(
+        "case \"$*\" in *--try*) mv {}/other {};; esac\nexec {durac} \"$@\"",
+        folder.path().display(),
+        place.display()
+    );
+    script(folder.path(), "swapped", &text)?;
+    let mut run = append(&window(8), LATENCY, "1000000")?;
+    run.until(100)?;
+    let (pid, _) = run.supervisor()?;
+    let said = meanwhile(&mut run, move || ask_for(&place, pid))?;
+    ensure!(said.is_none(), "{said:?}");
+    let said = poll("what became of it", || {
+        let said = run.stderr();
+        (said.contains("has taken over") || said.contains("is gone")).then_some(said)
+    })?;
+    ensure!(!said.contains("is gone"), "another program took over: {said}");
+    let lost = run.lose_power("a.log")?.len();
+    ensure!(lost <= 8, "{lost} lost under a bound of 8");
     Ok(())
 }
 
@@ -161,7 +184,7 @@ fn several_tools_at_once_say_what_is_so() -> Result<()> {
     let _turn = heavy()?;
     let folder = TempDir::new()?;
     let durac = [copy(folder.path(), "one")?, copy(folder.path(), "two")?];
-    let second = crate::common::object(&window(4), folder.path())?;
+    let second = object(&window(4), folder.path())?;
     let mut run = append(&window(8), LATENCY, "1000000")?;
     run.until(100)?;
     let (pid, _) = run.supervisor()?;

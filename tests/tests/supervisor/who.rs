@@ -241,9 +241,14 @@ fn a_supervisor_that_is_exchanged() -> Result<()> {
     let object = place.object.to_str().context("a path")?;
     let append = "./program append a.log 2 20";
     let script = format!("{append} && {} upgrade && {append}", newer.display());
-    let durac = ["./durac", "run", "--engine", "supervisor", object, "--", "sh", "-c", &script];
+    // Process 1 collects what others leave behind before, meanwhile and afterwards.
+    let orphans = format!(
+        "(sleep 0.3 & sleep 0 & :); {script}; (sleep 0 & :); for try in $(seq 600); do \
+         [ $(ps -e -o stat= | grep -c Z) = 0 ] && exit 0; sleep 0.1; done; exit 9"
+    );
     let container = ["unshare", "-pf", "--mount-proc", "--kill-child"];
-    for before in [&container[..], &AS_NOBODY[..]] {
+    for (before, script) in [(&container[..], &orphans), (&AS_NOBODY[..], &script)] {
+        let durac = ["./durac", "run", "--engine", "supervisor", object, "--", "sh", "-c", script];
         let mut words = before.iter().chain(&durac);
         let mut command = Command::new(words.next().context("a command")?);
         command.args(words).current_dir(place.path()).stdin(Stdio::null());
@@ -257,6 +262,52 @@ fn a_supervisor_that_is_exchanged() -> Result<()> {
         );
         std::fs::remove_file(place.path().join("a.log"))?;
     }
+    Ok(())
+}
+
+/// Root exchanges the supervisor of another user, for a program that this user can read, and root or it owns.
+#[test]
+fn a_supervisor_of_another_user() -> Result<()> {
+    let place = Place::new()?;
+    let folder = TempDir::with_prefix("durac-newer-")?;
+    set_permissions(folder.path(), Permissions::from_mode(0o755))?;
+    let newer = folder.path().join("newer");
+    copy_program(durac_tests::tool()?, &newer)?;
+    let object = place.object.to_str().context("a path")?;
+    let script = "./program append a.log 2 20; read line; ./program append a.log 2 20";
+    let mut words = AS_NOBODY.iter().skip(1);
+    let mut command = Command::new(AS_NOBODY[0]);
+    command.args(words.by_ref()).args(["./durac", "run", "--engine", "supervisor", object, "--"]);
+    command.args(["sh", "-c", script]).current_dir(place.path());
+    let stderr = std::fs::File::create(place.path().join("stderr"))?;
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().context("a pipe")?).lines();
+    ensure!(lines.by_ref().take(40).count() == 40);
+    let pid = supervisor(&place.path().join("durac")).context("the supervisor")?;
+    let upgrade = || {
+        let mut command = Command::new(&newer);
+        command.args(["upgrade", &pid]).env("NO_COLOR", "1").stdin(Stdio::null());
+        durac_tests::run(command)
+    };
+    for (mode, owner, why) in
+        [(0o711, 0, "Permission denied"), (0o755, 1, "owned by user 1, not by root or user 65534")]
+    {
+        set_permissions(&newer, Permissions::from_mode(mode))?;
+        std::os::unix::fs::chown(&newer, Some(owner), None)?;
+        let ended = upgrade()?;
+        ensure!(ended.status.code() == Some(1) && ended.stderr.contains(why), "{}", show(&ended));
+    }
+    for owner in [0, 65534] {
+        std::os::unix::fs::chown(&newer, Some(owner), None)?;
+        let ended = upgrade()?;
+        ensure!(ended.status.success(), "{}", show(&ended));
+        // It lets the same see it as before: its user.
+        ensure!(std::fs::metadata(format!("/proc/{pid}/fd"))?.uid() == 65534);
+    }
+    drop(child.stdin.take());
+    ensure!(lines.count() == 40 && child.wait()?.success());
+    let said = std::fs::read_to_string(place.path().join("stderr"))?;
+    ensure!(said.matches("has taken over").count() == 2, "{said}");
     Ok(())
 }
 

@@ -37,7 +37,7 @@ fn lost_after(policy: &str, words: &[&str], lines: usize, looks: bool) -> Result
 }
 
 /// The programs write their lines, and wait.
-fn is_synced(words: &[&str], lines: usize) -> Result<()> {
+pub fn is_synced(words: &[&str], lines: usize) -> Result<()> {
     let _turn = heavy()?;
     let lost = lost_after(AT_LEAST, words, lines, true)?;
     ensure!(lost.is_empty(), "{words:?}: {lost:?}");
@@ -200,7 +200,7 @@ fn a_write_that_waits_lets_nothing_pend() -> Result<()> {
 }
 
 #[test]
-fn a_log_that_is_mapped_turns_a_policy_about_writes_off() -> Result<()> {
+pub fn a_log_that_is_mapped_turns_a_policy_about_writes_off() -> Result<()> {
     let policy =
         "policy b\ntarget posix.log\non fdatasync: if pending.bytes > 300B { pass }; defer\n";
     let program = unsynced(&["-static"])?;

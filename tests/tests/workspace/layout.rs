@@ -63,6 +63,7 @@ const CRATES: &[Crate] = &[
     row("tests/faulty/agent", &["abi", "engine", "jit", "shm", "trace", "verify"], &[]),
     row("tests/faulty/preload", &["faulty-agent"], &[]),
     row("tests/faulty/prove", &["abi", "core", "engine", "grammar", "jit"], &[]),
+    row("tests/faulty/supervisor", &["abi", "engine", "jit", "shm", "trace", "verify"], &[]),
 ];
 
 /// Crates that may use nothing from outside the workspace but these. The engine is pure: no clock, no
@@ -70,8 +71,13 @@ const CRATES: &[Crate] = &[
 const OUTSIDE: &[(&str, &[&str])] =
     &[("runtime-bridge/engine", &[]), ("stdlib", &[]), ("tests/support", &[])];
 
-/// Crates whose source is another's: the agent, its library and the prover, built once more with faults.
-const BUILT_AGAIN: &[&str] = &["tests/faulty/agent", "tests/faulty/preload", "tests/faulty/prove"];
+/// Crates whose source is another's: the agent, its library, the prover and the supervisor, built once more with faults.
+const BUILT_AGAIN: &[&str] = &[
+    "tests/faulty/agent",
+    "tests/faulty/preload",
+    "tests/faulty/prove",
+    "tests/faulty/supervisor",
+];
 
 /// What a crate is called: its folder, or below `tests` the path of its folder.
 fn short(folder: &str) -> String {

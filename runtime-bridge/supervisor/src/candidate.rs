@@ -1,0 +1,100 @@
+//! A program that may take over from this one. It is opened once: what was looked at and tried is what runs, whatever its
+//! path leads to by then.
+
+use crate::fault_injection::{Fault, injects};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Such a program.
+pub struct Candidate {
+    /// It. The program that it becomes closes this descriptor, whose number it is told.
+    file: File,
+    /// Where it was found, which its process shows as its name.
+    path: PathBuf,
+}
+
+impl Candidate {
+    /// Opens the program at `path`, if nobody but root and this user can have changed it. It has to be readable: of a
+    /// process whose program its user may not read, the system lets it see little.
+    pub fn open(path: &Path) -> Result<Self, String> {
+        let text = |why: io::Error| why.to_string();
+        // A pipe is not waited for.
+        let options = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+        let file = options.map_err(text)?;
+        is_trusted(&file)?;
+        // A script is opened by its interpreter again, by this number.
+        keep_over_exec(file.as_raw_fd(), true).map_err(text)?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+
+    /// Where it was found.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its descriptor.
+    pub fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    /// A path that leads to it, and nowhere else, in this process and in one that it starts.
+    pub fn place(&self) -> PathBuf {
+        match injects(Fault::ByPath) {
+            true => self.path.clone(),
+            false => of_descriptor(&self.file),
+        }
+    }
+
+    /// A command that runs it.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(self.place());
+        command.arg0(&self.path);
+        command
+    }
+}
+
+/// Whether a descriptor stays open when the process becomes another program.
+pub fn keep_over_exec(fd: RawFd, keep: bool) -> io::Result<()> {
+    // SAFETY: no pointers.
+    let result = unsafe { libc::fcntl(fd, libc::F_SETFD, if keep { 0 } else { libc::FD_CLOEXEC }) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn of_descriptor(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// Whether nobody but root and this user can have changed a program, or put it where it is.
+fn is_trusted(program: &File) -> Result<(), String> {
+    let meta = program.metadata().map_err(|why| why.to_string())?;
+    // SAFETY: it takes no pointer and cannot fail.
+    let user = unsafe { libc::geteuid() };
+    if !meta.is_file() {
+        return Err("not a regular file".to_owned());
+    }
+    if meta.uid() != 0 && meta.uid() != user {
+        return Err(format!("owned by user {}, not by root or user {user}", meta.uid()));
+    }
+    let mode = meta.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(format!("others may write to it (mode {mode:o})"));
+    }
+    if mode & (libc::S_ISUID | libc::S_ISGID) != 0 {
+        return Err(format!("it runs with the rights of its owner or group (mode {mode:o})"));
+    }
+    // Who may write to a folder can put another program in its place; in a sticky one only its own.
+    let path = std::fs::read_link(of_descriptor(program)).map_err(|why| why.to_string())?;
+    for folder in path.ancestors().skip(1) {
+        let meta = std::fs::metadata(folder).map_err(|why| why.to_string())?;
+        let is_owned = meta.uid() == 0 || meta.uid() == user;
+        if !is_owned || meta.mode() & (libc::S_IWOTH | libc::S_ISVTX) == libc::S_IWOTH {
+            return Err(format!("others may write to `{}`", folder.display()));
+        }
+    }
+    Ok(())
+}
