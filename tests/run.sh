@@ -12,7 +12,7 @@ install_missing \
     redis-server:redis-server redis-benchmark:redis-tools \
     cc:gcc /usr/include/stdlib.h:libc6-dev readelf:binutils \
     clang:clang llvm-objdump:llvm bpftool:bpftool /usr/include/bpf/libbpf.h:libbpf-dev \
-/usr/include/leveldb/c.h:libleveldb-dev /usr/include/rocksdb/c.h:librocksdb-dev sst_dump:rocksdb-tools influxd:influxdb \
+    /usr/include/leveldb/c.h:libleveldb-dev /usr/include/rocksdb/c.h:librocksdb-dev sst_dump:rocksdb-tools influxd:influxdb \
     /usr/lib/x86_64-linux-musl/musl-gcc.specs:musl-tools \
     make:make dpkg-source:dpkg-dev patch:patch tclsh:tcl \
     /usr/include/jemalloc/jemalloc.h:libjemalloc-dev \

@@ -10,7 +10,7 @@ use durac_shm::status::{Snapshot, Status};
 use durac_workload::child;
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::ops::{Deref, DerefMut};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -198,7 +198,10 @@ impl Supervised {
     pub fn lose_power(self, log: &str) -> Result<Vec<String>> {
         let (acknowledged, image) = self.cut(Cut::Clean, 0)?;
         let disk = Mounted::new(image, Plan::default())?;
-        let text = std::fs::read_to_string(disk.join(log)).unwrap_or_default();
+        let text = match std::fs::read_to_string(disk.join(log)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            text => text?,
+        };
         let there: BTreeSet<&str> = text.split_inclusive('\n').collect();
         Ok(acknowledged.into_iter().filter(|line| !there.contains(line.as_str())).collect())
     }

@@ -350,7 +350,7 @@ fn a_deadline_outlives_the_program_that_kept_it() -> Result<()> {
     let folder = TempDir::new()?;
     let durac = copy(folder.path(), "durac")?;
     let program = unsynced(&["-static"])?;
-    let policy = "policy at_least\ntarget posix.log\non write: defer\nflush within 5s\n";
+    let policy = "policy at_least\ntarget posix.log\non write: defer\nflush within 20s\n";
     let words = [program.to_str().context("a path")?, "lines", "make", "@a.log", "2", "20"];
     let mut run = Supervised::start(policy, LATENCY, &words)?;
     run.until(40)?;

@@ -615,10 +615,14 @@ static void edge(const char *name)
         printf("%d\n", IS("flock") ? flock(log, LOCK_EX) : fcntl(log, F_OFD_SETLK, &whole));
         write(log, "end\n", 4);
         fdatasync(log);
+        int closed[2];
+        char byte;
+        if (pipe(closed)) _exit(95);
         pid_t child = fork();
-        if (!child) { close(log); usleep(300000); _exit(0); }
+        if (!child) { close(log); write(closed[1], "", 1); pause(); }
         /* The application closes its last descriptor where no hook sees it. */
         raw(SYS_close, log, 0, 0);
+        read(closed[0], &byte, 1);
         usleep(20000);
         int again = open(LOG, O_RDWR);
         printf("%d\n", IS("flock") ? flock(again, LOCK_EX | LOCK_NB) : fcntl(again, F_OFD_SETLK, &whole));
