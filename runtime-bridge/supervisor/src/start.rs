@@ -51,8 +51,9 @@ pub fn serve(path: &Path, fd: OwnedFd) -> Result<(), ServeError> {
     let (parts, us, keeper) = Parts::new(listener, asked, policy, page)?;
     let supervisor = Supervisor::new(parts);
     supervisor.start()?;
-    drop(fd);
     note::info(&line);
+    // The command starts now: what it prints, and its end, come after the line.
+    drop(fd);
     supervisor.look_after(&signals, us.as_raw_fd(), keeper);
     // The keeper's descriptors are these: it watches through this one until this process has ended.
     std::mem::forget(us);
