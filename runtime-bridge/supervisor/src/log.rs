@@ -95,6 +95,8 @@ pub struct Core {
     pub users: u32,
     /// Those of them that a program decides, until it has.
     pub asked: u32,
+    /// When it was first seen to have failed, by `CLOCK_BOOTTIME`.
+    pub failed_at: Option<Time>,
     /// It serves no call any more: it is forgotten.
     pub retired: bool,
     /// When it was last used.
@@ -158,6 +160,7 @@ impl Slot {
             search_pause: Duration::ZERO,
             users: 0,
             asked: 0,
+            failed_at: None,
             retired: false,
             used: clock::now(),
             late: 0,
@@ -455,8 +458,21 @@ impl Slot {
         core.seen.keys().any(|process| crate::process::is_alive(*process))
     }
 
+    /// Whether a process may have written what a failed sync has lost, though it has not synced the log: of logs whose writes
+    /// are looked for, nobody knows who writes them.
+    pub fn may_have_written(&self, core: &Core, process: u32) -> bool {
+        core.engine.rules().defers_writes
+            && match (core.failed_at, crate::process::began(process)) {
+                (Some(failed), Some(began)) => began <= failed,
+                _ => true,
+            }
+    }
+
     /// Tells the status page, the keeper and the other logs.
     pub fn publish(&self, core: &mut Core) {
+        if core.failed_at.is_none() && core.engine.error().is_some() {
+            core.failed_at = Some(clock::of(libc::CLOCK_BOOTTIME));
+        }
         let dirty = !core.retired && core.engine.undrained().is_some();
         if dirty != core.dirty {
             core.dirty = dirty;
