@@ -9,6 +9,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 /// Such a program.
 pub struct Candidate {
@@ -16,6 +17,8 @@ pub struct Candidate {
     file: File,
     /// Where it was found, which its process shows as its name.
     path: PathBuf,
+    /// Its length and when it was last written to, as it was opened.
+    written: (u64, SystemTime),
 }
 
 impl Candidate {
@@ -27,14 +30,20 @@ impl Candidate {
         let options = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
         let file = options.map_err(text)?;
         is_trusted(&file)?;
+        let written = written(&file).map_err(text)?;
         // A script is opened by its interpreter again, by this number.
         keep_over_exec(file.as_raw_fd(), true).map_err(text)?;
-        Ok(Self { file, path: path.to_owned() })
+        Ok(Self { file, path: path.to_owned(), written })
     }
 
     /// Where it was found.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether nobody has written to it since it was opened. Who wrote to it must be root or this user.
+    pub fn is_as_opened(&self) -> bool {
+        written(&self.file).is_ok_and(|now| now == self.written)
     }
 
     /// Its descriptor.
@@ -63,6 +72,11 @@ pub fn keep_over_exec(fd: RawFd, keep: bool) -> io::Result<()> {
     // SAFETY: no pointers.
     let result = unsafe { libc::fcntl(fd, libc::F_SETFD, if keep { 0 } else { libc::FD_CLOEXEC }) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn written(file: &File) -> io::Result<(u64, SystemTime)> {
+    let meta = file.metadata()?;
+    Ok((meta.len(), meta.modified()?))
 }
 
 fn of_descriptor(file: &File) -> PathBuf {

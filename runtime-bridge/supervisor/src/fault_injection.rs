@@ -81,10 +81,12 @@ faults! {
     NoKeeperMeanwhile = "no-keeper-meanwhile",
     /// Another program takes over than the one that was tried, if its path leads there by then.
     ByPath = "by-path",
-    /// No mistake: the fifth run of a program ends by a panic.
+    /// No mistake: every fifth run of a program ends by a panic.
     PanicInProgram = "panic-in-program",
-    /// The same, of the fifth sync, after the system call.
+    /// The same, of the fifth sync only, after the system call.
     PanicInSync = "panic-in-sync",
+    /// The same, of the thread that looks after a log, whenever it is about to sync.
+    PanicInSyncer = "panic-in-syncer",
 }
 
 /// Whether this fault is to be made.
@@ -99,20 +101,20 @@ pub const fn injects(_: Fault) -> bool {
     false
 }
 
-/// Panics in the fifth call for this fault, and in no other.
+/// Panics for this fault in the calls that `which` names by their number; the first is 1.
 #[cfg(feature = "fault-injection")]
 #[expect(clippy::panic, reason = "the fault is a panic")]
-pub fn panics(fault: Fault) {
+pub fn panics(fault: Fault, which: fn(u32) -> bool) {
     use std::sync::atomic::{AtomicU32, Ordering};
     static CALLS: AtomicU32 = AtomicU32::new(0);
-    if injects(fault) && CALLS.fetch_add(1, Ordering::Relaxed) == 4 {
+    if injects(fault) && which(CALLS.fetch_add(1, Ordering::Relaxed) + 1) {
         panic!("on purpose");
     }
 }
 
 /// Panics for this fault: never in this build.
 #[cfg(not(feature = "fault-injection"))]
-pub const fn panics(_: Fault) {}
+pub const fn panics(_: Fault, _: fn(u32) -> bool) {}
 
 #[cfg(feature = "fault-injection")]
 fn chosen() -> Option<Fault> {

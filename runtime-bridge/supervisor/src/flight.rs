@@ -71,18 +71,18 @@ impl Slot {
         let fd = file.map_or_else(|| self.own.as_raw_fd(), AsRawFd::as_raw_fd);
         let result = sync_file(fd, flight.full);
         let end = clock::now();
-        fault_injection::panics(Fault::PanicInSync);
+        fault_injection::panics(Fault::PanicInSync, |sync| sync == 5);
         let result = if background && injects(Fault::Swallowed) { Ok(()) } else { result };
         if let (Some(recorded), Some(begun)) = (&self.recorded, begun) {
             recorded.synced(&begun, &flight, end, result);
         }
         let mut core = self.lock();
-        std::mem::forget(out);
         self.count_late(&mut core, end);
         core.times.add(end.saturating_sub(flight.since));
         self.supervisor.page.status.publish_times(self.index, &core.times);
         // The descriptor is the supervisor's own, or a copy of the caller's that nobody else can close.
         core.engine.land(flight.id, end, result, true);
+        std::mem::forget(out);
         if let Some(errno) = core.engine.error() {
             self.supervisor.logs.failed(errno);
         }

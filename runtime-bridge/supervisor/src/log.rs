@@ -3,7 +3,7 @@
 //! The engine decides, this module carries out. The lock is never held across a sync.
 
 use crate::clock;
-use crate::fault_injection::{Fault, injects};
+use crate::fault_injection::{self, Fault, injects};
 use crate::load::Policy;
 use crate::look::Look;
 use crate::record::{self, Recorded};
@@ -22,6 +22,8 @@ use std::time::Duration;
 
 /// How long a thread without work stays with a log.
 const LINGER: Duration = Duration::from_secs(5);
+/// How often a thread begins that a bug ends by a panic.
+const LIVES: u32 = 3;
 /// Stack of a syncer thread, bytes.
 const STACK: usize = 256 << 10;
 /// Processes of which a log remembers what they saw.
@@ -93,6 +95,8 @@ pub struct Core {
     pub users: u32,
     /// Those of them that a program decides, until it has.
     pub asked: u32,
+    /// When it was first seen to have failed, by `CLOCK_BOOTTIME`.
+    pub failed_at: Option<Time>,
     /// It serves no call any more: it is forgotten.
     pub retired: bool,
     /// When it was last used.
@@ -156,6 +160,7 @@ impl Slot {
             search_pause: Duration::ZERO,
             users: 0,
             asked: 0,
+            failed_at: None,
             retired: false,
             used: clock::now(),
             late: 0,
@@ -280,13 +285,18 @@ impl Slot {
         let Some(slot) = self.me.upgrade() else { return };
         let builder = thread::Builder::new().name("durac-sync".into()).stack_size(STACK);
         let body = move || {
-            let guarded = AssertUnwindSafe(|| slot.look_after());
-            if catch_unwind(guarded).is_err() {
-                // A bug: no other thread comes, and whoever waits for this one syncs by itself.
-                let mut core = slot.lock();
-                core.syncer = Syncer::Failed;
-                slot.wake(&core);
+            for _ in 0..LIVES {
+                if catch_unwind(AssertUnwindSafe(|| slot.look_after())).is_ok() {
+                    return;
+                }
+                // A bug. What is deferred still has its deadline.
             }
+            // No other thread comes: whoever waits for this one syncs by itself, and what nobody waits for is synced now.
+            let mut core = slot.lock();
+            core.syncer = Syncer::Failed;
+            slot.wake(&core);
+            let rest = AssertUnwindSafe(|| drop(slot.drain(core)));
+            let _ = catch_unwind(rest);
         };
         core.syncer = match builder.spawn(body) {
             Ok(_) => Syncer::Awake,
@@ -307,6 +317,7 @@ impl Slot {
             self.look_in_time(&mut core, now);
             let pause = match core.step(self, now) {
                 Step::Start => {
+                    fault_injection::panics(Fault::PanicInSyncer, |_| true);
                     core = self.fly(core, None, (true, false)).0;
                     idle = false;
                     continue;
@@ -447,8 +458,21 @@ impl Slot {
         core.seen.keys().any(|process| crate::process::is_alive(*process))
     }
 
+    /// Whether a process may have written what a failed sync has lost, though it has not synced the log: of logs whose writes
+    /// are looked for, nobody knows who writes them.
+    pub fn may_have_written(&self, core: &Core, process: u32) -> bool {
+        core.engine.rules().defers_writes
+            && match (core.failed_at, crate::process::began(process)) {
+                (Some(failed), Some(began)) => began <= failed,
+                _ => true,
+            }
+    }
+
     /// Tells the status page, the keeper and the other logs.
     pub fn publish(&self, core: &mut Core) {
+        if core.failed_at.is_none() && core.engine.error().is_some() {
+            core.failed_at = Some(clock::of(libc::CLOCK_BOOTTIME));
+        }
         let dirty = !core.retired && core.engine.undrained().is_some();
         if dirty != core.dirty {
             core.dirty = dirty;

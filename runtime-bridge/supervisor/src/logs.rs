@@ -243,6 +243,7 @@ fn is_left(slot: &Slot, process: u32) -> bool {
     let core = slot.lock();
     let left = core.engine.error().is_some()
         && !slot.is_known_to(&core, process)
+        && !slot.may_have_written(&core, process)
         && core.users == 0
         && !slot.is_in_use(&core);
     if left {

@@ -163,7 +163,7 @@ pub fn run<'a>(
     let context = &raw mut context;
     let Asking { number, len, parameters } = asking;
     let requested = false;
-    fault_injection::panics(Fault::PanicInProgram);
+    fault_injection::panics(Fault::PanicInProgram, |run| run % 5 == 0);
     let mut current =
         Current { policy, slot, core: None, number, len, requested, at, context, parameters };
     current.fill(&core);

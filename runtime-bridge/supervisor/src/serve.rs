@@ -172,11 +172,28 @@ impl Supervisor {
     /// Answers a call. A bug here is not the command's: its call then runs as it was made, after what is deferred.
     fn answer(&'static self, call: &Notification) {
         let body = std::panic::AssertUnwindSafe(|| record::asked(call, || self.decide(call)));
-        let ordered = std::panic::AssertUnwindSafe(|| self.after_the_logs(call));
+        let ordered = std::panic::AssertUnwindSafe(|| self.after_a_bug(call));
         let answer = std::panic::catch_unwind(body)
             .or_else(|_| std::panic::catch_unwind(ordered))
             .unwrap_or(Answer::Continue);
         notify::send(self.listener.as_raw_fd(), call.id, answer);
+    }
+
+    /// A call whose answer has ended by a panic. If it is a sync call of a log that has failed, it must not run: the system
+    /// returns an error once for each open file, and may have returned it already.
+    fn after_a_bug(&'static self, call: &Notification) -> Answer {
+        let kind = filter::kind(call.arch, call.number, false);
+        if matches!(kind, Some(Kind::Fsync | Kind::Fdatasync))
+            && let Ok((file, _)) = self.callers.file(&self.listener, call, call.descriptor(0))
+            && let Ok(meta) = file.metadata()
+            && let Some(slot) = self.logs.get((meta.dev(), meta.ino()))
+        {
+            let failed = slot.lock().engine.error();
+            if let Some(errno) = failed {
+                return Answer::Return(Err(errno));
+            }
+        }
+        self.after_the_logs(call)
     }
 
     fn decide(&'static self, call: &Notification) -> Answer {

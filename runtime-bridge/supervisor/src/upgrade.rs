@@ -264,6 +264,9 @@ fn flags_of(asked: Asked) -> u64 {
 /// Becomes the program. Returns why it did not.
 fn become_program(program: &Candidate, handed: &Handover) -> String {
     let shown = program.path().display();
+    if !program.is_as_opened() {
+        return format!("`{shown}` was written to while it was tried");
+    }
     let stored = match handed.store() {
         Ok(stored) => stored,
         Err(why) => return format!("no memory to hand over: {why}"),

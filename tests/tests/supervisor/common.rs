@@ -119,7 +119,11 @@ impl Supervised {
         let mut command = match FAULT.get() {
             Some(fault) => {
                 let mut command = Command::new(durac_tests::faulty_supervisor()?);
-                command.env("DURAC_FAULT", fault).arg(object).arg(library);
+                command
+                    .env("DURAC_FAULT", fault)
+                    .env("RUST_BACKTRACE", "0")
+                    .arg(object)
+                    .arg(library);
                 command
             }
             None => {

@@ -1,7 +1,9 @@
 //! The supervisor with one deliberate mistake (`tests/faulty/supervisor`): for each there is a test of this program that
 //! fails with it, and with the message that says what is wrong.
 
-use crate::common::{LATENCY, append, loses_nothing, window, with_fault};
+use crate::common::{
+    LATENCY, SLOW, Supervised, append, idle, loses_nothing, pending, poll, window, with_fault,
+};
 use crate::{deaths, loss, order, reload, upgrade, upgrade_odd, writes};
 use anyhow::{Result, ensure};
 use durac_tests::{heavy, run_durac, show};
@@ -168,6 +170,20 @@ fn a_panic_in_a_call_is_not_waited_for() -> Result<()> {
     loses_nothing(run)
 }
 
+/// Nor does the log lose more than its bound, whatever the call had begun.
+#[test]
+fn the_bound_holds_with_panics() -> Result<()> {
+    let _turn = heavy()?;
+    for after in [20, 40, 60, 80, 100] {
+        let mut run = with_fault("panic-in-program", || append(&window(3), SLOW, "100000"))?;
+        run.until(after)?;
+        ensure!(run.stderr().contains("panicked"), "{}", run.stderr());
+        let lost = run.lose_power("a.log")?.len();
+        ensure!(lost <= 3, "{lost} lost under a bound of 3");
+    }
+    Ok(())
+}
+
 /// What the system has said of that sync is not known: it counts as failed.
 #[test]
 fn a_panic_in_a_sync_is_an_error_of_the_log() -> Result<()> {
@@ -182,4 +198,43 @@ fn a_panic_in_a_sync_is_an_error_of_the_log() -> Result<()> {
     let told = run.stderr().matches("fdatasync: Input/output error").count();
     ensure!(told == 4, "{told} of 4 processes were told: {}", run.stderr());
     Ok(())
+}
+
+/// A program that syncs four lines, and a fifth when it is told to.
+const FIFTH: &str = "import os, sys, time
+fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+def sync(): os.write(fd, b'x\\n'), os.fdatasync(fd), os.write(1, b'fine\\n')
+for _ in range(4): sync()
+while not os.path.exists(sys.argv[2]): time.sleep(0.01)
+try: sync()
+except OSError: os.write(1, b'told\\n')
+";
+
+/// The system returns an error of a file once: the call of the command, made again, would succeed.
+#[test]
+fn a_panic_in_a_sync_that_fails_is_no_success() -> Result<()> {
+    let _turn = heavy()?;
+    let policy = "policy passes\ntarget posix.log\non fdatasync: pass\n";
+    let words = ["python3", "-c", FIFTH, "@a.log", "@go"];
+    let mut run = with_fault("panic-in-sync", || Supervised::start(policy, LATENCY, &words))?;
+    run.until(4)?;
+    run.fail_sync_of("a.log");
+    std::fs::write(run.disk.join("go"), "")?;
+    let status = run.end()?;
+    ensure!(run.stderr().contains("panicked"), "{}", run.stderr());
+    let last = run.acknowledged.last().map(String::as_str);
+    ensure!(last == Some("told\n"), "{status}: {:?}: {}", run.acknowledged, run.stderr());
+    Ok(())
+}
+
+/// What is deferred has a deadline, though nobody calls any more, and the thread that would sync it cannot.
+#[test]
+fn a_panic_in_the_background_leaves_nothing_behind() -> Result<()> {
+    let _turn = heavy()?;
+    let policy = "policy lazy\ntarget posix.log\non fdatasync: skip\nflush within 1s\n";
+    let run = with_fault("panic-in-syncer", || idle(policy, LATENCY))?;
+    let (supervisor, _) = run.supervisor()?;
+    poll("the deadline", || pending(supervisor).ok().filter(|pending| *pending == 0))?;
+    ensure!(run.stderr().contains("panicked"), "{}", run.stderr());
+    loses_nothing(run)
 }

@@ -241,6 +241,14 @@ fn a_program_that_cannot_take_over_leaves_the_old_one_at_work() -> Result<()> {
             )?,
             "cannot run",
         ),
+        (
+            script(
+                folder,
+                "written",
+                &format!("echo >> {}/written; exec {durac} \"$@\"", folder.display()),
+            )?,
+            "was written to while it was tried",
+        ),
         (text, "Exec format error"),
         (rights, "it runs with the rights of its owner or group (mode 4755)"),
     ];

@@ -1,9 +1,10 @@
 //! Writes: those of programs that never sync, and those that a policy decides about or counts.
 
 use crate::common::{LATENCY, Supervised, poll, unsynced};
+use crate::upgrade::{copy, upgrade};
 use anyhow::{Context, Result, ensure};
 use durac_shm::status::Status;
-use durac_tests::heavy;
+use durac_tests::{heavy, show};
 use std::time::{Duration, Instant};
 
 /// A line is durable some time after it was written, though nobody asks for it.
@@ -42,6 +43,57 @@ pub fn is_synced(words: &[&str], lines: usize) -> Result<()> {
     let lost = lost_after(AT_LEAST, words, lines, true)?;
     ensure!(lost.is_empty(), "{words:?}: {lost:?}");
     Ok(())
+}
+
+/// A program that writes a line, and syncs the log, which it opens again, when it is told to.
+const LATE: &str = "import os, sys, time
+flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND
+def until(path):
+    while not os.path.exists(path): time.sleep(0.01)
+os.write(1, b'begun\\n')
+until(sys.argv[2])
+fd = os.open(sys.argv[1], flags)
+os.write(fd, b'x\\n'), os.close(fd)
+if sys.argv[4]: os.spawnlp(os.P_WAIT, 'python3', 'python3', '-c', sys.argv[4], sys.argv[1])
+os.write(1, b'written\\n')
+until(sys.argv[3])
+try:
+    os.fdatasync(os.open(sys.argv[1], flags)), os.write(1, b'fine\\n')
+except OSError: os.write(1, b'told\\n')
+";
+
+/// The program has never synced the log before, so it is not known to use it; another that begins later is not told. Until
+/// then no other supervisor takes over, which would not know of the error.
+fn is_told_at_last(policy: &str, other: &str) -> Result<()> {
+    let _turn = heavy()?;
+    let folder = tempfile::TempDir::new()?;
+    let durac = copy(folder.path(), "durac")?;
+    let both = "python3 -c \"$0\" $1 $2 $3 \"$5\"; python3 -c \"$4\" $1";
+    let later = "import os, sys
+os.fdatasync(os.open(sys.argv[1], os.O_WRONLY)), os.write(1, b'later\\n')";
+    let words = ["sh", "-c", both, LATE, "@a.log", "@go", "@on", later, other];
+    let mut run = Supervised::start(policy, LATENCY, &words)?;
+    run.until(1)?;
+    let (pid, _) = run.supervisor()?;
+    run.fail_sync_of("a.log");
+    std::fs::write(run.disk.join("go"), "")?;
+    run.until(2)?;
+    poll("the error", || run.stderr().contains("a sync failed").then_some(()))?;
+    let ended = upgrade(&durac, pid)?;
+    ensure!(ended.stderr.contains("a log has failed (Input/output error"), "{}", show(&ended));
+    std::fs::write(run.disk.join("on"), "")?;
+    run.end()?;
+    let said = run.acknowledged.concat();
+    ensure!(said == "begun\nwritten\ntold\nlater\n", "{said}{}", run.stderr());
+    Ok(())
+}
+
+#[test]
+fn a_failed_sync_is_returned_by_the_first_sync_call_of_who_has_written() -> Result<()> {
+    // One in the background, and one that a process has called which has ended since.
+    is_told_at_last(AT_LEAST, "")?;
+    let sync = "import os, sys; os.fdatasync(os.open(sys.argv[1], os.O_WRONLY))";
+    is_told_at_last(&AT_LEAST.replace("1s", "1000s"), sync)
 }
 
 #[test]
