@@ -95,6 +95,8 @@ pub struct Core {
     pub users: u32,
     /// Those of them that a program decides, until it has.
     pub asked: u32,
+    /// More processes have synced it than are kept in mind.
+    has_forgotten: bool,
     /// When it was first seen to have failed, by `CLOCK_BOOTTIME`.
     pub failed_at: Option<Time>,
     /// It serves no call any more: it is forgotten.
@@ -160,6 +162,7 @@ impl Slot {
             search_pause: Duration::ZERO,
             users: 0,
             asked: 0,
+            has_forgotten: false,
             failed_at: None,
             retired: false,
             used: clock::now(),
@@ -349,7 +352,11 @@ impl Slot {
     pub fn has_grown(&self, core: &mut Core, process: u32, meta: &Metadata) -> bool {
         let now = Seen::of(meta);
         if core.seen.len() >= MOST_PROCESSES {
-            core.seen.clear();
+            core.seen.retain(|process, _| crate::process::is_alive(*process));
+            if core.seen.len() >= MOST_PROCESSES {
+                core.seen.clear();
+                core.has_forgotten = true;
+            }
         }
         let before = core.seen.insert(process, now);
         let restarted = core.restarted.contains(&process);
@@ -458,10 +465,10 @@ impl Slot {
         core.seen.keys().any(|process| crate::process::is_alive(*process))
     }
 
-    /// Whether a process may have written what a failed sync has lost, though it has not synced the log: of logs whose writes
-    /// are looked for, nobody knows who writes them.
+    /// Whether a process may have written what a failed sync has lost, though it is not known to have synced the log: of logs
+    /// whose writes are looked for, nobody knows who writes them.
     pub fn may_have_written(&self, core: &Core, process: u32) -> bool {
-        core.engine.rules().defers_writes
+        (core.engine.rules().defers_writes || core.has_forgotten)
             && match (core.failed_at, crate::process::began(process)) {
                 (Some(failed), Some(began)) => began <= failed,
                 _ => true,

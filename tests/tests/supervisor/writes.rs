@@ -96,6 +96,38 @@ fn a_failed_sync_is_returned_by_the_first_sync_call_of_who_has_written() -> Resu
     is_told_at_last(&AT_LEAST.replace("1s", "1000s"), sync)
 }
 
+/// A program that syncs the log, as do so many of its children that not all are kept in mind, and again after one of them has
+/// met an error.
+const MANY: &str = "import os, sys, time
+fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+def child():
+    if pid := os.fork(): os.waitpid(pid, 0)
+    else:
+        try: os.fdatasync(fd)
+        finally: os._exit(0)
+os.write(fd, b'x\\n'), os.fdatasync(fd)
+for _ in range(1100): child()
+os.write(1, b'begun\\n')
+while not os.path.exists(sys.argv[2]): time.sleep(0.01)
+os.write(fd, b'y\\n'), child()
+try: os.fdatasync(fd), os.write(1, b'fine\\n')
+except OSError: os.write(1, b'told\\n')
+";
+
+#[test]
+fn a_failed_sync_is_returned_to_a_process_that_synced_long_ago() -> Result<()> {
+    let _turn = heavy()?;
+    let policy = "policy d\ntarget posix.log\non fdatasync: defer\nflush within 1000s\n";
+    let mut run = Supervised::start(policy, LATENCY, &["python3", "-c", MANY, "@a.log", "@go"])?;
+    run.until(1)?;
+    run.fail_sync_of("a.log");
+    std::fs::write(run.disk.join("go"), "")?;
+    run.end()?;
+    let said = run.acknowledged.concat();
+    ensure!(said == "begun\ntold\n", "{said}{}", run.stderr());
+    Ok(())
+}
+
 #[test]
 fn a_static_program_that_never_syncs() -> Result<()> {
     let program = unsynced(&["-static"])?;
