@@ -35,7 +35,7 @@ WEEK = 7 * 24 * 3600 * 10**9
 # What is written after the crash.
 MORE = range(10**6, 10**6 + 20)
 NEVER = float("inf")
-WITHIN = 60
+WITHIN = 300
 
 
 class Server:
