@@ -87,6 +87,8 @@ faults! {
     PanicInSync = "panic-in-sync",
     /// The same, of the thread that looks after a log, whenever it is about to sync.
     PanicInSyncer = "panic-in-syncer",
+    /// The same, of the first searches for a file that was opened.
+    PanicInSearch = "panic-in-search",
 }
 
 /// Whether this fault is to be made.

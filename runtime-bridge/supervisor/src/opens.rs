@@ -5,7 +5,7 @@
 //! process has open are searched. Looking at a file too many costs a sync.
 
 use crate::clock;
-use crate::fault_injection::{Fault, injects};
+use crate::fault_injection::{self, Fault, injects};
 use crate::filter::Open;
 use crate::handover::KnownOpen;
 use crate::memory;
@@ -21,6 +21,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -191,6 +192,7 @@ impl Supervisor {
 
     /// Searches once. Returns whether the file was found.
     fn search_once(&'static self, one: &Expected) -> bool {
+        fault_injection::panics(Fault::PanicInSearch, |search| search < 3);
         match &one.what {
             What::Made(folder, name) => {
                 let path = descriptor(folder).join(name);
@@ -218,8 +220,9 @@ impl Supervisor {
             for mut one in self.opening.due() {
                 // In this order: what it has opened by the end of the call is there.
                 let is_over = one.is_over || !process::may_be_in(one.thread, one.number);
-                let found = self.search_once(&one);
-                if !found && !is_over {
+                let found = catch_unwind(AssertUnwindSafe(|| self.search_once(&one)));
+                // After a bug, too, it is searched for again: nobody else finds what is never synced.
+                if found.is_err() || !found.unwrap_or(true) && !is_over {
                     one.due = clock::now().saturating_add(one.pause);
                     one.pause = (one.pause * 5).min(LAST);
                     self.opening.lock().push(one);

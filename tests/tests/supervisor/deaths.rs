@@ -1,7 +1,7 @@
 //! Deaths of the supervisor and of its keeper, under load; a disk that fails; what is refused.
 
 use crate::common::{
-    LATENCY, SLOWEST, Supervised, append, idle, idle_behind, keeper_of, kill, loses_nothing, poll,
+    LATENCY, SLOWEST, Supervised, append, idle_behind, keeper_of, kill, loses_nothing, poll,
     program, window,
 };
 use anyhow::{Result, ensure};
@@ -13,7 +13,7 @@ fn four_processes(lines: &str) -> Result<Supervised> {
 
 /// Of one process, which then waits and syncs nothing itself.
 fn twenty_lines() -> Result<Supervised> {
-    idle(&window(64).replace("1s", "1000s"), LATENCY)
+    Ok(idle_behind(LATENCY)?.0)
 }
 
 #[test]

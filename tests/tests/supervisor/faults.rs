@@ -2,10 +2,11 @@
 //! fails with it, and with the message that says what is wrong.
 
 use crate::common::{
-    LATENCY, SLOW, Supervised, append, idle, loses_nothing, pending, poll, window, with_fault,
+    LATENCY, SLOW, Supervised, append, idle, loses_nothing, pending, poll, unsynced, window,
+    with_fault,
 };
 use crate::{deaths, loss, order, reload, upgrade, upgrade_odd, writes};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use durac_tests::{heavy, run_durac, show};
 
 /// A mistake, a test, and what the test says.
@@ -237,4 +238,12 @@ fn a_panic_in_the_background_leaves_nothing_behind() -> Result<()> {
     poll("the deadline", || pending(supervisor).ok().filter(|pending| *pending == 0))?;
     ensure!(run.stderr().contains("panicked"), "{}", run.stderr());
     loses_nothing(run)
+}
+
+/// A file that the command has made is found, though the first searches for it end by a panic.
+#[test]
+fn a_panic_in_a_search_is_not_the_last_one() -> Result<()> {
+    let program = unsynced(&["-static"])?;
+    let words = [program.to_str().context("a path")?, "lines", "make", "@a.log", "1", "20"];
+    with_fault("panic-in-search", || writes::is_synced(&words, 20))
 }

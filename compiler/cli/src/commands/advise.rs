@@ -243,8 +243,8 @@ pub fn run(args: &Advise, global: &Global) -> Result<Outcome> {
     {
         return Err(output::exit(
             1,
-            "the recording does not say how many updates its writes hold: record a Redis, or give the limit in \
-             syncs, bytes or time",
+            "the recording does not say how many updates its writes hold: record a Redis with several clients, say \
+             how many it had (`--clients`), or give the limit in syncs, bytes or time",
         ));
     }
     let options = Options { seed: 1, crashes: Some(0) };
