@@ -160,13 +160,22 @@ static void dup_over(int log, const char *path) {
     pause();
 }
 
+/* Ends with its parent. */
+static void end_with(pid_t parent) {
+    CHECK(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
+    if (getppid() != parent)
+        _exit(0);
+}
+
 static void reuse(int log, const char *path) {
     const int number = 50;
+    const pid_t parent = getpid();
     int other = open(path, O_RDWR | O_CREAT | O_APPEND, 0644);
     CHECK(other >= 0 && write(other, "x\n", 2) == 2 && dup2(other, number) == number);
     pid_t victim = fork();
     CHECK(victim >= 0);
     if (!victim) {
+        end_with(parent);
         CHECK(dup2(log, number) == number && write(number, "x\n", 2) == 2);
         fdatasync(number);
         _exit(0);
@@ -179,7 +188,7 @@ static void reuse(int log, const char *path) {
         usleep(1000);
     CHECK(heir >= 0);
     if (!heir) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        end_with(parent);
         for (;;)
             pause();
     }
