@@ -96,8 +96,7 @@ fn a_failed_sync_is_returned_by_the_first_sync_call_of_who_has_written() -> Resu
     is_told_at_last(&AT_LEAST.replace("1s", "1000s"), sync)
 }
 
-/// A program that syncs the log, as do so many of its children that not all are kept in mind, and again after one of them has
-/// met an error.
+/// A program that syncs the log, and again after 1,100 of its children have synced it and one more has met an error.
 const MANY: &str = "import os, sys, time
 fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
 def child():
