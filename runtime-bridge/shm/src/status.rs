@@ -11,6 +11,7 @@ mod file;
 mod find;
 mod head;
 mod numbers;
+mod sequence;
 mod stage_off;
 mod times;
 mod uncounted;
@@ -28,6 +29,7 @@ pub use uncounted::{Counting, Uncounted};
 use durac_engine::Time;
 use head::HeadPlace;
 use numbers::NUMBERS;
+use sequence::Patience;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 use times::TimesPlace;
 
@@ -47,9 +49,6 @@ const SUPERVISOR: u64 = 2;
 const NAME: usize = 8;
 /// Words of a path: its last 128 bytes.
 const PATH: usize = 16;
-/// How often a reader tries to get numbers of one instant: more fails only if the writer died
-/// between two stores.
-const TRIES: usize = 100_000;
 
 /// A log as a reader sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -332,37 +331,29 @@ impl StatusPage {
     /// The numbers of the log at `index`, all of one instant; none if there never was a log.
     #[must_use]
     pub fn log(&self, index: usize) -> Option<LogNumbers> {
+        self.read_log(index, &mut Patience::default())
+    }
+
+    fn read_log(&self, index: usize, patience: &mut Patience) -> Option<LogNumbers> {
         let place = self.logs.get(index)?;
-        for _ in 0..TRIES {
-            let before = place.sequence.load(Ordering::Acquire);
-            if before == 0 {
-                return None;
-            }
-            if before % 2 == 1 {
-                std::hint::spin_loop();
-                continue;
-            }
-            let mut words = [0; NUMBERS];
-            for (word, value) in words.iter_mut().zip(&place.numbers) {
-                *word = value.load(Ordering::Relaxed);
-            }
-            fence(Ordering::Acquire);
-            if place.sequence.load(Ordering::Relaxed) == before {
-                return Some(LogNumbers::from_words(words));
-            }
+        if place.sequence.load(Ordering::Acquire) == 0 {
+            return None;
         }
-        None
+        let read = || place.numbers.each_ref().map(|word| word.load(Ordering::Relaxed));
+        patience.read_whole(&place.sequence, read).ok().map(LogNumbers::from_words)
     }
 
     /// Everything the page says.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let (head, params) = self.head.read(|| {
+        // For all of it: a page with nothing but sequences that never end does not keep a tool for long.
+        let patience = &mut Patience::default();
+        let (head, params) = self.head.read(patience, || {
             let read = self.params.iter().map_while(ParamPlace::read);
             read.collect::<Vec<_>>()
         });
         let logs = self.logs.iter().enumerate().filter_map(|(index, place)| {
-            let numbers = self.log(index)?;
+            let numbers = self.read_log(index, patience)?;
             let [device, inode] = place.file.each_ref().map(|word| word.load(Ordering::Relaxed));
             let (path, file) = (load_text(&place.path), (device, inode));
             Some(LogStatus { path, file, numbers, times: place.times.read() })

@@ -1,6 +1,7 @@
 //! What a page says of the process' policy. It can be exchanged while others read.
 
-use super::{NAME, TRIES, load_text, store_text};
+use super::sequence::Patience;
+use super::{NAME, load_text, store_text};
 use durac_engine::Time;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -101,18 +102,9 @@ impl HeadPlace {
 
     /// Reads it, and what `also` reads that belongs to it. What a writer that died left half written is read
     /// as it is.
-    pub fn read<T>(&self, mut also: impl FnMut() -> T) -> (Read, T) {
-        let mut tries = 0;
-        loop {
-            let before = self.sequence.load(Ordering::Acquire);
-            let read = (self.read_once(), also());
-            fence(Ordering::Acquire);
-            tries += 1;
-            let whole = before.is_multiple_of(2) && self.sequence.load(Ordering::Relaxed) == before;
-            if whole || tries == TRIES {
-                return read;
-            }
-            std::hint::spin_loop();
+    pub fn read<T>(&self, patience: &mut Patience, mut also: impl FnMut() -> T) -> (Read, T) {
+        match patience.read_whole(&self.sequence, || (self.read_once(), also())) {
+            Ok(read) | Err(read) => read,
         }
     }
 
