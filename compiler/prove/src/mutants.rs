@@ -32,6 +32,8 @@ pub enum Mutant {
     NoGrowth,
     /// A sync that leaves calls which a power loss does not take counts as one that leaves others.
     MergesSilent,
+    /// A sync that leaves a call whose time is kept counts as one that leaves others.
+    ForgetsDates,
 }
 
 #[cfg(feature = "mutants")]

@@ -269,7 +269,7 @@ pub struct Taken {
 
 /// States that differ only in how many calls are pending, all of them acknowledged but the one that
 /// waits. A landing in any of them that leaves as many calls pending, and lets that one go on, leads
-/// to the same state.
+/// to the same state; so does one in a state that has the same [`Family::after`] it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Family {
     vars: Vars,
@@ -279,6 +279,8 @@ pub struct Family {
     written: (bool, bool),
     /// Calls since the last that asked for a background sync; none has.
     requested: Option<u64>,
+    /// Calls since the last that needs an `fsync`; none does.
+    full: Option<u64>,
     latency: u64,
     /// Whether the calls are staged, how many staged writes there are beside one for each, and whether a write has asked
     /// for a sync, of whatever.
@@ -303,6 +305,7 @@ impl Family {
             waits,
             written: (log.notify_done(), log.is_marked()),
             requested: log.since_request(),
+            full: log.since_full(),
             latency: log.sync_latency(),
             staged: (
                 log.staged_after().is_some(),
@@ -312,13 +315,37 @@ impl Family {
             missed: log.missed() > 0,
         }
     }
+
+    /// What is left of the family after a sync that leaves so many calls pending: it covers what is older than those.
+    #[must_use]
+    pub fn after(&self, left: u64) -> Self {
+        let kept = |since: Option<u64>| since.filter(|since| *since < left);
+        let dates = self.dates.iter().map(|since| kept(*since));
+        Self {
+            dates: dates.map(|since| since.filter(|_| !makes(Mutant::ForgetsDates))).collect(),
+            requested: kept(self.requested),
+            full: kept(self.full),
+            ..self.clone()
+        }
+    }
+
+    /// Whether what is left after a sync that leaves one more call pending differs.
+    #[must_use]
+    pub fn changes_at(&self, left: u64) -> bool {
+        self.requested == Some(left) || self.full == Some(left) || self.dates.contains(&Some(left))
+    }
 }
 
 impl State {
     /// Whether nothing but the number of pending calls tells it from others of its [`Family`].
     #[must_use]
     pub fn is_regular(&self) -> bool {
-        self.regular_from() == Some(self.log.durable())
+        self.regular_from() == Some(self.log.durable()) && self.log.is_regular(self.opened())
+    }
+
+    /// Calls that are under way.
+    fn opened(&self) -> u64 {
+        u64::from(matches!(&self.caller, Caller::Parked(open, _) if open.hook.is_sync()))
     }
 
     /// The number of the call from which on a sync that covers it leaves what it leaves of a regular state of the same
@@ -329,18 +356,18 @@ impl State {
     /// bytes cover the last call, they would still be covered after the sync: then there is no such number.)
     #[must_use]
     pub fn regular_from(&self) -> Option<u64> {
-        let (silent, open) = match &self.caller {
-            Caller::Idle => (self.silent.as_slice(), 0),
+        let silent = match &self.caller {
+            Caller::Idle => self.silent.as_slice(),
             Caller::Parked(open, _) if open.hook.is_sync() => {
                 let (waits, before) = self.silent.split_last()?;
-                (*waits == self.log.calls()).then_some((before, 1))?
+                (*waits == self.log.calls()).then_some(before)?
             }
             _ => return None,
         };
         let newest = silent.last().copied();
         let covered = newest.is_some() && self.log.is_last_covered();
-        let is_regular = self.log.is_regular(open) && !covered;
+        let is_plain = self.log.is_plain(self.opened()) && !covered;
         let newest = newest.filter(|_| !makes(Mutant::MergesSilent));
-        is_regular.then(|| newest.unwrap_or(self.log.durable()))
+        is_plain.then(|| newest.unwrap_or(self.log.durable()))
     }
 }

@@ -16,7 +16,8 @@ use crate::state::{Caller, Family, MAX_STATES, NEVER, Open, State};
 use crate::watch::Watch;
 use durac_abi::{Hook, Reading, Verdict};
 use durac_engine::{Able, Answer, Decision, Entry, Errno, Log, Put, Rules, Time, Writing};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
+use syncs::Ended;
 pub use trail::Trail;
 
 /// The error that a sync fails with: `EIO`.
@@ -131,7 +132,7 @@ pub struct Stepper<'a> {
     /// What happens is noted, for a timeline.
     pub notes: bool,
     /// For a family of regular states, which numbers of calls that a background sync leaves pending are done.
-    ended: FxHashMap<Family, Vec<bool>>,
+    ended: Ended,
     /// For a family of regular states, the calls that run their own sync and are done.
     directs: FxHashSet<(Family, Hook)>,
     /// Most syncs that a power loss takes, the call in progress included, while a call runs its own.
@@ -141,7 +142,7 @@ pub struct Stepper<'a> {
 }
 
 /// What a walk has seen of regular states, and [`Stepper::merged`].
-type Seen = (FxHashMap<Family, Vec<bool>>, FxHashSet<(Family, Hook)>, Option<(u64, bool)>);
+type Seen = (Ended, FxHashSet<(Family, Hook)>, Option<(u64, bool)>);
 
 /// Ends of a background sync that are followed in a thin walk, from each end of the calls it can cover.
 const THIN: u64 = 3;
@@ -163,7 +164,7 @@ impl<'a> Stepper<'a> {
             glue,
             thin: false,
             notes: false,
-            ended: FxHashMap::default(),
+            ended: Ended::default(),
             directs: FxHashSet::default(),
             with_progress: 0,
             faults: Faults::default(),

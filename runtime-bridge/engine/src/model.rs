@@ -205,20 +205,25 @@ impl Log {
         *self = Log { error: self.error, ..Log::new(self.rules) };
     }
 
-    /// Whether every call begun but the last `open` is acknowledged, the requests are as old at most,
-    /// nothing is out, and all calls are staged or none is: then what it will do after a sync has
-    /// ended depends on the number of calls pending, [`Log::notify_done`], [`Log::is_marked`],
-    /// [`Log::since_request`], [`Log::sync_latency`], [`Log::staged_after`],
-    /// [`Log::is_committing`] and the number of [`Log::staged_writes`] alone.
+    /// Whether every call begun but the last `open` is acknowledged, nothing is out, and all calls are staged or
+    /// none is: then what is left after a sync that covers them up to one depends on the number of
+    /// calls after that, [`Log::notify_done`], [`Log::is_marked`], [`Log::since_request`] and [`Log::since_full`] where
+    /// those are not covered, [`Log::sync_latency`], [`Log::staged_after`], [`Log::is_committing`] and the number of
+    /// [`Log::staged_writes`] alone.
     #[must_use]
-    pub fn is_regular(&self, open: u64) -> bool {
+    pub fn is_plain(&self, open: u64) -> bool {
         self.flights.is_empty()
             && self.error.is_none()
             && self.acknowledged + open == self.calls
-            && self.since_request().is_none_or(|since| since <= open)
             && (self.demanded <= self.durable || open > 0)
-            && self.full_until <= self.durable
             && self.staged_after.is_none_or(|after| after <= self.durable)
+    }
+
+    /// Whether it is that, the requests are as old as the last `open` calls at most, and no `fsync` is deferred.
+    #[must_use]
+    pub fn is_regular(&self, open: u64) -> bool {
+        let has_new_requests = self.since_request().is_none_or(|since| since <= open);
+        self.is_plain(open) && has_new_requests && self.since_full().is_none()
     }
 
     /// Whether all that was written when the last sync call began is on the disk: then no call can
@@ -238,6 +243,12 @@ impl Log {
     #[must_use]
     pub fn since_request(&self) -> Option<u64> {
         (self.requested > self.durable).then(|| self.calls.saturating_sub(self.requested))
+    }
+
+    /// Calls since the last that needs an `fsync`; none if all such are durable.
+    #[must_use]
+    pub fn since_full(&self) -> Option<u64> {
+        (self.full_until > self.durable).then(|| self.calls.saturating_sub(self.full_until))
     }
 
     /// Whether a background sync can start now or later, if nothing else happens.

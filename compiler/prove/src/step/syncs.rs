@@ -5,6 +5,7 @@ use crate::mutants::{Mutant, makes};
 use crate::state::{Caller, End, Family, NEVER, Open, State};
 use durac_abi::Hook;
 use durac_engine::{Able, Wait};
+use rustc_hash::FxHashMap;
 
 impl Stepper<'_> {
     pub(super) fn park(
@@ -91,22 +92,20 @@ impl Stepper<'_> {
             _ => 0,
         };
         let regular_from = if self.thin { None } else { state.regular_from() };
-        let family = regular_from.map(|_| Family::of(state));
-        let mut done = family.as_ref().and_then(|f| self.ended.remove(f)).unwrap_or_default();
+        let mut done = regular_from.map(|_| Done::of(state));
         let (first, thin) = (since.max(least), self.thin);
         let (low, high) = match thin && calls.saturating_sub(first) >= 2 * THIN {
             true => (first + THIN, calls - THIN + 1),
             false => (first, first),
         };
         for covers in (first..low).chain(high..=calls) {
-            let left = (calls - covers) as usize;
-            if regular_from.is_some_and(|from| covers >= from) && left > 0 {
-                if done.len() <= left {
-                    done.resize(left + 1, false);
-                }
-                if done.get_mut(left).is_some_and(|done| std::mem::replace(done, true)) {
-                    continue;
-                }
+            let left = calls - covers;
+            if let (Some(from), Some(done)) = (regular_from, &mut done)
+                && covers >= from
+                && left > 0
+                && done.put(left, &mut self.ended)
+            {
+                continue;
             }
             // It can have started between a write and the call that followed, if anyone can tell.
             let tails: &[bool] = match calls - covers {
@@ -122,8 +121,8 @@ impl Stepper<'_> {
                 }
             }
         }
-        if let Some(family) = family {
-            self.ended.insert(family, done);
+        if let Some(done) = done {
+            done.end(&mut self.ended);
         }
         // It can cover a part of the calls that the oldest stands for, with what was asked for them.
         let first = state.log.durable() + 1;
@@ -255,6 +254,47 @@ impl Stepper<'_> {
             state.land(flight.id, (took, (self.glue.reports)(result)), true);
             self.faults.swallowed |= result.is_err() && state.log.error().is_none();
             self.wake(state, self.trail().and(Event::Lands(flight.covers, result)), out);
+        }
+    }
+}
+
+/// Numbers of calls that a background sync leaves pending, whose results were followed: for a state, from the most on.
+struct Done {
+    family: Family,
+    /// The family after such a sync, and the numbers that are done in it.
+    now: Option<(Family, Vec<bool>)>,
+}
+
+/// What a walk has done of each family.
+pub(super) type Ended = FxHashMap<Family, Vec<bool>>;
+
+impl Done {
+    fn of(state: &State) -> Self {
+        Self { family: Family::of(state), now: None }
+    }
+
+    /// Notes the next number, which is one less than the one before. Returns whether it was done.
+    fn put(&mut self, left: u64, ended: &mut Ended) -> bool {
+        if self.family.changes_at(left)
+            && let Some((family, done)) = self.now.take()
+        {
+            ended.insert(family, done);
+        }
+        let (_, done) = self.now.get_or_insert_with(|| {
+            let family = self.family.after(left);
+            let done = ended.remove(&family).unwrap_or_default();
+            (family, done)
+        });
+        let left = left as usize;
+        if done.len() <= left {
+            done.resize(left + 1, false);
+        }
+        done.get_mut(left).is_some_and(|done| std::mem::replace(done, true))
+    }
+
+    fn end(self, ended: &mut Ended) {
+        if let Some((family, done)) = self.now {
+            ended.insert(family, done);
         }
     }
 }

@@ -142,6 +142,30 @@ const TABLE: &[(Mutant, &str, Said, Said)] = &[
         Broken,
         Kept,
     ),
+    (
+        Mutant::ForgetsDates,
+        // The third call's time is kept. A sync that leaves two calls of three leaves that one pending, so the deadline
+        // is not over; one that leaves two of five does not.
+        "state t: duration = 0ns
+         state kept: bool = false
+         state more: bool = false
+         guarantee loss <= 5 syncs on power_loss
+         on fdatasync {
+             if more { if pending < 8 { skip }; more = false; pass }
+             if kept {
+                 if pending == 3 || pending == 4 { skip }
+                 kept = false
+                 if pending == 2 && now - t > 100ms { more = true; skip }
+                 pass
+             }
+             if pending == 2 { kept = true; t = now; skip }
+             if pending > 2 { pass }
+             skip
+         }
+         flush within 90ms",
+        Broken,
+        Kept,
+    ),
 ];
 
 fn said(text: &str, deaf: bool) -> Said {
