@@ -43,6 +43,10 @@ use std::time::{Duration, Instant};
 const DATA: &str = "data";
 /// What is in the paths of the log's files.
 const LOG: &str = "appendonly";
+/// Between two looks whether the crash is to come.
+const LOOK: Duration = Duration::from_micros(100);
+/// So many acknowledgements before it, one looks without a pause.
+const NEAR: u64 = 64;
 /// A server that acknowledges nothing for so long has hung.
 const WITHIN: Duration = Duration::from_secs(300);
 
@@ -335,7 +339,7 @@ impl Config {
     fn has_ended(&self, redis: &Redis, writers: &Writers) -> bool {
         let until = Instant::now() + ENDS;
         while writers.are_done() && redis.is_running() && Instant::now() < until {
-            std::thread::yield_now();
+            std::thread::sleep(LOOK);
         }
         !redis.is_running()
     }
@@ -400,7 +404,7 @@ impl Config {
         let within = if self.faults.is_empty() { WITHIN } else { FAULTED };
         let deadline = Instant::now() + within;
         let last = Cell::new((0, Instant::now()));
-        let until = |done: &dyn Fn() -> bool| -> Result<()> {
+        let until = |done: &dyn Fn() -> bool, near: &dyn Fn() -> bool| -> Result<()> {
             while !done() {
                 if sys::interrupted() {
                     return Err(Error::Interrupted);
@@ -419,13 +423,18 @@ impl Config {
                     let what = "acknowledgements before the crash".to_owned();
                     return Err(Error::Late { what, within: WITHIN });
                 }
-                std::thread::yield_now();
+                match near() {
+                    true => std::thread::yield_now(),
+                    false => std::thread::sleep(LOOK),
+                }
             }
             Ok(())
         };
         let commands = random.random_range(50..1500);
         let met = || self.faults.is_empty() || disk.faults() > 0;
-        until(&|| writers.so_far() >= commands && met())?;
+        // The crash comes right after an acknowledgement.
+        let near = || writers.so_far() < commands && writers.so_far() + NEAR >= commands;
+        until(&|| writers.so_far() >= commands && met(), &near)?;
         match at {
             At::AfterAck => {}
             At::Random => {
@@ -436,7 +445,8 @@ impl Config {
                 // A policy that syncs rarely may not sync again soon.
                 let soon = Instant::now() + Duration::from_secs(2);
                 let done = || disk.power() == Power::Off || Instant::now() > soon;
-                until(&|| done() || writers.are_done())?;
+                // The disk cuts by itself.
+                until(&|| done() || writers.are_done(), &|| false)?;
             }
             At::Rewrite => {
                 let asked = redis.client().and_then(|mut c| c.command(&["BGREWRITEAOF"]));
