@@ -27,7 +27,7 @@ fn a_failed_exec_leaves_the_policy_in_place() {
 #[test]
 fn a_child_passes_through_and_never_waits_for_the_parents_threads() {
     let done = Place::new(&objects::window(1)).run(
-        "open a wct x.log hold write a 1 sync a \
+        "open a wct x.log hold write a 1 sync a begun 1 \
          fork release write a 1 sync a write a 1 sync a close a echo child end \
          release close a",
     );

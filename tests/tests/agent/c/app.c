@@ -15,7 +15,7 @@
 //   setfl N FLAGS       fcntl with F_SETFL
 //   hold | release      the shim holds up every sync, or lets go
 //   stick NAME | unstick  syncs of files whose name starts so hang, but in the first thread
-//   syncs COUNT         waits until the shim has seen so many syncs end
+//   syncs COUNT | begun COUNT   waits until the shim has seen so many syncs end, or begin
 //   fails N             writes until a write fails, and prints what that one returned
 //   file PATH           waits until the file exists | pause MILLISECONDS
 //   loop N COUNT        COUNT times write and sync
@@ -293,6 +293,7 @@ static char **run(char **a) {
         else if (IS("stick")) { shim("shim_stick", (long)a[0]); a++; }
         else if (IS("unstick")) shim("shim_stick", 0);
         else if (IS("syncs")) { while (shim("shim_syncs", 0) < atoi(a[0])) pause_briefly(); a++; }
+        else if (IS("begun")) { while (shim("shim_begun", 0) < atoi(a[0])) pause_briefly(); a++; }
         else if (IS("fails")) {
             while (errno = 77, write(FD(0), bytes, 1) == 1) pause_briefly();
             say("write", a[0], -1);

@@ -32,6 +32,7 @@ long shim_hold(long hold) { held = hold; return 0; }
 // Syncs of files whose name starts so hang, if a thread makes them that is not the first.
 long shim_stick(long name) { stuck = (const char *)name; return 0; }
 long shim_syncs(long unused) { (void)unused; return ended; }
+long shim_begun(long unused) { (void)unused; return begun; }
 
 static int log_fd = -1;
 
