@@ -179,9 +179,20 @@ pub fn is_over(pid: u32, since: u64) -> impl FnMut() -> bool {
 
 /// Whether it is gone, or a zombie.
 pub fn has_ended(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    matches!(state, None | Some('Z' | 'X'))
+    matches!(stat(pid, 0).as_deref(), None | Some("Z" | "X"))
+}
+
+/// When it was started, in ticks since the machine was; none if it is not there.
+pub fn started(pid: u32) -> Option<u64> {
+    stat(pid, 19)?.parse().ok()
+}
+
+/// A field of `/proc/PID/stat` (proc_pid_stat(5)), counted from the one after the name, which may contain anything.
+fn stat(pid: u32, field: usize) -> Option<String> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = String::from_utf8_lossy(&stat);
+    let (_, fields) = text.rsplit_once(") ")?;
+    fields.split_whitespace().nth(field).map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -57,9 +57,9 @@ pub fn running() -> Vec<Running> {
 /// Whether the process has mapped such memory: one file to read, where it may have a hundred
 /// thousand descriptors.
 fn maps_page(pid: u32) -> bool {
-    let name = NAME.to_bytes();
-    std::fs::read(format!("/proc/{pid}/maps"))
-        .is_ok_and(|maps| maps.windows(name.len()).any(|bytes| bytes == name))
+    let maps = std::fs::read(format!("/proc/{pid}/maps"));
+    let name = NAME.to_string_lossy();
+    maps.is_ok_and(|maps| String::from_utf8_lossy(&maps).contains(&*name))
 }
 
 fn is_page(target: &Path) -> bool {

@@ -2,6 +2,7 @@
 //! those files, and what the agent's status pages say of them.
 
 use super::Watch;
+use crate::processes::started;
 use durac_abi::glob;
 use durac_shm::status::Status;
 use std::collections::{HashMap, HashSet};
@@ -200,11 +201,14 @@ pub fn marked(run: &str) -> Vec<u32> {
     let mark = format!("/memfd:{}{run} ", durac_abi::RUN_MARK);
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    // The command was not yet started when this process was. Maps of older ones, which may be large, need not be read.
+    let since = started(std::process::id());
+    let is_newer = |pid: &u32| started(*pid) >= since;
     let is_marked = |pid: &u32| {
-        fs::read(format!("/proc/{pid}/maps"))
-            .is_ok_and(|maps| maps.windows(mark.len()).any(|bytes| bytes == mark.as_bytes()))
+        let maps = fs::read(format!("/proc/{pid}/maps"));
+        maps.is_ok_and(|maps| String::from_utf8_lossy(&maps).contains(&mark))
     };
-    let marked: Vec<u32> = pids.filter(is_marked).collect();
+    let marked: Vec<u32> = pids.filter(is_newer).filter(is_marked).collect();
     let is_started = |pid: &u32| parent(*pid).is_some_and(|parent| marked.contains(&parent));
     marked.iter().copied().filter(|pid| !is_started(pid)).take(PROCESSES).collect()
 }
