@@ -33,7 +33,7 @@ say "testing"
 # The build above is what the tests run, so they need not look whether it is current.
 export DURAC_TESTS_BUILT=1
 # Many tests wait more than they compute: for a disk, a timer, a server.
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((3 * $(nproc)))}
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((4 * $(nproc)))}
 if [ "$#" -gt 0 ]; then
     exec cargo test --locked "$@" </dev/null
 fi

@@ -175,7 +175,7 @@ pub fn show(ended: &Ended) -> String {
     format!("{}\nstdout: {}\nstderr: {}", ended.status, ended.stdout, ended.stderr)
 }
 
-/// Held by a test that loads the machine. Three of them run at a time, because each also waits for much
+/// Held by a test that loads the machine. Four of them run at a time, because each also waits for much
 /// (disks, timers, servers that start); more would only starve each other.
 #[derive(Debug)]
 #[must_use]
@@ -205,7 +205,7 @@ pub fn heavy() -> Result<Heavy> {
 }
 
 /// How many tests may load the machine at a time.
-const HEAVY: usize = 3;
+const HEAVY: usize = 4;
 
 /// Copies a program that is about to be run. Not in this process: while a file is open for writing, a child
 /// that another thread forks inherits it for a moment, and running the program fails with ETXTBSY.

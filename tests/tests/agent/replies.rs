@@ -218,7 +218,7 @@ fn not_a_byte_is_sent_before_its_sync() {
     ] {
         let mut held = Held::start(&object, &agent(), options);
         held.benchmark(&["-t", "set,get,lpush", "-c", "20", "-n", "1000", "-r", "1000"]);
-        let many = requests(30_000);
+        let many = requests(12_000);
         held.benchmark(&["-t", "set,get", "-c", "50", "-P", "16", "-n", &many, "-r", "100000"]);
         // Long enough for each way to sync and to send.
         held.benchmark(&["-t", "set", "-c", "30", "-n", &requests(5000), "-r", "100000"]);
