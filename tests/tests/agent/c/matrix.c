@@ -406,7 +406,7 @@ static void end_by(const char *name)
     if (IS("daemon")) { if (daemon(1, 1)) _exit(9); writes_at_last(); exit(7); }
     if (IS("vforked")) { pid_t child = vfork(); if (!child) { execv("/bin/true", none); _exit(1); } waitpid(child, NULL, 0); writes_at_last(); _exit(7); }
     if (IS("forked_end")) { pid_t child = fork(); if (!child) exit(3); waitpid(child, NULL, 0); writes_at_last(); _exit(7); }
-    if (IS("alarm_exit")) { signal(SIGALRM, leave_in_order); struct itimerval soon = {{0, 0}, {0, 3000}}; setitimer(ITIMER_REAL, &soon, NULL); for (;;) writes_at_last(); }
+    if (IS("alarm_exit")) { writes_at_last(); signal(SIGALRM, leave_in_order); struct itimerval soon = {{0, 0}, {0, 3000}}; setitimer(ITIMER_REAL, &soon, NULL); for (;;) writes_at_last(); }
     if (IS("at_exit")) { atexit((void (*)(void))leave_at_once); exit(3); }
     unknown(name);
 }
