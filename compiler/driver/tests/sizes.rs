@@ -246,7 +246,7 @@ fn repeated_calls_are_real() {
         let text = endless(&scaled(&policy(&mut random, kind), 7));
         let Some(compiled) = common::compile(&text) else { continue };
         let with = |first: usize| -> Proof {
-            let options = Options { first, states: 40_000, ..Options::default() };
+            let options = Options { first, states: 12_000, ..Options::default() };
             prove(&compiled.policy, &compiled.object, &options).unwrap()
         };
         let all = with(usize::MAX);

@@ -4,10 +4,11 @@ pub mod objects;
 
 use durac_abi::Object;
 use durac_shm::status::{LogNumbers, Status};
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// The library to preload.
@@ -15,13 +16,24 @@ pub fn agent() -> PathBuf {
     durac_tests::agent().unwrap()
 }
 
-/// Compiles a C text of `tests/c` once for all test processes that run at the same time.
+/// A C text of `tests/c`, compiled once for all tests of this process. Another may run beside it and build the same.
 fn compile(source: &str, output: &str, options: &[&str]) -> PathBuf {
+    type Built = (String, Arc<OnceLock<PathBuf>>);
+    static BUILT: Mutex<BTreeMap<String, Built>> = Mutex::new(BTreeMap::new());
+    let of = format!("{source} {options:?}");
+    let new = || (of.clone(), Arc::default());
+    let (was_of, built) =
+        BUILT.lock().unwrap().entry(output.to_owned()).or_insert_with(new).clone();
+    assert_eq!(of, was_of, "two programs are called {output}");
+    built.get_or_init(|| compile_now(source, output, options)).clone()
+}
+
+fn compile_now(source: &str, output: &str, options: &[&str]) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agent/c").join(source);
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let built = dir.path().join(output);
     let status = Command::new("cc")
-        .args(["-O1", "-g", "-Wall", "-pthread", "-o"])
+        .args(["-O1", "-Wall", "-pthread", "-o"])
         .args([&built, &source])
         .args(options)
         .status()
@@ -33,9 +45,8 @@ fn compile(source: &str, output: &str, options: &[&str]) -> PathBuf {
 }
 
 /// The program that does what its arguments say.
-pub fn app() -> &'static Path {
-    static APP: OnceLock<PathBuf> = OnceLock::new();
-    APP.get_or_init(|| compile("app.c", "app", &["-ldl"]))
+pub fn app() -> PathBuf {
+    compile("app.c", "app", &["-ldl"])
 }
 
 /// A program of a test of its own: `name`.c.
@@ -56,9 +67,8 @@ pub fn witness_of(source: &str, name: &str, options: &[&str]) -> PathBuf {
 }
 
 /// The library that looks at what the agent calls.
-pub fn shim() -> &'static Path {
-    static SHIM: OnceLock<PathBuf> = OnceLock::new();
-    SHIM.get_or_init(|| compile("shim.c", "shim.so", &["-shared", "-fPIC", "-ldl"]))
+pub fn shim() -> PathBuf {
+    compile("shim.c", "shim.so", &["-shared", "-fPIC", "-ldl"])
 }
 
 /// A directory of a test, with an object in it, and programs to run there.
@@ -163,7 +173,7 @@ impl Place {
 
     /// Starts the program with these operations.
     pub fn start(&self, operations: &str) -> Running {
-        self.start_program(app(), operations)
+        self.start_program(&app(), operations)
     }
 
     /// Starts any program with these arguments.

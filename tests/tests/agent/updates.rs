@@ -64,7 +64,7 @@ fn run(policy: &str, operations: &[&str]) -> Seen {
     let mut words = vec!["open", "a", "+ca", LOG];
     words.extend(operations);
     words.extend(["open", "z", "wc", "done", "file", "go"]);
-    let running = place.start_words(app(), &words);
+    let running = place.start_words(&app(), &words);
     poll("the operations", || Path::new(&place.path("done")).exists().then_some(()));
     // The log that was opened last.
     let status = place.status();
