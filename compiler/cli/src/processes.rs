@@ -172,24 +172,24 @@ pub fn is_over(pid: u32, since: u64) -> impl FnMut() -> bool {
             return false;
         }
         looked = Instant::now();
-        let another = |status: Status| status.snapshot().since != since;
+        let another = |status: Status| status.page().since() != since;
         has_ended(pid) || Status::of_process(pid, false).is_ok_and(another)
     }
 }
 
 /// Whether it is gone, or a zombie.
 pub fn has_ended(pid: u32) -> bool {
-    matches!(stat(pid, 0).as_deref(), None | Some("Z" | "X"))
+    matches!(stat(&pid.to_string(), 0).as_deref(), None | Some("Z" | "X"))
 }
 
-/// When it was started, in ticks since the machine was; none if it is not there.
-pub fn started(pid: u32) -> Option<u64> {
-    stat(pid, 19)?.parse().ok()
+/// When a process was started, in ticks since the machine was; none if it is not there. `self` is this one.
+pub fn started(process: &str) -> Option<u64> {
+    stat(process, 19)?.parse().ok()
 }
 
 /// A field of `/proc/PID/stat` (proc_pid_stat(5)), counted from the one after the name, which may contain anything.
-fn stat(pid: u32, field: usize) -> Option<String> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+fn stat(process: &str, field: usize) -> Option<String> {
+    let stat = std::fs::read(format!("/proc/{process}/stat")).ok()?;
     let text = String::from_utf8_lossy(&stat);
     let (_, fields) = text.rsplit_once(") ")?;
     fields.split_whitespace().nth(field).map(str::to_owned)

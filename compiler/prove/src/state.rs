@@ -275,7 +275,7 @@ pub struct Family {
     vars: Vars,
     /// Calls since those of [`State::dates`].
     dates: Vec<Option<u64>>,
-    waits: Option<(Option<Rc<Run>>, u16, bool)>,
+    waits: Option<(Hook, Option<Rc<Run>>, u16, bool)>,
     written: (bool, bool),
     /// Calls since the last that asked for a background sync; none has.
     requested: Option<u64>,
@@ -296,7 +296,9 @@ impl Family {
         let log = &state.log;
         let since = |date| (date > log.durable()).then(|| log.calls().saturating_sub(date));
         let waits = match &state.caller {
-            Caller::Parked(open, _) => Some((open.run.clone(), open.params, open.requested)),
+            Caller::Parked(open, _) => {
+                Some((open.hook, open.run.clone(), open.params, open.requested))
+            }
             _ => None,
         };
         Self {

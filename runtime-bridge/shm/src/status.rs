@@ -233,6 +233,12 @@ impl StatusPage {
         u32::try_from(self.pid.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
+    /// When the process began whose page this is.
+    #[must_use]
+    pub fn since(&self) -> Time {
+        self.since.load(Ordering::Relaxed)
+    }
+
     /// Sets the number of forked children that run.
     pub fn publish_children(&self, children: u64) {
         self.children.store(children, Ordering::Relaxed);
@@ -360,7 +366,7 @@ impl StatusPage {
         });
         Snapshot {
             pid: self.pid(),
-            since: self.since.load(Ordering::Relaxed),
+            since: self.since(),
             policy: head.policy,
             target: head.target,
             object: head.object,

@@ -211,7 +211,7 @@ impl Control {
     /// When the program began whose page this is: another one in the same process has another page.
     #[must_use]
     pub fn since(&self) -> u64 {
-        self.page.status().snapshot().since
+        self.page.status().page().since()
     }
 
     /// Asks the agent, and waits for it. A command that the agent has not taken by the end of `patience` is

@@ -202,8 +202,8 @@ pub fn marked(run: &str) -> Vec<u32> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     // The command was not yet started when this process was. Maps of older ones, which may be large, need not be read.
-    let since = started(std::process::id());
-    let is_newer = |pid: &u32| started(*pid) >= since;
+    let since = started("self");
+    let is_newer = |pid: &u32| started(&pid.to_string()) >= since;
     let is_marked = |pid: &u32| {
         let maps = fs::read(format!("/proc/{pid}/maps"));
         maps.is_ok_and(|maps| String::from_utf8_lossy(&maps).contains(&mark))
