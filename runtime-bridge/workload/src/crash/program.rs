@@ -43,6 +43,8 @@ const GONE: Duration = Duration::from_secs(10);
 /// Between two looks at a process: the first after something happened, and the longest while nothing does.
 const LOOK_SOON: Duration = Duration::from_micros(200);
 const LOOK_LATER: Duration = Duration::from_millis(2);
+/// Lines of what durac has said that stand under a violation.
+const TOLD: usize = 5;
 /// Between two looks at a pipe.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -115,6 +117,9 @@ pub(super) fn trial(
     trial.judged(age::judge(config, trial.crash, &seen));
     let seen = timeline::Seen { noted, acknowledged: said, missing, crashed };
     trial.timeline = timeline::lines(&seen, &trial);
+    if trial.violation.is_some() {
+        trial.timeline.extend(load.told());
+    }
     Ok(trial)
 }
 
@@ -307,15 +312,28 @@ impl Load {
 
     /// That it ended, and what it has said.
     fn ended(&self, status: ExitStatus) -> Error {
-        let mut text = String::new();
-        // Without it the message is shorter.
+        let output = child::tail(&self.said());
+        Error::Ended { program: self.name.clone(), status, output }
+    }
+
+    /// What it has written to standard error; less if that cannot be read.
+    fn said(&self) -> String {
+        let mut bytes = Vec::new();
         let _ = std::io::Seek::rewind(&mut &self.stderr)
-            .and_then(|()| (&self.stderr).read_to_string(&mut text));
-        Error::Ended { program: self.name.clone(), status, output: child::tail(&text) }
+            .and_then(|()| (&self.stderr).read_to_end(&mut bytes));
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// What durac has told it there, as lines of a timeline: the last few.
+    fn told(&self) -> Vec<timeline::Line> {
+        let said = self.said();
+        let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("durac: ")).collect();
+        let last = lines.iter().skip(lines.len().saturating_sub(TOLD));
+        last.map(|line| timeline::Line { ms: None, what: (*line).to_owned() }).collect()
     }
 
     /// After the crash: what it has acknowledged.
-    fn end(mut self) -> Result<Lines> {
+    fn end(&mut self) -> Result<Lines> {
         self.reap()?;
         let reader = self.reader.take();
         let lines = reader.map_or(Ok(Vec::new()), Reader::end)?;
@@ -501,7 +519,7 @@ mod tests {
     #[test]
     fn lines_of_a_pipe() {
         let mut echo = std::process::Command::new("/bin/sh")
-            .args(["-c", "printf '0 1\\n0 2\\n1 '; exec 1>&-; sleep 1000"])
+            .args(["-c", "printf '0 1\\n0 2\\n1 '; exec 1>&-; exec sleep 1000"])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

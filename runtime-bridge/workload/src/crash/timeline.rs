@@ -184,12 +184,15 @@ fn some(keys: &[String]) -> String {
 fn left_out(events: &[(Instant, Event)]) -> Line {
     let count = |of: fn(&Event) -> usize| events.iter().map(|(_, event)| of(event)).sum::<usize>();
     let writes = count(|event| usize::from(matches!(event, Event::Wrote { .. })));
+    let begun = count(|event| usize::from(matches!(event, Event::Began(..))));
     let syncs = count(|event| usize::from(matches!(event, Event::Ended(..))));
     let answers = count(|event| match event {
         Event::Answered(keys) => keys.len(),
         _ => 0,
     });
-    let what = format!("… {writes} writes, {syncs} ends of syncs, {answers} acknowledgements …");
+    let what = format!(
+        "… {writes} writes, {begun} begins and {syncs} ends of syncs, {answers} acknowledgements …"
+    );
     Line { ms: None, what }
 }
 
@@ -304,6 +307,6 @@ pub(super) mod tests {
         noted.push((100, What::Cut));
         let told = told(&noted, &[], &["0:1"]);
         assert_eq!(told.len(), 15, "{told:?}");
-        assert_eq!(told[4], "- … 89 writes, 0 ends of syncs, 0 acknowledgements …");
+        assert_eq!(told[4], "- … 89 writes, 0 begins and 0 ends of syncs, 0 acknowledgements …");
     }
 }
