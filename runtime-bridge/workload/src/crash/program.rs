@@ -326,10 +326,7 @@ impl Load {
 
     /// What durac has told it there, as lines of a timeline: the last few.
     fn told(&self) -> Vec<timeline::Line> {
-        let said = self.said();
-        let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("durac: ")).collect();
-        let last = lines.iter().skip(lines.len().saturating_sub(TOLD));
-        last.map(|line| timeline::Line { ms: None, what: (*line).to_owned() }).collect()
+        lines_of_durac(&self.said())
     }
 
     /// After the crash: what it has acknowledged.
@@ -339,6 +336,12 @@ impl Load {
         let lines = reader.map_or(Ok(Vec::new()), Reader::end)?;
         Lines::of(lines)
     }
+}
+
+fn lines_of_durac(said: &str) -> Vec<timeline::Line> {
+    let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("durac: ")).collect();
+    let last = lines.iter().skip(lines.len().saturating_sub(TOLD));
+    last.map(|line| timeline::Line { ms: None, what: (*line).to_owned() }).collect()
 }
 
 impl Drop for Load {
@@ -507,6 +510,14 @@ mod tests {
         let missing: Vec<String> = ["0:1", "1:1", "2:1", "2:2"].map(str::to_owned).to_vec();
         assert_eq!([1, 2, 4].map(|per_sync| lost_syncs(&missing, per_sync)), [4, 2, 2]);
         assert_eq!(lost_syncs(&[], 4), 0);
+    }
+
+    #[test]
+    fn what_durac_said_is_told_without_the_rest() {
+        let said =
+            "durac: 1\nits own\ndurac: 2\ndurac: 3\ndurac: 4\n durac: no\ndurac: 5\ndurac: 6\n";
+        let told: Vec<String> = lines_of_durac(said).into_iter().map(|line| line.what).collect();
+        assert_eq!(told, [2, 3, 4, 5, 6].map(|n| format!("durac: {n}")));
     }
 
     #[test]
