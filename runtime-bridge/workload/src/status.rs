@@ -1,6 +1,6 @@
 //! What the agent says about itself while it runs: its status page, over all logs.
 
-use durac_shm::status::Status;
+use durac_shm::status::{LogNumbers, LogStatus, Status};
 use std::path::Path;
 
 /// A status page, kept mapped: it can be read even after its process has ended and removed it.
@@ -26,6 +26,24 @@ impl Page {
     #[must_use]
     pub fn broken_assumptions(&self) -> u64 {
         self.status.snapshot().logs.iter().map(|log| log.numbers.broken_assumptions).sum()
+    }
+
+    /// What it says of its logs, for whoever asks why a bound was exceeded.
+    #[must_use]
+    pub fn told(&self) -> Vec<String> {
+        let page = self.status.snapshot();
+        let off = if page.is_off { ", off" } else { "" };
+        let of = |log: &LogStatus| {
+            let LogNumbers { acknowledged, durable, syncs, errors, error, .. } = log.numbers;
+            let open = if log.numbers.descriptors > 0 { "open" } else { "closed" };
+            let failed =
+                if error > 0 { format!(", stopped by error {error}") } else { String::new() };
+            format!(
+                "status page{off}: {} is {open}, call {acknowledged} is acknowledged, {durable} is durable; {syncs} syncs succeeded, {errors} failed{failed}",
+                log.path
+            )
+        };
+        page.logs.iter().map(of).collect()
     }
 
     /// Most syncs that one log ever had acknowledged and not durable.

@@ -118,6 +118,8 @@ pub(super) fn trial(
     let seen = timeline::Seen { noted, acknowledged: said, missing, crashed };
     trial.timeline = timeline::lines(&seen, &trial);
     if trial.violation.is_some() {
+        let page = page.as_ref().map(Page::told).unwrap_or_default();
+        trial.timeline.extend(page.into_iter().map(timeline::Line::later));
         trial.timeline.extend(load.told());
     }
     Ok(trial)
@@ -339,9 +341,11 @@ impl Load {
 }
 
 fn lines_of_durac(said: &str) -> Vec<timeline::Line> {
-    let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("durac: ")).collect();
+    // A panic tells where before it is caught.
+    let is_ours = |line: &&str| line.starts_with("durac: ") || line.starts_with("thread 'durac-");
+    let lines: Vec<&str> = said.lines().filter(is_ours).collect();
     let last = lines.iter().skip(lines.len().saturating_sub(TOLD));
-    last.map(|line| timeline::Line { ms: None, what: (*line).to_owned() }).collect()
+    last.map(|line| timeline::Line::later((*line).to_owned())).collect()
 }
 
 impl Drop for Load {
@@ -514,10 +518,13 @@ mod tests {
 
     #[test]
     fn what_durac_said_is_told_without_the_rest() {
-        let said =
-            "durac: 1\nits own\ndurac: 2\ndurac: 3\ndurac: 4\n durac: no\ndurac: 5\ndurac: 6\n";
-        let told: Vec<String> = lines_of_durac(said).into_iter().map(|line| line.what).collect();
-        assert_eq!(told, [2, 3, 4, 5, 6].map(|n| format!("durac: {n}")));
+        let panic = "thread 'durac-sync' (9) panicked";
+        let said = format!(
+            "durac: 1\nits own\ndurac: 2\ndurac: 3\n durac: no\ndurac: 4\ndurac: 5\n{panic}\n"
+        );
+        let told: Vec<String> = lines_of_durac(&said).into_iter().map(|line| line.what).collect();
+        let expected = [2, 3, 4, 5].map(|n| format!("durac: {n}"));
+        assert_eq!(told, [&expected[..], &[panic.to_owned()]].concat());
     }
 
     #[test]

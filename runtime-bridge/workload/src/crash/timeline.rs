@@ -24,6 +24,13 @@ pub struct Line {
     pub what: String,
 }
 
+impl Line {
+    /// What was seen after the crash.
+    pub(super) fn later(what: String) -> Self {
+        Self { ms: None, what }
+    }
+}
+
 /// What there is to tell.
 pub(super) struct Seen<'a> {
     /// What was done to the log's files.
@@ -193,12 +200,12 @@ fn left_out(events: &[(Instant, Event)]) -> Line {
     let what = format!(
         "… {writes} writes, {begun} begins and {syncs} ends of syncs, {answers} acknowledgements …"
     );
-    Line { ms: None, what }
+    Line::later(what)
 }
 
 /// What came back, and what did not.
 fn outcome(seen: &Seen<'_>, trial: &Trial) -> Vec<Line> {
-    let line = |what: String| Line { ms: None, what };
+    let line = Line::later;
     if let Some(why) = trial.violation.as_deref().filter(|_| seen.missing.is_empty()) {
         return vec![line(why.lines().next().unwrap_or_default().to_owned())];
     }
