@@ -4,7 +4,7 @@ use crate::common::{
     LATENCY, SLOWEST, Supervised, append, idle_behind, keeper_of, kill, loses_nothing, poll,
     program, window,
 };
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use durac_tests::{copy_program, heavy};
 
 fn four_processes(lines: &str) -> Result<Supervised> {
@@ -152,5 +152,29 @@ fn a_ring_is_refused_and_told() -> Result<()> {
     ensure!(run.end()?.success());
     ensure!(run.acknowledged == ["Function not implemented\n"], "{:?}", run.acknowledged);
     ensure!(run.stderr().contains("io_uring is refused"), "{}", run.stderr());
+    Ok(())
+}
+
+/// The process group and the session of a process (proc_pid_stat(5)).
+fn group_and_session(pid: u32) -> Result<(u32, u32)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, fields) = stat.rsplit_once(')').context("a name")?;
+    let mut fields = fields.split_whitespace().skip(2);
+    let mut field = || fields.next().context("a field")?.parse().context("a number");
+    Ok((field()?, field()?))
+}
+
+/// Ctrl-C goes to the process group of the command. Linux divides the processors between sessions: in one of its own the
+/// supervisor would wait for up to a second on a busy machine.
+#[test]
+fn the_supervisor_is_in_the_session_of_the_command_and_not_in_its_process_group() -> Result<()> {
+    let _turn = heavy()?;
+    let run = twenty_lines()?;
+    let (supervisor, keeper) = run.supervisor()?;
+    let (group, session) = group_and_session(run.child.id())?;
+    for pid in [supervisor, keeper] {
+        let its = group_and_session(pid.try_into()?)?;
+        ensure!(its.0 != group && its.1 == session, "{its:?} beside {:?}", (group, session));
+    }
     Ok(())
 }

@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use start::{orphan, start};
+pub use start::{Leaves, orphan, start};
 
 /// Arguments of the process. Its standard input is a descriptor of the command (pidfd_open(2)).
 #[derive(Debug, ClapArgs)]

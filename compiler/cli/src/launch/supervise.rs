@@ -2,7 +2,7 @@
 
 use super::Ready;
 use crate::args::{Global, Launch, RunEngine};
-use crate::commands::watch::orphan;
+use crate::commands::watch::{Leaves, orphan};
 use crate::named::Named;
 use crate::output;
 use anyhow::{Context, Result};
@@ -141,7 +141,7 @@ impl Supervised {
             supervisor.env("LD_PRELOAD", library);
         }
         supervisor.stdin(OwnedFd::from(theirs)).stdout(Stdio::null());
-        orphan(&mut supervisor);
+        orphan(&mut supervisor, Leaves::Group);
         // What ends at once is the process between.
         supervisor
             .spawn()
