@@ -3,18 +3,26 @@
 
    write LOG SECONDS     a call for each line
    stream LOG SECONDS    by a stream of the C library
+   threads LOG SECONDS   a call for each line, in a program that has another thread
    work LOG SECONDS      a call for each line, and some work between two (20 microseconds) */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <unistd.h>
 
 static double now(void) {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return time.tv_sec + time.tv_nsec / 1e9;
+}
+
+static void *idle(void *nothing) {
+    for (;;)
+        pause();
+    return nothing;
 }
 
 int main(int count, char **words) {
@@ -27,6 +35,9 @@ int main(int count, char **words) {
     FILE *stream = streams ? fopen(words[2], "a") : NULL;
     int fd = streams ? -1 : open(words[2], O_WRONLY | O_APPEND | O_CREAT, 0644);
     if (streams ? !stream : fd < 0)
+        return 1;
+    pthread_t thread;
+    if (!strcmp(words[1], "threads") && pthread_create(&thread, NULL, idle, NULL))
         return 1;
     double begin = now(), end = begin + atof(words[3]), time = begin;
     long lines = 0;
