@@ -478,7 +478,7 @@ impl<W: World> Machine<'_, W> {
             return Err("it looks up no map".into());
         };
         let Value::Number(key) = self.load(run, &Value::Stack(at), 0, 4)? else {
-            return Err("its key is no number".into());
+            return Err("its key is not a number".into());
         };
         let right = match area {
             Area::Params => key == Sum::default(),

@@ -11,7 +11,7 @@ pub const ITEMS: &[(&str, &str)] = &[
     ("target", "target "),
     ("param", "param n: syncs = 64 in 1..=4096"),
     ("state", "state slow: bool = false"),
-    ("guarantee", "guarantee loss <= 1 syncs on power_loss"),
+    ("guarantee", "guarantee loss <= 8 syncs on power_loss"),
     ("assume", "assume sync <= 10ms"),
     ("on", "on "),
     ("flush", "flush within 50ms"),

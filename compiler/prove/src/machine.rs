@@ -32,7 +32,7 @@ pub enum MachineError {
     #[error(transparent)]
     Link(#[from] LinkError),
     /// A map or a relocation that the compiler does not make.
-    #[error("the object is none of ours: {0}")]
+    #[error("this is not a durac policy object: {0}")]
     Foreign(&'static str),
     /// The JIT compiler refused.
     #[error("on {hook}: {why}")]
@@ -192,7 +192,7 @@ impl Machine {
     /// values, the log has key 0.
     ///
     /// # Errors
-    /// When the object is none of ours or rbpf refuses it.
+    /// When the object is not a policy object or rbpf refuses it.
     pub fn new(object: &Object, backend: Backend) -> Result<Self, MachineError> {
         let cells = |values: Vec<u64>| values.into_iter().map(Cell::new).collect();
         let memory = Box::new(Memory {

@@ -164,8 +164,11 @@ fn describe(policy: &Policy) -> String {
     )
 }
 
-/// SIGTERM and its like as a descriptor: they turn the policy off. SIGUSR2 has the program exchanged.
+/// SIGTERM and its like as a descriptor: they turn the policy off. SIGUSR2 has the program exchanged. SIGTTOU is ignored: a
+/// terminal with `stty tostop` would stop a process group in the background that says something.
 fn block_signals() -> io::Result<OwnedFd> {
+    // SAFETY: ignoring a signal.
+    unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: `set` has room for a set, and is one after `sigemptyset`.
     let fd = unsafe {

@@ -207,7 +207,7 @@ impl Supervisor {
         let line = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("");
         let line = line.trim().trim_start_matches("durac: ").trim_start_matches("error: ");
         Err(match line {
-            "" => "it is no durac that has supervisors".to_owned(),
+            "" => "it is not a durac that has supervisors".to_owned(),
             line => line.chars().take(300).collect(),
         })
     }
@@ -281,7 +281,7 @@ fn become_program(program: &Candidate, handed: &Handover) -> String {
     ];
     let words: Result<Vec<CString>, _> = words.into_iter().map(CString::new).collect();
     let (Ok(place), Ok(words)) = (place, words) else {
-        return format!("cannot run `{shown}`: it is no path");
+        return format!("cannot run `{shown}`: it is not a path");
     };
     let mut pointers: Vec<_> = words.iter().map(|word| word.as_ptr()).collect();
     pointers.push(std::ptr::null());

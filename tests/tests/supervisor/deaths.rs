@@ -164,7 +164,14 @@ fn group_and_session(pid: u32) -> Result<(u32, u32)> {
     Ok((field()?, field()?))
 }
 
-/// Ctrl-C goes to the process group of the command. Linux divides the processors between sessions: in one of its own the
+/// Whether a process ignores a signal (proc_pid_status(5)).
+fn ignores(pid: i32, signal: i32) -> Result<bool> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).context("a mask")?;
+    Ok(u64::from_str_radix(mask.trim(), 16)? >> (signal - 1) & 1 == 1)
+}
+
+/// Ctrl-C goes to the process group of the command, and `stty tostop` stops those in the background that print. Linux divides the processors between sessions: in one of its own the
 /// supervisor would wait for up to a second on a busy machine.
 #[test]
 fn the_supervisor_is_in_the_session_of_the_command_and_not_in_its_process_group() -> Result<()> {
@@ -175,6 +182,7 @@ fn the_supervisor_is_in_the_session_of_the_command_and_not_in_its_process_group(
     for pid in [supervisor, keeper] {
         let its = group_and_session(pid.try_into()?)?;
         ensure!(its.0 != group && its.1 == session, "{its:?} beside {:?}", (group, session));
+        ensure!(ignores(pid, libc::SIGTTOU)?, "{pid} can be stopped by a terminal");
     }
     Ok(())
 }

@@ -201,8 +201,8 @@ fn a_program_that_cannot_take_over_leaves_the_old_one_at_work() -> Result<()> {
         (folder.to_owned(), "not a regular file"),
         (others, "others may write to it (mode 777)"),
         (open.join("durac"), "others may write to `"),
-        (PathBuf::from("/bin/true"), "it is no durac that has supervisors"),
-        (script(folder, "cat", "cat")?, "it is no durac that has supervisors"),
+        (PathBuf::from("/bin/true"), "it is not a durac that has supervisors"),
+        (script(folder, "cat", "cat")?, "it is not a durac that has supervisors"),
         // An older version does not know what is asked; a newer one may have another format.
         (
             script(
