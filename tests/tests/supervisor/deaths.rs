@@ -172,8 +172,7 @@ fn ignores(pid: i32, signal: i32) -> Result<bool> {
 }
 
 /// Ctrl-C goes to the process group of the command, and `stty tostop` stops those in the background that print. Linux
-/// divides the processors between sessions: in one of its own the supervisor would wait for up to a second on a busy
-/// machine.
+/// divides the processors between sessions: in one of its own the supervisor may wait for a second on a busy machine.
 #[test]
 fn the_supervisor_is_in_the_session_of_the_command_and_not_in_its_process_group() -> Result<()> {
     let _turn = heavy()?;

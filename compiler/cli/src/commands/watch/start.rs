@@ -88,8 +88,7 @@ pub enum Leaves {
 /// Makes what `command` starts nobody's child, in a process group of its own, with no descriptor beyond the first three.
 ///
 /// Linux divides the processors between sessions (autogroups, sched(7)). On a busy machine a thread that must run in
-/// time cannot be in a session of its own: it waits for up to a second although it has hardly run (measured on Linux
-/// 6.18, beside twenty busy tasks of another session).
+/// time cannot be in a session of its own: it may wait there for a second although it has hardly run (seen on Linux 6.18).
 pub fn orphan(command: &mut Command, leaves: Leaves) {
     // SAFETY: the closure runs between fork and exec. It makes only system calls, and `fork`, which the C
     // library allows in a forked child; none of them touches what other threads may have left locked.
