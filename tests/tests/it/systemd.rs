@@ -8,6 +8,7 @@ use durac_workload::child::{self, Ended};
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 
 /// The system; it ends with this.
@@ -15,38 +16,30 @@ struct System {
     unshare: Child,
     /// Number of its pid 1, outside.
     init: String,
+    /// Its control group.
+    cgroup: String,
+    /// Its data; gone after it.
+    _folder: TempDir,
 }
 
 impl System {
     fn boot() -> Result<Self> {
-        Self::boot_on(None)
-    }
-
-    /// With Redis' data in this folder instead of in memory.
-    fn boot_on(data: Option<&Path>) -> Result<Self> {
         tool()?;
         agent()?;
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("shims/systemd.sh");
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let cgroup = format!("durac-system.{}.{number}", std::process::id());
+        let folder = TempDir::new()?;
         let mut command = Command::new("unshare");
         command
-            .args([
-                "--kill-child",
-                "--mount",
-                "--pid",
-                "--fork",
-                "--cgroup",
-                "--uts",
-                "--ipc",
-                "--net",
-            ])
-            .args(["--mount-proc", "bash"])
-            .arg(script)
+            .args(["--kill-child", "--mount", "--pid", "--fork", "--uts", "--ipc", "--net"])
+            .args(["--mount-proc", "bash", SCRIPT, &cgroup])
             .arg(bin_dir()?)
-            .args(data)
+            .arg(folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         let unshare = command.spawn().context("cannot run unshare")?;
-        let mut system = Self { unshare, init: String::new() };
+        let mut system = Self { unshare, init: String::new(), cgroup, _folder: folder };
         let pid = system.unshare.id();
         until("systemd", || {
             if let Some(ended) = system.unshare.try_wait()? {
@@ -97,9 +90,16 @@ impl Drop for System {
         // Its pid 1 goes with it, and all processes with that.
         let _ = self.unshare.kill();
         let _ = self.unshare.wait();
+        // Its control group can go when nothing is left of it.
+        let _ = until("the system's end", || {
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "bash", SCRIPT, "--remove", &self.cgroup]);
+            Ok(command.stdin(Stdio::null()).stderr(Stdio::null()).status()?.success())
+        });
     }
 }
 
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shims/systemd.sh");
 const DROP_IN: &str = "/etc/systemd/system/redis-server.service.d/durac.conf";
 
 /// A parameter and a policy that are changed under the unit's restrictions, and kept for the next start.
@@ -138,8 +138,7 @@ fn live_control(system: &System, unit: &str) -> Result<()> {
 #[test]
 fn an_operators_day() -> Result<()> {
     let _turn = heavy()?;
-    let data = TempDir::new()?;
-    let system = System::boot_on(Some(data.path()))?;
+    let system = System::boot()?;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let script = std::fs::read_to_string(folder.join("examples/day.sh"))?;
     let ended = system.fine("bash", &["-c", &script])?;
@@ -211,8 +210,26 @@ fn debians_unit_of_redis() -> Result<()> {
     let conf = "s/^appendonly .*/appendonly yes/; s/^appendfsync .*/appendfsync always/";
     system.fine("sed", &["-i", conf, "/etc/redis/redis.conf"])?;
 
-    let enabled = system.fine("durac", &["enable", unit, "window", "--set", "n=16", "--now"])?;
+    // What a unit does beside its process, the copy that tests it does not: it would do it to the real server.
+    let acts = "[Service]\\nExecStartPre=+touch /run/started\\nExecStop=+redis-cli shutdown nosave\\n\
+                ExecStopPost=+touch /run/stopped\\nStandardOutput=truncate:/run/output\\n";
+    let path = "/etc/systemd/system/redis-server.service.d";
+    let add =
+        format!("mkdir -p {path} && printf '{acts}' >{path}/acts.conf && systemctl daemon-reload");
+    system.fine("sh", &["-c", &add])?;
+    system.fine("systemctl", &["start", unit])?;
+    system.fine("sh", &["-c", "echo kept >/run/output && rm /run/started"])?;
+    let enabled = system.fine("durac", &["enable", unit, "window", "--set", "n=16"])?;
     ensure!(!enabled.stderr.contains("note"), "{}", show(&enabled));
+    system.write()?;
+    let look = "cat /run/output; ls -d /run/redis /run/started /run/stopped";
+    let left = system.call("sh", &["-c", look])?;
+    ensure!(left.stdout == "kept\n/run/redis\n", "{}", show(&left));
+    // Another one over it, which still may be executed.
+    system.fine("durac", &["enable", unit, "window", "--set", "n=16"])?;
+    system.fine("sh", &["-c", &format!("rm {path}/acts.conf && systemctl daemon-reload")])?;
+    system.fine("systemctl", &["restart", unit])?;
+
     system.write()?;
     let seen = system.top()?;
     ensure!(seen["policy"] == "window" && seen["params"][0]["value"] == 16, "{seen}");

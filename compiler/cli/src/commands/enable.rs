@@ -149,7 +149,11 @@ pub fn enable(args: &Enable, global: &Global) -> Result<Outcome> {
         return dry(&drop_in(&agent, &files, None));
     }
     systemd::needed()?;
-    let unit = Service::load(&name)?;
+    let before = Before::of(&files);
+    let mut unit = Service::load(&name)?;
+    if let Some(ours) = &before.drop_in {
+        unit.forget(&String::from_utf8_lossy(ours));
+    }
     let text = drop_in(&agent, &files, Some(&unit));
     notes(&unit, &object);
     if args.dry_run {
@@ -158,7 +162,6 @@ pub fn enable(args: &Enable, global: &Global) -> Result<Outcome> {
     if !rustix::process::geteuid().is_root() {
         return Err(output::exit(1, "only root can change a unit"));
     }
-    let before = Before::of(&files);
     if before.drop_in.as_deref().is_some_and(|old| !old.starts_with(MARK.as_bytes())) {
         let shown = files.drop_in.display();
         return Err(output::exit(1, format!("`{shown}` was not written by `durac enable`")));
@@ -167,7 +170,7 @@ pub fn enable(args: &Enable, global: &Global) -> Result<Outcome> {
     let done = write(&files.object, &bytes)
         .and_then(|()| write(&files.drop_in, text.as_bytes()))
         .and_then(|()| systemd::reload())
-        .and_then(|()| selftest::run(&unit, &text));
+        .and_then(|()| selftest::run(&name, &unit, &text));
     if let Err(why) = done {
         before.put_back(&files).context("cannot take the change back")?;
         return Err(output::exit(

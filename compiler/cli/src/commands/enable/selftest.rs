@@ -7,7 +7,7 @@ use durac_shm::status::Status;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// The copy, and its folder in /run, which a unit gets whatever else it may not write.
@@ -16,26 +16,24 @@ const FOLDER: &str = "/run/durac-selftest";
 /// How long it may take to start and to answer.
 const WITHIN: Duration = Duration::from_secs(20);
 
-/// The files of the copy. They go away with it.
+/// The copy's file. It goes away with it.
 struct Copy {
-    unit: PathBuf,
-    drop_ins: PathBuf,
+    name: String,
+    file: PathBuf,
 }
 
 impl Drop for Copy {
     fn drop(&mut self) {
-        let name = format!("{NAME}.service");
         // What is left of it, if anything, is in /run.
-        let _ = systemd::call(&["stop", &name]);
-        let _ = systemd::call(&["reset-failed", &name]);
-        let _ = fs::remove_file(&self.unit);
-        let _ = fs::remove_dir_all(&self.drop_ins);
+        let _ = systemd::call(&["stop", &self.name]);
+        let _ = systemd::call(&["reset-failed", &self.name]);
+        let _ = fs::remove_file(&self.file);
         let _ = systemd::reload();
     }
 }
 
-/// Starts the copy, has it write, and looks whether the agent has seen that.
-pub fn run(unit: &Unit, drop_in: &str) -> Result<()> {
+/// Starts a copy of the unit of this name, has it write, and looks whether the agent has seen that.
+pub fn run(name: &str, unit: &Unit, drop_in: &str) -> Result<()> {
     if !unit.is_redis() {
         output::stderr(&format!(
             "durac: note: no self-test for `{}`: look at `durac top` after the next start\n",
@@ -43,49 +41,113 @@ pub fn run(unit: &Unit, drop_in: &str) -> Result<()> {
         ));
         return Ok(());
     }
-    let copy = Copy {
-        unit: format!("/run/systemd/system/{NAME}.service").into(),
-        drop_ins: format!("/run/systemd/system/{NAME}.service.d").into(),
-    };
-    fs::create_dir_all(&copy.drop_ins).context("cannot make a unit for the self-test")?;
-    let text = fs::read_to_string(&unit.fragment)
-        .with_context(|| format!("cannot read `{}`", unit.fragment.display()))?;
-    fs::write(&copy.unit, text).context("cannot make a unit for the self-test")?;
-    for (number, path) in unit.drop_ins.iter().enumerate() {
-        // One of ours from before is replaced below.
+    let mut text = format!("[Unit]\nDescription=Self-test of durac for {name}\n[Service]\n");
+    for path in std::iter::once(&unit.fragment).chain(&unit.drop_ins) {
+        // A drop-in of ours from before is replaced by this one.
         if path.file_name().is_some_and(|name| name != "durac.conf") {
-            let to = copy.drop_ins.join(format!("{number:03}.conf"));
-            fs::copy(path, to).with_context(|| format!("cannot read `{}`", path.display()))?;
+            let read = fs::read_to_string(path);
+            let read = read.with_context(|| format!("cannot read `{}`", path.display()))?;
+            text.push_str(&restrictions(&read));
         }
     }
-    fs::write(copy.drop_ins.join("900-durac.conf"), drop_in)?;
-    fs::write(copy.drop_ins.join("901-selftest.conf"), change(unit))?;
+    text.push_str(&restrictions(drop_in));
+    text.push_str(&instead(unit));
+    // So that `%i` stays what it is.
+    let instance =
+        name.split_once('@').map_or_else(String::new, |(_, instance)| format!("@{instance}"));
+    let name =
+        if instance.is_empty() { format!("{NAME}.service") } else { format!("{NAME}{instance}") };
+    let copy = Copy { file: Path::new("/run/systemd/system").join(&name), name };
+    fs::write(&copy.file, text).context("cannot make a unit for the self-test")?;
     systemd::reload()?;
-    let name = format!("{NAME}.service");
-    let tried = systemd::call(&["start", &name]).and_then(|_| works(&name));
+    let name = &copy.name;
+    let tried = systemd::call(&["start", name]).and_then(|_| works(name));
     tried.with_context(|| {
-        let said = systemd::call(&["status", "--lines=20", "--full", &name]).unwrap_or_default();
-        let said = if said.is_empty() { journal(&name) } else { said };
+        let said = systemd::status(name);
         format!("the self-test under the unit's restrictions failed\n{said}")
     })
 }
 
-/// What the copy does instead.
-fn change(unit: &Unit) -> String {
-    let program = unit.command.first().map_or("", String::as_str);
-    format!(
-        "[Service]\nExecStart=\nExecStart={program} --port 0 --unixsocket {FOLDER}/socket --dir {FOLDER} --save \
-         \"\" --appendonly yes --appendfsync always --logfile \"\" --supervised systemd --daemonize \
-         no\nPIDFile=\nRuntimeDirectory={NAME}\nRuntimeDirectoryMode=0755\nRestart=no\nTimeoutStartSec={}\n",
-        WITHIN.as_secs()
-    )
+/// What a unit's file says of the process itself: its user, its limits, what it may not do. Nothing that acts on
+/// something else: a copy that runs `ExecStop=redis-cli shutdown`, or on whose end systemd removes the
+/// `RuntimeDirectory=`, would take the real server down.
+fn restrictions(text: &str) -> String {
+    let mut kept = String::new();
+    let (mut service, mut keeps, mut continued) = (false, false, false);
+    for line in text.lines() {
+        let trimmed = line.trim();
+        if trimmed.is_empty() && !continued || trimmed.starts_with(['#', ';']) {
+            continue;
+        }
+        if !continued {
+            if trimmed.starts_with('[') {
+                service = trimmed == "[Service]";
+                continue;
+            }
+            let name = trimmed.split('=').next().unwrap_or("").trim_end();
+            keeps = service && !acts(name);
+        }
+        continued = line.ends_with('\\');
+        if keeps {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    // A last line that goes on would take the next one with it.
+    if keeps && continued {
+        kept.push('\n');
+    }
+    kept
 }
 
-fn journal(name: &str) -> String {
-    let said = std::process::Command::new("journalctl")
-        .args(["--no-pager", "-n", "20", "-u", name])
-        .output();
-    said.map_or_else(|_| String::new(), |said| String::from_utf8_lossy(&said.stdout).into_owned())
+/// Whether a setting acts on more than the process: systemd.service(5), and of systemd.exec(5) the folders that
+/// systemd makes and removes, and the files and terminals that the output goes to.
+fn acts(name: &str) -> bool {
+    let commands = name.starts_with("Exec") && !["ExecPaths", "ExecSearchPath"].contains(&name);
+    let start = [
+        "RuntimeDirectory",
+        "StateDirectory",
+        "CacheDirectory",
+        "LogsDirectory",
+        "ConfigurationDirectory",
+        "Standard",
+        "TTY",
+        "Utmp",
+        "Restart",
+        "StartLimit",
+        "Timeout",
+        "Watchdog",
+        "RuntimeMax",
+        "Reboot",
+        "FileDescriptorStore",
+        "OpenFile",
+        "USBFunction",
+    ];
+    let whole = [
+        "Type",
+        "ExitType",
+        "PIDFile",
+        "BusName",
+        "Sockets",
+        "NotifyAccess",
+        "GuessMainPID",
+        "RemainAfterExit",
+    ];
+    commands
+        || start.iter().any(|start| name.starts_with(start))
+        || whole.contains(&name)
+        || name.ends_with("Action")
+}
+
+/// What the copy does instead.
+fn instead(unit: &Unit) -> String {
+    let program = unit.command.first().map_or("", String::as_str);
+    format!(
+        "[Service]\nType=exec\nExecStart={program} --port 0 --unixsocket {FOLDER}/socket --dir {FOLDER} --save \"\" --appendonly \
+         yes --appendfsync always --logfile \"\" --daemonize no\nRuntimeDirectory={NAME}\nRuntimeDirectoryMode=0755\n\
+         StandardOutput=journal\nStandardError=journal\nRestart=no\nTimeoutSec={}\n",
+        WITHIN.as_secs()
+    )
 }
 
 /// Whether it writes its log under a policy.
@@ -96,6 +158,9 @@ fn works(name: &str) -> Result<()> {
             Ok(socket) => break socket,
             Err(error) if Instant::now() > until => {
                 return Err(error).context("it does not answer");
+            }
+            Err(_) if systemd::property(name, "ActiveState")? == "failed" => {
+                bail!("it does not start");
             }
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
@@ -114,4 +179,24 @@ fn works(name: &str) -> Result<()> {
     let calls: u64 = status.snapshot().logs.iter().map(|log| log.numbers.calls).sum();
     ensure!(calls > 0, "the policy is not in force: its log was not synced");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::restrictions;
+
+    #[test]
+    fn a_copy_does_what_confines_and_nothing_that_acts() {
+        let text = "[Unit]\nOnFailure=page.service\nFailureAction=reboot\n[Service]\nType=forking\n\
+                    User=redis\nExecStart=/usr/bin/redis-server /etc/redis.conf \\\n  --supervised systemd\n\
+                    ExecStop=/usr/bin/redis-cli shutdown\nRuntimeDirectory=redis\nNoExecPaths=/\n\
+                    ExecPaths=/usr/bin/redis-server \\\n# between\n  /usr/lib\nStandardOutput=truncate:/var/log/redis\n\
+                    SystemCallFilter=~ @privileged\nStateDirectory=redis\nFailureAction=reboot\n\
+                    [Install]\nUser=nobody\n";
+        let kept = "User=redis\nNoExecPaths=/\nExecPaths=/usr/bin/redis-server \\\n  /usr/lib\n\
+                    SystemCallFilter=~ @privileged\n";
+        assert_eq!(restrictions(text), kept);
+        assert_eq!(restrictions("[Service]\nUMask=007\\"), "UMask=007\\\n\n");
+        assert_eq!(restrictions("UMask=007\n[X]\nUMask=007\n"), "");
+    }
 }

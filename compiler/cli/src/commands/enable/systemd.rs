@@ -62,6 +62,18 @@ pub fn call(args: &[&str]) -> Result<String> {
     Err(output::exit(2, format!("systemctl {}: {said}", args.join(" "))))
 }
 
+/// How a unit is, for the reader: its state, how its process ended, and its last lines in the journal.
+pub fn status(unit: &str) -> String {
+    // Of a unit that does not run, the exit code is not 0.
+    let said = Command::new("systemctl")
+        .args(["--no-pager", "--lines=20", "--full", "status", unit])
+        .output();
+    said.map_or_else(
+        |error| error.to_string(),
+        |said| String::from_utf8_lossy(&said.stdout).into_owned(),
+    )
+}
+
 /// Has systemd read its files again.
 pub fn reload() -> Result<()> {
     call(&["daemon-reload"]).map(drop)
@@ -92,6 +104,13 @@ impl Unit {
             confined: !property("SystemCallFilter")?.is_empty()
                 || property("NoNewPrivileges")? == "yes",
         })
+    }
+
+    /// What this drop-in allows to execute counts no longer: another takes its place.
+    pub fn forget(&mut self, drop_in: &str) {
+        for path in drop_in.lines().filter_map(|line| line.strip_prefix("ExecPaths=")) {
+            self.exec.retain(|allowed| allowed != Path::new(path));
+        }
     }
 
     /// Whether it has a system call filter or can gain no privileges.
@@ -207,5 +226,9 @@ mod tests {
         );
         assert!(unit(&["/usr/local/lib/durac"], &["/usr"]).forbids_to_execute(agent));
         assert!(!unit(&["/usr"], &["/usr"]).forbids_to_execute(agent));
+        let mut enabled = unit(&["/"], &["/usr/lib", "/usr/local/lib/durac"]);
+        assert!(!enabled.forbids_to_execute(agent));
+        enabled.forget("[Service]\nExecPaths=/usr/local/lib/durac\n");
+        assert!(enabled.forbids_to_execute(agent));
     }
 }
