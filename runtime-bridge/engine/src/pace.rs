@@ -15,7 +15,7 @@ const PATIENCE_LEAST: Time = 2_000_000;
 /// A window so narrow that a sync in the background hides less than its thread costs (measured with
 /// 1, 2, 4 and 8: docs/performance.md).
 const NARROW: u64 = 4;
-/// The mean of what arrives is kept in this part of a call.
+/// What arrives is kept in this part of a call.
 const PARTS: u64 = 8;
 
 /// What the pace has seen of the application.
@@ -23,8 +23,7 @@ const PARTS: u64 = 8;
 pub struct Pace {
     /// Distance of the last `await`: how many calls may be pending before the application waits.
     window: Option<u64>,
-    /// Sync calls that come in while a background sync runs, in eighths; rises at once, falls
-    /// slowly.
+    /// Sync calls that come in while a background sync runs, in eighths: more than that only in a few.
     inflow: u64,
     /// When the first of the requests came that no sync covers.
     first: Option<Time>,
@@ -120,18 +119,22 @@ impl Pace {
 
     /// A background sync ended; `arrived` calls came while it ran, and the application had to wait
     /// for it if `parked`: then more would have come.
+    ///
+    /// Syncs do not all take as long, and to have room for the slowest means to sync more often than needed. So the
+    /// inflow is a quantile: it rises `rise` times faster than it falls, and one sync in `rise + 1` is waited for. A wider
+    /// window has the higher one, because there a sync more costs as much and comes more seldom.
     pub(crate) fn flown(&mut self, arrived: u64, parked: bool) {
         let arrived = arrived.saturating_mul(PARTS);
-        if parked {
-            self.inflow = self.inflow.max(arrived) + PARTS;
-        } else if arrived >= self.inflow {
+        let window = self.window.unwrap_or(1);
+        let (step, rise) = ((window / 64).max(1), (window / 8).clamp(1, 31));
+        if self.inflow == 0 {
             self.inflow = arrived;
+        } else if parked || arrived > self.inflow {
+            self.inflow += step * rise;
         } else {
-            self.inflow -= (self.inflow - arrived).div_ceil(PARTS);
+            self.inflow -= step.min(self.inflow - arrived);
         }
-        if let Some(window) = self.window {
-            self.inflow = self.inflow.min(window.saturating_mul(PARTS));
-        }
+        self.inflow = self.inflow.min(window.saturating_mul(PARTS));
     }
 
     /// When a sync should start at the latest for the requests that no sync covers; none without one.

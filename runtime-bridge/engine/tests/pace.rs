@@ -13,6 +13,8 @@ struct World {
     log: Log,
     now: Time,
     sync: Time,
+    /// Of the syncs a third takes twice as long, a third of these four times, and so on.
+    uneven: bool,
     out: Option<(Flight, Time)>,
     /// When the syncer thread runs that was woken.
     wakes: Option<Time>,
@@ -20,6 +22,18 @@ struct World {
 }
 
 impl World {
+    /// How long the sync takes that starts now.
+    fn takes(&mut self) -> Time {
+        self.syncs += 1;
+        let mut random = self.syncs.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let mut time = self.sync;
+        while self.uneven && random.is_multiple_of(3) && time < 16 * self.sync {
+            random /= 3;
+            time *= 2;
+        }
+        time
+    }
+
     /// Time passes until then; syncs start and end.
     fn until(&mut self, then: Time) {
         loop {
@@ -37,8 +51,7 @@ impl World {
                 Some((flight, _)) if ends => self.log.finish(flight.id, at, Ok(())),
                 _ => {
                     self.wakes = None;
-                    self.out = Some((self.log.start(true, false, at), at + self.sync));
-                    self.syncs += 1;
+                    self.out = Some((self.log.start(true, false, at), at + self.takes()));
                 }
             }
         }
@@ -62,9 +75,8 @@ impl World {
                 Wait::Ready => break,
                 Wait::Sync => {
                     let flight = self.log.start(false, false, self.now);
-                    self.now += self.sync;
+                    self.now += self.takes();
                     self.log.finish(flight.id, self.now, Ok(()));
-                    self.syncs += 1;
                 }
                 Wait::Sleep => {
                     let end = self.out.as_ref().map(|(_, end)| *end);
@@ -78,8 +90,12 @@ impl World {
 
 /// Calls for each sync, and the time of a call, in the second half of 4,000 calls.
 fn run(n: u64, spacing: Time, sync: Time) -> (f64, f64) {
+    run_with(n, spacing, sync, false)
+}
+
+fn run_with(n: u64, spacing: Time, sync: Time, uneven: bool) -> (f64, f64) {
     let log = Log::new(Rules::default());
-    let mut world = World { log, now: 0, sync, out: None, wakes: None, syncs: 0 };
+    let mut world = World { log, now: 0, sync, uneven, out: None, wakes: None, syncs: 0 };
     let mut before = (0, 0);
     for call in 0..4_000 {
         if call == 2_000 {
@@ -124,7 +140,8 @@ fn a_quick_sync_ends_before_the_window_is_full() {
 #[test]
 fn the_pace_follows() {
     let log = Log::new(Rules::default());
-    let mut world = World { log, now: 0, sync: 1_100 * US, out: None, wakes: None, syncs: 0 };
+    let mut world =
+        World { log, now: 0, sync: 1_100 * US, uneven: false, out: None, wakes: None, syncs: 0 };
     let calls = |world: &mut World, spacing: Time| {
         let begun = world.now;
         for _ in 0..2_000 {
@@ -139,4 +156,22 @@ fn the_pace_follows() {
     assert!(calls(&mut world, 8 * US) < 1.2 * 77_000.0);
     world.sync = 100 * US;
     assert!(calls(&mut world, 30 * US) < 1.03 * 30_000.0);
+}
+
+/// A disk whose syncs do not all take as long: the pace leaves room for most of them, not for the slowest.
+#[test]
+fn a_slow_sync_now_and_then_is_waited_for() {
+    for (n, spacing, most) in [
+        (16, 60 * US, 1.11),
+        (64, 37 * US, 1.09),
+        (64, 25 * US, 1.14),
+        (64, 20 * US, 1.17),
+        (256, 37 * US, 1.0),
+        (256, 15 * US, 1.0),
+    ] {
+        let (calls, time) = run_with(n, spacing, 150 * US, true);
+        let factor = time / spacing as f64;
+        assert!(factor <= most, "{n}, {spacing}: {factor} times as long as without syncs");
+        assert!(calls > 0.7 * n as f64, "{n}, {spacing}: {calls} calls for each sync");
+    }
 }
