@@ -236,6 +236,12 @@ fn debians_unit_of_redis() -> Result<()> {
 
     live_control(&system, unit)?;
 
+    // A unit whose name has a backslash: its object is found.
+    let copy = "cp /lib/systemd/system/redis-server.service '/etc/systemd/system/re\\x2dd.service'";
+    system.fine("sh", &["-c", &format!("{copy} && systemctl daemon-reload")])?;
+    system.fine("durac", &["enable", r"re\x2dd", "window"])?;
+    system.fine("durac", &["disable", r"re\x2dd"])?;
+
     // An agent that the unit may not read: the self-test finds it, and all is as it was.
     let before = system.fine("cat", &[DROP_IN])?.stdout;
     system.fine("cp", &["/usr/local/lib/durac/libdurac_preload.so", "/home/agent.so"])?;

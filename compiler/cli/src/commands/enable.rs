@@ -248,15 +248,14 @@ fn restart(name: &str, now: bool, global: &Global) -> Result<Outcome> {
 /// The drop-in. What the unit forbids to execute is allowed for the agent's folder alone.
 fn drop_in(agent: &Path, files: &Files, unit: Option<&Service>) -> String {
     let mut text = format!(
-        "{MARK}\n[Service]\nEnvironment=LD_PRELOAD={}\nEnvironment={}={}\n",
-        agent.display(),
-        durac_abi::ENV_OBJECT,
-        files.object.display()
+        "{MARK}\n[Service]\nEnvironment={}\nEnvironment={}\n",
+        systemd::word(&format!("LD_PRELOAD={}", agent.display())),
+        systemd::word(&format!("{}={}", durac_abi::ENV_OBJECT, files.object.display()))
     );
     if unit.is_some_and(|unit| unit.forbids_to_execute(agent))
         && let Some(folder) = agent.parent()
     {
-        text.push_str(&format!("ExecPaths={}\n", folder.display()));
+        text.push_str(&format!("ExecPaths={}\n", systemd::word(&folder.to_string_lossy())));
     }
     text
 }

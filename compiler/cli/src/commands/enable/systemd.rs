@@ -46,6 +46,16 @@ pub fn needed() -> Result<()> {
     Err(output::exit(1, "systemd does not run here: `--dry-run` prints the drop-in"))
 }
 
+/// A word as systemd reads it in a unit's file, where `\` and `%` begin something else: the names of units have
+/// backslashes (`re\x2dd.service`).
+pub fn word(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\").replace('%', "%%").replace('"', "\\\"");
+    match escaped.contains([' ', '\t', '\'', '"', ';']) {
+        true => format!("\"{escaped}\""),
+        false => escaped,
+    }
+}
+
 /// Calls `systemctl`. Returns its output.
 pub fn call(args: &[&str]) -> Result<String> {
     let ended = Command::new("systemctl")
@@ -109,7 +119,7 @@ impl Unit {
     /// What this drop-in allows to execute counts no longer: another takes its place.
     pub fn forget(&mut self, drop_in: &str) {
         for path in drop_in.lines().filter_map(|line| line.strip_prefix("ExecPaths=")) {
-            self.exec.retain(|allowed| allowed != Path::new(path));
+            self.exec.retain(|allowed| word(&allowed.to_string_lossy()) != path);
         }
     }
 
@@ -182,7 +192,7 @@ fn argv(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Unit, argv, service, setting};
+    use super::{Unit, argv, service, setting, word};
     use std::path::Path;
 
     #[test]
@@ -205,6 +215,13 @@ mod tests {
         assert_eq!(setting(conf, "appendonly"), Some("no"));
         assert_eq!(setting(conf, "appendfsync"), Some("always"));
         assert_eq!(setting(conf, "save"), None);
+    }
+
+    #[test]
+    fn words() {
+        assert_eq!(word("A=/usr/local/lib/a.so"), "A=/usr/local/lib/a.so");
+        assert_eq!(word(r"A=/etc/re\x2dd.o"), r"A=/etc/re\\x2dd.o");
+        assert_eq!(word("A=/a b/50%"), "\"A=/a b/50%%\"");
     }
 
     #[test]
