@@ -156,7 +156,7 @@ impl Mounted {
     }
 
     /// The process that is killed when the power goes, an instant before; it must be a child of ours
-    /// that nobody has waited for.
+    /// that nobody has waited for. Dropping the disk kills nothing.
     pub fn kills(&self, pid: u32) {
         self.shared.lock().victim = i32::try_from(pid).ok();
     }
@@ -270,6 +270,8 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
+        // It may have been waited for by now, and its number be another's.
+        self.shared.lock().victim = None;
         self.cut();
         // Nobody is left to tell.
         let _ = self.unmount();

@@ -236,6 +236,25 @@ fn a_full_disk() {
     assert_eq!(read(disk.join("log")), "12345678ab");
 }
 
+/// A cut kills the process that it is told to. The end of the disk does not: whoever started the process may have waited for
+/// it by then, and its number be another's.
+#[test]
+fn only_a_cut_kills() {
+    let sleeps = || {
+        let mut command = std::process::Command::new("sleep");
+        command.arg("600").stdin(std::process::Stdio::null()).spawn().unwrap()
+    };
+    let mut child = sleeps();
+    let disk = mounted(Plan::default());
+    disk.kills(child.id());
+    drop(disk);
+    assert!(child.try_wait().unwrap().is_none(), "the end of the disk has killed a process");
+    let disk = mounted(Plan::default());
+    disk.kills(child.id());
+    disk.cut();
+    assert!(!child.wait().unwrap().success());
+}
+
 /// A process that is killed leaves no mount. Run again by itself, this test is that process.
 #[test]
 fn a_killed_process_leaves_no_mount() {

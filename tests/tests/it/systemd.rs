@@ -242,6 +242,30 @@ fn debians_unit_of_redis() -> Result<()> {
     system.fine("durac", &["enable", r"re\x2dd", "window"])?;
     system.fine("durac", &["disable", r"re\x2dd"])?;
 
+    // What the unit preloads stays; where a later drop-in replaces it all, no policy would be in force.
+    let dir = "/etc/systemd/system/redis-server.service.d";
+    let malloc = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2";
+    let preload = |name: &str| {
+        let set = format!(
+            "mkdir -p {dir} && printf '[Service]\\nEnvironment=LD_PRELOAD={malloc}\\n' >{dir}/{name}"
+        );
+        system.fine("sh", &["-c", &format!("{set} && systemctl daemon-reload")])
+    };
+    system.fine("durac", &["disable", unit])?;
+    preload("a.conf")?;
+    for _ in 0..2 {
+        system.fine("durac", &["enable", unit, "window"])?;
+        let text = system.fine("cat", &[DROP_IN])?.stdout;
+        let all = format!("LD_PRELOAD=/usr/local/lib/durac/libdurac_preload.so:{malloc}\n");
+        ensure!(text.contains(&all), "{text}");
+    }
+    preload("z.conf")?;
+    let replaced = system.call("durac", &["enable", unit, "window"])?;
+    ensure!(replaced.status.code() == Some(1), "{}", show(&replaced));
+    ensure!(replaced.stderr.contains("the policy is not in force"), "{}", show(&replaced));
+    system.fine("sh", &["-c", &format!("rm {dir}/[az].conf && systemctl daemon-reload")])?;
+    system.fine("durac", &["enable", unit, "window"])?;
+
     // An agent that the unit may not read: the self-test finds it, and all is as it was.
     let before = system.fine("cat", &[DROP_IN])?.stdout;
     system.fine("cp", &["/usr/local/lib/durac/libdurac_preload.so", "/home/agent.so"])?;

@@ -170,7 +170,7 @@ pub fn enable(args: &Enable, global: &Global) -> Result<Outcome> {
     let done = write(&files.object, &bytes)
         .and_then(|()| write(&files.drop_in, text.as_bytes()))
         .and_then(|()| systemd::reload())
-        .and_then(|()| selftest::run(&name, &unit, &text));
+        .and_then(|()| selftest::run(&name));
     if let Err(why) = done {
         before.put_back(&files).context("cannot take the change back")?;
         return Err(output::exit(
@@ -247,9 +247,10 @@ fn restart(name: &str, now: bool, global: &Global) -> Result<Outcome> {
 
 /// The drop-in. What the unit forbids to execute is allowed for the agent's folder alone.
 fn drop_in(agent: &Path, files: &Files, unit: Option<&Service>) -> String {
+    let preload = unit.map_or_else(|| agent.display().to_string(), |unit| unit.preload_with(agent));
     let mut text = format!(
         "{MARK}\n[Service]\nEnvironment={}\nEnvironment={}\n",
-        systemd::word(&format!("LD_PRELOAD={}", agent.display())),
+        systemd::word(&format!("LD_PRELOAD={preload}")),
         systemd::word(&format!("{}={}", durac_abi::ENV_OBJECT, files.object.display()))
     );
     if unit.is_some_and(|unit| unit.forbids_to_execute(agent))

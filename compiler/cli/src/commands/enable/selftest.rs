@@ -32,8 +32,10 @@ impl Drop for Copy {
     }
 }
 
-/// Starts a copy of the unit of this name, has it write, and looks whether the agent has seen that.
-pub fn run(name: &str, unit: &Unit, drop_in: &str) -> Result<()> {
+/// Starts a copy of the unit of this name, which has its drop-in already, has it write, and looks whether the agent has
+/// seen that.
+pub fn run(name: &str) -> Result<()> {
+    let unit = Unit::load(name)?;
     if !unit.is_redis() {
         output::stderr(&format!(
             "durac: note: no self-test for `{}`: look at `durac top` after the next start\n",
@@ -42,16 +44,13 @@ pub fn run(name: &str, unit: &Unit, drop_in: &str) -> Result<()> {
         return Ok(());
     }
     let mut text = format!("[Unit]\nDescription=Self-test of durac for {name}\n[Service]\n");
+    // In systemd's order: what a later one says of the same counts.
     for path in std::iter::once(&unit.fragment).chain(&unit.drop_ins) {
-        // A drop-in of ours from before is replaced by this one.
-        if path.file_name().is_some_and(|name| name != "durac.conf") {
-            let read = fs::read_to_string(path);
-            let read = read.with_context(|| format!("cannot read `{}`", path.display()))?;
-            text.push_str(&restrictions(&read));
-        }
+        let read = fs::read_to_string(path);
+        let read = read.with_context(|| format!("cannot read `{}`", path.display()))?;
+        text.push_str(&restrictions(&read));
     }
-    text.push_str(&restrictions(drop_in));
-    text.push_str(&instead(unit));
+    text.push_str(&instead(&unit));
     // So that `%i` stays what it is.
     let instance =
         name.split_once('@').map_or_else(String::new, |(_, instance)| format!("@{instance}"));
@@ -132,6 +131,7 @@ fn acts(name: &str) -> bool {
         "NotifyAccess",
         "GuessMainPID",
         "RemainAfterExit",
+        "RemoveIPC",
     ];
     commands
         || start.iter().any(|start| name.starts_with(start))

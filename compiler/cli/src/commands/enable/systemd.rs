@@ -15,6 +15,8 @@ pub struct Unit {
     pub command: Vec<String>,
     no_exec: Vec<PathBuf>,
     exec: Vec<PathBuf>,
+    /// Libraries that it preloads.
+    preload: Vec<String>,
     confined: bool,
 }
 
@@ -103,7 +105,7 @@ impl Unit {
         }
         let paths = |text: String| -> Vec<PathBuf> {
             // `-/path` may be missing.
-            text.split_whitespace().map(|path| path.trim_start_matches(['-', '+']).into()).collect()
+            words(&text).iter().map(|path| path.trim_start_matches(['-', '+']).into()).collect()
         };
         Ok(Self {
             fragment: property("FragmentPath")?.into(),
@@ -111,16 +113,31 @@ impl Unit {
             command: argv(&property("ExecStart")?),
             no_exec: paths(property("NoExecPaths")?),
             exec: paths(property("ExecPaths")?),
+            preload: preload(&property("Environment")?),
             confined: !property("SystemCallFilter")?.is_empty()
                 || property("NoNewPrivileges")? == "yes",
         })
     }
 
-    /// What this drop-in allows to execute counts no longer: another takes its place.
+    /// What this drop-in of ours allows to execute, and the agent that it preloads, count no longer: another takes its
+    /// place.
     pub fn forget(&mut self, drop_in: &str) {
-        for path in drop_in.lines().filter_map(|line| line.strip_prefix("ExecPaths=")) {
-            self.exec.retain(|allowed| word(&allowed.to_string_lossy()) != path);
+        for line in drop_in.lines() {
+            if let Some(path) = line.strip_prefix("ExecPaths=") {
+                self.exec.retain(|allowed| word(&allowed.to_string_lossy()) != path);
+            } else if let Some(set) = line.strip_prefix("Environment=")
+                && let Some(agent) = preload(set).first()
+            {
+                self.preload.retain(|library| library != agent);
+            }
         }
+    }
+
+    /// `LD_PRELOAD` with this library before those that the unit preloads already.
+    pub fn preload_with(&self, agent: &Path) -> String {
+        let agent = agent.display().to_string();
+        let others = self.preload.iter().filter(|library| **library != agent);
+        others.fold(agent.clone(), |all, library| format!("{all}:{library}"))
     }
 
     /// Whether it has a system call filter or can gain no privileges.
@@ -183,6 +200,32 @@ fn setting<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     of.next_back()
 }
 
+/// The words of a property, which `systemctl` quotes as a shell reads them.
+fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let (mut word, mut quoted) = (String::new(), false);
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => word.extend(chars.next()),
+            '"' => quoted = !quoted,
+            c if c.is_whitespace() && !quoted => words.push(std::mem::take(&mut word)),
+            c => word.push(c),
+        }
+    }
+    words.push(word);
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+/// The libraries of `LD_PRELOAD` among assignments as systemd writes them.
+fn preload(environment: &str) -> Vec<String> {
+    let words = words(environment);
+    let value = words.iter().filter_map(|word| word.strip_prefix("LD_PRELOAD=")).next_back();
+    let libraries = value.unwrap_or("").split([':', ' ']).filter(|library| !library.is_empty());
+    libraries.map(str::to_owned).collect()
+}
+
 /// The words in `{ path=… ; argv[]=… ; … }`, as systemd prints a command.
 fn argv(text: &str) -> Vec<String> {
     let words = text.split_once("argv[]=").map_or("", |(_, words)| words);
@@ -192,7 +235,7 @@ fn argv(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Unit, argv, service, setting, word};
+    use super::{Unit, argv, preload, service, setting, word, words};
     use std::path::Path;
 
     #[test]
@@ -218,10 +261,12 @@ mod tests {
     }
 
     #[test]
-    fn words() {
+    fn words_are_quoted_and_read() {
         assert_eq!(word("A=/usr/local/lib/a.so"), "A=/usr/local/lib/a.so");
         assert_eq!(word(r"A=/etc/re\x2dd.o"), r"A=/etc/re\\x2dd.o");
         assert_eq!(word("A=/a b/50%"), "\"A=/a b/50%%\"");
+        assert_eq!(words(r#"/a  "/b\\x2d c/\"d" -/e"#), ["/a", r#"/b\x2d c/"d"#, "-/e"]);
+        assert!(words("").is_empty());
     }
 
     #[test]
@@ -232,6 +277,7 @@ mod tests {
             command: Vec::new(),
             no_exec: no_exec.iter().map(Into::into).collect(),
             exec: exec.iter().map(Into::into).collect(),
+            preload: preload("A=b LD_PRELOAD=/usr/lib/malloc.so C=d"),
             confined: false,
         };
         let agent = Path::new("/usr/local/lib/durac/a.so");
@@ -247,5 +293,9 @@ mod tests {
         assert!(!enabled.forbids_to_execute(agent));
         enabled.forget("[Service]\nExecPaths=/usr/local/lib/durac\n");
         assert!(enabled.forbids_to_execute(agent));
+        assert_eq!(enabled.preload_with(Path::new("/a.so")), "/a.so:/usr/lib/malloc.so");
+        enabled.preload = preload("LD_PRELOAD=/old.so:/usr/lib/malloc.so");
+        enabled.forget("Environment=LD_PRELOAD=/old.so:/usr/lib/malloc.so\nEnvironment=A=b\n");
+        assert_eq!(enabled.preload_with(Path::new("/a.so")), "/a.so:/usr/lib/malloc.so");
     }
 }
