@@ -87,10 +87,14 @@ impl LossAxis {
 /// Round steps from 0, about `count` of them.
 fn ticks(most: f64, count: f64) -> Vec<f64> {
     let raw = (most / count).max(1e-9);
-    let scale = 10_f64.powf(raw.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].map(|m| m * scale).into_iter().find(|s| *s >= raw);
-    let step = step.unwrap_or(raw);
-    (0..=(most / step) as u32).map(|at| f64::from(at) * step).collect()
+    let exponent = raw.log10().floor() as i32;
+    // A division by a power of ten is as exact as can be, so that a tick is written as 1.2; six steps of 0.2 are not.
+    let tick = |steps: f64| match exponent < 0 {
+        true => steps / 10_f64.powi(-exponent),
+        false => steps * 10_f64.powi(exponent),
+    };
+    let step = [1.0, 2.0, 5.0].into_iter().find(|step| tick(*step) >= raw).unwrap_or(10.0);
+    (0..=(most / tick(step)) as u32).map(|at| tick(f64::from(at) * step)).collect()
 }
 
 /// Whether clients see less than all that a power loss takes.
@@ -296,4 +300,28 @@ fn label(out: &mut String, size: Size, what: &str, (cx, cy): (f64, f64), taken: 
         line(out, "leader", (cx, cy), (area.x + w / 2.0, area.y + LINE / 2.0));
     }
     text(out, "label halo", "start", area.x, area.y + 11.0, what);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ticks;
+
+    #[test]
+    fn ticks_are_written_as_round_numbers() {
+        for most in 1..=400 {
+            for most in [f64::from(most) / 40.0, f64::from(most) * 997.0] {
+                for count in [3.5, 8.2] {
+                    let ticks = ticks(most, count);
+                    let few =
+                        (2..=20).contains(&ticks.len()) && ticks.iter().all(|tick| *tick <= most);
+                    assert!(few, "{most}, {count}: {ticks:?}");
+                    assert!(
+                        ticks.iter().all(|tick| format!("{tick}").len() <= 6),
+                        "{most}: {ticks:?}"
+                    );
+                }
+            }
+        }
+        assert_eq!(ticks(1.5, 8.0), [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4]);
+    }
 }
