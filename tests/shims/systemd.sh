@@ -17,13 +17,14 @@ mount --make-rprivate /
 mount -t cgroup2 none /sys/fs/cgroup
 cgroup=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup)
 if [ "$1" = --remove ]; then
+    [ -d "$cgroup/$2" ] || exit 0
     exec find "$cgroup/$2" -depth -type d -exec rmdir {} +
 fi
 cgroup=$cgroup/$1
 bin=$2
 folder=$3
-mkdir "$cgroup"
-echo 0 >"$cgroup/cgroup.procs"
+# Where the caller's is out of sight, as in some containers, it stays in that.
+{ mkdir "$cgroup" && echo 0 >"$cgroup/cgroup.procs"; } || true
 umount /sys/fs/cgroup
 ip link set lo up
 mkdir -p "$folder/redis" "$folder/tmp"
