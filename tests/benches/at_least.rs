@@ -27,7 +27,7 @@ enum Run {
     Synced,
 }
 
-/// How often `at_least` looks, and syncs what it finds: docs/language.md.
+/// How often `at_least` looks, and syncs what it finds: a second less the margin, `look_every` of durac-engine.
 const EVERY: Duration = Duration::from_millis(800);
 
 fn lines(program: &Path, engine: &str, way: &str, kind: Run, seconds: u32) -> f64 {

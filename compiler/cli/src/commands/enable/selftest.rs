@@ -52,10 +52,10 @@ pub fn run(name: &str) -> Result<()> {
     }
     text.push_str(&instead(&unit));
     // So that `%i` stays what it is.
-    let instance =
-        name.split_once('@').map_or_else(String::new, |(_, instance)| format!("@{instance}"));
-    let name =
-        if instance.is_empty() { format!("{NAME}.service") } else { format!("{NAME}{instance}") };
+    let name = match name.split_once('@') {
+        Some((_, instance)) => format!("{NAME}@{instance}"),
+        None => format!("{NAME}.service"),
+    };
     let copy = Copy { file: Path::new("/run/systemd/system").join(&name), name };
     fs::write(&copy.file, text).context("cannot make a unit for the self-test")?;
     systemd::reload()?;
