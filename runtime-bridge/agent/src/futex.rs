@@ -176,9 +176,20 @@ impl Condvar {
         guard: MutexGuard<'a, T>,
         time: Duration,
     ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)> {
+        self.wait_timeout_after(guard, time, || {})
+    }
+
+    /// The same, with something to do between the two, without the lock.
+    pub fn wait_timeout_after<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        time: Duration,
+        first: impl FnOnce(),
+    ) -> LockResult<(MutexGuard<'a, T>, WaitTimeoutResult)> {
         let calls = self.calls.load(Ordering::Acquire);
         let mutex = guard.mutex;
         drop(guard);
+        first();
         let over = sleep(&self.calls, calls, Some(time));
         match mutex.lock() {
             Ok(guard) => Ok((guard, WaitTimeoutResult(over))),

@@ -25,7 +25,9 @@ use durac_engine::{Able, Drain, Errno, Log, Quiet, Rules, Slow, Step, Time};
 use durac_shm::status::{
     Counting, LogNumbers, NotAsked, StatusPage, Storage, SyncTimes, Uncounted,
 };
+use std::ops::{Deref, DerefMut};
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 /// A place for a log. It lives for ever and serves one file after the other, so that a thread
 /// that comes late with a stale descriptor still finds memory.
@@ -163,7 +165,56 @@ pub fn any_lingers() -> bool {
 }
 
 /// The lock, held.
-pub type Held<'a> = MutexGuard<'a, Core>;
+pub struct Held<'a> {
+    core: MutexGuard<'a, Core>,
+    /// Dropped behind the lock: a thread that is woken before would only wait for it.
+    wakes: Wakes,
+}
+
+/// A syncer thread to be woken.
+struct Wakes(Option<&'static Pool>);
+
+impl Drop for Wakes {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.take() {
+            pool.wake();
+        }
+    }
+}
+
+impl<'a> Held<'a> {
+    /// Of a lock that was just taken.
+    #[inline]
+    fn new(core: MutexGuard<'a, Core>) -> Self {
+        Self { core, wakes: Wakes(None) }
+    }
+
+    /// Lets the lock go, and waits for the condition or the time; returns whether that was over.
+    pub fn wait_timeout(self, condition: &Condvar, time: Duration) -> (Self, bool) {
+        let Self { core, wakes } = self;
+        let (core, over) = condition
+            .wait_timeout_after(core, time, || drop(wakes))
+            .unwrap_or_else(PoisonError::into_inner);
+        (Self::new(core), over.timed_out())
+    }
+}
+
+impl Deref for Held<'_> {
+    type Target = Core;
+
+    #[inline]
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
+impl DerefMut for Held<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Core {
+        &mut self.core
+    }
+}
 
 impl Core {
     /// Whether something has to be written or synced before others may see the files. What a closed log could not make durable is lost and
@@ -258,7 +309,7 @@ impl Slot {
 
     /// Takes the lock.
     pub fn lock(&self) -> Held<'_> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        Held::new(self.core.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Makes the place a log that was just opened.
@@ -738,8 +789,8 @@ impl Slot {
         }
     }
 
-    /// Has a syncer thread come, if the engine has work that none knows of.
-    pub fn poke(&'static self, core: &mut Core, now: Time) {
+    /// Has a syncer thread come when the lock is let go, if the engine has work that none knows of.
+    pub fn poke(&'static self, core: &mut Held<'_>, now: Time) {
         Self::look_for_loop(core);
         if matches!(core.syncer, Syncer::Awake | Syncer::Failed) {
             return;
@@ -758,6 +809,10 @@ impl Slot {
         let Some(pool) = core.pool.filter(|_| asks) else { return };
         core.syncer = match pool.submit(self) {
             Submitted::Soon => Syncer::Awake,
+            Submitted::Sleeps => {
+                core.wakes = Wakes(Some(pool));
+                Syncer::Awake
+            }
             Submitted::Waits => Syncer::Queued,
         };
     }

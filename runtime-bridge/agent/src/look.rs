@@ -5,7 +5,7 @@
 //! last looked counts as acknowledged at that earlier time.
 
 use crate::clock;
-use crate::log::{Core, Slot};
+use crate::log::{Core, Held, Slot};
 use durac_engine::Time;
 use libc::c_int;
 use std::mem::MaybeUninit;
@@ -41,7 +41,7 @@ impl Look {
 
 impl Slot {
     /// The log's writes are looked at from now on. What was written before counts as written at `since`.
-    pub fn begin_to_look(&'static self, core: &mut Core, since: Time) {
+    pub fn begin_to_look(&'static self, core: &mut Held<'_>, since: Time) {
         if core.engine.look_every().is_some() {
             core.look = Look::from(since);
             self.publish(core);

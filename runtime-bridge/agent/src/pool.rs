@@ -41,6 +41,8 @@ enum Place {
 pub enum Submitted {
     /// A worker is on its way to it, or there already.
     Soon,
+    /// A worker is free for it, and has to be woken ([`Pool::wake`]).
+    Sleeps,
     /// Every worker is busy, and there can be no more: it waits for one. Or there is none at all.
     Waits,
 }
@@ -98,9 +100,7 @@ impl Pool {
             }
         }
         if queue.ready.len() <= queue.free {
-            drop(queue);
-            self.work.notify_one();
-            return Submitted::Soon;
+            return Submitted::Sleeps;
         }
         if self.hire(queue) {
             return Submitted::Soon;
@@ -112,6 +112,11 @@ impl Pool {
             queue.set(slot, Place::Nowhere);
         }
         Submitted::Waits
+    }
+
+    /// Wakes a worker for a log that was handed over.
+    pub fn wake(&self) {
+        self.work.notify_one();
     }
 
     /// Somebody is to look at the log at `until`, or nobody if that is `Time::MAX`. The caller is
@@ -213,7 +218,7 @@ impl Pool {
         }
         if queue.free > 0 {
             drop(queue);
-            self.work.notify_one();
+            self.wake();
         } else {
             // Without another one, what is left waits for one of those that are busy.
             self.hire(queue);

@@ -6,7 +6,6 @@ use crate::flight::Kind;
 use crate::log::{Core, Held, Slot, Syncer};
 use crate::note;
 use crate::record;
-use crate::sync::PoisonError;
 use durac_engine::{Flight, SLOW, Time, Wait};
 use std::time::Duration;
 
@@ -57,11 +56,10 @@ impl Slot {
     /// Sleeps until something has changed, or for a while.
     pub fn sleep<'a>(&'a self, mut core: Held<'a>) -> Held<'a> {
         core.waiters += 1;
-        let (mut core, time) =
-            self.done.wait_timeout(core, SLOW).unwrap_or_else(PoisonError::into_inner);
+        let (mut core, over) = core.wait_timeout(&self.done, SLOW);
         core.waiters -= 1;
         match core.engine.out() {
-            Some(flight) if time.timed_out() => self.look_for_slow(core, &flight, clock::now()),
+            Some(flight) if over => self.look_for_slow(core, &flight, clock::now()),
             _ => core,
         }
     }

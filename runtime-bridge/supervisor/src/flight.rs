@@ -26,7 +26,7 @@ impl Drop for Out<'_> {
         core.engine.land(self.id, clock::now(), Err(libc::EIO), true);
         self.slot.supervisor.logs.failed(libc::EIO);
         self.slot.publish(&mut core);
-        self.slot.wake(&core);
+        Slot::wake(&mut core);
     }
 }
 
@@ -89,7 +89,7 @@ impl Slot {
         let told = core.slow.look(&flight, end);
         core.used = end;
         self.publish(&mut core);
-        self.wake(&core);
+        Self::wake(&mut core);
         drop(core);
         if let Some(took) = told {
             note::info(&format!("{}: slow sync: {:.1} s", self.path, took.as_secs_f64()));

@@ -13,6 +13,7 @@ use durac_engine::{Able, Drain, Errno, Log, Slow, Step, Time, Wait};
 use durac_shm::status::{LogNumbers, SyncTimes};
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, Metadata};
+use std::ops::{Deref, DerefMut};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -121,7 +122,60 @@ pub struct Core {
 }
 
 /// The lock, held.
-pub type Held<'a> = MutexGuard<'a, Core>;
+pub struct Held<'a> {
+    core: MutexGuard<'a, Core>,
+    /// Dropped behind the lock: a thread that is woken before would only wait for it.
+    wakes: Wakes<'a>,
+}
+
+/// Threads of a log to be woken.
+struct Wakes<'a> {
+    slot: &'a Slot,
+    syncer: bool,
+    waiters: bool,
+}
+
+impl Drop for Wakes<'_> {
+    fn drop(&mut self) {
+        if self.syncer {
+            self.slot.work.notify_one();
+        }
+        if self.waiters {
+            self.slot.done.notify_all();
+        }
+    }
+}
+
+impl<'a> Held<'a> {
+    /// Of the lock of `slot`, which was just taken.
+    fn new(slot: &'a Slot, core: MutexGuard<'a, Core>) -> Self {
+        Self { core, wakes: Wakes { slot, syncer: false, waiters: false } }
+    }
+
+    /// Lets the lock go, and waits for the condition or the time; returns whether that was over.
+    fn wait_timeout(self, condition: &Condvar, time: Duration) -> (Self, bool) {
+        let Self { core, wakes } = self;
+        let slot = wakes.slot;
+        drop(wakes);
+        let (core, over) =
+            condition.wait_timeout(core, time).unwrap_or_else(PoisonError::into_inner);
+        (Self::new(slot, core), over.timed_out())
+    }
+}
+
+impl Deref for Held<'_> {
+    type Target = Core;
+
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut Core {
+        &mut self.core
+    }
+}
 
 /// What a sync call finds.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -200,7 +254,7 @@ impl Slot {
 
     /// Takes the lock.
     pub fn lock(&self) -> Held<'_> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        Held::new(self, self.core.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Parks the calling thread until `target` is durable or the log has failed. If nobody is going to sync, the
@@ -234,19 +288,14 @@ impl Slot {
     /// Sleeps until something has changed, or for a while.
     pub fn sleep<'a>(&'a self, mut core: Held<'a>) -> Held<'a> {
         core.waiters += 1;
-        let (mut core, _) = self
-            .done
-            .wait_timeout(core, durac_engine::SLOW)
-            .unwrap_or_else(PoisonError::into_inner);
+        let (mut core, _) = core.wait_timeout(&self.done, durac_engine::SLOW);
         core.waiters -= 1;
         core
     }
 
-    /// Wakes the calls that wait.
-    pub fn wake(&self, core: &Core) {
-        if core.waiters > 0 {
-            self.done.notify_all();
-        }
+    /// Wakes the calls that wait, when the lock is let go.
+    pub fn wake(core: &mut Held<'_>) {
+        core.wakes.waiters |= core.waiters > 0;
     }
 
     /// Makes everything acknowledged durable.
@@ -267,8 +316,8 @@ impl Slot {
         }
     }
 
-    /// Has a syncer thread come, if the engine has work that none knows of.
-    pub fn poke(&self, core: &mut Core, now: Time) {
+    /// Has a syncer thread come when the lock is let go, if the engine has work that none knows of.
+    pub fn poke(&self, core: &mut Held<'_>, now: Time) {
         let wake_at = match core.step(self, now) {
             Step::Start => now,
             Step::At(time) => time,
@@ -277,7 +326,7 @@ impl Slot {
         match core.syncer {
             Syncer::Parked(until) if wake_at < until => {
                 core.syncer = Syncer::Awake;
-                self.work.notify_one();
+                core.wakes.syncer = true;
             }
             Syncer::None => self.hire(core),
             Syncer::Parked(_) | Syncer::Awake | Syncer::Failed => {}
@@ -297,7 +346,7 @@ impl Slot {
             // No other thread comes: whoever waits for this one syncs by itself, and what nobody waits for is synced now.
             let mut core = slot.lock();
             core.syncer = Syncer::Failed;
-            slot.wake(&core);
+            Self::wake(&mut core);
             let rest = AssertUnwindSafe(|| drop(slot.drain(core)));
             let _ = catch_unwind(rest);
         };
@@ -336,13 +385,7 @@ impl Slot {
                 }
             };
             let timed_out;
-            (core, timed_out) = match self.work.wait_timeout(core, pause) {
-                Ok((core, time)) => (core, time.timed_out()),
-                Err(poisoned) => {
-                    let (core, time) = poisoned.into_inner();
-                    (core, time.timed_out())
-                }
-            };
+            (core, timed_out) = core.wait_timeout(&self.work, pause);
             idle = timed_out && pause == LINGER;
         }
         core.syncer = Syncer::None;
@@ -396,7 +439,7 @@ impl Slot {
 
     /// The log goes by the rules of another policy from now on. No program runs, and everything acknowledged is durable,
     /// but for what a look has just found. `looked` if the file was looked at up to now, as far as the old policy has it.
-    pub fn follow(&self, core: &mut Core, next: &Policy, looked: bool) {
+    pub fn follow(&self, core: &mut Held<'_>, next: &Policy, looked: bool) {
         let (old, rules) = (core.engine.rules(), next.rules);
         // What the two count goes on from the same number.
         let written = core.engine.written();

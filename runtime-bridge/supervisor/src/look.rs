@@ -5,7 +5,7 @@
 //! earlier time.
 
 use crate::clock;
-use crate::log::{Core, Slot};
+use crate::log::{Core, Held, Slot};
 use durac_engine::Time;
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -50,7 +50,7 @@ impl Look {
 impl Slot {
     /// The log's writes are looked for from now on, if the policy defers them. What was written before counts as written
     /// at `since`.
-    pub fn begin_to_look(&self, core: &mut Core, since: Time) {
+    pub fn begin_to_look(&self, core: &mut Held<'_>, since: Time) {
         if core.engine.rules().defers_writes && !core.retired {
             let seen = None;
             core.look = Look { at: since, seen, is_young: true, is_on: true };
@@ -60,14 +60,14 @@ impl Slot {
     }
 
     /// Looks, if it is time to.
-    pub fn look_in_time(&self, core: &mut Core, now: Time) {
+    pub fn look_in_time(&self, core: &mut Held<'_>, now: Time) {
         if core.look.due(self, core).is_some_and(|due| due <= now) {
             self.look(core, now);
         }
     }
 
     /// Looks at the file of a log whose writes are deferred.
-    pub fn look(&self, core: &mut Core, now: Time) {
+    pub fn look(&self, core: &mut Held<'_>, now: Time) {
         if core.look.due(self, core).is_none() {
             return;
         }

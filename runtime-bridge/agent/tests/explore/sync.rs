@@ -101,6 +101,11 @@ pub fn spawn(body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     Ok(())
 }
 
+loom::thread_local! {
+    /// Locks that this thread holds.
+    static LOCKS: Cell<usize> = Cell::new(0);
+}
+
 pub struct Mutex<T> {
     inner: loom::sync::Mutex<T>,
     /// The process whose memory it is.
@@ -122,7 +127,17 @@ impl<T> Mutex<T> {
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
         assert_eq!(self.process, world::process(), "a child takes a lock of its parent's");
         let held = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        LOCKS.with(|locks| locks.set(locks.get() + 1));
         Ok(MutexGuard { held: Some(held), mutex: self })
+    }
+}
+
+impl<T> Drop for MutexGuard<'_, T> {
+    fn drop(&mut self) {
+        // What the explorer has found ends the execution.
+        if !std::thread::panicking() {
+            LOCKS.with(|locks| locks.set(locks.get() - 1));
+        }
     }
 }
 
@@ -180,7 +195,25 @@ impl Condvar {
         Ok((guard, Timeout(true)))
     }
 
+    /// In the agent, what a thread does first it does between letting the lock go and sleeping.
+    pub fn wait_timeout_after<'a, T>(
+        &self,
+        guard: MutexGuard<'a, T>,
+        time: Duration,
+        first: impl FnOnce(),
+    ) -> LockResult<(MutexGuard<'a, T>, Timeout)> {
+        let locks = LOCKS.with(|locks| locks.replace(0));
+        first();
+        LOCKS.with(|held| held.set(locks));
+        self.wait_timeout(guard, time)
+    }
+
+    /// Whoever is woken begins with the log's lock: if the caller still held it, both would wait once more.
     pub fn notify_one(&self) {
+        if std::thread::panicking() {
+            return;
+        }
+        LOCKS.with(|locks| assert_eq!(locks.get(), 0, "a thread is woken for a lock that is held"));
         if !DEAF.get() {
             self.0.notify_one();
         }
