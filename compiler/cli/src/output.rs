@@ -4,7 +4,7 @@ use crate::args::Color;
 use anyhow::{Context, Result};
 use std::fs;
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// An error with an exit code of its own.
@@ -82,6 +82,33 @@ pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let written = pending.file.write_all(bytes);
     written.map_err(|error| pending.failed(&error))?;
     pending.commit()
+}
+
+/// The same for a file that has this mode whatever the umask is.
+pub fn write_for_all(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let mut pending = Pending::new(path, mode)?;
+    let written = pending.file.write_all(bytes);
+    let written =
+        written.and_then(|()| pending.file.set_permissions(fs::Permissions::from_mode(mode)));
+    written.map_err(|error| pending.failed(&error))?;
+    pending.commit()
+}
+
+/// Makes a folder, and those above it, that everybody can look into, whatever the umask is.
+pub fn make_folder(path: &Path) -> Result<()> {
+    let made =
+        |error: io::Error| exit(2, format!("cannot make `{}`: {}", path.display(), reason(&error)));
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = path.parent().filter(|above| !above.as_os_str().is_empty()) {
+        make_folder(above)?;
+    }
+    match fs::create_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(made(error)),
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)).map_err(made),
+    }
 }
 
 /// Whether a file can be written there, looked at before long work whose result it is for. A pipe or a device is not

@@ -45,11 +45,19 @@ impl Client {
     /// # Errors
     /// If nothing listens there.
     pub fn connect(port: u16) -> Result<Self> {
+        Self::connect_within(port, ANSWER_WITHIN)
+    }
+
+    /// The same to a server that has to answer each command so soon.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn connect_within(port: u16, time: Duration) -> Result<Self> {
         let what = || format!("connect to port {port}");
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).trying(what)?;
         stream.set_nodelay(true).trying(what)?;
-        stream.set_read_timeout(Some(ANSWER_WITHIN)).trying(what)?;
-        stream.set_write_timeout(Some(ANSWER_WITHIN)).trying(what)?;
+        stream.set_read_timeout(Some(time)).trying(what)?;
+        stream.set_write_timeout(Some(time)).trying(what)?;
         Ok(Self { reader: BufReader::new(stream), out: Vec::new() })
     }
 

@@ -70,6 +70,41 @@ impl System {
         Ok(ended)
     }
 
+    /// Runs a script in it.
+    fn sh(&self, script: &str) -> Result<Ended> {
+        self.call("bash", &["-c", &format!("set -e; {script}")])
+    }
+
+    /// The same of one that succeeds. Returns what it prints.
+    fn done(&self, script: &str) -> Result<String> {
+        let ended = self.sh(script)?;
+        ensure!(ended.status.success(), "{script}: {}", show(&ended));
+        Ok(ended.stdout)
+    }
+
+    /// A unit `u` with these settings, read by systemd; nothing is left of the one before.
+    fn unit(&self, settings: &str) -> Result<()> {
+        let path = "/etc/systemd/system";
+        self.done(&format!(
+            "systemctl stop u 2>/dev/null || true; rm -rf {path}/u.service* /etc/durac /var/lib/u; \
+             mkdir -p /var/lib/u; chmod 777 /var/lib/u; printf '%b' '[Service]\\nWorkingDirectory=/var/lib/u\\n\
+             ExecStart=/usr/bin/redis-server --port 7001 --appendonly yes --appendfsync always\\n{settings}' \
+             >{path}/u.service; systemctl daemon-reload"
+        ))
+        .map(drop)
+    }
+
+    /// Whether `durac enable` of a unit is refused, with these words, and leaves nothing.
+    fn refuses(&self, args: &str, says: &str) -> Result<()> {
+        let before = self.done(LEFT)?;
+        let ended = self.sh(&format!("durac enable {args}"))?;
+        ensure!(ended.status.code() == Some(1), "{args}: {}", show(&ended));
+        ensure!(ended.stderr.contains(says), "{args}: not `{says}`: {}", show(&ended));
+        let after = self.done(LEFT)?;
+        ensure!(before == after, "{args}: {before}\n{after}");
+        Ok(())
+    }
+
     /// What `durac top` says of the only log.
     fn top(&self) -> Result<Value> {
         let ended = self.fine("durac", &["top", "--interval", "100ms", "--format", "json"])?;
@@ -101,6 +136,10 @@ impl Drop for System {
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/shims/systemd.sh");
 const DROP_IN: &str = "/etc/systemd/system/redis-server.service.d/durac.conf";
+
+/// What `durac enable` may leave.
+const LEFT: &str = "find /etc/durac /etc/systemd/system/u.service.d /run/systemd/system -type f -printf '%p %s\\n' \
+                    2>/dev/null | sort; pgrep -xa redis-server | cut -d' ' -f2- | grep unixsocket || true";
 
 /// A parameter and a policy that are changed under the unit's restrictions, and kept for the next start.
 fn live_control(system: &System, unit: &str) -> Result<()> {
@@ -310,5 +349,143 @@ fn debians_unit_of_redis() -> Result<()> {
         let ended = system.call("durac", &["enable", name, "window"])?;
         ensure!(ended.status.code() == Some(1) && ended.stderr.contains(says), "{}", show(&ended));
     }
+    Ok(())
+}
+
+/// A unit's own settings do not act through the copy that is tried, and its own words and names are understood.
+#[test]
+fn a_copy_is_only_a_copy() -> Result<()> {
+    let _turn = heavy()?;
+    let system = System::boot()?;
+    let conf = "s/^appendonly .*/appendonly yes/; s/^appendfsync .*/appendfsync always/";
+    system.fine("sed", &["-i", conf, "/etc/redis/redis.conf"])?;
+    let dir = "/etc/systemd/system/redis-server.service.d";
+    let pid = || system.done("systemctl show redis-server --value -p MainPID");
+    system.done("systemctl start redis-server")?;
+    let before = pid()?;
+    // A line that ends in an escaped backslash ends; and a copy that nothing would end.
+    system.done(&format!(
+        "mkdir -p {dir}; printf '[Service]\\nEnvironment=WINPATH=C:\\\\\\\\\\nExecStop=+/usr/bin/redis-cli shutdown \
+         nosave\\nKillMode=none\\n' >{dir}/acts.conf; systemctl daemon-reload; grep -q ':\\\\\\\\$' {dir}/acts.conf"
+    ))?;
+    system.done("durac enable redis-server window")?;
+    ensure!(pid()? == before, "the server was restarted");
+    let left = system.done("pgrep -xa redis-server | grep selftest || true")?;
+    ensure!(left.is_empty(), "{left}");
+    system.done(&format!(
+        "rm {dir}/acts.conf; systemctl daemon-reload; durac disable redis-server"
+    ))?;
+    // Debian's unit has an alias: it is the same unit.
+    system.done("systemctl enable redis-server 2>/dev/null; durac enable redis window")?;
+    ensure!(system.done(&format!("ls {dir}"))? == "durac.conf\n");
+    system.done("durac enable redis-server delayed_fsync")?;
+    system.done("durac disable redis")?;
+    ensure!(!system.call("test", &["-e", DROP_IN])?.status.success());
+
+    // What systemd makes for a unit is not there for the copy, nor is its name.
+    for settings in [
+        "DynamicUser=yes\\nStateDirectory=ured\\nWorkingDirectory=/var/lib/ured\\n",
+        "RuntimeDirectory=u\\nWorkingDirectory=/run/u\\nReadWritePaths=/run/u\\nProtectSystem=strict\\n",
+        "RestrictAddressFamilies=AF_INET AF_INET6\\n",
+        "# Caf\\xe9\\n",
+        "Environment=A=%p\\nUMask=0077\\n",
+    ] {
+        system.unit(settings)?;
+        system.done("durac enable u window").with_context(|| settings.to_owned())?;
+        system.done("durac disable u")?;
+    }
+    Ok(())
+}
+
+/// What `durac enable` says is so, and where it refuses, nothing is changed.
+#[test]
+fn what_enable_says_is_so() -> Result<()> {
+    let _turn = heavy()?;
+    let system = System::boot()?;
+    let dir = "/etc/systemd/system/u.service.d";
+    let set = |name: &str, line: &str| {
+        format!("mkdir -p {dir}; printf '[Service]\\n{line}\\n' >{dir}/{name}.conf")
+    };
+    // Another object by a later drop-in, another library, a file that systemd reads at the start.
+    system.unit("")?;
+    system.done("durac compile delayed_fsync -o /etc/o.o; echo LD_PRELOAD=/x.so >/etc/env")?;
+    for (line, says) in [
+        ("Environment=DURAC_OBJECT=/etc/o.o", "DURAC_OBJECT is `/etc/o.o`"),
+        ("Environment=LD_PRELOAD=/x.so", "z.conf"),
+        ("UnsetEnvironment=LD_PRELOAD\\nEnvironment=\\n", "LD_PRELOAD is not set"),
+        ("EnvironmentFile=/etc/env", "`/etc/env` sets `LD_PRELOAD=/x.so`"),
+    ] {
+        system.done(&set("z", line))?;
+        system.refuses("u window", says)?;
+    }
+    // Programs that the agent cannot come into, whatever they are.
+    let start = |program: &str| system.unit(&format!("ExecStart=\\nExecStart={program}\\n"));
+    for (program, says) in [
+        ("/usr/local/bin/nothing", "does not exist"),
+        ("/usr/local/bin/durac run window -- redis-server", "starts durac itself"),
+    ] {
+        start(program)?;
+        system.refuses("u window", says)?;
+    }
+    start("/usr/bin/sleep 1000")?;
+    let ended = system.sh("durac enable u window")?;
+    ensure!(ended.stderr.contains("no self-test for `sleep`"), "{}", show(&ended));
+    system.done(&set("z", "Environment=LD_PRELOAD=/x.so"))?;
+    system.refuses("u window", "LD_PRELOAD is `/x.so`")?;
+    for (name, says) in [("u@", "is a template"), ("u.socket", "name the service")] {
+        system.refuses(&format!("{name} window"), says)?;
+    }
+    system.done("systemctl mask durac-masked 2>/dev/null")?;
+    system.refuses("durac-masked window", "is masked")?;
+
+    // A drop-in that systemd has not read yet; and one that is gone again.
+    system.unit("")?;
+    let malloc = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2";
+    system.done(&set("a", &format!("Environment=LD_PRELOAD={malloc}")))?;
+    system.done("durac enable u window")?;
+    let preloads = || system.done(&format!("grep -o 'so:.*' {dir}/durac.conf || true"));
+    ensure!(preloads()? == format!("so:{malloc}\n"), "{}", preloads()?);
+    system.done(&format!("rm {dir}/a.conf; durac enable u window"))?;
+    ensure!(preloads()?.is_empty(), "{}", preloads()?);
+
+    // Interrupted at any moment, nothing new is in force.
+    let before = system.done(LEFT)?;
+    for milliseconds in (50..1_400).step_by(150) {
+        let agent = "/run/agent.so";
+        let ended = system.sh(&format!(
+            "cp /usr/local/lib/durac/libdurac_preload.so {agent}; chmod 600 {agent}; \
+             timeout --foreground -s INT 0.{milliseconds:04} durac enable u always --agent {agent}"
+        ))?;
+        ensure!(!ended.status.success() || milliseconds > 1_000, "{}", show(&ended));
+        let after = system.done(LEFT)?;
+        ensure!(before == after || ended.status.success(), "{before}\n{after}\n{}", show(&ended));
+    }
+    // Two at once wait for each other.
+    system.done(
+        "durac disable u; durac enable u window & durac enable u delayed_fsync & wait -n; wait",
+    )?;
+
+    // The umask of who changes a parameter is not the service's business.
+    system.done("durac enable u window --now; for i in {1..100}; do redis-cli -p 7001 set a b && break; sleep 0.1; done")?;
+    system.done("umask 077; durac set n=3 --save; durac enable u window:n=4")?;
+    system.done("test $(stat -c %a /etc/durac/u.o) = 644; test $(stat -c %a /etc/durac) = 755")?;
+    // One that cannot be kept is not changed.
+    system.done(&set("z", "Environment=DURAC_OBJECT=/etc/o.o"))?;
+    system.done("systemctl daemon-reload")?;
+    let kept = system.sh("durac set n=5 --save")?;
+    ensure!(kept.status.code() == Some(1), "{}", show(&kept));
+    ensure!(system.top()?["params"][0]["value"] == 3, "{}", system.top()?);
+    // A process in a control group of the same name is not of that unit.
+    system.done("rm -r /etc/systemd/system/u.service.d/z.conf; systemctl daemon-reload; durac enable u window")?;
+    let other = system.sh(
+        "g=$(sed -n 's/^0:://p' /proc/$(systemctl show u --value -p MainPID)/cgroup); \
+         mkdir -p /sys/fs/cgroup/x.scope$g; echo $(systemctl show u --value -p MainPID) \
+         >/sys/fs/cgroup/x.scope$g/cgroup.procs; durac set n=2 --save",
+    )?;
+    ensure!(other.stderr.contains("is not that of u.service"), "{}", show(&other));
+    // An object that nothing starts with is taken away, too.
+    system.done(&format!(
+        "systemctl stop u || true; rm -r {dir}; durac disable u; ! test -e /etc/durac"
+    ))?;
     Ok(())
 }

@@ -59,6 +59,9 @@ struct Finding {
     advice: Option<String>,
 }
 
+/// The widest first column.
+const WIDEST: usize = 60;
+
 /// What all checks found.
 #[derive(Debug, Default)]
 struct Findings(Vec<Finding>);
@@ -101,6 +104,15 @@ pub fn run(args: &Doctor, global: &Global) -> Result<Outcome> {
             );
         }
         running.iter().for_each(|running| process::look(running.pid, &mut findings));
+        for (unit, pid) in super::enable::running() {
+            if running.iter().all(|running| running.pid != pid) {
+                findings.wrong(
+                    &format!("unit {unit}"),
+                    format!("has a policy by `durac enable`, and its process {pid} shows none"),
+                    format!("see `durac doctor {pid}`, and its journal: `journalctl -u {unit}`"),
+                );
+            }
+        }
     }
     for what in &args.what {
         match what.parse::<u32>() {
@@ -121,7 +133,7 @@ pub fn run(args: &Doctor, global: &Global) -> Result<Outcome> {
 }
 
 fn table(findings: &[Finding]) -> String {
-    let width = findings.iter().map(|f| f.about.chars().count()).max().unwrap_or(0);
+    let width = findings.iter().map(|f| f.about.chars().count()).max().unwrap_or(0).min(WIDEST);
     let mut out = String::new();
     for Finding { about, state, found, advice } in findings {
         let mark = match state {

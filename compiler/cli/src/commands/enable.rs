@@ -15,14 +15,15 @@ use clap::Args as ClapArgs;
 use durac_abi::object::Object;
 use durac_core::unit::{Unit, show};
 use durac_shm::status::Snapshot;
+use durac_workload::sys;
 use std::fs;
 use std::path::{Path, PathBuf};
 use systemd::Unit as Service;
 
 /// Run the database of a systemd unit under a policy, from its next start on
 ///
-/// Compiles the policy, writes a drop-in for the unit, and starts a copy of the unit with a folder of its own to see
-/// that the policy is in force under the unit's restrictions. If it is not, everything is taken back.
+/// Compiles the policy and starts a copy of the unit with a folder of its own to see that the policy is in force under the
+/// unit's restrictions. Only then is a drop-in written for the unit. Of what is no Redis, no copy is started.
 #[derive(Debug, ClapArgs)]
 #[command(
     after_help = "Examples:\n  durac enable redis-server window --set n=16 --now\n  durac enable \
@@ -41,7 +42,7 @@ pub struct Enable {
     /// The agent library [default: beside durac, or in ../lib/durac]
     #[arg(long, value_name = "PATH")]
     agent: Option<PathBuf>,
-    /// Restart the unit
+    /// Restart the unit, or start it
     #[arg(long)]
     now: bool,
     /// Print the drop-in, and change nothing
@@ -60,13 +61,15 @@ pub struct Disable {
     /// The unit
     #[arg(value_name = "UNIT")]
     unit: String,
-    /// Restart the unit
+    /// Restart the unit, or start it
     #[arg(long)]
     now: bool,
 }
 
 /// Where compiled objects of units are.
 const OBJECTS: &str = "/etc/durac";
+/// The exit code of a command that an interrupt has ended.
+const INTERRUPTED: u8 = 130;
 /// The beginning of every drop-in that is ours.
 const MARK: &str = "# Written by `durac enable`, removed by `durac disable`";
 
@@ -85,33 +88,56 @@ impl Files {
         }
     }
 
-    /// Removes both, and the folders that are empty then. Whether there was a drop-in.
-    fn remove(&self) -> Result<bool> {
-        let ours = match fs::read_to_string(&self.drop_in) {
-            Ok(text) => text.starts_with(MARK),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(error).context("cannot read the drop-in"),
-        };
-        if !ours {
-            let shown = self.drop_in.display();
-            return Err(output::exit(1, format!("`{shown}` was not written by `durac enable`")));
-        }
-        fs::remove_file(&self.drop_in).context("cannot remove the drop-in")?;
-        match fs::remove_file(&self.object) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).context("cannot remove the object");
+    /// The object that is tried before it has its name.
+    fn candidate(&self) -> PathBuf {
+        self.object.with_extension("new.o")
+    }
+
+    /// Whether there is a drop-in; one that is not ours is an error.
+    fn is_enabled(&self) -> Result<bool> {
+        let shown = self.drop_in.display();
+        match fs::read(&self.drop_in) {
+            Ok(text) if text.starts_with(MARK.as_bytes()) => Ok(true),
+            Ok(_) => Err(output::exit(1, format!("`{shown}` was not written by `durac enable`"))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => {
+                Err(output::exit(1, format!("cannot read `{shown}`: {}", output::reason(&error))))
             }
-            _ => {}
         }
+    }
+
+    /// Removes the drop-in. Whether there was one.
+    fn remove_drop_in(&self) -> Result<bool> {
+        if !self.is_enabled()? {
+            return Ok(false);
+        }
+        remove(&self.drop_in)?;
+        Ok(true)
+    }
+
+    /// Removes the object, once nothing starts with it, and the folders that are empty then.
+    fn remove_object(&self) -> Result<()> {
+        let removed = remove(&self.candidate()).and(remove(&self.object));
         for folder in [self.drop_in.parent(), self.object.parent()].into_iter().flatten() {
             // Others may have files in it.
             let _ = fs::remove_dir(folder);
         }
-        Ok(true)
+        removed
     }
 }
 
-/// What was there before, to be put back if the new does not work.
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            let why = output::reason(&error);
+            Err(output::exit(2, format!("cannot remove `{}`: {why}", path.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What was there before, to be put back if the new cannot be written.
 struct Before {
     object: Option<Vec<u8>>,
     drop_in: Option<Vec<u8>>,
@@ -122,14 +148,19 @@ impl Before {
         Self { object: fs::read(&files.object).ok(), drop_in: fs::read(&files.drop_in).ok() }
     }
 
+    /// Puts back what is not as it was.
     fn put_back(&self, files: &Files) -> Result<()> {
-        files.remove()?;
-        for (old, path) in [(&self.object, &files.object), (&self.drop_in, &files.drop_in)] {
-            if let Some(bytes) = old {
-                write(path, bytes)?;
-            }
+        let put = |old: &Option<Vec<u8>>, path: &Path| match old {
+            Some(bytes) if fs::read(path).is_ok_and(|now| now == *bytes) => Ok(()),
+            Some(bytes) => write(path, bytes),
+            None => remove(path),
+        };
+        let done = put(&self.drop_in, &files.drop_in).and(put(&self.object, &files.object));
+        for folder in [files.drop_in.parent(), files.object.parent()].into_iter().flatten() {
+            // Others may have files in it.
+            let _ = fs::remove_dir(folder);
         }
-        systemd::reload()
+        systemd::reload().and(done)
     }
 }
 
@@ -143,51 +174,109 @@ pub fn enable(args: &Enable, global: &Global) -> Result<Outcome> {
         return Ok(Outcome::Wrong);
     };
     let object = ready.proved.object;
-    let files = Files::of(&name);
-    let dry = |text: &str| dry_run(text, &name, &files, &object, global);
     if args.dry_run && !systemd::runs() {
-        return dry(&drop_in(&agent, &files, None));
+        let files = Files::of(&name);
+        let text = drop_in(&agent, &files.object, None);
+        return dry_run(&text, &name, &files, &object, global);
     }
     systemd::needed()?;
+    if !args.dry_run && !sys::is_root() {
+        return Err(output::exit(1, "only root can change a unit"));
+    }
+    let turn = match args.dry_run {
+        true => None,
+        false => {
+            // From here on an interrupt ends the command where nothing is half done.
+            sys::catch_interrupts();
+            let turn = selftest::Turn::wait()?;
+            // What the administrator has written counts, whether systemd has read it or not.
+            systemd::reload()?;
+            Some(turn)
+        }
+    };
+    // An alias is the unit that it names.
+    let names = systemd::names(&name)?;
+    let name = names.first().cloned().unwrap_or(name);
+    let files = Files::of(&name);
     let before = Before::of(&files);
     let mut unit = Service::load(&name)?;
+    unit.find_preloaded(&files.drop_in)?;
     if let Some(ours) = &before.drop_in {
         unit.forget(&String::from_utf8_lossy(ours));
     }
-    let text = drop_in(&agent, &files, Some(&unit));
     notes(&unit, &object);
     if args.dry_run {
-        return dry(&text);
+        let text = drop_in(&agent, &files.object, Some(&unit));
+        return dry_run(&text, &name, &files, &object, global);
     }
-    if !rustix::process::geteuid().is_root() {
-        return Err(output::exit(1, "only root can change a unit"));
-    }
-    if before.drop_in.as_deref().is_some_and(|old| !old.starts_with(MARK.as_bytes())) {
-        let shown = files.drop_in.display();
-        return Err(output::exit(1, format!("`{shown}` was not written by `durac enable`")));
+    for files in names.iter().map(|name| Files::of(name)) {
+        files.is_enabled()?;
     }
     let bytes = durac_bpf::write(&object).context("cannot write the object")?;
-    let done = write(&files.object, &bytes)
+    let fingerprint = durac_abi::object::fingerprint(&bytes);
+    let meta = &object.meta;
+    let refused = |why: anyhow::Error| match why.downcast_ref::<output::Exit>() {
+        Some(exit) if exit.code == INTERRUPTED => why,
+        _ => {
+            let policy = &meta.policy;
+            let why = format!(
+                "policy `{policy}` is not enabled for {name}, and nothing was changed: {why:#}"
+            );
+            output::exit(1, why)
+        }
+    };
+    // Tried with an object beside the one that is in force, and before the drop-in is there.
+    let candidate = files.candidate();
+    let text = drop_in(&agent, &candidate, Some(&unit));
+    let tried = write(&candidate, &bytes).and_then(|()| {
+        let drop_in = (files.drop_in.as_path(), text.as_str());
+        let object = (candidate.as_path(), fingerprint);
+        selftest::run(&name, &unit, &selftest::Candidate { drop_in, agent: &agent, object })
+    });
+    let tested = match tried.and_then(|tested| selftest::uninterrupted().map(|()| tested)) {
+        Ok(tested) => tested,
+        Err(why) => {
+            let _ = remove(&candidate);
+            if before.object.is_none() {
+                let _ = files.object.parent().map(fs::remove_dir);
+            }
+            return Err(refused(why));
+        }
+    };
+    let text = drop_in(&agent, &files.object, Some(&unit));
+    let done = fs::rename(&candidate, &files.object)
+        .with_context(|| format!("cannot write `{}`", files.object.display()))
         .and_then(|()| write(&files.drop_in, text.as_bytes()))
         .and_then(|()| systemd::reload())
-        .and_then(|()| selftest::run(&name));
+        .and_then(|()| Service::load(&name)?.starts_with(&agent, &files.object));
     if let Err(why) = done {
-        before.put_back(&files).context("cannot take the change back")?;
-        return Err(output::exit(
-            1,
-            format!(
-                "policy `{}` is not enabled for {name}, and nothing was changed: {why:#}",
-                object.meta.policy
-            ),
-        ));
+        let _ = remove(&candidate);
+        before
+            .put_back(&files)
+            .map_err(|back| back.context(format!("{why:#}; and it cannot be taken back")))?;
+        return Err(refused(why));
     }
-    let meta = &object.meta;
+    // Under another name an earlier durac may have put one.
+    for other in names.iter().skip(1).map(|name| Files::of(name)) {
+        if other.remove_drop_in()? {
+            other.remove_object()?;
+            systemd::reload()?;
+        }
+    }
     output::stderr(&format!(
         "durac: policy `{}` is enabled for {name}: {}\n",
         meta.policy,
         files.drop_in.display()
     ));
+    if !tested {
+        output::stderr(&format!(
+            "durac: note: no self-test for `{}`: look at `durac top` after the next start\n",
+            unit.program()
+        ));
+    }
     global.document.put(&report(&name, &files, &object))?;
+    global.document.put(&serde_json::json!({ "tested": tested }))?;
+    drop(turn);
     restart(&name, args.now, global)
 }
 
@@ -221,37 +310,56 @@ fn dry_run(
 /// Disables; without a drop-in of ours there is nothing to do.
 pub fn disable(args: &Disable, global: &Global) -> Result<Outcome> {
     let name = systemd::service(&args.unit)?;
-    let removed = Files::of(&name).remove()?;
+    let runs = systemd::runs();
+    // A unit whose file is gone may have a drop-in still.
+    let mut names = if runs { systemd::names(&name).unwrap_or_default() } else { Vec::new() };
+    if !names.contains(&name) {
+        names.push(name);
+    }
+    let name = names.first().cloned().unwrap_or_default();
+    let turn = if runs && sys::is_root() { Some(selftest::Turn::wait()?) } else { None };
+    let mut removed = false;
+    for name in &names {
+        removed |= Files::of(name).remove_drop_in()?;
+    }
+    if removed && runs {
+        systemd::reload()?;
+    }
+    // Also what is left of one that could not be removed, or of a test that was killed.
+    let mut objects = Ok(());
+    for name in &names {
+        objects = objects.and(Files::of(name).remove_object());
+    }
+    drop(turn);
     global.document.put(&serde_json::json!({ "unit": name, "removed": removed }))?;
     if !removed {
         output::stderr(&format!("durac: no policy was enabled for {name}\n"));
         return Ok(Outcome::Fine);
     }
     output::stderr(&format!("durac: {name} has no policy from its next start on\n"));
-    if systemd::runs() {
-        systemd::reload()?;
-        return restart(&name, args.now, global);
-    }
-    Ok(Outcome::Fine)
+    objects?;
+    if runs { restart(&name, args.now, global) } else { Ok(Outcome::Fine) }
 }
 
 fn restart(name: &str, now: bool, global: &Global) -> Result<Outcome> {
-    global.document.put(&serde_json::json!({ "restarted": now }))?;
     if now {
-        systemd::call(&["restart", name])?;
+        let restarted = systemd::call(&["restart", name]);
+        global.document.put(&serde_json::json!({ "restarted": restarted.is_ok() }))?;
+        restarted?;
     } else {
+        global.document.put(&serde_json::json!({ "restarted": false }))?;
         output::stderr(&format!("durac: to start it that way now: systemctl restart {name}\n"));
     }
     Ok(Outcome::Fine)
 }
 
 /// The drop-in. What the unit forbids to execute is allowed for the agent's folder alone.
-fn drop_in(agent: &Path, files: &Files, unit: Option<&Service>) -> String {
+fn drop_in(agent: &Path, object: &Path, unit: Option<&Service>) -> String {
     let preload = unit.map_or_else(|| agent.display().to_string(), |unit| unit.preload_with(agent));
     let mut text = format!(
         "{MARK}\n[Service]\nEnvironment={}\nEnvironment={}\n",
         systemd::word(&format!("LD_PRELOAD={preload}")),
-        systemd::word(&format!("{}={}", durac_abi::ENV_OBJECT, files.object.display()))
+        systemd::word(&format!("{}={}", durac_abi::ENV_OBJECT, object.display()))
     );
     if unit.is_some_and(|unit| unit.forbids_to_execute(agent))
         && let Some(folder) = agent.parent()
@@ -273,13 +381,31 @@ fn notes(unit: &Service, object: &Object) {
     }
 }
 
-/// Writes a file that everybody may read and only root may write, and its folder.
+/// Writes a file that everybody may read and only root may write, and its folder: the user of the unit reads it, whatever
+/// the umask of the administrator is.
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)
-            .with_context(|| format!("cannot make `{}`", folder.display()))?;
+        output::make_folder(folder)?;
     }
-    output::write_atomically(path, bytes, 0o644)
+    output::write_for_all(path, bytes, 0o644)
+}
+
+/// The units that have a policy and run, with their processes, as far as this user may know.
+pub fn running() -> Vec<(String, u32)> {
+    if !systemd::runs() {
+        return Vec::new();
+    }
+    let folders = fs::read_dir("/etc/systemd/system").into_iter().flatten().flatten();
+    let names = folders.filter_map(|entry| {
+        let name = entry.file_name().to_str()?.strip_suffix(".d")?.to_owned();
+        Files::of(&name).is_enabled().unwrap_or(false).then_some(name)
+    });
+    names
+        .filter_map(|name| {
+            let pid = systemd::property(&name, "MainPID").ok()?.parse().ok()?;
+            (pid != 0).then_some((name, pid))
+        })
+        .collect()
 }
 
 /// The unit of a process, if `durac enable` has put a policy into it that this user may change.
@@ -289,17 +415,29 @@ pub fn unit_of(pid: u32) -> Result<String> {
     let unit = groups.lines().find_map(|line| {
         let group =
             line.strip_prefix("0::").or_else(|| line.split_once("name=systemd:").map(|at| at.1))?;
-        group.split('/').rev().find(|part| part.ends_with(".service")).map(str::to_owned)
+        let unit = group.split('/').rev().find(|part| part.ends_with(".service"))?;
+        Some((unit.to_owned(), group.to_owned()))
     });
-    let unit = unit.ok_or_else(|| no("it is not of a systemd unit"))?;
+    let (unit, group) = unit.ok_or_else(|| no("it is not of a systemd unit"))?;
     let unit = systemd::service(&unit)?;
     let files = Files::of(&unit);
-    let ours = fs::read_to_string(&files.drop_in).is_ok_and(|text| text.starts_with(MARK));
-    if !ours {
+    if !systemd::runs() || !files.is_enabled()? {
         return Err(no(&format!("`durac enable` has not put a policy into {unit}")));
     }
-    if !rustix::process::geteuid().is_root() {
+    if !sys::is_root() {
         return Err(no("only root can change a unit"));
+    }
+    // A container's systemd may have a unit of the same name.
+    let own = systemd::property(&unit, "ControlGroup")?;
+    let is_of =
+        group.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if own.is_empty() || !is_of {
+        return Err(no(&format!(
+            "it is in the control group {group}, which is not that of {unit}"
+        )));
+    }
+    if let Err(why) = Service::load(&unit)?.names_object(&files.object) {
+        return Err(no(&format!("{why:#}")));
     }
     Ok(unit)
 }
@@ -311,9 +449,9 @@ pub fn save(unit: &str, object: &[u8]) -> Result<PathBuf> {
     Ok(files.object)
 }
 
-/// Keeps the parameters of a process for the next start of its unit: the policy that is kept there, compiled with
-/// them. Returns the object's path.
-pub fn save_parameters(unit: &str, seen: &Snapshot) -> Result<PathBuf> {
+/// The object to be kept for the next start of a unit: the policy that is kept there, compiled with the parameters that
+/// a process has, some of them changed.
+pub fn with_parameters(unit: &str, seen: &Snapshot) -> Result<Vec<u8>> {
     let path = Files::of(unit).object;
     let shown = path.display();
     let bytes = fs::read(&path).with_context(|| format!("cannot read `{shown}`"))?;
@@ -347,5 +485,5 @@ pub fn save_parameters(unit: &str, seen: &Snapshot) -> Result<PathBuf> {
     let proved = compiled.proved.ok_or_else(|| {
         output::exit(1, format!("the text in `{shown}` does not compile with these parameters"))
     })?;
-    save(unit, &durac_bpf::write(&proved.object).context("cannot write the object")?)
+    durac_bpf::write(&proved.object).context("cannot write the object")
 }

@@ -62,6 +62,9 @@ pub fn run(args: &Install, global: &Global) -> Result<Outcome> {
         let shown = prefix.display();
         return Err(output::exit(1, format!("--prefix must be an absolute path, not `{shown}`")));
     }
+    if prefix.to_string_lossy().contains(char::is_control) {
+        return Err(output::exit(1, "--prefix has a control character, which no unit can name"));
+    }
     let base = match &args.root {
         Some(root) => root.join(prefix.strip_prefix("/").unwrap_or(&prefix)),
         None => prefix.clone(),
@@ -69,7 +72,7 @@ pub fn run(args: &Install, global: &Global) -> Result<Outcome> {
     if !args.dry_run {
         // Before anything is built.
         let folder = base.join("bin");
-        fs::create_dir_all(&folder).map_err(|why| cannot(&folder, &why))?;
+        output::make_folder(&folder)?;
         output::check_writable(&folder.join("durac"))?;
     }
     let files = files(args, &durac, &prefix)?;
@@ -78,9 +81,9 @@ pub fn run(args: &Install, global: &Global) -> Result<Outcome> {
         let path = base.join(&file.path);
         if !args.dry_run {
             if let Some(folder) = path.parent() {
-                fs::create_dir_all(folder).map_err(|why| cannot(folder, &why))?;
+                output::make_folder(folder)?;
             }
-            output::write_atomically(&path, &file.bytes, file.mode)?;
+            output::write_for_all(&path, &file.bytes, file.mode)?;
         }
         written.push(path.display().to_string());
     }
@@ -89,10 +92,6 @@ pub fn run(args: &Install, global: &Global) -> Result<Outcome> {
         output::stdout((written.join("\n") + "\n").as_bytes())?;
     }
     Ok(Outcome::Fine)
-}
-
-fn cannot(path: &Path, why: &std::io::Error) -> anyhow::Error {
-    output::exit(2, format!("cannot make `{}`: {}", path.display(), output::reason(why)))
 }
 
 /// The prefix of this program: `/home/me/.cargo` of `/home/me/.cargo/bin/durac`. What is in /usr belongs to packages.

@@ -16,7 +16,8 @@ use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Print counters of processes under policies in Prometheus' text format
 ///
@@ -40,6 +41,10 @@ pub struct Metrics {
 
 /// How long a client may take to send its request, and to take the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Clients at once.
+const CLIENTS: usize = 32;
+/// Between two looks whether the command is to end.
+const LOOK: Duration = Duration::from_millis(200);
 /// No request of a scraper is longer.
 const REQUEST: usize = 8 << 10;
 /// How long an interruption may wait.
@@ -80,13 +85,28 @@ pub fn run(args: &Metrics, global: &Global) -> Result<Outcome> {
         global.document.put(&serde_json::json!({ "url": format!("http://{bound}/metrics") }))?;
         global.document.print(Some("metrics"), 0, None)?;
     }
-    while !sys::interrupted() {
-        match listener.accept() {
-            // A client that goes away, or sends nothing, harms nobody but itself.
-            Ok((client, _)) => drop(serve(client, &pids)),
-            Err(_) => std::thread::sleep(NAP),
+    let served = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        while !sys::interrupted() {
+            match listener.accept() {
+                // Too many that send nothing: the others come in their place in a moment.
+                Ok(_) if served.load(Ordering::Relaxed) >= CLIENTS => std::thread::sleep(NAP),
+                // A client that goes away, or sends nothing, harms nobody but itself.
+                Ok((client, _)) => {
+                    served.fetch_add(1, Ordering::Relaxed);
+                    let (served, pids) = (&served, &pids);
+                    let serve = move || {
+                        let _ = serve(client, pids);
+                        served.fetch_sub(1, Ordering::Relaxed);
+                    };
+                    if std::thread::Builder::new().spawn_scoped(scope, serve).is_err() {
+                        served.fetch_sub(1, Ordering::Relaxed);
+                    }
+                }
+                Err(_) => std::thread::sleep(NAP),
+            }
         }
-    }
+    });
     Ok(Outcome::Fine)
 }
 
@@ -102,12 +122,20 @@ fn look(pids: &[u32]) -> Result<Vec<(u32, Snapshot)>> {
 /// Answers one request.
 fn serve(mut client: TcpStream, pids: &[u32]) -> Result<()> {
     client.set_nonblocking(false)?;
-    client.set_read_timeout(Some(PATIENCE))?;
     client.set_write_timeout(Some(PATIENCE))?;
+    let until = Instant::now() + PATIENCE;
     let mut request = Vec::new();
     let mut chunk = [0; 1024];
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
-        let read = client.read(&mut chunk)?;
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || sys::interrupted() {
+            return Ok(());
+        }
+        client.set_read_timeout(Some(left.min(LOOK)))?;
+        let read = match client.read(&mut chunk) {
+            Err(why) if why.kind() == io::ErrorKind::WouldBlock => continue,
+            read => read?,
+        };
         if read == 0 || request.len() + read > REQUEST {
             return Ok(());
         }

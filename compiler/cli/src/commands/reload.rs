@@ -127,7 +127,8 @@ pub fn reload(args: &Reload, global: &Global) -> Result<Outcome> {
         units.insert(*pid, enable::unit_of(*pid)?);
     }
     let with_budget = args.budget.of(global);
-    change_all(&pids, global, |pid| {
+    let mut unsaved = None;
+    let outcome = change_all(&pids, global, |pid| {
         let seen = processes::seen(pid)?;
         let settings = carried(args.file.path(), &args.file.settings(&args.settings), &seen);
         let runtime = if seen.is_supervisor { Runtime::Supervisor } else { Runtime::Agent };
@@ -138,10 +139,19 @@ pub fn reload(args: &Reload, global: &Global) -> Result<Outcome> {
         let bytes = durac_bpf::write(&object).context("cannot write the object")?;
         let mut change = ask(pid, Command::Reload, &bytes)?;
         if let (Some(unit), None) = (units.get(&pid), &change.refused) {
-            change.saved = Some(enable::save(unit, &bytes)?);
+            match enable::save(unit, &bytes) {
+                Ok(path) => change.saved = Some(path),
+                // What has changed is told first.
+                Err(why) => {
+                    unsaved = Some(why.context(format!(
+                        "process {pid}: it is in force, and not kept for the next start"
+                    )))
+                }
+            }
         }
         Ok(Some(change))
-    })
+    })?;
+    unsaved.map_or(Ok(outcome), Err)
 }
 
 /// Switches them off.

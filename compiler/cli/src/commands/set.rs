@@ -3,7 +3,7 @@
 use super::{enable, top};
 use crate::args::Global;
 use crate::{Outcome, bound, input, output, processes};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args as ClapArgs;
 use durac_core::set::Known;
 use durac_core::unit::{Unit, show};
@@ -94,7 +94,20 @@ fn change(args: &Set, pid: u32, global: &Global) -> Result<Option<Report>> {
         input::report(&found, &sources, global);
         return Ok(None);
     }
-    let unit = if args.save { Some(enable::unit_of(pid)?) } else { None };
+    // What is to be kept is made before anything is changed.
+    let kept = match args.save {
+        true => {
+            let unit = enable::unit_of(pid)?;
+            let mut next = before.clone();
+            for param in &mut next.params {
+                let changed = changes.iter().rev().find(|(changed, _)| changed.name == param.name);
+                param.value = changed.map_or(param.value, |(_, value)| *value);
+            }
+            let object = enable::with_parameters(&unit, &next)?;
+            Some((unit, object))
+        }
+        false => None,
+    };
     for (param, value) in &changes {
         // Known a moment ago, and nobody exchanges them.
         let _ = status.set_param(&param.name, *value);
@@ -104,14 +117,19 @@ fn change(args: &Set, pid: u32, global: &Global) -> Result<Option<Report>> {
     let logged = said.lines().next().unwrap_or_default();
     // A process that makes no call logs nothing; the value holds all the same.
     let _ = control.ask(Command::Tell, logged.as_bytes(), PATIENCE);
-    let saved = match unit {
-        Some(unit) => Some(enable::save_parameters(&unit, &seen)?),
+    if !global.is_json() {
+        output::stdout(said.as_bytes())?;
+    }
+    let saved = match kept {
+        Some((unit, object)) => {
+            let saved = enable::save(&unit, &object);
+            Some(saved.context("changed in the process, and not kept for the next start")?)
+        }
         None => None,
     };
-    if !global.is_json() {
-        let path = saved.as_ref().map(|path| path.display());
-        let saved = path.map(|path| format!("    kept for the next start: {path}\n"));
-        output::stdout((said + &saved.unwrap_or_default()).as_bytes())?;
+    if let Some(path) = saved.as_ref().filter(|_| !global.is_json()) {
+        let path = path.display();
+        output::stdout(format!("    kept for the next start: {path}\n").as_bytes())?;
     }
     let now = bound::now(&seen);
     Ok(Some(Report {

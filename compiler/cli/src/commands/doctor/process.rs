@@ -73,7 +73,16 @@ pub(super) fn look(pid: u32, findings: &mut Findings) {
     }
     restrictions(&about, &proc("status").unwrap_or_default(), findings);
     if let Some(port) = port(&proc("cmdline").unwrap_or_default()) {
-        redis::running(&about, port, findings);
+        let network = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).ok();
+        if network(&pid.to_string()) == network("self") {
+            redis::running(&about, port, findings);
+        } else {
+            findings.note(
+                &about,
+                format!("its port {port} is in another network namespace: it was not asked"),
+                "compare yourself: `redis-cli CONFIG GET append*` in that namespace",
+            );
+        }
     }
 }
 

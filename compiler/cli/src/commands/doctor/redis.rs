@@ -4,6 +4,10 @@ use super::{Findings, file_system};
 use durac_workload::resp::Client;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
+
+/// A Redis that does not answer for so long does not work.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// Settings under which a policy has no effect, or less: name, what it must be, default, what to do.
 const SETTINGS: [(&str, &str, &str, &str); 3] = [
@@ -34,27 +38,36 @@ pub(super) fn is_config(path: &Path) -> bool {
         return true;
     }
     path.extension().is_none_or(|extension| extension != "dur")
-        && fs::read_to_string(path)
+        && text(path)
             .is_ok_and(|text| SETTINGS.iter().any(|(name, ..)| value(&text, name).is_some()))
+}
+
+/// The text of a configuration: of a file, for a pipe may never end. Comments may be in any encoding.
+fn text(path: &Path) -> Result<String, String> {
+    let why = |error: std::io::Error| crate::output::reason(&error);
+    if !fs::metadata(path).map_err(why)?.is_file() {
+        return Err("it is not a file".to_owned());
+    }
+    let read = fs::read(path).map_err(why)?;
+    Ok(String::from_utf8_lossy(&read).into_owned())
 }
 
 /// Looks at a configuration file.
 pub(super) fn look(path: &Path, findings: &mut Findings) {
     let about = path.display().to_string();
-    let text = match fs::read_to_string(path) {
+    let text = match text(path) {
         Ok(text) => text,
-        Err(error) => {
-            let why = crate::output::reason(&error);
+        Err(why) => {
             findings.wrong(&about, format!("cannot be read: {why}"), "run as its user or root");
             return;
         }
     };
-    settings(&about, |name| value(&text, name).map(str::to_owned), findings);
+    settings(&about, |name| value(&text, name), findings);
     if value(&text, "include").is_some() {
         findings.note(&about, "includes other files, which were not read", "look at them, too");
     }
     match value(&text, "dir") {
-        Some(dir) if dir.starts_with('/') => file_system(&about, Path::new(dir), findings),
+        Some(dir) if dir.starts_with('/') => file_system(&about, Path::new(&dir), findings),
         _ => findings.note(
             &about,
             "the data folder is not given as an absolute path",
@@ -65,7 +78,7 @@ pub(super) fn look(path: &Path, findings: &mut Findings) {
 
 /// Looks at what a running Redis says.
 pub(super) fn running(about: &str, port: u16, findings: &mut Findings) {
-    let asked = Client::connect(port).and_then(|mut client| {
+    let asked = Client::connect_within(port, ANSWER_WITHIN).and_then(|mut client| {
         let mut found = Vec::new();
         for (name, ..) in SETTINGS {
             let reply = client.command(&["CONFIG", "GET", name])?;
@@ -79,7 +92,12 @@ pub(super) fn running(about: &str, port: u16, findings: &mut Findings) {
                 |name: &str| found.iter().find(|(n, _)| *n == name).and_then(|(_, v)| v.clone());
             settings(about, get, findings);
         }
-        _ => findings.note(
+        Err(why) => findings.wrong(
+            about,
+            format!("port {port} does not answer within {} s: {why}", ANSWER_WITHIN.as_secs()),
+            "see whether the process is stopped or its disk stands still",
+        ),
+        Ok(_) => findings.note(
             about,
             format!("port {port} does not say which settings are in force"),
             "compare yourself: `redis-cli CONFIG GET append*`",
@@ -102,7 +120,7 @@ fn last_text(reply: &durac_workload::resp::Reply) -> Option<String> {
 fn settings(about: &str, get: impl Fn(&str) -> Option<String>, findings: &mut Findings) {
     for (name, needed, default, advice) in SETTINGS {
         let found = get(name).unwrap_or_else(|| default.to_owned());
-        if found == needed {
+        if found.eq_ignore_ascii_case(needed) {
             findings.ok(about, format!("{name} {found}"));
         } else {
             findings.wrong(about, format!("{name} {found}"), advice);
@@ -110,13 +128,18 @@ fn settings(about: &str, get: impl Fn(&str) -> Option<String>, findings: &mut Fi
     }
 }
 
-/// The last value that a redis.conf gives to a setting.
-fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+/// The last value that a redis.conf gives to a setting; it may be quoted.
+fn value(text: &str, name: &str) -> Option<String> {
     let mut found = None;
     for line in text.lines() {
-        let mut words = line.split_whitespace();
-        if words.next().is_some_and(|word| word.eq_ignore_ascii_case(name)) {
-            found = words.next().map(|word| word.trim_matches('"'));
+        let line = line.trim_start();
+        let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        if word.eq_ignore_ascii_case(name) {
+            let rest = rest.trim_start();
+            let quote = rest.chars().next().filter(|c| ['"', '\''].contains(c));
+            let end = |c: char| quote.map_or(c.is_whitespace(), |quote| c == quote);
+            let rest = rest.trim_start_matches(|c| quote == Some(c));
+            found = rest.split(end).next().map(str::to_owned);
         }
     }
     found
@@ -128,10 +151,10 @@ mod tests {
 
     #[test]
     fn the_last_value_counts() {
-        let text =
-            "# appendfsync no\nappendfsync everysec\nAppendFsync \"always\"\ndir /var/lib/redis\n";
-        assert_eq!(value(text, "appendfsync"), Some("always"));
-        assert_eq!(value(text, "dir"), Some("/var/lib/redis"));
+        let text = "# appendfsync no\nappendfsync everysec\nAppendFsync 'always' \ndir \"/var/lib/my redis\"\nport\n";
+        assert_eq!(value(text, "appendfsync").as_deref(), Some("always"));
+        assert_eq!(value(text, "dir").as_deref(), Some("/var/lib/my redis"));
+        assert_eq!(value(text, "port").as_deref(), Some(""));
         assert_eq!(value(text, "appendonly"), None);
     }
 }
