@@ -69,6 +69,37 @@ fn the_doctor_reads_configurations_and_policies() -> Result<()> {
     ensure!(found(&report, "ok").contains("loses on power_loss: at most n syncs (8"), "{report:#}");
     let (code, report) = json(&["doctor", "4294967295"])?;
     ensure!(code == 1 && found(&report, "wrong").contains("does not run"), "{report:#}");
+    // As Redis reads it, and comments in any encoding.
+    std::fs::write(&conf, b"# \xe9\nappendonly YES\nappendfsync 'Always'\ndir \"/dev/shm/a b\"\n")?;
+    let ended = run_durac(["doctor".as_ref(), conf.as_os_str()])?;
+    ensure!(
+        ended.stdout.contains("appendfsync Always") && !ended.stdout.contains("→ set"),
+        "{}",
+        show(&ended)
+    );
+    ensure!(ended.stdout.contains("`/dev/shm/a b` is on tmpfs"), "{}", show(&ended));
+    // What never ends, and what is longer than a line.
+    let pipe = dir.path().join("pipe");
+    ensure!(Command::new("mkfifo").arg(&pipe).status()?.success());
+    let long = "a".repeat(100_000);
+    for what in [pipe.as_os_str(), long.as_ref()] {
+        let ended = run_durac(["doctor".as_ref(), what])?;
+        ensure!(ended.status.code() == Some(1), "{}", show(&ended));
+    }
+    Ok(())
+}
+
+#[test]
+fn the_doctor_tells_of_a_redis_that_does_not_answer() -> Result<()> {
+    let server = Under::policy("window").start()?;
+    server.redis.client()?.command(&["SET", "a", "1"])?;
+    let pid = server.redis.pid().to_string();
+    let send = |signal: &str| Command::new("kill").args([signal, &pid]).status();
+    ensure!(send("-STOP")?.success());
+    let asked = json(&["doctor", &pid]);
+    send("-CONT")?;
+    let (code, report) = asked?;
+    ensure!(code == 1 && found(&report, "wrong").contains("does not answer within"), "{report:#}");
     Ok(())
 }
 

@@ -117,6 +117,10 @@ pub fn run(args: &Doctor, global: &Global) -> Result<Outcome> {
     for what in &args.what {
         match what.parse::<u32>() {
             Ok(pid) => process::look(pid, &mut findings),
+            // A pipe may never end.
+            Err(_) if std::fs::metadata(what).is_ok_and(|kind| !kind.is_file()) => {
+                findings.wrong(what, "is not a file", "name a policy, a redis.conf or a process");
+            }
             Err(_) if redis::is_config(Path::new(what)) => {
                 redis::look(Path::new(what), &mut findings);
             }

@@ -42,13 +42,9 @@ pub(super) fn is_config(path: &Path) -> bool {
             .is_ok_and(|text| SETTINGS.iter().any(|(name, ..)| value(&text, name).is_some()))
 }
 
-/// The text of a configuration: of a file, for a pipe may never end. Comments may be in any encoding.
+/// The text of a configuration. Comments may be in any encoding.
 fn text(path: &Path) -> Result<String, String> {
-    let why = |error: std::io::Error| crate::output::reason(&error);
-    if !fs::metadata(path).map_err(why)?.is_file() {
-        return Err("it is not a file".to_owned());
-    }
-    let read = fs::read(path).map_err(why)?;
+    let read = fs::read(path).map_err(|error| crate::output::reason(&error))?;
     Ok(String::from_utf8_lossy(&read).into_owned())
 }
 
