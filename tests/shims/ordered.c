@@ -106,6 +106,7 @@ static void ordered(int log, const char *path, char **names) {
         {"ftruncate", {SYS_ftruncate, 93}, {fd, 4096}, {0}},
         {"ftruncate64", {0, 194}, {fd, 4096, 0}, {0}},
         {"fallocate", {SYS_fallocate, 324}, {fd, 3, 0, 4096}, {fd, 3, 0, 0, 4096, 0}},
+        {"fallocate-grow", {SYS_fallocate, 324}, {fd, 0, 0, 8192}, {fd, 0, 0, 0, 8192, 0}},
         {"creat", {SYS_creat, 8}, {B, 0644}, {0}},
         {"open", {SYS_open, 5}, {A, O_WRONLY | O_TRUNC}, {0}},
         {"open-new", {SYS_open, 5}, {B, O_WRONLY | O_CREAT, 0644}, {0}},

@@ -95,7 +95,9 @@ fn stamp(fd: c_int) -> Option<([i64; 5], bool)> {
     let stat = unsafe { stat.assume_init() };
     let nanos =
         |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
-    let written = nanos(stat.st_mtime, stat.st_mtime_nsec);
+    // The program may set the first (`utimensat`), not the second.
+    let written =
+        nanos(stat.st_mtime, stat.st_mtime_nsec).max(nanos(stat.st_ctime, stat.st_ctime_nsec));
     let is_young = nanos(now.tv_sec, now.tv_nsec) < written.saturating_add(TICK);
     let seen = [stat.st_size, stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec];
     Some((seen, is_young))

@@ -116,7 +116,7 @@ impl Supervisor {
     fn cannot_run(&self, next: &Policy) -> Option<&'static str> {
         if self.is_unordered.load(Ordering::SeqCst) && next.can_be_off() {
             return Some(
-                "something was done that cannot be ordered behind what it defers (a file opened with O_SYNC, or SIGTERM)",
+                "something was done that cannot be ordered behind what it defers (a file opened with O_SYNC, a protected file that is mapped or spliced to, or SIGTERM)",
             );
         }
         let mapped = self.is_mapped.load(Ordering::SeqCst) && next.sees_writes();

@@ -68,6 +68,8 @@ pub struct Write {
     pub flags: Option<usize>,
     /// Where the number of bytes is.
     pub length: Length,
+    /// The one that is the descriptor of what it reads from, if it may wait for that.
+    pub source: Option<usize>,
 }
 
 /// Where a call says to which place of the file it writes.
@@ -133,6 +135,8 @@ enum Test {
     Always,
     /// If argument `.0` has one of these bits.
     Has(usize, u32),
+    /// If argument `.0` is another number than this.
+    Not(usize, u32),
 }
 
 struct Rule {
@@ -156,13 +160,13 @@ pub const DURABLE: u64 = libc::O_SYNC as u64;
 const MS_SYNC: u32 = libc::MS_SYNC as u32;
 /// `SYNC_FILE_RANGE_WAIT_BEFORE` and `_AFTER`.
 const WAITS: u32 = 1 | 4;
-/// Every mode of `fallocate` but that which keeps the file as it is.
-const CHANGES: u32 = !1;
+/// `FALLOC_FL_KEEP_SIZE` (linux/falloc.h): the only mode of `fallocate` that leaves the file as it is.
+const KEEP_SIZE: u32 = 1;
 /// `RWF_DSYNC` and `RWF_SYNC`: the write is durable by itself.
 pub const RWF: u32 = 2 | 4;
 
 use Kind::{Exit, Fdatasync, Fsync, Length as Resize, Order, Ring, Submit};
-use Test::{Always, Has};
+use Test::{Always, Has, Not};
 
 const fn open(name: usize, flags: usize) -> Kind {
     Kind::Open(Open { name: Some(name), flags: Flags::Argument(flags) })
@@ -176,32 +180,32 @@ const BY_HANDLE: Kind = Kind::Open(Open { name: None, flags: Flags::Argument(2) 
 const CALLS_64: &[Rule] = &[
     rule(75, Fdatasync, Always),
     rule(74, Fsync, Always),
-    rule(162, Order, Always),              // sync
-    rule(306, Order, Always),              // syncfs
-    rule(277, Order, Has(3, WAITS)),       // sync_file_range
-    rule(26, Order, Has(2, MS_SYNC)),      // msync
-    rule(328, Order, Has(5, RWF)),         // pwritev2
-    rule(209, Submit, Always),             // io_submit
-    rule(82, Order, Always),               // rename
-    rule(264, Order, Always),              // renameat
-    rule(316, Order, Always),              // renameat2
-    rule(87, Order, Always),               // unlink
-    rule(263, Order, Always),              // unlinkat
-    rule(84, Order, Always),               // rmdir
-    rule(86, Order, Always),               // link
-    rule(265, Order, Always),              // linkat
-    rule(88, Order, Always),               // symlink
-    rule(266, Order, Always),              // symlinkat
-    rule(76, Submit, Always),              // truncate
-    rule(77, Resize(0), Always),           // ftruncate
-    rule(285, Resize(0), Has(1, CHANGES)), // fallocate
-    rule(85, CREAT, Always),               // creat
-    rule(2, open(0, 1), Has(1, OPENS)),    // open
-    rule(257, open(1, 2), Has(2, OPENS)),  // openat
-    rule(437, OPENAT2, Always),            // openat2
-    rule(304, BY_HANDLE, Has(2, OPENS)),   // open_by_handle_at
-    rule(425, Ring, Always),               // io_uring_setup
-    rule(231, Exit, Always),               // exit_group
+    rule(162, Order, Always),                // sync
+    rule(306, Order, Always),                // syncfs
+    rule(277, Order, Has(3, WAITS)),         // sync_file_range
+    rule(26, Order, Has(2, MS_SYNC)),        // msync
+    rule(328, Order, Has(5, RWF)),           // pwritev2
+    rule(209, Submit, Always),               // io_submit
+    rule(82, Order, Always),                 // rename
+    rule(264, Order, Always),                // renameat
+    rule(316, Order, Always),                // renameat2
+    rule(87, Order, Always),                 // unlink
+    rule(263, Order, Always),                // unlinkat
+    rule(84, Order, Always),                 // rmdir
+    rule(86, Order, Always),                 // link
+    rule(265, Order, Always),                // linkat
+    rule(88, Order, Always),                 // symlink
+    rule(266, Order, Always),                // symlinkat
+    rule(76, Submit, Always),                // truncate
+    rule(77, Resize(0), Always),             // ftruncate
+    rule(285, Resize(0), Not(1, KEEP_SIZE)), // fallocate
+    rule(85, CREAT, Always),                 // creat
+    rule(2, open(0, 1), Has(1, OPENS)),      // open
+    rule(257, open(1, 2), Has(2, OPENS)),    // openat
+    rule(437, OPENAT2, Always),              // openat2
+    rule(304, BY_HANDLE, Has(2, OPENS)),     // open_by_handle_at
+    rule(425, Ring, Always),                 // io_uring_setup
+    rule(231, Exit, Always),                 // exit_group
 ];
 
 /// arch/x86/entry/syscalls/syscall_32.tbl
@@ -228,7 +232,7 @@ const CALLS_32: &[Rule] = &[
     rule(193, Submit, Always), // truncate64
     rule(93, Resize(0), Always),
     rule(194, Resize(0), Always), // ftruncate64
-    rule(324, Resize(0), Has(1, CHANGES)),
+    rule(324, Resize(0), Not(1, KEEP_SIZE)),
     rule(8, CREAT, Always),
     rule(5, open(0, 1), Has(1, OPENS)),
     rule(295, open(1, 2), Has(2, OPENS)),
@@ -239,7 +243,7 @@ const CALLS_32: &[Rule] = &[
 ];
 
 const fn write(fd: usize, at: Offset, length: Length) -> Kind {
-    Kind::Write(Write { fd, at, flags: None, length })
+    Kind::Write(Write { fd, at, flags: None, length, source: None })
 }
 
 const fn counted(fd: usize, count: usize) -> Kind {
@@ -249,10 +253,28 @@ const fn counted(fd: usize, count: usize) -> Kind {
 const PWRITE: Kind = write(0, Offset::Argument(3), Length::Argument(2));
 const WRITEV: Kind = write(0, Offset::Position, Length::Pieces);
 const PWRITEV: Kind = write(0, Offset::Argument(3), Length::Pieces);
-const PWRITEV2: Kind =
-    Kind::Write(Write { fd: 0, at: Offset::Argument(3), flags: Some(5), length: Length::Pieces });
-/// `splice`, `copy_file_range`.
-const MOVES: Kind = write(2, Offset::Memory(3), Length::Argument(4));
+const PWRITEV2: Kind = Kind::Write(Write {
+    fd: 0,
+    at: Offset::Argument(3),
+    flags: Some(5),
+    length: Length::Pieces,
+    source: None,
+});
+const COPY_FILE_RANGE: Kind = write(2, Offset::Memory(3), Length::Argument(4));
+const SPLICE: Kind = Kind::Write(Write {
+    fd: 2,
+    at: Offset::Memory(3),
+    flags: None,
+    length: Length::Argument(4),
+    source: Some(0),
+});
+const SENDFILE: Kind = Kind::Write(Write {
+    fd: 0,
+    at: Offset::Position,
+    flags: None,
+    length: Length::Argument(3),
+    source: Some(1),
+});
 const MMAP: Kind = Kind::Map(Map::Arguments);
 
 /// `MAP_SHARED`, the lowest bit of the type of a mapping; `MAP_PRIVATE` has another.
@@ -260,15 +282,15 @@ const SHARED: u32 = 1;
 
 /// Asked about as well if writes are.
 const WRITES_64: &[Rule] = &[
-    rule(18, PWRITE, Always),        // pwrite64
-    rule(1, counted(0, 2), Always),  // write
-    rule(20, WRITEV, Always),        // writev
-    rule(296, PWRITEV, Always),      // pwritev
-    rule(328, PWRITEV2, Always),     // pwritev2
-    rule(40, counted(0, 3), Always), // sendfile
-    rule(275, MOVES, Always),        // splice
-    rule(326, MOVES, Always),        // copy_file_range
-    rule(9, MMAP, Has(3, SHARED)),   // mmap
+    rule(18, PWRITE, Always),           // pwrite64
+    rule(1, counted(0, 2), Always),     // write
+    rule(20, WRITEV, Always),           // writev
+    rule(296, PWRITEV, Always),         // pwritev
+    rule(328, PWRITEV2, Always),        // pwritev2
+    rule(40, SENDFILE, Always),         // sendfile
+    rule(275, SPLICE, Always),          // splice
+    rule(326, COPY_FILE_RANGE, Always), // copy_file_range
+    rule(9, MMAP, Has(3, SHARED)),      // mmap
 ];
 
 const WRITES_32: &[Rule] = &[
@@ -277,10 +299,10 @@ const WRITES_32: &[Rule] = &[
     rule(146, WRITEV, Always),
     rule(334, PWRITEV, Always),
     rule(379, PWRITEV2, Always),
-    rule(187, counted(0, 3), Always),
-    rule(239, counted(0, 3), Always), // sendfile64
-    rule(313, MOVES, Always),
-    rule(377, MOVES, Always),
+    rule(187, SENDFILE, Always),
+    rule(239, SENDFILE, Always), // sendfile64
+    rule(313, SPLICE, Always),
+    rule(377, COPY_FILE_RANGE, Always),
     rule(192, MMAP, Has(3, SHARED)),          // mmap2
     rule(90, Kind::Map(Map::Memory), Always), // mmap
 ];
@@ -355,6 +377,15 @@ fn table<'a>(rules: impl Iterator<Item = &'a Rule>, asked: Asked) -> Vec<sock_fi
             Test::Always => {
                 table.push(jump(BPF_JEQ, rule.number, 0, 1));
                 table.push(statement(BPF_RET | BPF_K, NOTIFY));
+            }
+            Test::Not(argument, number) => {
+                table.push(jump(BPF_JEQ, rule.number, 0, 4));
+                // The lower half: the system looks at no more.
+                let place = ARGUMENTS + 8 * argument as u32;
+                table.push(statement(BPF_LD | BPF_W | BPF_ABS, place));
+                table.push(jump(BPF_JEQ, number, 1, 0));
+                table.push(statement(BPF_RET | BPF_K, NOTIFY));
+                table.push(statement(BPF_RET | BPF_K, ALLOW));
             }
             Test::Has(argument, bits) => {
                 let opens = asked.opens && matches!(rule.kind, Kind::Open(_));
@@ -433,8 +464,8 @@ mod tests {
                 let all = run(arch, number, [u64::MAX; 6]);
                 assert_eq!(all == NOTIFY, rule.is_some(), "{arch:x} {number}");
                 let none = run(arch, number, [0; 6]);
-                let always = rule.is_some_and(|rule| matches!(rule.test, Test::Always));
-                assert_eq!(none == NOTIFY, always, "{arch:x} {number}");
+                let asked = rule.is_some_and(|rule| !matches!(rule.test, Test::Has(..)));
+                assert_eq!(none == NOTIFY, asked, "{arch:x} {number}");
                 assert_eq!(kind(arch, number as i32, false), rule.map(|rule| rule.kind));
                 assert!(all == NOTIFY || all == ALLOW);
             }
@@ -485,8 +516,14 @@ mod tests {
         assert_eq!(open(257, [0, (libc::O_RDWR | libc::O_APPEND) as u64, 0]), NOTIFY);
         assert_eq!(open(304, [0, libc::O_RDWR as u64, 0]), NOTIFY);
         assert_eq!(run_of(&program, X86_64, 1, [1; 6]), ALLOW);
-        // Preallocation that keeps the size.
-        assert_eq!(run(X86_64, 285, [3, 1, 0, 0, 0, 0]), ALLOW);
-        assert_eq!(run(X86_64, 285, [3, 3, 0, 0, 0, 0]), NOTIFY);
+        // Only preallocation that keeps the size leaves a file as it is.
+        for (arch, number) in [(X86_64, 285), (I386, 324)] {
+            let allocate = |mode| run(arch, number, [3, mode, 0, 4096, 0, 0]);
+            assert_eq!(allocate(1), ALLOW);
+            assert_eq!(allocate(1 | 7 << 32), ALLOW);
+            for mode in [0, 2, 3, 0x10, 0x11, 0x40] {
+                assert_eq!(allocate(mode), NOTIFY, "{mode:x}");
+            }
+        }
     }
 }

@@ -80,7 +80,8 @@ impl Slot {
         self.count_late(&mut core, end);
         core.times.add(end.saturating_sub(flight.since));
         self.supervisor.page.status.publish_times(self.index, &core.times);
-        // The descriptor is the supervisor's own, or a copy of the caller's that nobody else can close.
+        // The descriptor is the supervisor's own, or a copy of the caller's that nobody else can close and that does not only
+        // name the file: an `EBADF` is the file system's, and may be all that it says of lost data.
         core.engine.land(flight.id, end, result, true);
         std::mem::forget(out);
         if let Some(errno) = core.engine.error() {

@@ -92,10 +92,11 @@ impl Slot {
 fn stamp(file: &File) -> Option<([i64; 5], bool)> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let meta: Metadata = file.metadata().ok()?;
-    let written = Duration::new(
-        meta.mtime().try_into().unwrap_or(0),
-        meta.mtime_nsec().try_into().unwrap_or(0),
-    );
+    let time = |seconds: i64, rest: i64| {
+        Duration::new(seconds.try_into().unwrap_or(0), rest.try_into().unwrap_or(0))
+    };
+    // The program may set the first (`utimensat`), not the second.
+    let written = time(meta.mtime(), meta.mtime_nsec()).max(time(meta.ctime(), meta.ctime_nsec()));
     let is_young = now < written.saturating_add(TICK);
     let length = meta.len().try_into().unwrap_or(i64::MAX);
     let seen = [length, meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];

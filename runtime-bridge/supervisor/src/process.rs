@@ -39,7 +39,8 @@ impl Callers {
     /// The open file behind a descriptor of the caller, and the number of its process.
     ///
     /// # Errors
-    /// `EBADF` if it is not open, and what else the system said.
+    /// `EBADF` if it is not open, or only names a file (`O_PATH`): no call that is asked about takes such a one. And what
+    /// else the system said.
     pub fn file(
         &self,
         listener: &OwnedFd,
@@ -133,8 +134,18 @@ impl Caller {
             return Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO));
         }
         // SAFETY: the descriptor is new and ours.
-        Ok(unsafe { File::from_raw_fd(copy as RawFd) })
+        let file = unsafe { File::from_raw_fd(copy as RawFd) };
+        if flags_of(&file) & libc::O_PATH != 0 {
+            return Err(libc::EBADF);
+        }
+        Ok(file)
     }
+}
+
+/// How a file was opened: `O_*`.
+pub fn flags_of(file: &File) -> libc::c_int {
+    // SAFETY: no pointers.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) }
 }
 
 /// Until the thread that calls is dead and another has its number, whose descriptor leads elsewhere; or for a while: a

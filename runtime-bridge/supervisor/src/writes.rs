@@ -11,7 +11,7 @@ use crate::handover::KnownWrite;
 use crate::log::Slot;
 use crate::memory;
 use crate::notify::{Answer, Notification};
-use crate::process;
+use crate::process::{self, flags_of};
 use crate::serve::Supervisor;
 use durac_abi::{Layout, Reading, glob};
 use std::collections::HashMap;
@@ -123,14 +123,26 @@ impl Supervisor {
         }
         let dirty = self.logs.are_dirty();
         let may_restart = policy.meta.layout == Layout::Ring && (at == 0 || at == CURRENT);
-        if !dirty && !may_restart && !policy.sees_writes() {
+        let may_wait = self.may_wait(call, write);
+        if !dirty && !may_restart && !may_wait && !policy.sees_writes() {
             return Answer::Continue;
         }
         let opened = self.callers.file(&self.listener, call, call.descriptor(write.fd));
-        let Ok((file, process)) = opened else { return self.after_the_logs(call) };
+        let (file, process) = match opened {
+            Ok(opened) => opened,
+            Err(errno) => {
+                if may_wait && errno != libc::EBADF {
+                    self.turn_off("a file that cannot be seen is written by splice or sendfile: it may be protected");
+                }
+                return self.after_the_logs(call);
+            }
+        };
         let Ok(found) = file.metadata() else { return self.after_the_logs(call) };
         if !found.is_file() {
             return Answer::Continue;
+        }
+        if may_wait {
+            self.waits_to_write(&file, &found);
         }
         if policy.sees_writes()
             && let Some(errno) = self.on_write(call, write, (&file, &found), process)
@@ -153,6 +165,31 @@ impl Supervisor {
         match dirty && (durable || self.is_protected(&file, &found)) {
             true => self.ordered(self.logs.drain_others(None, Some(process))),
             false => Answer::Continue,
+        }
+    }
+
+    /// Whether a write may wait for what it reads from, where it matters when it writes: the order would be kept only of
+    /// what was deferred before the question.
+    fn may_wait(&self, call: &Notification, write: Write) -> bool {
+        let meta = &self.policy().meta;
+        let Some(source) = write.source else { return false };
+        if meta.protects.is_empty() && meta.layout != Layout::Ring || self.stays_off() {
+            return false;
+        }
+        let opened = self.callers.file(&self.listener, call, call.descriptor(source));
+        let found = opened.ok().and_then(|(file, _)| file.metadata().ok());
+        !found.is_some_and(|found| found.is_file())
+    }
+
+    /// A write to this file may wait, and is not asked about again: if it must not come before what is deferred meanwhile,
+    /// nothing can be deferred any more.
+    fn waits_to_write(&self, file: &File, found: &Metadata) {
+        if self.is_protected(file, found) {
+            self.turn_off("a protected file is written by splice or sendfile: that may happen at any later time");
+        } else if self.policy().meta.layout == Layout::Ring && self.is_log(file) {
+            self.turn_off(
+                "a log is written by splice or sendfile: that may happen at any later time",
+            );
         }
     }
 
@@ -300,10 +337,4 @@ fn is_at_start(file: &File, at: u64) -> bool {
     // SAFETY: no pointers.
     flags_of(file) & libc::O_APPEND == 0
         && unsafe { libc::lseek(file.as_raw_fd(), 0, libc::SEEK_CUR) } == 0
-}
-
-/// How a file was opened: `O_*`.
-fn flags_of(file: &File) -> libc::c_int {
-    // SAFETY: no pointers.
-    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) }
 }

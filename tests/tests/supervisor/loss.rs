@@ -1,6 +1,8 @@
 //! What a power cut takes: at most the policy's bound, over all processes of a log.
 
-use crate::common::{LATENCY, SLOW, Supervised, append, loses_nothing, program, window};
+use crate::common::{
+    LATENCY, LAZY, SLOW, Supervised, append, loses_nothing, pending, poll, program, window,
+};
 use anyhow::{Result, ensure};
 use durac_tests::heavy;
 
@@ -91,6 +93,44 @@ fn a_command_that_ends_leaves_nothing_behind() -> Result<()> {
     loses_nothing(run)
 }
 
+/// A program whose child syncs a log and ends by none of the calls that are asked about. It then does the same.
+const ENDS: &str = "import ctypes, os, signal, sys, time
+fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+def ends(name):
+    for line in '123':
+        line = (name + ' ' + line + '\\n').encode()
+        os.write(fd, line), os.fdatasync(fd), os.write(1, line)
+    if sys.argv[3] == 'kill': os.kill(os.getpid(), signal.SIGKILL)
+    if sys.argv[3] == 'exit': ctypes.CDLL(None).syscall(60, 0)
+    if sys.argv[3] == 'exec': os.close(fd), os.execlp('sleep', 'sleep', '3600')
+pid = os.fork()
+if pid == 0: ends('child')
+if sys.argv[3] != 'exec': os.waitpid(pid, 0)
+while not os.path.exists(sys.argv[2]): time.sleep(0.01)
+if sys.argv[3] == 'exec': os.kill(pid, signal.SIGKILL), os.kill(os.getpid(), signal.SIGKILL)
+ends('parent')
+";
+
+#[test]
+fn what_ends_unseen_leaves_its_calls_deferred_until_the_command_is_gone() -> Result<()> {
+    let _turn = heavy()?;
+    for way in ["kill", "exit", "exec"] {
+        let words = ["python3", "-c", ENDS, "@a.log", "@go", way];
+        let mut run = Supervised::start(LAZY, LATENCY, &words)?;
+        run.until(3)?;
+        let (supervisor, _) = run.supervisor()?;
+        let behind = pending(supervisor)?;
+        ensure!(behind == 2, "{way}: {behind} are deferred: {}", run.stderr());
+        std::fs::write(run.disk.join("go"), "")?;
+        run.end()?;
+        poll("the end", || pending(supervisor).map_or(true, |behind| behind == 0).then_some(()))?;
+        let lines = run.acknowledged.len();
+        ensure!(lines == if way == "exec" { 3 } else { 6 }, "{way}: {lines}: {}", run.stderr());
+        loses_nothing(run)?;
+    }
+    Ok(())
+}
+
 /// A policy that syncs nothing by itself, at a target that says `more`.
 fn lazy(more: &str) -> String {
     format!(
@@ -168,5 +208,65 @@ pub fn the_new_beginning_of_a_ring_is_durable_when_it_is_acknowledged() -> Resul
     ensure!(lost.is_empty(), "{lost:?}");
     // The first call, the drain before the new beginning, and the call after it: the others were deferred.
     ensure!(syncs == 3, "{syncs} syncs");
+    Ok(())
+}
+
+/// A program that syncs a log, copies to a file by one of these calls, and syncs the log again.
+const COPIES: &str = "import os, signal, sys
+log, to, page, call = sys.argv[1:]
+def sync(): os.write(fd, b'x\\n'), os.fdatasync(fd), os.write(1, b'x\\n')
+fd = os.open(log, os.O_CREAT | os.O_RDWR | os.O_APPEND)
+page = os.open(page, os.O_CREAT | os.O_RDWR)
+out = os.open(to, os.O_CREAT | os.O_RDWR)
+source, sink = os.pipe()
+os.write(sink, b'page'), os.write(page, b'page')
+for _ in '123': sync()
+if call == 'splice': os.splice(source, out, 4)
+if call == 'splice-from': os.splice(page, sink, 4, 0)
+if call == 'copy': os.copy_file_range(page, out, 4, 0)
+if call == 'sendfile': os.sendfile(out, page, 0, 4)
+if call == 'sendfile-pipe':
+    try: os.sendfile(out, source, None, 4)
+    except OSError: pass
+for _ in '123': sync()
+signal.pause()
+";
+
+/// How many of the last calls are deferred, and what was told.
+fn deferred_behind_a_copy(more: &str, to: &str, call: &str) -> Result<(u64, String)> {
+    let words = ["python3", "-c", COPIES, "@a-wal", to, "@page.db", call];
+    let mut run = Supervised::start(&lazy(more), LATENCY, &words)?;
+    run.until(6)?;
+    ensure!(run.acknowledged.len() == 6, "{call}: {}", run.stderr());
+    let behind = pending(run.supervisor()?.0)?;
+    Ok((behind, run.stderr()))
+}
+
+/// It may wait for the pipe until calls that come later are acknowledged, and then write.
+#[test]
+fn a_splice_into_a_protected_file_turns_the_policy_off() -> Result<()> {
+    let _turn = heavy()?;
+    let rule = "protects \"*.db\"";
+    let is_told = |told: &str| told.matches("is written by splice or sendfile").count() == 1;
+    for (more, to, call) in [
+        (rule, "@out.db", "splice"),
+        (rule, "@out.db", "sendfile-pipe"),
+        // It may be the beginning of a log that starts again.
+        ("layout ring", "@b-wal", "splice"),
+    ] {
+        let (behind, told) = deferred_behind_a_copy(more, to, call)?;
+        ensure!(behind == 0 && is_told(&told), "{more}, {to}, {call}: {behind}: {told}");
+    }
+    for (more, to, call) in [
+        (rule, "@out", "splice"),
+        (rule, "@out.db", "splice-from"),
+        (rule, "@out.db", "copy"),
+        (rule, "@out.db", "sendfile"),
+        ("layout ring", "@out", "splice"),
+        ("", "@out.db", "splice"),
+    ] {
+        let (behind, told) = deferred_behind_a_copy(more, to, call)?;
+        ensure!(behind >= 3 && !is_told(&told), "{more}, {to}, {call}: {behind}: {told}");
+    }
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 mod common;
 mod deaths;
+mod descriptors;
 mod faults;
 mod loss;
 mod order;

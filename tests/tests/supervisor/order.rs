@@ -30,6 +30,7 @@ const BOTH: &[&str] = &[
     "truncate",
     "ftruncate",
     "fallocate",
+    "fallocate-grow",
     "creat",
     "open",
     "open-new",

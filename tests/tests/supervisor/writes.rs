@@ -1,6 +1,6 @@
 //! Writes: those of programs that never sync, and those that a policy decides about or counts.
 
-use crate::common::{LATENCY, Supervised, poll, unsynced};
+use crate::common::{LATENCY, Supervised, pending, poll, unsynced};
 use crate::upgrade::{copy, upgrade};
 use anyhow::{Context, Result, ensure};
 use durac_shm::status::Status;
@@ -262,6 +262,42 @@ fn bytes_are_counted_over_all_processes() -> Result<()> {
     ensure!((50..=300).contains(&most), "{most} bytes lost under a bound of 300");
     let most = most_bytes(&policy(3000), 350)?;
     ensure!((350..=3000).contains(&most), "{most} bytes lost under a bound of 3000");
+    Ok(())
+}
+
+/// A program that syncs a log, has it grow by a call that is no write, and syncs it again.
+const GROWS: &str = "import ctypes, os, signal, sys
+fd = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR | os.O_APPEND)
+def sync(): os.write(fd, b'x\\n'), os.fdatasync(fd)
+allocate = ctypes.CDLL(None).fallocate
+allocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
+for _ in '123': sync()
+if allocate(fd, int(sys.argv[2]), 0, 8 << 20): sys.exit(5)
+sync()
+os.write(1, b'%d\\n' % os.fstat(fd).st_size)
+signal.pause()
+";
+
+/// The disk of the other tests does not allocate.
+#[test]
+fn a_log_that_grows_without_a_write_is_not_counted_on() -> Result<()> {
+    let _turn = heavy()?;
+    let policy = "policy b\ntarget posix.log\non fdatasync { if pending.bytes > 64KiB { pass }; skip }\nflush within 1000s\n";
+    let folder = tempfile::TempDir::new()?;
+    for (mode, size, behind) in [("0", (8 << 20) + 2, 0), ("1", 8, 3)] {
+        let log = folder.path().join(format!("{mode}.log"));
+        let log = log.to_str().context("a path")?;
+        let mut run = Supervised::start(policy, LATENCY, &["python3", "-c", GROWS, log, mode])?;
+        run.until(1)?;
+        ensure!(
+            run.acknowledged == [format!("{size}\n")],
+            "{:?}: {}",
+            run.acknowledged,
+            run.stderr()
+        );
+        let found = pending(run.supervisor()?.0)?;
+        ensure!(found == behind, "mode {mode}: {found} calls are deferred");
+    }
     Ok(())
 }
 
