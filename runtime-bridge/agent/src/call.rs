@@ -498,7 +498,11 @@ fn put_held(
 pub fn after_change(slot: &Slot, policy: Option<&Policy>) {
     after_write(slot, 1);
     slot.written.lose_sight(Uncounted::Place);
-    let mut core = slot.lock();
+    passed_by(&mut slot.lock(), policy);
+}
+
+/// Something was written that no program has seen.
+pub fn passed_by(core: &mut Core, policy: Option<&Policy>) {
     match policy.is_some_and(|policy| policy.program(Hook::Write).is_some()) {
         true => core.engine.passed_by(),
         false => core.engine.wrote_unasked(),

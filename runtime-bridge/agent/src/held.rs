@@ -3,9 +3,11 @@
 //!
 //! [`Choice`]: crate::replies::Choice
 
+use crate::call;
 use crate::clock;
 use crate::flight::Kind;
 use crate::log::{Core, Slot};
+use crate::policy;
 use crate::replies::{self, Way};
 use crate::sync::atomic::Ordering;
 use crate::table;
@@ -41,7 +43,9 @@ impl Slot {
     #[inline]
     pub fn is_covered(&self) -> bool {
         let written = self.written.total();
-        self.covered.load(Ordering::Acquire) >= written
+        let covered = self.covered.load(Ordering::Acquire);
+        // Of a log that is closed everything is.
+        covered >= written && (covered == u64::MAX || !self.written.is_blind())
     }
 
     /// Whether nothing that is written and not durable names this key, for certain.
@@ -71,6 +75,7 @@ impl Slot {
     /// A reply waits for what is written now: what it needs, and whether nobody is going to sync that in the
     /// background. Without a descriptor of its own the agent cannot sync it, and a reply does not wait.
     pub fn hold(&'static self) -> (Option<Need>, bool) {
+        self.written.count_unseen();
         let (log, bytes) = (self.key(), self.written.total());
         if self.held.load(Ordering::Acquire) == bytes && self.key() == log {
             return (Some(Need { log, bytes }), false);
@@ -79,6 +84,7 @@ impl Slot {
         if core.retired || core.own_fd.is_none() && core.engine.error().is_none() {
             return (None, false);
         }
+        self.pass_by_unseen(&mut core);
         self.count_written(&mut core);
         let bytes = core.engine.written();
         let now = clock::now();
@@ -91,10 +97,19 @@ impl Slot {
         (Some(Need { log: self.key(), bytes }), alone)
     }
 
+    /// Of what was counted as unseen a program may have counted nothing.
+    fn pass_by_unseen(&self, core: &mut Core) {
+        if self.written.is_blind() {
+            call::passed_by(core, policy::loaded());
+        }
+    }
+
     /// Makes what is written now durable: waits for a sync under way, and else makes it itself. Returns when
     /// it is, or cannot be.
     pub fn cover(&'static self) {
         let mut core = self.lock();
+        self.written.count_unseen();
+        self.pass_by_unseen(&mut core);
         self.count_written(&mut core);
         let bytes = core.engine.written();
         core.users += 1;

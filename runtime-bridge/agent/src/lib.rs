@@ -136,6 +136,7 @@ fn load_policy() {
             if policy.watches {
                 notify::start();
             }
+            table::is_ours();
             let policy = policy::set(policy);
             note::remember_stderr();
             mark::set();

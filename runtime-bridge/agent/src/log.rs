@@ -398,7 +398,8 @@ impl Slot {
     /// time is asked for only if there is.
     pub fn uncalled(&self, now: impl FnOnce() -> Time) -> Option<Time> {
         let written = self.written.total();
-        if self.called.load(Ordering::Relaxed) >= written || self.is_covered() {
+        let covered = self.covered.load(Ordering::Acquire) >= written;
+        if self.called.load(Ordering::Relaxed) >= written || covered {
             if self.uncalled.load(Ordering::Relaxed) != 0 {
                 self.uncalled.store(0, Ordering::Relaxed);
             }

@@ -14,6 +14,8 @@ use std::fmt;
 pub enum Off {
     /// A filter of system calls kills processes that make one which it does not list.
     Filter,
+    /// What a stream writes is not seen, and it is durable at once.
+    Stream,
     /// A thread has descriptors of its own: a number no longer says which file is meant.
     Descriptors,
 }
@@ -22,6 +24,9 @@ impl fmt::Display for Off {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Filter => "the application installs a system call filter",
+            Self::Stream => {
+                "a stream of the application writes to a file with `O_SYNC` or `O_DSYNC`"
+            }
             Self::Descriptors => "a thread of the application has its own descriptor table",
         })
     }

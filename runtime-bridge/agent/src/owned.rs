@@ -5,6 +5,7 @@
 use crate::registry::FileId;
 use crate::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use crate::sys;
+use crate::table;
 use durac_abi::MAX_LOGS;
 use std::os::fd::RawFd;
 
@@ -69,6 +70,7 @@ pub fn set(place: usize, file: FileId, fd: Option<RawFd>) {
 
 /// Closes all of them, in a forked child.
 pub extern "C" fn close_in_child() {
+    table::is_ours();
     for (owned, file) in OWNED.iter().zip(&FILES) {
         let fd = owned.swap(NONE, Ordering::AcqRel);
         if fd != NONE {

@@ -175,6 +175,10 @@ next! {
     VDPRINTF = c"vdprintf": fn() -> c_int;
     DPRINTF_CHK = c"__dprintf_chk": fn() -> c_int;
     VDPRINTF_CHK = c"__vdprintf_chk": fn() -> c_int;
+    MKOSTEMP = c"mkostemp": fn(*mut c_char, c_int) -> c_int;
+    MKOSTEMP64 = c"mkostemp64": fn(*mut c_char, c_int) -> c_int;
+    MKOSTEMPS = c"mkostemps": fn(*mut c_char, c_int, c_int) -> c_int;
+    MKOSTEMPS64 = c"mkostemps64": fn(*mut c_char, c_int, c_int) -> c_int;
     FDOPEN = c"fdopen": fn(c_int, *const c_void) -> *mut c_void;
     FCLOSE = c"fclose": fn(*mut c_void) -> c_int;
     PTHREAD_EXIT = c"pthread_exit": fn(*mut c_void) -> ();

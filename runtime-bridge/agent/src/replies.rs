@@ -36,7 +36,7 @@ use durac_shm::status::StatusPage;
 use group::Group;
 use libc::c_int;
 use poller::Poller;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
@@ -259,6 +259,21 @@ impl Replies {
         let Some(connection) = self.open(old) else { return };
         connection.lock().fds.push(new);
         self.set(new, Some(connection));
+    }
+
+    /// The first log is open: numbers of one connection that were copied before belong together.
+    pub fn join_copies(&self) {
+        let mut known = BTreeMap::new();
+        for fd in table::ours(0, u32::MAX) {
+            if self.holds
+                && table::get(fd) == Entry::Reply
+                && let Some(cookie) = connection::cookie_of_stream(fd)
+                && let Some(first) = known.insert(cookie, fd)
+                && self.of(fd).is_none()
+            {
+                self.duplicated(first, fd);
+            }
+        }
     }
 
     // ---- tickets ----
@@ -719,6 +734,15 @@ pub fn frees_links(policy: &Policy) -> bool {
 #[inline]
 pub fn are_free(registry: &Registry) -> bool {
     registry.slots().all(Slot::is_covered)
+}
+
+/// The connection of which this number, which is not in the table, is a copy: one of its own numbers.
+pub fn copy_of(fd: RawFd) -> Option<RawFd> {
+    let cookie = connection::cookie_of_stream(fd)?;
+    let is_same = |&known: &RawFd| {
+        table::get(known) == Entry::Reply && connection::cookie_of_stream(known) == Some(cookie)
+    };
+    table::ours(0, u32::MAX).into_iter().find(is_same)
 }
 
 /// A number that cannot be in the table.

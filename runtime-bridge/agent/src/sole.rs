@@ -42,7 +42,7 @@ pub fn opened(fd: c_int) {
 }
 
 /// Calls `body` with the number of every open descriptor; none if `/proc` cannot be read.
-fn descriptors(mut body: impl FnMut(c_int)) -> Option<()> {
+pub fn descriptors(mut body: impl FnMut(c_int)) -> Option<()> {
     let dir = open(c"/proc/self/fd", libc::O_DIRECTORY)?;
     let mut buffer = [0_u8; 2048];
     let mut complete = true;

@@ -5,7 +5,7 @@
 //! touch a lock that a thread of the parent held, nor wait for a thread it does not have.
 
 use crate::registry::Registry;
-use crate::sync::atomic::{AtomicBool, AtomicPtr, AtomicU16, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU16, AtomicU64, Ordering};
 use crate::sync::{self, Emptied};
 use std::io;
 
@@ -38,6 +38,10 @@ struct Shared {
     registry: AtomicPtr<Registry>,
     /// A thread makes the registry.
     making: AtomicBool,
+    /// The process that has these descriptors, or 0. A child of `vfork` shares the table, and is another.
+    process: AtomicI32,
+    /// It was looked at which descriptors the process has that no hook saw come.
+    looked: AtomicBool,
     /// Logs with calls that are acknowledged and not durable, or with staged bytes.
     dirty: AtomicU64,
     /// Logs with staged bytes.
@@ -48,6 +52,8 @@ static SHARED: Emptied<Shared> = Emptied::new(Shared {
     fds: [const { AtomicU16::new(OTHER) }; FDS],
     registry: AtomicPtr::new(std::ptr::null_mut()),
     making: AtomicBool::new(false),
+    process: AtomicI32::new(0),
+    looked: AtomicBool::new(false),
     dirty: AtomicU64::new(0),
     staged: AtomicU64::new(0),
 });
@@ -145,6 +151,19 @@ pub fn registry_or(make: impl FnOnce() -> Option<&'static Registry>) -> Option<&
     }
     SHARED.making.store(false, Ordering::Release);
     made
+}
+
+/// Whether the calling process has these descriptors. The first that asks has them: it does when it starts.
+pub fn is_ours() -> bool {
+    // SAFETY: it takes no pointer, cannot fail, and changes nothing.
+    let pid = unsafe { libc::getpid() };
+    let known = SHARED.process.compare_exchange(0, pid, Ordering::AcqRel, Ordering::Acquire);
+    known.map_or_else(|process| process == pid, |_| true)
+}
+
+/// Whether nobody has asked this before in this process.
+pub fn is_first_look() -> bool {
+    !SHARED.looked.load(Ordering::Acquire) && !SHARED.looked.swap(true, Ordering::AcqRel)
 }
 
 /// How many logs have calls that are acknowledged and not durable, or staged bytes.

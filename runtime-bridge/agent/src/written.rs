@@ -23,6 +23,8 @@ pub struct Written {
     uncounted: AtomicU32,
     /// Something can write that nobody counts, or 0.
     unseen: AtomicU32,
+    /// Somebody writes whom nobody sees: whoever needs all that is written needs a sync that begins now.
+    blind: AtomicU32,
     /// Every sync with a higher ticket covers what `bytes` counts.
     ticket: AtomicU64,
 }
@@ -36,6 +38,7 @@ impl Written {
             settled: AtomicU64::new(0),
             uncounted: AtomicU32::new(0),
             unseen: AtomicU32::new(0),
+            blind: AtomicU32::new(0),
             watched: AtomicU32::new(0),
             ticket: AtomicU64::new(0),
         }
@@ -44,6 +47,7 @@ impl Written {
     /// The place serves another file.
     pub fn begin(&self) {
         self.bytes.store(0, Ordering::Relaxed);
+        self.blind.store(0, Ordering::Relaxed);
     }
 
     /// The same for what a policy needs that reads how much is written.
@@ -76,6 +80,24 @@ impl Written {
     pub fn lose_sight(&self, why: Uncounted) {
         self.lose(why);
         self.unseen.store(1, Ordering::Release);
+    }
+
+    /// Writes are not seen from now on, whatever the policy counts.
+    pub fn go_blind(&self) {
+        self.blind.store(1, Ordering::Release);
+    }
+
+    /// Whether there may be writes that nobody has seen.
+    #[inline]
+    pub fn is_blind(&self) -> bool {
+        self.blind.load(Ordering::Acquire) != 0
+    }
+
+    /// There may be writes that nobody has seen: no sync that has begun counts as covering them.
+    pub fn count_unseen(&self) {
+        if self.is_blind() {
+            self.add(1);
+        }
     }
 
     /// Whether updates are counted, if the policy reads their number.

@@ -17,6 +17,7 @@ mod matrix;
 mod order;
 mod overlap;
 mod processes;
+mod reach;
 mod redis;
 mod refusal;
 mod replies;

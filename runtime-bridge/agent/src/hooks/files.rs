@@ -1,6 +1,6 @@
 //! Calls that copy, close and reuse descriptors.
 
-use super::{forget_stale, log_of, opened_again};
+use super::{forget_stale, log_of};
 use crate::errno::{self, Kept};
 use crate::guard;
 use crate::real;
@@ -11,6 +11,10 @@ use libc::{c_int, c_uint, c_void, sockaddr, socklen_t};
 /// Before `fd` is closed: if it is a log's last, everything acknowledged is made durable. Returns
 /// the error of that.
 fn closing(fd: c_int) -> c_int {
+    // A child of `vfork` prepares its descriptors in our memory, and we keep ours.
+    if !super::is_ours() {
+        return 0;
+    }
     match table::get(fd) {
         Entry::Durable => {
             table::forget(fd, Entry::Durable);
@@ -65,19 +69,20 @@ pub unsafe fn close(fd: c_int) -> c_int {
         // SAFETY: the caller's argument.
         return unsafe { real::CLOSE.get()(fd) };
     }
-    close_ours(fd)
+    // SAFETY: the caller's argument.
+    close_ours(fd, || unsafe { real::CLOSE.get()(fd) })
 }
 
+/// Closes a descriptor that concerns the agent.
 #[inline(never)]
-fn close_ours(fd: c_int) -> c_int {
+pub(super) fn close_ours(fd: c_int, real: impl FnOnce() -> c_int) -> c_int {
     if table::get(fd) == Entry::Own {
         // The application never opened it.
         errno::set(libc::EBADF);
         return -1;
     }
     let failed = closing(fd);
-    // SAFETY: the caller's argument.
-    let result = unsafe { real::CLOSE.get()(fd) };
+    let result = real();
     if result == 0 && failed != 0 {
         errno::set(failed);
         return -1;
@@ -125,8 +130,19 @@ fn close_between(
 pub unsafe fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
     // SAFETY: the caller's arguments, or a part of its range.
     let real = |first, last| unsafe { real::CLOSE_RANGE.get()(first, last, flags) };
+    close_all(first, last, flags, real)
+}
+
+/// A call that closes a range, or a part of it with `real`.
+#[inline]
+pub(super) fn close_all(
+    first: c_uint,
+    last: c_uint,
+    flags: c_int,
+    mut real: impl FnMut(c_uint, c_uint) -> c_int,
+) -> c_int {
     let only_marks = flags & libc::CLOSE_RANGE_CLOEXEC as c_int != 0;
-    if only_marks || first > last || !table::registry().is_some_and(|r| r.is_ours()) {
+    if only_marks || first > last || !super::is_ours() {
         return real(first, last);
     }
     close_between(first, last, real)
@@ -138,12 +154,18 @@ pub unsafe fn close_range(first: c_uint, last: c_uint, flags: c_int) -> c_int {
 /// As the real function.
 #[inline]
 pub unsafe fn closefrom(first: c_int) {
-    if !table::registry().is_some_and(|r| r.is_ours()) {
+    let from = c_uint::try_from(first).unwrap_or(0);
+    if table::registry().is_none() || !super::is_ours() {
+        if super::is_ours() {
+            for fd in table::ours(from, c_uint::MAX) {
+                closing(fd);
+            }
+        }
         // SAFETY: the caller's argument.
         unsafe { real::CLOSEFROM.get()(first) };
         return;
     }
-    let first = c_uint::try_from(first).unwrap_or(0);
+    let first = from;
     close_between(first, c_uint::MAX, |first, last| {
         // SAFETY: a part of the caller's range.
         unsafe { real::CLOSE_RANGE.get()(first, last, 0) }
@@ -152,9 +174,9 @@ pub unsafe fn closefrom(first: c_int) {
 
 /// `new` is a copy of `old`.
 #[inline]
-fn copied(old: c_int, new: c_int) -> c_int {
+pub(super) fn copied(old: c_int, new: c_int) -> c_int {
     forget_stale(new);
-    if new >= 0 && !table::is_other(old) {
+    if new >= 0 && !table::is_other(old) && super::is_ours() {
         copied_log(old, new);
     }
     new
@@ -164,7 +186,7 @@ fn copied(old: c_int, new: c_int) -> c_int {
 fn copied_log(old: c_int, new: c_int) {
     let kept = Kept::now();
     if table::get(old) == Entry::Durable {
-        table::set(new, Entry::Durable);
+        super::found::durable(new);
     }
     if table::get(old) == Entry::Reply {
         super::sockets::copied(old, new);
@@ -188,11 +210,9 @@ pub unsafe fn dup(old: c_int) -> c_int {
 }
 
 /// A call that copies `old` over `new`, which it closes first.
-fn copy_over(old: c_int, new: c_int, real: impl FnOnce() -> c_int) -> c_int {
+pub(super) fn copy_over(old: c_int, new: c_int, real: impl FnOnce() -> c_int) -> c_int {
     // A vfork child prepares its descriptors with these calls, in our memory.
-    if table::is_other(old) && table::is_other(new)
-        || !table::registry().is_some_and(|r| r.is_ours())
-    {
+    if table::is_other(old) && table::is_other(new) || !super::is_ours() {
         return real();
     }
     if old == new {
@@ -233,6 +253,7 @@ fn copy_over(old: c_int, new: c_int, real: impl FnOnce() -> c_int) -> c_int {
         // A stream may already write to this number.
         if !table::is_other(result) {
             super::revoke(result, StageOff::Stream);
+            super::lose_writes(result);
         }
     }
     result
@@ -260,7 +281,7 @@ pub unsafe fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
 
 /// A command that lets somebody else see the file (a lock) or writes it otherwise (a flag).
 #[inline]
-fn controls(fd: c_int, command: c_int, argument: usize) {
+pub(super) fn controls(fd: c_int, command: c_int, argument: usize) {
     if matches!(command, libc::F_SETLK | libc::F_SETLKW) {
         super::before_locks();
     }
@@ -280,7 +301,7 @@ fn controls(fd: c_int, command: c_int, argument: usize) {
 }
 
 #[inline]
-fn controlled(fd: c_int, command: c_int, result: c_int) -> c_int {
+pub(super) fn controlled(fd: c_int, command: c_int, result: c_int) -> c_int {
     if matches!(command, libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) {
         return copied(fd, result);
     }
@@ -319,9 +340,7 @@ pub unsafe fn fcntl64(fd: c_int, command: c_int, argument: usize) -> c_int {
 pub unsafe fn pidfd_getfd(process: c_int, target: c_int, flags: c_uint) -> c_int {
     // SAFETY: the caller's arguments.
     let fd = unsafe { real::PIDFD_GETFD.get()(process, target, flags) };
-    forget_stale(fd);
-    opened_again(fd);
-    fd
+    super::found::copied_unseen(fd)
 }
 
 /// Hook of `socket`.
@@ -365,7 +384,7 @@ pub unsafe fn accept4(
 ///
 /// # Safety
 /// `fds` points to two numbers if `result` is 0.
-unsafe fn piped(result: c_int, fds: *const c_int) -> c_int {
+pub(super) unsafe fn piped(result: c_int, fds: *const c_int) -> c_int {
     if result == 0 {
         // SAFETY: `result` is 0, so the caller promises two numbers there; an array of two is laid out as they are.
         let [first, second] = unsafe { fds.cast::<[c_int; 2]>().read() };

@@ -8,6 +8,7 @@
 //! and passes the arguments on unchanged. That is what "the caller's arguments" means below.
 
 mod files;
+mod found;
 mod observe;
 mod open;
 mod passing;
@@ -87,6 +88,20 @@ fn stale(fd: c_int, log: OnLog) {
         }
     });
     drop(kept);
+}
+
+/// Whether the table is this process' own: a child of `vfork` shares it, and must leave it alone.
+fn is_ours() -> bool {
+    table::registry().map_or_else(table::is_ours, Registry::is_ours)
+}
+
+/// Something can write to the file of `fd` that has no hook: each reply waits for a sync that begins after it.
+#[cold]
+fn lose_writes(fd: c_int) {
+    if let Some(log) = log_of(fd) {
+        log.slot.written.go_blind();
+        uncount(fd, false);
+    }
 }
 
 /// A call may show somebody any file, or what is in it: writes what is staged before. One load if
@@ -172,10 +187,13 @@ pub(crate) fn interrupting(handler: impl FnOnce()) {
 }
 
 /// As [`uncount`], of a system call that is made by number. The first in the next library's write is that write.
-fn uncount_by_number(fd: c_int, sees_bytes: bool) {
-    if !PASSING.replace(false) {
+/// Returns whether this one is another.
+fn uncount_by_number(fd: c_int, sees_bytes: bool) -> bool {
+    let is_other = !PASSING.replace(false);
+    if is_other {
         uncount(fd, sees_bytes);
     }
+    is_other
 }
 
 /// A formatted write to `fd`, which is not made by a call that has a hook.
@@ -186,7 +204,11 @@ fn formats(fd: c_int) {
     }
     settle(fd);
     uncount(fd, false);
+    lose_writes(fd);
     sockets::let_pass(fd);
+    if table::get(fd) == Entry::Durable {
+        rights::drain();
+    }
     if let Some(log) = log_of(fd).filter(|log| log.registry.is_ours()) {
         guard::run(|| call::after_change(log.slot, Some(log.policy)));
     }
@@ -255,8 +277,13 @@ fn forget_stale(fd: c_int) {
 fn forget(fd: c_int) {
     let kept = crate::errno::Kept::now();
     guard::run(|| {
-        let Some(registry) = table::registry().filter(|r| r.is_ours()) else { return };
-        match table::set(fd, Entry::Other) {
+        if !is_ours() {
+            return;
+        }
+        let was = table::set(fd, Entry::Other);
+        // Before the first log there is no more to it.
+        let Some(registry) = table::registry() else { return };
+        match was {
             // An error stays in the log's last status; there is no call left to return it.
             Entry::Log(index) => drop(registry.closed(index)),
             Entry::Own => registry.lost_own(fd),

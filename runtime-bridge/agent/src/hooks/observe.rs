@@ -3,6 +3,7 @@
 use super::sockets::received;
 use super::write::many;
 use super::{revoke, seen_by, uncount};
+use crate::call;
 use crate::guard;
 use crate::real;
 use crate::registry;
@@ -98,8 +99,19 @@ pub(super) fn controls_device(fd: c_int, request: usize) {
     }
 }
 
+/// The file of `fd` may have changed, if the call succeeded: replies wait for that.
+#[inline]
+fn changed(fd: c_int, result: c_int) {
+    if result == 0
+        && !table::is_other(fd)
+        && let Some(log) = super::log_of(fd).filter(|log| log.registry.is_ours())
+    {
+        guard::run(|| call::after_change(log.slot, Some(log.policy)));
+    }
+}
+
 macro_rules! changes {
-    ($($name:ident / $real:ident($fd:ident: c_int $(, $arg:ident: $ty:ty)*) -> $ret:ty, $before:expr;)*) => {
+    ($($name:ident / $real:ident($fd:ident: c_int $(, $arg:ident: $ty:ty)*) -> $ret:ty, $before:expr $(, then $after:ident)?;)*) => {
         $(
             #[doc = concat!("Hook of `", stringify!($name), "`.")]
             ///
@@ -110,7 +122,9 @@ macro_rules! changes {
                 seen_by($fd);
                 $before;
                 // SAFETY: the caller's arguments, which it vouches for.
-                unsafe { real::$real.get()($fd $(, $arg)*) }
+                let result = unsafe { real::$real.get()($fd $(, $arg)*) };
+                $($after($fd, result);)?
+                result
             }
         )*
     };
@@ -119,12 +133,12 @@ macro_rules! changes {
 changes! {
     lseek / LSEEK(fd: c_int, to: off_t, from: c_int) -> off_t, moves(fd, to, from);
     lseek64 / LSEEK64(fd: c_int, to: off_t, from: c_int) -> off_t, moves(fd, to, from);
-    fallocate / FALLOCATE(fd: c_int, mode: c_int, at: off_t, n: off_t) -> c_int, allocates(fd);
+    fallocate / FALLOCATE(fd: c_int, mode: c_int, at: off_t, n: off_t) -> c_int, allocates(fd), then changed;
     fallocate64 / FALLOCATE64(fd: c_int, mode: c_int, at: off_t, n: off_t) -> c_int, allocates(fd);
-    posix_fallocate / POSIX_FALLOCATE(fd: c_int, at: off_t, n: off_t) -> c_int, allocates(fd);
-    posix_fallocate64 / POSIX_FALLOCATE64(fd: c_int, at: off_t, n: off_t) -> c_int, allocates(fd);
+    posix_fallocate / POSIX_FALLOCATE(fd: c_int, at: off_t, n: off_t) -> c_int, allocates(fd), then changed;
+    posix_fallocate64 / POSIX_FALLOCATE64(fd: c_int, at: off_t, n: off_t) -> c_int, allocates(fd), then changed;
     ioctl / IOCTL(fd: c_int, request: c_ulong, argument: usize) -> c_int,
-        controls_device(fd, request as usize);
+        controls_device(fd, request as usize), then changed;
 }
 
 /// Hook of `__fxstat`, which older C libraries have for `fstat`.
@@ -149,11 +163,14 @@ pub unsafe fn __fxstat64(version: c_int, fd: c_int, stat: *mut libc::stat) -> c_
     unsafe { real::FXSTAT64.get()(version, fd, stat) }
 }
 
-/// The pages of `fd` are mapped: nobody sees when they are read.
+/// The pages of `fd` are mapped: nobody sees when they are read, or written.
 #[inline]
-pub(super) fn mapped(fd: c_int) {
+pub(super) fn mapped(fd: c_int, access: c_int, flags: c_int) {
     if !table::is_other(fd) {
         revoke(fd, StageOff::Mapped);
+        if access & libc::PROT_WRITE != 0 && flags & libc::MAP_SHARED != 0 {
+            super::lose_writes(fd);
+        }
     }
 }
 
@@ -173,7 +190,7 @@ macro_rules! maps {
                 fd: c_int,
                 at: off_t,
             ) -> *mut c_void {
-                mapped(fd);
+                mapped(fd, access, flags);
                 // SAFETY: the caller's arguments, which it vouches for.
                 unsafe { real::$real.get()(address, n, access, flags, fd, at) }
             }

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 /// `fd` is what an open call returned.
 #[inline]
-fn opened(fd: c_int, dir: c_int, path: *const c_char, flags: c_int) -> c_int {
+pub(super) fn opened(fd: c_int, dir: c_int, path: *const c_char, flags: c_int) -> c_int {
     forget_stale(fd);
     if fd >= 0 && flags & libc::O_ACCMODE != libc::O_RDONLY && policy::get().is_some() {
         opened_for_writing(fd, dir, path, flags);
@@ -31,7 +31,7 @@ fn opened(fd: c_int, dir: c_int, path: *const c_char, flags: c_int) -> c_int {
 /// Before an open call: one that empties a file is a change of it, and what the logs have deferred comes
 /// first.
 #[inline]
-fn opening(flags: c_int, real: impl FnOnce() -> c_int) -> c_int {
+pub(super) fn opening(flags: c_int, real: impl FnOnce() -> c_int) -> c_int {
     seen();
     if flags & libc::O_TRUNC != 0 { super::paths::drained(real) } else { real() }
 }
@@ -39,8 +39,10 @@ fn opening(flags: c_int, real: impl FnOnce() -> c_int) -> c_int {
 /// A stream was opened for writing. Its writes are made without a call that has a hook, so it is a log only if the file
 /// is looked at.
 pub(super) fn opened_by_stream(fd: c_int, path: *const c_char) {
-    if policy::get().is_some_and(|policy| policy.rules.defers_writes) {
+    let concerns = |policy: &Policy| policy.rules.defers_writes || policy.rules.holds_replies;
+    if policy::get().is_some_and(concerns) {
         opened_for_writing(fd, libc::AT_FDCWD, path, libc::O_WRONLY);
+        super::lose_writes(fd);
     }
 }
 
@@ -50,7 +52,7 @@ fn opened_for_writing(fd: c_int, dir: c_int, path: *const c_char, flags: c_int) 
     let synchronous = flags & (libc::O_SYNC | libc::O_DSYNC) != 0;
     let no_file = flags & (libc::O_PATH | libc::O_DIRECTORY) != 0;
     if synchronous && !no_file {
-        table::set(fd, Entry::Durable);
+        super::found::durable(fd);
     }
     if synchronous {
         super::opened_again(fd);
@@ -70,6 +72,7 @@ fn opened_for_writing(fd: c_int, dir: c_int, path: *const c_char, flags: c_int) 
         Some(())
     });
     drop(kept);
+    super::found::look();
 }
 
 /// A descriptor that this process did not open becomes a log, if it is of a regular file. Called in a thread of the
@@ -83,6 +86,10 @@ pub fn adopt(
     since: Time,
 ) {
     if flags & (libc::O_SYNC | libc::O_DSYNC) != 0 {
+        // Found with the others once there is a log.
+        if table::registry().is_some() {
+            table::set(fd, Entry::Durable);
+        }
         return;
     }
     guard::run(|| {
@@ -92,6 +99,7 @@ pub fn adopt(
         begin(policy, fd, id, Some(since));
         Some(())
     });
+    super::found::look_in_thread();
 }
 
 /// What a log that was just opened needs before its first call: a syncer thread, and the proof that its
@@ -184,7 +192,33 @@ opens! {
 pub unsafe fn open_by_handle_at(mount: c_int, handle: *mut c_void, flags: c_int) -> c_int {
     // SAFETY: the caller's arguments, which it vouches for.
     let fd = opening(flags, || unsafe { real::OPEN_BY_HANDLE_AT.get()(mount, handle, flags) });
-    forget_stale(fd);
-    super::opened_again(fd);
-    fd
+    super::found::copied_unseen(fd)
+}
+
+macro_rules! temporaries {
+    ($($name:ident / $real:ident($($arg:ident: $ty:ty),*) flags $flags:expr;)*) => {
+        $(
+            #[doc = concat!("Hook of `", stringify!($name), "`: its writes may be durable at once.")]
+            ///
+            /// # Safety
+            /// As the real function.
+            #[inline]
+            pub unsafe fn $name($($arg: $ty),*) -> c_int {
+                // SAFETY: the caller's arguments, which it vouches for.
+                let fd = unsafe { real::$real.get()($($arg),*) };
+                forget_stale(fd);
+                if fd >= 0 && $flags & (libc::O_SYNC | libc::O_DSYNC) != 0 && policy::get().is_some() {
+                    super::found::durable(fd);
+                }
+                fd
+            }
+        )*
+    };
+}
+
+temporaries! {
+    mkostemp / MKOSTEMP(template: *mut c_char, flags: c_int) flags flags;
+    mkostemp64 / MKOSTEMP64(template: *mut c_char, flags: c_int) flags flags;
+    mkostemps / MKOSTEMPS(template: *mut c_char, suffix: c_int, flags: c_int) flags flags;
+    mkostemps64 / MKOSTEMPS64(template: *mut c_char, suffix: c_int, flags: c_int) flags flags;
 }

@@ -62,6 +62,7 @@ pub(super) unsafe fn passes(message: *const msghdr) {
                 let fd = unsafe { data.cast::<c_int>().add(index).read_unaligned() };
                 if !table::is_other(fd) {
                     super::sockets::let_pass(fd);
+                    super::lose_writes(fd);
                     revoke(fd, StageOff::PassedOn);
                 }
             }
@@ -86,12 +87,12 @@ unsafe fn descriptor_of(block: *const c_void) -> c_int {
     unsafe { block.cast::<libc::aiocb>().as_ref() }.map_or(-1, |block| block.aio_fildes)
 }
 
-/// Before a control block is submitted: nothing is staged of its file any more, and if it is written
-/// durably, what the logs have deferred comes first.
+/// Before a control block is submitted: nothing is staged of its file any more. If it is written durably, what the
+/// logs have deferred comes first; if it is a connection that is written, all that is written to the logs.
 ///
 /// # Safety
 /// `block` is null or points to a control block.
-unsafe fn submits(block: *const c_void) -> c_int {
+unsafe fn submits(block: *const c_void, reads: bool) -> c_int {
     // SAFETY: the caller's promise.
     let fd = unsafe { descriptor_of(block) };
     if table::is_other(fd) {
@@ -101,11 +102,18 @@ unsafe fn submits(block: *const c_void) -> c_int {
         return super::paths::drained(|| 0);
     }
     revoke(fd, StageOff::Aio);
+    match reads {
+        true => super::sockets::unseen(fd),
+        false => {
+            super::lose_writes(fd);
+            super::sockets::let_pass(fd);
+        }
+    }
     0
 }
 
 macro_rules! submitting {
-    ($($name:ident / $real:ident;)*) => {
+    ($($name:ident / $real:ident reads $reads:literal;)*) => {
         $(
             #[doc = concat!("Hook of `", stringify!($name), "`.")]
             ///
@@ -114,17 +122,17 @@ macro_rules! submitting {
             #[inline]
             pub unsafe fn $name(block: *mut c_void) -> c_int {
                 // SAFETY: the caller's argument, which it vouches for.
-                unsafe { if submits(block) != 0 { -1 } else { real::$real.get()(block) } }
+                unsafe { if submits(block, $reads) != 0 { -1 } else { real::$real.get()(block) } }
             }
         )*
     };
 }
 
 submitting! {
-    aio_read / AIO_READ;
-    aio_read64 / AIO_READ64;
-    aio_write / AIO_WRITE;
-    aio_write64 / AIO_WRITE64;
+    aio_read / AIO_READ reads true;
+    aio_read64 / AIO_READ64 reads true;
+    aio_write / AIO_WRITE reads false;
+    aio_write64 / AIO_WRITE64 reads false;
 }
 
 macro_rules! syncing {
@@ -170,7 +178,7 @@ macro_rules! lists {
                 if !blocks.is_null() {
                     for index in 0..usize::try_from(n).unwrap_or(0) {
                         // SAFETY: the caller promises an array of `n` pointers.
-                        if unsafe { submits(blocks.add(index).read()) } != 0 {
+                        if unsafe { submits(blocks.add(index).read(), false) } != 0 {
                             return -1;
                         }
                     }

@@ -105,6 +105,11 @@ pub unsafe fn fdopen(fd: c_int, mode: *const c_char) -> *mut c_void {
         super::sockets::streamed(fd);
         super::revoke(fd, StageOff::Stream);
     }
+    // SAFETY: the caller's argument.
+    if unsafe { writes(mode.cast()) } {
+        super::lose_writes(fd);
+        super::found::given_a_stream(fd);
+    }
     // SAFETY: the caller's arguments, which it vouches for.
     unsafe { real::FDOPEN.get()(fd, mode.cast()) }
 }
