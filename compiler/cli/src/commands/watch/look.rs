@@ -129,7 +129,7 @@ impl<'a> Look<'a> {
             let who = described(process.pid);
             return Some(if has_agent(process.pid) {
                 format!(
-                    "policy `{policy}` does not act on `{path}`: {who} makes its calls on it past the C library"
+                    "policy `{policy}` does not act on `{path}`: {who} makes its calls on it unseen, past the C library or by a stream of it"
                 )
             } else {
                 format!(
