@@ -92,11 +92,14 @@ fn allocates(fd: c_int) {
 /// A request to the device or file system of `fd`: some put another file's bytes there (`FICLONE`).
 #[inline]
 pub(super) fn controls_device(fd: c_int, request: usize) {
-    // The C library's `isatty` sends the first.
-    let harmless = matches!(request as c_ulong, libc::TCGETS | libc::FIONREAD);
-    if !harmless && !table::is_other(fd) {
+    if !is_harmless(request) && !table::is_other(fd) {
         uncount(fd, false);
     }
+}
+
+/// Whether a request only asks. The C library's `isatty` sends the first.
+fn is_harmless(request: usize) -> bool {
+    matches!(request as c_ulong, libc::TCGETS | libc::FIONREAD)
 }
 
 /// The file of `fd` may have changed, if the call succeeded: replies wait for that.
@@ -134,11 +137,25 @@ changes! {
     lseek / LSEEK(fd: c_int, to: off_t, from: c_int) -> off_t, moves(fd, to, from);
     lseek64 / LSEEK64(fd: c_int, to: off_t, from: c_int) -> off_t, moves(fd, to, from);
     fallocate / FALLOCATE(fd: c_int, mode: c_int, at: off_t, n: off_t) -> c_int, allocates(fd), then changed;
-    fallocate64 / FALLOCATE64(fd: c_int, mode: c_int, at: off_t, n: off_t) -> c_int, allocates(fd);
+    fallocate64 / FALLOCATE64(fd: c_int, mode: c_int, at: off_t, n: off_t) -> c_int, allocates(fd), then changed;
     posix_fallocate / POSIX_FALLOCATE(fd: c_int, at: off_t, n: off_t) -> c_int, allocates(fd), then changed;
     posix_fallocate64 / POSIX_FALLOCATE64(fd: c_int, at: off_t, n: off_t) -> c_int, allocates(fd), then changed;
-    ioctl / IOCTL(fd: c_int, request: c_ulong, argument: usize) -> c_int,
-        controls_device(fd, request as usize), then changed;
+}
+
+/// Hook of `ioctl`.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn ioctl(fd: c_int, request: c_ulong, argument: usize) -> c_int {
+    seen_by(fd);
+    controls_device(fd, request as usize);
+    // SAFETY: the caller's arguments, which it vouches for.
+    let result = unsafe { real::IOCTL.get()(fd, request, argument) };
+    if !is_harmless(request as usize) {
+        changed(fd, result);
+    }
+    result
 }
 
 /// Hook of `__fxstat`, which older C libraries have for `fstat`.
@@ -163,12 +180,12 @@ pub unsafe fn __fxstat64(version: c_int, fd: c_int, stat: *mut libc::stat) -> c_
     unsafe { real::FXSTAT64.get()(version, fd, stat) }
 }
 
-/// The pages of `fd` are mapped: nobody sees when they are read, or written.
+/// The pages of `fd` are mapped: nobody sees when they are read, or written, which `mprotect` may allow later.
 #[inline]
-pub(super) fn mapped(fd: c_int, access: c_int, flags: c_int) {
+pub(super) fn mapped(fd: c_int, flags: c_int) {
     if !table::is_other(fd) {
         revoke(fd, StageOff::Mapped);
-        if access & libc::PROT_WRITE != 0 && flags & libc::MAP_SHARED != 0 {
+        if flags & libc::MAP_SHARED != 0 {
             super::lose_writes(fd);
         }
     }
@@ -190,7 +207,7 @@ macro_rules! maps {
                 fd: c_int,
                 at: off_t,
             ) -> *mut c_void {
-                mapped(fd, access, flags);
+                mapped(fd, flags);
                 // SAFETY: the caller's arguments, which it vouches for.
                 unsafe { real::$real.get()(address, n, access, flags, fd, at) }
             }

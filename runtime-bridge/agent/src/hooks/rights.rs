@@ -369,7 +369,7 @@ fn prepare(number: c_long, [a, b, c, d, e]: [usize; 5]) -> bool {
             revoke_all(StageOff::Forked);
         }
         libc::SYS_execve | libc::SYS_execveat => drain(),
-        libc::SYS_mmap => super::mapped(e as c_int, c as c_int, d as c_int),
+        libc::SYS_mmap => super::mapped(e as c_int, d as c_int),
         libc::SYS_io_uring_setup | libc::SYS_io_submit => revoke_all(StageOff::Aio),
         libc::SYS_seccomp => off::process(Off::Filter),
         libc::SYS_unshare if a & libc::CLONE_FILES as usize != 0 => {
