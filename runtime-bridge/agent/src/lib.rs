@@ -35,6 +35,7 @@ pub mod hooks;
 mod keys;
 mod load;
 mod local;
+mod lock;
 mod log;
 mod look;
 pub mod maps;

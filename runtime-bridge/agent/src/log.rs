@@ -6,6 +6,7 @@
 use crate::clock;
 use crate::crowd::Crowd;
 use crate::deadline::{Deadlines, Late};
+pub use crate::lock::Held;
 use crate::look::Look;
 use crate::note;
 use crate::owned;
@@ -16,7 +17,7 @@ use crate::registry::{self, FileId};
 use crate::replies::{Choice, Way};
 use crate::stage::{Stage, StageOff};
 use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
-use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use crate::sync::{Condvar, Mutex, PoisonError};
 use crate::table;
 use crate::watch::Watch;
 use crate::written::Written;
@@ -25,9 +26,7 @@ use durac_engine::{Able, Drain, Errno, Log, Quiet, Rules, Slow, Step, Time};
 use durac_shm::status::{
     Counting, LogNumbers, NotAsked, StatusPage, Storage, SyncTimes, Uncounted,
 };
-use std::ops::{Deref, DerefMut};
 use std::os::fd::RawFd;
-use std::time::Duration;
 
 /// A place for a log. It lives for ever and serves one file after the other, so that a thread
 /// that comes late with a stale descriptor still finds memory.
@@ -162,58 +161,6 @@ static LATE: AtomicU32 = AtomicU32::new(0);
 #[inline]
 pub fn any_lingers() -> bool {
     LATE.load(Ordering::Acquire) != 0
-}
-
-/// The lock, held.
-pub struct Held<'a> {
-    core: MutexGuard<'a, Core>,
-    /// Dropped behind the lock: a thread that is woken before would only wait for it.
-    wakes: Wakes,
-}
-
-/// A syncer thread to be woken.
-struct Wakes(Option<&'static Pool>);
-
-impl Drop for Wakes {
-    #[inline]
-    fn drop(&mut self) {
-        if let Some(pool) = self.0.take() {
-            pool.wake();
-        }
-    }
-}
-
-impl<'a> Held<'a> {
-    /// Of a lock that was just taken.
-    #[inline]
-    fn new(core: MutexGuard<'a, Core>) -> Self {
-        Self { core, wakes: Wakes(None) }
-    }
-
-    /// Lets the lock go, and waits for the condition or the time; returns whether that was over.
-    pub fn wait_timeout(self, condition: &Condvar, time: Duration) -> (Self, bool) {
-        let Self { core, wakes } = self;
-        let (core, over) = condition
-            .wait_timeout_after(core, time, || drop(wakes))
-            .unwrap_or_else(PoisonError::into_inner);
-        (Self::new(core), over.timed_out())
-    }
-}
-
-impl Deref for Held<'_> {
-    type Target = Core;
-
-    #[inline]
-    fn deref(&self) -> &Core {
-        &self.core
-    }
-}
-
-impl DerefMut for Held<'_> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut Core {
-        &mut self.core
-    }
 }
 
 impl Core {
@@ -811,7 +758,7 @@ impl Slot {
         core.syncer = match pool.submit(self) {
             Submitted::Soon => Syncer::Awake,
             Submitted::Sleeps => {
-                core.wakes = Wakes(Some(pool));
+                core.wakes(pool);
                 Syncer::Awake
             }
             Submitted::Waits => Syncer::Queued,

@@ -44,6 +44,8 @@ mod guard;
 mod held;
 #[path = "../../src/keys.rs"]
 mod keys;
+#[path = "../../src/lock.rs"]
+mod lock;
 #[path = "../../src/log.rs"]
 mod log;
 #[path = "../../src/look.rs"]
