@@ -450,7 +450,7 @@ fn what_enable_says_is_so() -> Result<()> {
 
     // Interrupted at any moment, nothing new is in force.
     let before = system.done(LEFT)?;
-    for milliseconds in (50..1_400).step_by(150) {
+    for milliseconds in (100..1_300).step_by(300) {
         let agent = "/run/agent.so";
         let ended = system.sh(&format!(
             "cp /usr/local/lib/durac/libdurac_preload.so {agent}; chmod 600 {agent}; \
