@@ -19,6 +19,7 @@ mod notify;
 mod output;
 mod processes;
 mod progress;
+mod redis_conf;
 mod shard;
 mod signals;
 mod traces;

@@ -117,20 +117,13 @@ fn change(args: &Set, pid: u32, global: &Global) -> Result<Option<Report>> {
     let logged = said.lines().next().unwrap_or_default();
     // A process that makes no call logs nothing; the value holds all the same.
     let _ = control.ask(Command::Tell, logged.as_bytes(), PATIENCE);
+    let saved = kept.map(|(unit, object)| enable::save(&unit, &object)).transpose();
     if !global.is_json() {
-        output::stdout(said.as_bytes())?;
+        let path = saved.as_ref().ok().and_then(Option::as_ref).map(|path| path.display());
+        let kept = path.map(|path| format!("    kept for the next start: {path}\n"));
+        output::stdout((said + &kept.unwrap_or_default()).as_bytes())?;
     }
-    let saved = match kept {
-        Some((unit, object)) => {
-            let saved = enable::save(&unit, &object);
-            Some(saved.context("changed in the process, and not kept for the next start")?)
-        }
-        None => None,
-    };
-    if let Some(path) = saved.as_ref().filter(|_| !global.is_json()) {
-        let path = path.display();
-        output::stdout(format!("    kept for the next start: {path}\n").as_bytes())?;
-    }
+    let saved = saved.context("changed in the process, and not kept for the next start")?;
     let now = bound::now(&seen);
     Ok(Some(Report {
         pid,

@@ -1,8 +1,8 @@
 //! The settings of a Redis: those in its configuration file, and those that a running one says it has.
 
 use super::{Findings, file_system};
+use crate::redis_conf::{text, value};
 use durac_workload::resp::Client;
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -40,12 +40,6 @@ pub(super) fn is_config(path: &Path) -> bool {
     path.extension().is_none_or(|extension| extension != "dur")
         && text(path)
             .is_ok_and(|text| SETTINGS.iter().any(|(name, ..)| value(&text, name).is_some()))
-}
-
-/// The text of a configuration. Comments may be in any encoding.
-fn text(path: &Path) -> Result<String, String> {
-    let read = fs::read(path).map_err(|error| crate::output::reason(&error))?;
-    Ok(String::from_utf8_lossy(&read).into_owned())
 }
 
 /// Looks at a configuration file.
@@ -121,36 +115,5 @@ fn settings(about: &str, get: impl Fn(&str) -> Option<String>, findings: &mut Fi
         } else {
             findings.wrong(about, format!("{name} {found}"), advice);
         }
-    }
-}
-
-/// The last value that a redis.conf gives to a setting; it may be quoted.
-fn value(text: &str, name: &str) -> Option<String> {
-    let mut found = None;
-    for line in text.lines() {
-        let line = line.trim_start();
-        let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        if word.eq_ignore_ascii_case(name) {
-            let rest = rest.trim_start();
-            let quote = rest.chars().next().filter(|c| ['"', '\''].contains(c));
-            let end = |c: char| quote.map_or(c.is_whitespace(), |quote| c == quote);
-            let rest = rest.trim_start_matches(|c| quote == Some(c));
-            found = rest.split(end).next().map(str::to_owned);
-        }
-    }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::value;
-
-    #[test]
-    fn the_last_value_counts() {
-        let text = "# appendfsync no\nappendfsync everysec\nAppendFsync 'always' \ndir \"/var/lib/my redis\"\nport\n";
-        assert_eq!(value(text, "appendfsync").as_deref(), Some("always"));
-        assert_eq!(value(text, "dir").as_deref(), Some("/var/lib/my redis"));
-        assert_eq!(value(text, "port").as_deref(), Some(""));
-        assert_eq!(value(text, "appendonly"), None);
     }
 }

@@ -1,6 +1,6 @@
 //! What systemd knows of a unit, through `systemctl`.
 
-use crate::{launch, output};
+use crate::{launch, output, redis_conf};
 use anyhow::{Context, Result, bail};
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -353,38 +353,32 @@ impl Unit {
         else {
             return Vec::new();
         };
-        let Ok(mut text) = text(Path::new(path)) else {
+        let Ok(read) = redis_conf::text(Path::new(path)) else {
             return vec![format!(
                 "cannot read `{path}`: see that it says `appendonly yes` and `appendfsync always`"
             )];
         };
-        // What it includes, and what stands behind its name, count after what it says itself.
-        let included: Vec<String> = all_of(&text, "include").collect();
-        for file in &included {
-            text.push_str(&format!("\n{}\n", self::text(Path::new(file)).unwrap_or_default()));
+        // What it includes counts where it does so, and what stands behind its name after all of it.
+        let mut lines = Vec::new();
+        for line in read.lines() {
+            let included = redis_conf::value(line, "include");
+            lines.push(included.map_or_else(
+                || line.to_owned(),
+                |file| redis_conf::text(Path::new(&file)).unwrap_or_default(),
+            ));
         }
-        for option in self.argv.join(" ").split(" --").skip(1) {
-            text.push_str(&format!("\n{option}\n"));
-        }
+        lines.extend(self.argv.join(" ").split(" --").skip(1).map(str::to_owned));
+        let text = lines.join("\n");
         [("appendonly", "yes", "no"), ("appendfsync", "always", "everysec")]
             .into_iter()
             .filter_map(|(name, needed, default)| {
-                let found = all_of(&text, name).last().unwrap_or_else(|| default.to_owned());
+                let found = redis_conf::value(&text, name).unwrap_or_else(|| default.to_owned());
                 let why = "the policy acts on what Redis does with it";
                 (!found.eq_ignore_ascii_case(needed))
                     .then(|| format!("`{path}` has `{name} {found}`: set `{name} {needed}`; {why}"))
             })
             .collect()
     }
-}
-
-/// The values that a redis.conf gives to a setting, one after the other.
-fn all_of(text: &str, name: &str) -> impl Iterator<Item = String> {
-    let lines = text.lines().map(str::split_whitespace);
-    lines.filter_map(move |mut words| {
-        let found = words.next()?.eq_ignore_ascii_case(name);
-        found.then(|| words.next().unwrap_or("").trim_matches(['"', '\'']).to_owned())
-    })
 }
 
 /// The words of a property, which `systemctl` quotes as a shell reads them.
@@ -427,7 +421,7 @@ fn argv(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Unit, all_of, argv, program, service, settings, word, words};
+    use super::{Unit, argv, program, service, settings, word, words};
     use std::path::Path;
 
     #[test]
@@ -441,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_and_settings() {
+    fn commands() {
         let text = "{ path=/usr/bin/redis-server ; argv[]=/usr/bin/redis-server /etc/r.conf --daemonize no ; \
                     ignore_errors=no ; pid=0 }";
         assert_eq!(argv(text), ["/usr/bin/redis-server", "/etc/r.conf", "--daemonize", "no"]);
@@ -451,11 +445,6 @@ mod tests {
             "/opt/my r/redis-server"
         );
         assert_eq!(program(""), "");
-        let conf = "# appendonly yes\nappendonly yes\nappendonly no\nAppendFsync 'always'\n";
-        let of = |name| all_of(conf, name).last();
-        assert_eq!(of("appendonly").as_deref(), Some("no"));
-        assert_eq!(of("appendfsync").as_deref(), Some("always"));
-        assert_eq!(of("save"), None);
     }
 
     #[test]
