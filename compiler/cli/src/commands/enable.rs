@@ -88,9 +88,9 @@ impl Files {
         }
     }
 
-    /// The object that is tried before it has its name.
+    /// The object that is tried before it has its name. No unit has one of this name.
     fn candidate(&self) -> PathBuf {
-        self.object.with_extension("new.o")
+        self.object.with_extension("o~")
     }
 
     /// Whether there is a drop-in; one that is not ours is an error.
