@@ -16,7 +16,7 @@ install_missing \
     /usr/lib/x86_64-linux-musl/musl-gcc.specs:musl-tools \
     make:make dpkg-source:dpkg-dev patch:patch tclsh:tcl \
     /usr/include/jemalloc/jemalloc.h:libjemalloc-dev \
-    setpriv:util-linux ip:iproute2 /lib/systemd/systemd:systemd mount:mount mkfs.ext4:e2fsprogs strace:strace chromium:chromium \
+    setpriv:util-linux ip:iproute2 /lib/systemd/systemd:systemd mount:mount mkfs.ext4:e2fsprogs strace:strace runc:runc chromium:chromium \
     shellcheck:shellcheck lintian:lintian z3:z3 python3:python3 /usr/lib/python3/dist-packages/prometheus_client:python3-prometheus-client
 
 # The patched Redis, whose source has to be fetched, is built beside the rest. A test that needs it sooner waits; if

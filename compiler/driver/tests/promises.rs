@@ -82,7 +82,7 @@ impl World {
             self.log.abandon(flight.id, 0);
             return false;
         }
-        self.log.land(flight.id, 0, Ok(()), false);
+        self.log.land(flight.id, 0, Ok(()), true);
         while !self.log.is_ready(flight.covers) {
             self.background();
         }

@@ -82,7 +82,7 @@ impl Run<'_> {
         let flight = self.log.start(false, full, self.now);
         let takes = self.random.below(12) * 1_000_000;
         self.pass(takes);
-        self.log.land(flight.id, self.now, Ok(()), false);
+        self.log.land(flight.id, self.now, Ok(()), true);
         // A background sync beside it may fail yet.
         while !self.log.is_ready(flight.covers) {
             self.pass(1_000_000);

@@ -108,9 +108,9 @@ pub const MAX_STATES: usize = 350_000;
 pub const NEVER: u64 = u64::MAX;
 
 impl State {
-    /// A sync has ended: what it made durable is not among the calls that a power loss does not take.
-    pub fn land(&mut self, flight: u64, (took, result): End, background: bool) {
-        self.log.land(flight, took, result, background);
+    /// A sync of the log's file has ended: what it made durable is not among the calls that a power loss does not take.
+    pub fn land(&mut self, flight: u64, (took, result): End) {
+        self.log.land(flight, took, result, true);
         let durable = self.log.durable();
         self.silent.retain(|number| *number > durable);
     }

@@ -2,7 +2,7 @@
 //! What is staged is written on the way.
 
 use crate::clock;
-use crate::completion::{Completion, Tries, completion, is_transient};
+use crate::completion::{again, as_judged};
 use crate::errno;
 use crate::fault_injection::{self, Fault};
 use crate::log::{Core, Held, Slot};
@@ -14,7 +14,7 @@ use crate::ring::{Batch, Ring};
 use crate::stage::write_all;
 use crate::table;
 use crate::watch::Claimed;
-use durac_engine::{Drain, Errno, Flight, Time};
+use durac_engine::{Drain, Errno, Flight, Time, Tries, is_transient};
 use libc::c_int;
 use std::os::fd::RawFd;
 
@@ -118,11 +118,8 @@ impl Slot {
         let proved = if lasting { self.proof.is_file(fd) } else { self.proof.holds(fd) };
         let mut core = self.lock();
         self.took(&mut core, end.saturating_sub(start));
-        match completion(result, proved) {
-            _ if early => {}
-            Completion::Durable => core.engine.finish(flight.id, end, Ok(())),
-            Completion::Failed(errno) => core.engine.finish(flight.id, end, Err(errno)),
-            Completion::Nothing => core.engine.abandon(flight.id, end),
+        if !early {
+            core.engine.land(flight.id, end, as_judged(result), proved);
         }
         if lasting && !proved {
             self.lose_own_fd(&mut core, fd);
@@ -311,7 +308,7 @@ fn real_sync(fd: RawFd, full: bool) -> Result<(), Errno> {
             return Ok(());
         }
         let errno = errno::get().max(1);
-        if !tries.again(errno) {
+        if !again(&mut tries, errno) {
             return Err(errno);
         }
     }

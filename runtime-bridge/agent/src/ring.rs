@@ -4,10 +4,10 @@
 //! A ring belongs to one syncer thread. Nothing else ever touches it: no thread of the application, no
 //! forked child.
 
-use crate::completion::Tries;
+use crate::completion::again;
 use crate::stage::write_all;
 use crate::table::{self, Entry};
-use durac_engine::Errno;
+use durac_engine::{Errno, Tries};
 use io_uring::{IoUring, opcode, squeue, types};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -93,7 +93,7 @@ impl Ring {
                     done += wrote;
                     tries.reset();
                 }
-                Err(_) if tries.again(-wrote) => {}
+                Err(_) if again(&mut tries, -wrote) => {}
                 Err(_) => return Batch::unsynced((done, Err(-wrote))),
             }
         }

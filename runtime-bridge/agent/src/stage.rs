@@ -6,13 +6,13 @@
 //! who has taken them. An error stops the log, and what is left is thrown away: never is something
 //! written behind a hole.
 
-use crate::completion::Tries;
+use crate::completion::again;
 use crate::errno;
 use crate::fault_injection::{self, Fault};
 use crate::readable;
 use crate::real;
 use durac_abi::STAGE_ROOM;
-use durac_engine::Errno;
+use durac_engine::{Errno, Tries};
 pub use durac_shm::status::StageOff;
 use libc::{c_void, iovec};
 use std::os::fd::RawFd;
@@ -215,7 +215,7 @@ pub fn write_all(fd: RawFd, bytes: &[u8]) -> (usize, Result<(), Errno>) {
             }
             Err(_) => {
                 let errno = errno::get().max(1);
-                if !tries.again(errno) {
+                if !again(&mut tries, errno) {
                     return (done, Err(errno));
                 }
             }

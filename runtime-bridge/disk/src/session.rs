@@ -88,8 +88,8 @@ impl Session {
         let begun = self.powered(|state| {
             let path = state.image.path(ino);
             let effect = state.faults.next(Op::Sync, &path);
-            // An interrupted sync has not begun, and says nothing of the data.
-            if let Some(Effect::Fail(errno @ libc::EINTR)) = effect {
+            // A sync that is to be made again has not begun, and says nothing of the data.
+            if let Some(Effect::Fail(errno @ (libc::EINTR | libc::EAGAIN | libc::EBUSY))) = effect {
                 return Err(Errno::from_i32(errno));
             }
             let syncing = state.image.begin_sync(ino).ok_or(Errno::ENOENT)?;

@@ -10,6 +10,7 @@
 //! nanoseconds of any monotonic clock and come in as arguments. It knows an object's note
 //! ([`Rules`] come from it) and nothing of its code.
 
+mod completion;
 pub mod gather;
 pub mod keys;
 mod log;
@@ -23,6 +24,7 @@ pub mod resp;
 mod rules;
 mod slow;
 
+pub use completion::{Again, Completion, Tries, completion, is_transient};
 pub use log::{Call, Counters, Errno, Flight, Log, Step, Time};
 pub use pace::Pace;
 pub use protocol::{Able, Answer, Decision, Drain, Entry, Put, Wait, Writing};

@@ -5,6 +5,7 @@
 //! threads and system calls, the model checker with every choice the disk and the scheduler have,
 //! the simulator on a clock of its own. None of them decides anything by itself.
 
+use crate::completion::{Completion, completion};
 use crate::log::{Call, Errno, Log, Time};
 use crate::rules::Rules;
 use durac_abi::Verdict;
@@ -259,14 +260,12 @@ impl Log {
         Wait::Sleep
     }
 
-    /// A sync has come home. `lasting` if its descriptor cannot have been closed by the
-    /// application.
-    pub fn land(&mut self, id: u64, now: Time, result: Result<(), Errno>, lasting: bool) {
-        match result {
-            // Nothing was synced and nothing lost. Our own descriptor can only be gone for good.
-            Err(EINTR) => self.abandon(id, now),
-            Err(EBADF) if !lasting => self.abandon(id, now),
-            _ => self.finish(id, now, result),
+    /// A sync has come home. `proved` if its descriptor was the log's file after it had returned.
+    pub fn land(&mut self, id: u64, now: Time, result: Result<(), Errno>, proved: bool) {
+        match completion(result, proved) {
+            Completion::Durable => self.finish(id, now, Ok(())),
+            Completion::Failed(errno) => self.finish(id, now, Err(errno)),
+            Completion::Nothing => self.abandon(id, now),
         }
     }
 
@@ -284,7 +283,3 @@ impl Log {
         }
     }
 }
-
-/// `EINTR` and `EBADF` of Linux (`include/uapi/asm-generic/errno-base.h`).
-const EINTR: Errno = 4;
-const EBADF: Errno = 9;

@@ -15,7 +15,7 @@ use durac_support::Random;
 #[derive(Clone)]
 struct Driven {
     log: Log,
-    out: Vec<(u64, bool)>,
+    out: Vec<u64>,
 }
 
 impl Driven {
@@ -61,18 +61,20 @@ impl Driven {
             6 | 7 => {
                 let background = log.background().is_none() && !detail.is_multiple_of(3);
                 let flight = log.start(background, false, 0);
-                self.out.push((flight.id, background));
+                self.out.push(flight.id);
                 format!("{background} {}", flight.full)
             }
             _ if self.out.is_empty() => String::new(),
             _ => {
-                let (id, background) = self.out.remove(detail as usize % self.out.len());
-                let result = match detail % 23 {
-                    0 => Err(5),
-                    1 => Err(4),
-                    _ => Ok(()),
+                let id = self.out.remove(detail as usize % self.out.len());
+                let (result, proved) = match detail % 23 {
+                    0 => (Err(5), true),
+                    1 => (Err(4), true),
+                    2 => (Err(9), false),
+                    3 => (Ok(()), false),
+                    _ => (Ok(()), true),
                 };
-                log.land(id, 0, result, background);
+                log.land(id, 0, result, proved);
                 format!("{result:?}")
             }
         };
@@ -126,7 +128,7 @@ fn a_log_counted_anew_behaves_as_before() {
             let expected = plain.step(kind, detail);
             assert_eq!(anew.step(kind, detail), expected, "case {case}, step {at}");
             let shift = anew.log.rebase();
-            anew.out.iter_mut().for_each(|(id, _)| *id -= shift.flights);
+            anew.out.iter_mut().for_each(|id| *id -= shift.flights);
             let mut counted = plain.log.clone();
             counted.rebase();
             assert_eq!(counted, anew.log, "case {case}, step {at}");

@@ -5,12 +5,10 @@ use crate::fault_injection::{self, Fault, injects};
 use crate::log::{Held, Slot};
 use crate::note;
 use crate::record::{self, Recorded};
-use durac_engine::{Errno, Flight};
+use durac_engine::{Again, Errno, Flight, Tries, is_transient};
 use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
-
-/// How often a sync that was interrupted is repeated.
-const TRIES: u32 = 100;
+use std::time::Duration;
 
 /// A sync that is under way. If a bug has it end by a panic, what the system said of it is not known any more, and the system
 /// says so only once: it counts as failed.
@@ -80,8 +78,8 @@ impl Slot {
         self.count_late(&mut core, end);
         core.times.add(end.saturating_sub(flight.since));
         self.supervisor.page.status.publish_times(self.index, &core.times);
-        // The descriptor is the supervisor's own, or a copy of the caller's that nobody else can close and that does not only
-        // name the file: an `EBADF` is the file system's, and may be all that it says of lost data.
+        // Proved: it is the supervisor's own descriptor, or a copy of the caller's that nobody else can close and that does not
+        // only name the file. An `EBADF` is the file system's, and may be all that it says of lost data.
         core.engine.land(flight.id, end, result, true);
         std::mem::forget(out);
         if let Some(errno) = core.engine.error() {
@@ -96,7 +94,7 @@ impl Slot {
             note::info(&format!("{}: slow sync: {:.1} s", self.path, took.as_secs_f64()));
         }
         if let Err(errno) = result
-            && errno != libc::EINTR
+            && !is_transient(errno)
         {
             let why = std::io::Error::from_raw_os_error(errno);
             note::info(&format!("{}: a sync failed: {why}", self.path));
@@ -107,7 +105,7 @@ impl Slot {
 
 /// `fdatasync`, or `fsync` if `full`. What says nothing of the data is tried again.
 fn sync_file(fd: RawFd, full: bool) -> Result<(), Errno> {
-    let mut tries = 0;
+    let mut tries = Tries::default();
     loop {
         // SAFETY: any number may be passed as descriptor.
         let result = unsafe { if full { libc::fsync(fd) } else { libc::fdatasync(fd) } };
@@ -115,9 +113,10 @@ fn sync_file(fd: RawFd, full: bool) -> Result<(), Errno> {
             return Ok(());
         }
         let errno = std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
-        tries += 1;
-        if errno != libc::EINTR || tries > TRIES {
-            return Err(errno);
+        match tries.again(errno, clock::now) {
+            Again::AtOnce => {}
+            Again::Later => std::thread::sleep(Duration::from_nanos(Tries::PAUSE)),
+            Again::Never => return Err(errno),
         }
     }
 }

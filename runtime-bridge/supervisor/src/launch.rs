@@ -1,6 +1,7 @@
 //! Puts the calling process under the filter: what `durac run` does before it becomes the command.
 
 use crate::filter::{self, Asked};
+use crate::serve::UNSEEN;
 use libc::{c_int, c_long, sock_fprog};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -25,6 +26,11 @@ pub enum InstallError {
     /// Another program outside has a listener already.
     #[error("another program already supervises this one (seccomp user notification)")]
     Supervised,
+    /// The supervisor cannot take the command's open files.
+    #[error(
+        "the open files of the command cannot be taken (pidfd_getfd): Linux before 5.6, a container's system call filter, or ptrace_scope"
+    )]
+    Unseen,
     /// The supervisor does not answer.
     #[error("the supervisor did not start")]
     NoAnswer,
@@ -68,10 +74,12 @@ pub fn install(socket: OwnedFd, asked: Asked) -> Result<Installed, InstallError>
     // SAFETY: no descriptor is meant.
     let answer = unsafe { libc::fsync(-1) };
     let errno = io::Error::last_os_error().raw_os_error();
-    if sent.is_err() || answer != -1 || errno != Some(libc::EBADF) {
-        return Err(InstallError::NoAnswer);
+    match errno {
+        _ if sent.is_err() || answer != -1 => Err(InstallError::NoAnswer),
+        Some(libc::EBADF) => Ok(Installed { no_new_privileges }),
+        Some(UNSEEN) => Err(InstallError::Unseen),
+        _ => Err(InstallError::NoAnswer),
     }
-    Ok(Installed { no_new_privileges })
 }
 
 fn listen(filter: &sock_fprog) -> io::Result<OwnedFd> {

@@ -114,6 +114,10 @@ impl Caller {
     /// which outlives its thread.
     fn open(thread: u32) -> Result<(Self, bool), Errno> {
         let errno = |error: std::io::Error| error.raw_os_error().unwrap_or(libc::EIO);
+        // Of another pid namespace, which this one does not see.
+        if thread == 0 {
+            return Err(libc::EPERM);
+        }
         let process = process_of(thread).ok_or(libc::ESRCH)?;
         let opened = pidfd(thread as libc::pid_t, THREAD);
         let (fd, lasting) = match opened {

@@ -29,6 +29,10 @@ const LOOK: i32 = 200;
 /// Between two looks at logs that are closed.
 const SWEEP: Duration = Duration::from_secs(1);
 
+/// What the first call returns if the caller's open files cannot be taken. Another error than that of a call that nobody
+/// answers.
+pub const UNSEEN: Errno = libc::EPERM;
+
 /// The supervisor of this process.
 pub struct Supervisor {
     /// What the kernel asks through.
@@ -200,8 +204,10 @@ impl Supervisor {
         if self.policy().rules.keeps_amounts {
             self.unended.seen(call.thread);
         }
-        if self.command.load(Ordering::Relaxed) == 0 {
-            self.begin(call.thread);
+        if self.command.load(Ordering::Relaxed) == 0
+            && let Err(errno) = self.begin(call)
+        {
+            return Answer::Return(Err(errno));
         }
         let writes = self.asked.writes || record::asks_about_writes();
         match filter::kind(call.arch, call.number, writes) {
@@ -232,12 +238,19 @@ impl Supervisor {
         }
     }
 
-    /// The first call is made by what becomes the command, which has one thread. It may have logs open already.
-    fn begin(&'static self, process: u32) {
-        self.command.store(process, Ordering::Relaxed);
-        if self.asked.opens {
-            self.search(process, clock::now());
+    /// The first call is made by what becomes the command, which has one thread, on no descriptor. It may have logs open
+    /// already.
+    fn begin(&'static self, call: &Notification) -> Result<(), Errno> {
+        if let Err(errno) = self.callers.file(&self.listener, call, call.descriptor(0))
+            && errno != libc::EBADF
+        {
+            return Err(UNSEEN);
         }
+        self.command.store(call.thread, Ordering::Relaxed);
+        if self.asked.opens {
+            self.search(call.thread, clock::now());
+        }
+        Ok(())
     }
 
     /// A process ends. It cannot be told of an error.
@@ -292,12 +305,15 @@ impl Supervisor {
         self.ordered(self.logs.drain_others(None, Some(process)))
     }
 
-    /// Tells once of a process whose open files cannot be taken.
+    /// Tells once of a process whose open files cannot be taken, though it is there and has them.
     pub fn tell_unseen(&self, errno: Errno) {
-        if errno == libc::EPERM && !self.told_unseen.swap(true, Ordering::Relaxed) {
-            note::info(
-                "the open files of a process of the command cannot be taken (ptrace_scope, or another user): its syncs run as it calls them",
-            );
+        if !matches!(errno, libc::EBADF | libc::ESRCH)
+            && !self.told_unseen.swap(true, Ordering::Relaxed)
+        {
+            let why = std::io::Error::from_raw_os_error(errno);
+            note::info(&format!(
+                "the open files of a process of the command cannot be taken ({why}; ptrace_scope, another user, or a system call filter?): its syncs run as it calls them"
+            ));
         }
     }
 

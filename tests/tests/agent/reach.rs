@@ -92,6 +92,13 @@ fn replies_by_copies_of_a_connection_are_held() {
 }
 
 #[test]
+fn a_copy_over_a_connection_that_fails_leaves_it() {
+    for way in ["flags", "number:flags", "limit"] {
+        held(way, "write");
+    }
+}
+
+#[test]
 fn asynchronous_replies_wait() {
     held("aio", "write");
     held("lio", "write");
@@ -99,8 +106,10 @@ fn asynchronous_replies_wait() {
 
 #[test]
 fn replies_wait_for_logs_that_are_written_by_other_ways() {
-    for log in ["number", "fopen", "fdopen", "dprintf", "aio", "output", "pidfd", "map", "allocate"]
-    {
+    let ways = [
+        "number", "fopen", "fdopen", "dprintf", "aio", "output", "pidfd", "map", "allocate", "zero",
+    ];
+    for log in ways {
         held("plain", log);
     }
 }

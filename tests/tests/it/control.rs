@@ -87,6 +87,14 @@ fn a_policy_is_exchanged_under_load() -> Result<()> {
     goes_on()?;
     top_where(&server, |seen| seen["acknowledged"].as_f64() > Some(0.0))?;
 
+    // What has changed is told even if the report cannot be written.
+    let mut command = durac(["off", &server.redis.pid().to_string()])?;
+    let full = std::fs::File::options().write(true).open("/dev/full")?;
+    let told = command.stdout(full).output()?;
+    let text = String::from_utf8_lossy(&told.stderr);
+    ensure!(told.status.code() == Some(2) && text.contains("`delayed_fsync` off"), "{text}");
+    changed(&server, &["on".as_ref()])?;
+
     // A text is proved first, and a parameter that both have keeps its value.
     changed(&server, &["reload".as_ref(), &ready("window")?])?;
     let pid = server.redis.pid().to_string();

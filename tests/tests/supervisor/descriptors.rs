@@ -86,7 +86,18 @@ fn refused_once(errno: i32) -> Result<String> {
     Ok(run.acknowledged.concat())
 }
 
-/// Any error may be the only report of a failed write-back, those that are mostly a descriptor's, too.
+/// An error that asks to try again stops nothing.
+#[test]
+fn a_sync_that_could_not_run_is_made_again() -> Result<()> {
+    let _turn = heavy()?;
+    for errno in [libc::EINTR, libc::EAGAIN, libc::EBUSY] {
+        let said = refused_once(errno)?;
+        ensure!(said == "fine\n".repeat(7), "{errno}: {said}");
+    }
+    Ok(())
+}
+
+/// Any other error may be the only report of a failed write-back, those that are mostly a descriptor's, too.
 #[test]
 fn an_error_of_the_file_system_stops_the_log_whatever_it_is() -> Result<()> {
     let _turn = heavy()?;

@@ -258,7 +258,9 @@ fn report(changes: &[Change], global: &Global) -> Result<Outcome> {
     if global.is_json() {
         global.document.put(&serde_json::json!({ "processes": changes }))?;
     } else {
-        output::stdout(changes.iter().map(text).collect::<String>().as_bytes())?;
+        let text: String = changes.iter().map(text).collect();
+        // It has happened, whether or not the report can be written.
+        output::stdout(text.as_bytes()).inspect_err(|_| output::stderr(&text))?;
     }
     let mut outcome = Outcome::Fine;
     for change in changes {

@@ -1,4 +1,5 @@
-//! Programs that should not run under a policy: a warning when one is started. `docs/where-not.md` has the reasons.
+//! Programs that should not run under a policy, or that a policy does not reach: a warning when one is started.
+//! `docs/where-not.md` and `docs/supervisor.md` have the reasons.
 
 use std::path::Path;
 
@@ -19,20 +20,39 @@ const UNFIT: &[(&[&str], &str)] = &[
     (&["slapd"], "its pages rely on the order of syncs; LMDB has no log"),
 ];
 
-/// Why a program should not run under a policy; none if nothing is known against it.
-pub fn reason(program: &Path) -> Option<&'static str> {
+/// Programs that have a service start others, which are no descendants of theirs.
+const CLIENTS: &[&str] = &[
+    "docker",
+    "docker-compose",
+    "nerdctl",
+    "ctr",
+    "crictl",
+    "kubectl",
+    "systemctl",
+    "systemd-run",
+    "service",
+    "machinectl",
+    "ssh",
+];
+
+/// What is known against a program under a policy; none if nothing is.
+pub fn reason(program: &Path) -> Option<String> {
     let name = program.file_name()?.to_str()?;
-    UNFIT.iter().find(|(names, _)| names.contains(&name)).map(|(_, why)| *why)
+    let shown = program.display();
+    if CLIENTS.contains(&name) {
+        return Some(format!(
+            "`{shown}` asks a service to start a program, which is then not under the policy: run durac where the program runs (docs/supervisor.md)"
+        ));
+    }
+    let (_, why) = UNFIT.iter().find(|(names, _)| names.contains(&name))?;
+    Some(format!("`{shown}` should not run under a policy: {why} (docs/where-not.md)"))
 }
 
 /// Warns of such a program, unless `DURAC_LOG` is `quiet`.
 pub fn warn(program: &Path) {
     let quiet = std::env::var_os(durac_abi::ENV_LOG).is_some_and(|value| value == "quiet");
     if let Some(why) = reason(program).filter(|_| !quiet) {
-        let shown = program.display();
-        crate::output::error(&format!(
-            "warning: `{shown}` should not run under a policy: {why} (docs/where-not.md)"
-        ));
+        crate::output::error(&format!("warning: {why}"));
     }
 }
 
@@ -45,7 +65,8 @@ mod tests {
     fn programs_are_known_by_their_names() {
         assert!(reason(Path::new("/usr/lib/postgresql/15/bin/postgres")).is_some());
         assert!(reason(Path::new("etcd")).is_some());
-        for other in ["/usr/bin/redis-server", "sqlite3", "/", "etcdctl"] {
+        assert!(reason(Path::new("/usr/bin/docker")).is_some_and(|why| why.contains("a service")));
+        for other in ["/usr/bin/redis-server", "sqlite3", "/", "etcdctl", "podman", "runc"] {
             assert_eq!(reason(Path::new(other)), None, "{other}");
         }
     }

@@ -160,7 +160,7 @@ impl Stepper<'_> {
                 state.silent.insert(place, covers + 1);
             }
         }
-        state.land(flight.id, (took, (self.glue.reports)(result)), true);
+        state.land(flight.id, (took, (self.glue.reports)(result)));
         self.faults.swallowed |= result.is_err() && state.log.error().is_none();
         state.since = NEVER;
         self.startable(&mut state);
@@ -224,7 +224,7 @@ impl Stepper<'_> {
     ) {
         let mut state = state.clone();
         let covers = state.log.calls();
-        state.land(flight, (took, (self.glue.reports)(result)), false);
+        state.land(flight, (took, (self.glue.reports)(result)));
         self.faults.swallowed |= result.is_err() && state.log.error().is_none();
         let events = self.trail().and(Event::Ends(result));
         match target {
@@ -251,7 +251,7 @@ impl Stepper<'_> {
         let Some(flight) = state.log.background() else { return };
         for (took, result) in self.ends() {
             let mut state = state.clone();
-            state.land(flight.id, (took, (self.glue.reports)(result)), true);
+            state.land(flight.id, (took, (self.glue.reports)(result)));
             self.faults.swallowed |= result.is_err() && state.log.error().is_none();
             self.wake(state, self.trail().and(Event::Lands(flight.covers, result)), out);
         }

@@ -209,13 +209,19 @@ pub unsafe fn dup(old: c_int) -> c_int {
     copied(old, new)
 }
 
-/// A call that copies `old` over `new`, which it closes first.
-pub(super) fn copy_over(old: c_int, new: c_int, real: impl FnOnce() -> c_int) -> c_int {
+/// A call that copies `old` over `new`, which it closes first. `flags` are those of `dup3`.
+pub(super) fn copy_over(
+    old: c_int,
+    new: c_int,
+    flags: c_int,
+    real: impl FnOnce() -> c_int,
+) -> c_int {
     // A vfork child prepares its descriptors with these calls, in our memory.
     if table::is_other(old) && table::is_other(new) || !super::is_ours() {
         return real();
     }
-    if old == new {
+    // Nothing is closed by a call that fails.
+    if old == new || flags & !libc::O_CLOEXEC != 0 || is_beyond_limit(new) {
         return real();
     }
     if table::get(new) == Entry::Own {
@@ -259,6 +265,14 @@ pub(super) fn copy_over(old: c_int, new: c_int, real: impl FnOnce() -> c_int) ->
     result
 }
 
+/// Whether the process may have no new descriptor of this number: the limit can be lower than one that it has.
+fn is_beyond_limit(fd: c_int) -> bool {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` has room for the result.
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    result == 0 && libc::rlim_t::try_from(fd).is_ok_and(|fd| fd >= limit.rlim_cur)
+}
+
 /// Hook of `dup2`.
 ///
 /// # Safety
@@ -266,7 +280,7 @@ pub(super) fn copy_over(old: c_int, new: c_int, real: impl FnOnce() -> c_int) ->
 #[inline]
 pub unsafe fn dup2(old: c_int, new: c_int) -> c_int {
     // SAFETY: the caller's arguments.
-    copy_over(old, new, || unsafe { real::DUP2.get()(old, new) })
+    copy_over(old, new, 0, || unsafe { real::DUP2.get()(old, new) })
 }
 
 /// Hook of `dup3`.
@@ -276,7 +290,7 @@ pub unsafe fn dup2(old: c_int, new: c_int) -> c_int {
 #[inline]
 pub unsafe fn dup3(old: c_int, new: c_int, flags: c_int) -> c_int {
     // SAFETY: the caller's arguments.
-    copy_over(old, new, || unsafe { real::DUP3.get()(old, new, flags) })
+    copy_over(old, new, flags, || unsafe { real::DUP3.get()(old, new, flags) })
 }
 
 /// A command that lets somebody else see the file (a lock) or writes it otherwise (a flag).

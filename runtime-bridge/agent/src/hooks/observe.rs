@@ -98,7 +98,7 @@ pub(super) fn controls_device(fd: c_int, request: usize) {
 }
 
 /// Whether a request only asks. The C library's `isatty` sends the first.
-fn is_harmless(request: usize) -> bool {
+pub(super) fn is_harmless(request: usize) -> bool {
     matches!(request as c_ulong, libc::TCGETS | libc::FIONREAD)
 }
 

@@ -173,7 +173,8 @@ unsafe extern "C-unwind" fn as_hooked(
             super::seen_by(fd);
             super::files::copied(fd, real())
         }
-        libc::SYS_dup2 | libc::SYS_dup3 => super::files::copy_over(fd, b as c_int, real),
+        libc::SYS_dup2 => super::files::copy_over(fd, b as c_int, 0, real),
+        libc::SYS_dup3 => super::files::copy_over(fd, b as c_int, c as c_int, real),
         libc::SYS_fcntl => {
             super::files::controls(fd, b as c_int, c);
             super::files::controlled(fd, b as c_int, real())
@@ -255,7 +256,8 @@ unsafe extern "C-unwind" fn counted(
         _ => a,
     };
     let bytes = match number {
-        libc::SYS_ftruncate | libc::SYS_fallocate if result == 0 => 1,
+        libc::SYS_ftruncate | libc::SYS_fallocate | libc::SYS_ioctl if result == 0 => 1,
+        libc::SYS_ioctl => 0,
         _ => u64::try_from(result).unwrap_or(0),
     };
     if bytes > 0
@@ -325,7 +327,11 @@ fn prepare(number: c_long, [a, b, c, d, e]: [usize; 5]) -> bool {
             let to = c as c_int;
             written = super::uncount_by_number(to, false).then_some(to);
         }
-        libc::SYS_ioctl => super::observe::controls_device(fd, b),
+        libc::SYS_ioctl => {
+            super::seen_by(fd);
+            super::observe::controls_device(fd, b);
+            written = (!super::observe::is_harmless(b)).then_some(fd);
+        }
         libc::SYS_lseek => {
             super::seen();
             let _ = super::uncount_by_number(fd, true);

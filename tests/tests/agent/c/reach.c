@@ -18,8 +18,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -183,7 +185,15 @@ static void put(int log, FILE *stream, const char *way) {
         CHECK(map != MAP_FAILED);
         memcpy(map, text, 4);
     } else if (IS("allocate")) CHECK(fallocate(log, 0, 0, 4096) == 0);
-    else CHECK(0);
+    else if (IS("zero")) {
+        struct range {
+            short type, whence;
+            int64_t start, length;
+            int unused[6];
+        } range = {0, SEEK_SET, 0, 4096, {0}};
+        // FS_IOC_ZERO_RANGE (include/linux/falloc.h)
+        CHECK(syscall(SYS_ioctl, log, _IOW('X', 57, struct range), &range) == 0);
+    } else CHECK(0);
 }
 
 static void reply(const char *way, const char *how) {
@@ -196,6 +206,16 @@ static void reply(const char *way, const char *how) {
     else if (IS("number:dup")) fd = syscall(SYS_dup, fd);
     else if (IS("number:dup2")) fd = syscall(SYS_dup2, fd, 60);
     else if (IS("number:fcntl")) fd = syscall(SYS_fcntl, fd, F_DUPFD, 60);
+    // Copies over it that fail.
+    else if (IS("flags")) CHECK(dup3(out, fd, O_APPEND) < 0 && errno == EINVAL);
+    else if (IS("number:flags")) CHECK(syscall(SYS_dup3, out, fd, O_APPEND) < 0 && errno == EINVAL);
+    else if (IS("limit")) {
+        struct rlimit before, less;
+        CHECK(dup2(fd, 60) == 60 && getrlimit(RLIMIT_NOFILE, &before) == 0);
+        fd = 60, less = before, less.rlim_cur = 60;
+        CHECK(setrlimit(RLIMIT_NOFILE, &less) == 0 && dup2(out, fd) < 0 && errno == EBADF);
+        CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+    }
     FILE *stream = !strcmp(how, "fopen") ? fopen("x.log", "a") : NULL;
     int log = stream ? fileno(stream) : open_log();
     if (!strcmp(how, "fdopen")) stream = fdopen(log, "a");
