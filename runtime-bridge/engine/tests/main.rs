@@ -1,5 +1,6 @@
 //! The tests of the engine. One program, which links once.
 
+mod completion;
 mod grace;
 mod model;
 mod pace;
