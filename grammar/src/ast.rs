@@ -234,6 +234,9 @@ pub enum Expr {
     Error,
 }
 
+/// The largest number, with its unit: nothing that is counted or measured comes near it, and twice as much still fits into 64 bits.
+pub const LARGEST: u64 = u64::MAX / 2;
+
 /// A unit attached to a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Suffix {
@@ -285,6 +288,12 @@ impl Suffix {
             Suffix::MiB => "MiB",
             Suffix::GiB => "GiB",
         }
+    }
+
+    /// A number of it in base units; none if that is larger than [`LARGEST`].
+    #[must_use]
+    pub fn scaled(self, number: u64) -> Option<u64> {
+        number.checked_mul(self.scale()).filter(|value| *value <= LARGEST)
     }
 
     /// How many base units (nanoseconds or bytes) one of it is.

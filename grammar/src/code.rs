@@ -36,7 +36,7 @@ codes! {
     Unreadable = "E0004", "the file cannot be read";
     // E01xx: characters and grammar.
     BadCharacter = "E0101", "unexpected character";
-    BadNumber = "E0102", "a number that does not fit in 64 bits";
+    BadNumber = "E0102", "a number that does not fit in 63 bits";
     BadSuffix = "E0103", "unknown unit suffix";
     UnterminatedString = "E0104", "unterminated string";
     Unexpected = "E0105", "unexpected token";
@@ -73,7 +73,7 @@ codes! {
     EmptyRange = "E0307", "an empty range";
     NoRange = "E0308", "a parameter without a range";
     DivisionByZero = "E0309", "division by zero";
-    Overflow = "E0310", "a value that does not fit in 64 bits";
+    Overflow = "E0310", "a value that does not fit in 63 bits";
     // E04xx: meaning.
     NotAllowed = "E0401", "not allowed by the target";
     BadAwait = "E0402", "`await` takes `previous`, `all` or `pending < n`";

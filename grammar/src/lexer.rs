@@ -4,7 +4,7 @@
 //! it, and what is nearly a token (a number with a wrong suffix, a string without its end) becomes
 //! that token, so that the parser does not complain a second time.
 
-use crate::ast::{Comment, Suffix};
+use crate::ast::{Comment, LARGEST, Suffix};
 use crate::code::Code;
 use crate::diag::Diagnostic;
 use crate::span::{FileId, Sources, Span, Spanned};
@@ -18,7 +18,7 @@ pub enum LexError {
     /// No token begins so.
     #[default]
     Character,
-    /// The digits do not fit 64 bits.
+    /// The digits do not fit 63 bits.
     NumberTooLarge,
     /// `# comment`, `/* comment */`
     Comment,
@@ -59,7 +59,8 @@ pub(crate) fn number(text: &str) -> Result<Number, LexError> {
         return Err(LexError::Fraction);
     }
     let digits: String = digits.chars().filter(|c| *c != '_').collect();
-    let value = digits.parse().map_err(|_| LexError::NumberTooLarge)?;
+    let value = digits.parse().ok().filter(|value| *value <= LARGEST);
+    let value = value.ok_or(LexError::NumberTooLarge)?;
     if rest.is_empty() {
         return Ok(Number { value, unit: None });
     }
@@ -208,11 +209,11 @@ fn explain(error: LexError, text: &str, span: Span) -> (Token, Diagnostic) {
             Token::Error(text.to_owned()),
             Diagnostic::new(
                 Code::BadNumber,
-                format!("the number `{}` does not fit in 64 bits", shorten(text)),
+                format!("the number `{}` does not fit in 63 bits", shorten(text)),
                 span,
                 "too large",
             )
-            .help(format!("the largest number is {}", u64::MAX)),
+            .help(format!("the largest number is {LARGEST}")),
         ),
         LexError::Fraction => (
             Token::Error(text.to_owned()),

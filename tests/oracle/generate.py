@@ -15,7 +15,7 @@ KINDS = ["plain", "threads", "time", "bytes", "params", "staged", "notify", "age
 REAL_KINDS = ["plain", "time", "bytes", "params", "staged", "mixed"]
 
 # Constants near 2^64 / 2^k, for arithmetic that wraps around.
-GREAT = [1 << 60, 1 << 63, (1 << 64) - 1, (1 << 64) - 2, 1 << 32]
+GREAT = [1 << 60, 1 << 62, (1 << 63) - 1, (1 << 63) - 2, 1 << 32]
 
 
 class Generator:

@@ -101,6 +101,10 @@ static void ordered(int log, const char *path, char **names) {
         {"linkat", {SYS_linkat, 303}, {AT, A, AT, B, 0}, {0}},
         {"symlink", {SYS_symlink, 83}, {A, B}, {0}},
         {"symlinkat", {SYS_symlinkat, 304}, {A, AT, B}, {0}},
+        {"mkdir", {SYS_mkdir, 39}, {B, 0755}, {0}},
+        {"mkdirat", {SYS_mkdirat, 296}, {AT, B, 0755}, {0}},
+        {"mknod", {SYS_mknod, 14}, {B, S_IFREG | 0644, 0}, {0}},
+        {"mknodat", {SYS_mknodat, 297}, {AT, B, S_IFREG | 0644, 0}, {0}},
         {"truncate", {SYS_truncate, 92}, {A, 0}, {0}},
         {"truncate64", {0, 193}, {A, 0, 0}, {0}},
         {"ftruncate", {SYS_ftruncate, 93}, {fd, 4096}, {0}},
@@ -113,7 +117,20 @@ static void ordered(int log, const char *path, char **names) {
         {"openat", {SYS_openat, 295}, {AT, A, O_WRONLY | O_TRUNC}, {0}},
         {"openat2", {SYS_openat2, 437}, {AT, A, (long)how, 24}, {0}},
         {"open_by_handle_at", {SYS_open_by_handle_at, 342}, {AT, 0, O_WRONLY | O_TRUNC}, {0}},
+        /* Ordered where writes are seen. */
+        {"ficlone", {SYS_ioctl, 54}, {fd, 0x40049409, log}, {0}},
+        {"ficlonerange", {SYS_ioctl, 54}, {fd, 0x4020940d, 0}, {0}},
+        {"fideduperange", {SYS_ioctl, 54}, {fd, 0xc0189436, 0}, {0}},
+        {"move_ext", {SYS_ioctl, 54}, {fd, 0xc028660f, 0}, {0}},
+        {"exchange_range", {SYS_ioctl, 54}, {fd, 0x40285881, 0}, {0}},
+        {"unresvsp", {SYS_ioctl, 54}, {fd, 0x40305829, 0}, {fd, 0x402c5829, 0}},
+        {"unresvsp64", {SYS_ioctl, 54}, {fd, 0x4030582b, 0}, {fd, 0x402c582b, 0}},
+        {"zero_range", {SYS_ioctl, 54}, {fd, 0x40305839, 0}, {fd, 0x402c5839, 0}},
+        {"madv_remove", {SYS_madvise, 219}, {(long)map, 4096, 9}, {0}},
+        {"process_madvise", {440, 440}, {-1, 0, 0, 9, 0}, {0}},
         /* Those that change nothing else. */
+        {"fionread", {SYS_ioctl, 54}, {fd, 0x541b, N}, {0}},
+        {"madv_cold", {SYS_madvise, 219}, {(long)map, 4096, 20}, {0}},
         {"write", {SYS_write, 4}, {fd, B, 1}, {0}},
         {"open-read", {SYS_open, 5}, {A, O_RDONLY}, {0}},
         {"open-write", {SYS_open, 5}, {A, O_WRONLY}, {0}},
@@ -130,7 +147,7 @@ static void ordered(int log, const char *path, char **names) {
             call++;
         CHECK(ends || (call < end && call->numbers[is32]));
         /* What the calls want to be there, or not to be. */
-        unlink(b), rmdir(folder);
+        unlink(b), rmdir(b), rmdir(folder);
         int made = open(a, O_WRONLY | O_CREAT, 0644);
         CHECK(made >= 0 && close(made) == 0 && mkdir(folder, 0755) == 0);
         append(log);

@@ -56,6 +56,12 @@ pub fn read(path: &Path, global: &Global) -> Option<Input> {
     let bytes = if name == "-" { limited(std::io::stdin()) } else { open(path).and_then(limited) };
     let (code, message, help) = match bytes.map(String::from_utf8) {
         Ok(Ok(text)) if text.len() as u64 <= MAX_BYTES => return Some(input(shown, text, &stem)),
+        Ok(Err(error)) if error.as_bytes().starts_with(b"\x7fELF") => {
+            let message = format!("`{shown}` is an ELF file, not the text of a policy");
+            let help =
+                format!("`durac show {name}` shows the text and bounds of a compiled policy");
+            (Code::NotUtf8, message, Some(help))
+        }
         Ok(Err(error)) if error.as_bytes().len() as u64 <= MAX_BYTES => {
             let at = error.utf8_error().valid_up_to();
             let message = format!("`{shown}` is not UTF-8 text: invalid byte at offset {at}");

@@ -4,6 +4,7 @@ pub mod init;
 mod program;
 mod proved;
 mod supervise;
+pub mod trusted;
 mod unfit;
 
 pub use program::{check_agent, program_reason};
@@ -91,7 +92,30 @@ fn check_environment() -> Result<()> {
             format!("unknown variable `{shown}` in the environment{help}"),
         ));
     }
+    for name in [durac_abi::ENV_NOTIFY, durac_abi::ENV_WATCH] {
+        if let Some(value) = std::env::var_os(name).filter(|value| !is_known_value(name, value)) {
+            let value = durac_grammar::render::printable(&value.to_string_lossy());
+            output::error(&format!(
+                "warning: unknown value `{value}` of {name}: it has no effect; `off` is the only one that has"
+            ));
+        }
+    }
     Ok(())
+}
+
+/// Whether a variable that can only be switched off has a value that somebody may have meant: none, `off`, or what an outer
+/// `durac run` has put into it.
+fn is_known_value(name: &str, value: &OsStr) -> bool {
+    let off =
+        if name == durac_abi::ENV_NOTIFY { durac_abi::NOTIFY_OFF } else { durac_abi::WATCH_OFF };
+    let is_descriptors = |text: &str| {
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        text.split_once(':').is_some_and(|(map, links)| {
+            digits(map) && (links.is_empty() || links.split(',').all(digits))
+        })
+    };
+    let Some(text) = value.to_str() else { return false };
+    text.is_empty() || text == off || (name == durac_abi::ENV_NOTIFY && is_descriptors(text))
 }
 
 /// The value of `--log` as the agent takes it: a path starts at the root, for a server changes its directory.
@@ -147,6 +171,7 @@ fn load(
     global: &Global,
 ) -> Result<Option<Object>> {
     if !is_elf(policy) {
+        trusted::warn(policy);
         return proved::object(policy, settings, launch, runtime, global);
     }
     let shown = policy.display();
@@ -159,7 +184,7 @@ fn load(
             ),
         ));
     }
-    let bytes = fs::read(policy).with_context(|| format!("cannot read `{shown}`"))?;
+    let bytes = trusted::read(policy)?;
     let object = durac_verify::admit(&bytes, runtime)
         .map_err(|why| output::exit(1, format!("`{shown}` is rejected: {why}")))?;
     certificate::check(&object, policy)?;
@@ -316,4 +341,28 @@ pub fn runtime_folder() -> Result<PathBuf> {
         changed.with_context(|| format!("cannot change `{shown}`"))?;
     }
     Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_known_value;
+
+    #[test]
+    fn values_of_variables() {
+        let (notify, watch) = (durac_abi::ENV_NOTIFY, durac_abi::ENV_WATCH);
+        for (name, value, known) in [
+            (notify, "off", true),
+            (notify, "", true),
+            (notify, "700:701,702", true),
+            (notify, "700:", true),
+            (notify, "of", false),
+            (notify, "700:a", false),
+            (notify, "0", false),
+            (watch, "off", true),
+            (watch, "700:701", false),
+            (watch, "OFF", false),
+        ] {
+            assert_eq!(is_known_value(name, value.as_ref()), known, "{name}={value}");
+        }
+    }
 }

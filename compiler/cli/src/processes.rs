@@ -79,8 +79,13 @@ fn ports(process: &Path) -> Vec<u16> {
 /// The processes that these words name: `4711`, `:6379`, `/var/lib/redis` or `/var/lib/redis:6379`; without a word the
 /// only one there is.
 pub fn named(words: &[String]) -> Result<Vec<u32>> {
+    named_as(words, "name one")
+}
+
+/// The same for a command in which one is named so.
+pub fn named_as(words: &[String], how: &str) -> Result<Vec<u32>> {
     if words.is_empty() {
-        return Ok(vec![only()?]);
+        return Ok(vec![only(how)?]);
     }
     let mut pids = Vec::new();
     for word in words {
@@ -111,7 +116,7 @@ pub fn named(words: &[String]) -> Result<Vec<u32>> {
 }
 
 /// The one process that runs under a policy.
-fn only() -> Result<u32> {
+fn only(how: &str) -> Result<u32> {
     let running = durac_shm::status::running();
     match running.as_slice() {
         [one] => Ok(one.pid),
@@ -121,10 +126,7 @@ fn only() -> Result<u32> {
                 several.iter().map(|r| format!("\n    {} {}", r.pid, Place::of(r.pid).text()));
             Err(output::exit(
                 1,
-                format!(
-                    "several processes run under a policy: name one{}",
-                    list.collect::<String>()
-                ),
+                format!("several processes run under a policy: {how}{}", list.collect::<String>()),
             ))
         }
     }

@@ -5,7 +5,7 @@ use crate::names;
 use crate::target::path_span;
 use crate::unit::Unit;
 use durac_abi::Reading;
-use durac_grammar::ast::{self, BinOp};
+use durac_grammar::ast::{self, BinOp, LARGEST};
 use durac_grammar::{Code, Diagnostic, Span, Spanned};
 
 /// The names an expression can use, and where its findings go.
@@ -40,7 +40,7 @@ impl Scope<'_> {
         match &expr.node {
             ast::Expr::Number { value, unit: None } => made(ExprKind::Const(*value), Unit::Plain),
             ast::Expr::Number { value, unit: Some(suffix) } => {
-                let Some(scaled) = value.checked_mul(suffix.scale()) else {
+                let Some(scaled) = suffix.scaled(*value) else {
                     self.overflow(span);
                     return unknown(span);
                 };
@@ -171,7 +171,7 @@ impl Scope<'_> {
     fn overflow(&mut self, span: Span) {
         self.report(Diagnostic::new(
             Code::Overflow,
-            "the value does not fit in 64 bits",
+            "the value does not fit in 63 bits",
             span,
             "too large",
         ));
@@ -451,12 +451,12 @@ pub fn constant_value(expr: &Expr) -> Result<u64, NotConst> {
         ExprKind::Compare(cmp, a, b) => bit(cmp.holds(constant_value(a)?, constant_value(b)?)),
         ExprKind::Arith(op, a, b) => {
             let (a, b) = (constant_value(a)?, constant_value(b)?);
-            let fits = match op {
-                Arith::Add => a.checked_add(b).is_some(),
-                Arith::Mul => a.checked_mul(b).is_some(),
-                _ => true,
+            let value = match op {
+                Arith::Add => a.checked_add(b),
+                Arith::Mul => a.checked_mul(b),
+                _ => Some(op.apply(a, b)),
             };
-            if fits { Ok(op.apply(a, b)) } else { Err(NotConst::Overflow) }
+            value.filter(|value| *value <= LARGEST).ok_or(NotConst::Overflow)
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::names;
 use crate::unit::{Unit, show};
 use durac_abi::Object;
 use durac_abi::object;
-use durac_grammar::ast::Suffix;
+use durac_grammar::ast::{LARGEST, Suffix};
 use durac_grammar::suggest::nearest;
 use std::fmt;
 use std::ops::Range;
@@ -168,7 +168,7 @@ fn parse(text: &str, unit: Unit) -> Option<u64> {
     }
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, suffix) = text.split_at_checked(digits)?;
-    let number: u64 = number.parse().ok()?;
+    let number = number.parse().ok().filter(|number| *number <= LARGEST)?;
     if suffix.is_empty() {
         return (unit.takes_plain() || number == 0).then_some(number);
     }
@@ -176,5 +176,5 @@ fn parse(text: &str, unit: Unit) -> Option<u64> {
     if Unit::of_suffix(suffix) != unit {
         return None;
     }
-    number.checked_mul(suffix.scale())
+    suffix.scaled(number)
 }

@@ -457,7 +457,7 @@ fn wrong(flaw: Flaw) -> Vec<(String, u64, Vec<Vec<Form>>)> {
         Flaw::NeverWraps => {
             let hooks = "state c: count = 0
                 on fdatasync {
-                    c = c + 9223372036854775808
+                    c = c + 9223372036854775807 + 1
                     if c > 0 { pass } else { skip }
                 }";
             vec![simple(hooks, 0)]

@@ -15,6 +15,7 @@ use durac_prove::explore::Most;
 use durac_prove::proof::{Options, Proof, prove};
 use durac_prove::relate::relate;
 use durac_prove::upper::Upper;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A text; what is lost by default and for all parameters; whether that is exact.
 type Row = (&'static str, u64, u64);
@@ -385,13 +386,26 @@ impl durac_driver::Watch for After {
     }
 }
 
+/// Ends a proof when it has been asked so often.
+#[derive(Debug)]
+struct Asked(AtomicUsize);
+
+impl durac_driver::Watch for Asked {
+    fn goes_on(&self, _: usize) -> bool {
+        self.0.fetch_sub(1, Ordering::Relaxed) > 1
+    }
+}
+
 /// What is found in a text when the proof ends after so many states.
 fn found_after(states: usize, text: &str) -> Vec<(&'static str, String)> {
+    found_under(&After(states), text)
+}
+
+fn found_under(watch: &dyn durac_driver::Watch, text: &str) -> Vec<(&'static str, String)> {
     let mut sources = durac_grammar::Sources::new();
     let file = sources.add("test.dur", text);
-    let watch = After(states);
     let options =
-        durac_driver::Options { watch: Some(&watch), ..durac_driver::Options::new("test") };
+        durac_driver::Options { watch: Some(watch), ..durac_driver::Options::new("test") };
     let found = durac_driver::compile(&mut sources, file, &options).analysis.diagnostics;
     found.into_iter().map(|d| (d.code.text(), d.message)).collect()
 }
@@ -410,6 +424,21 @@ fn a_budget_ends_a_proof() {
     let text = "guarantee loss <= 9 syncs on power_loss\non fdatasync: await pending < 9; defer";
     let codes: Vec<_> = found_after(1, text).into_iter().map(|(code, _)| code).collect();
     assert_eq!(codes, ["W0108"]);
+}
+
+/// Waits that are over at once, each beside a write of another thread, make one step a large one.
+#[test]
+fn a_budget_ends_a_step() {
+    let text = "guarantee loss <= 9 syncs on power_loss\nparam n: syncs = 2 in 0..=4\n\
+                on fdatasync { if pending.bytes > 1024B { await previous }\n await all\n skip }\n\
+                on fsync { if pending.updates > 3 { await previous\n await pending < n\n await previous }\n defer }\n\
+                on write { if pending >= 1 { await pending < n\n await previous }\n pass }";
+    let found = found_under(&Asked(AtomicUsize::new(300)), text);
+    let (code, message) = found.first().unwrap();
+    assert_eq!(*code, "E0504", "{found:?}");
+    let (_, states) = message.split_once("the budget ended after ").unwrap();
+    let states: usize = states.split(' ').next().unwrap().parse().unwrap();
+    assert!(states < 100, "{message}");
 }
 
 /// What becomes durable makes room for more: from the fourth call on nothing waits.

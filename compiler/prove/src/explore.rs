@@ -665,7 +665,7 @@ impl Explored {
     /// Whether who watches ends the walk now.
     fn is_ended(&mut self, stepper: &Stepper<'_>) -> bool {
         let states = self.nodes.len();
-        if stepper.watch.is_some_and(|watch| !watch.goes_on(states)) {
+        if stepper.is_ended(states) {
             (self.too_large, self.stopped) = (true, true);
         }
         self.stopped

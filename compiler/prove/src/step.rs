@@ -16,7 +16,9 @@ use crate::state::{Caller, Family, MAX_STATES, NEVER, Open, State};
 use crate::watch::Watch;
 use durac_abi::{Hook, Reading, Verdict};
 use durac_engine::{Able, Answer, Decision, Entry, Errno, Log, Put, Rules, Time, Writing};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+use std::cell::Cell;
+use std::hash::BuildHasher;
 use syncs::Ended;
 pub use trail::Trail;
 
@@ -122,6 +124,10 @@ pub struct Stepper<'a> {
     pub first: usize,
     /// Who may end the walk.
     pub watch: Option<&'a dyn Watch>,
+    /// States that were explored, as far as who watches is told within a step.
+    states: Cell<usize>,
+    /// Who watches has ended the walk within a step: what that found is not all.
+    stopped: Cell<bool>,
     /// States with so many calls at their bottom ([`State::bottom`], of all calls or not) stand for those
     /// with more.
     pub merged: Option<(u64, bool)>,
@@ -160,6 +166,8 @@ impl<'a> Stepper<'a> {
             most_states: MAX_STATES,
             first: FIRST_STATES,
             watch: None,
+            states: Cell::new(0),
+            stopped: Cell::new(false),
             merged: None,
             glue,
             thin: false,
@@ -179,6 +187,16 @@ impl<'a> Stepper<'a> {
             self.programs.watched();
         }
         Self { watched, ..self }
+    }
+
+    /// Whether who watches ends the walk now, after so many states, or has ended it within a step.
+    pub fn is_ended(&self, states: usize) -> bool {
+        self.states.set(states);
+        let ends = || self.watch.is_some_and(|watch| !watch.goes_on(states));
+        if !self.stopped.get() && ends() {
+            self.stopped.set(true);
+        }
+        self.stopped.get()
     }
 
     /// Forgets what was seen: the walk begins anew.
@@ -225,7 +243,7 @@ impl<'a> Stepper<'a> {
     pub fn next(&mut self, state: &State) -> Vec<Next> {
         let mut done = Vec::new();
         let mut open = self.one(state);
-        while let Some(next) = open.pop() {
+        while let Some(next) = open.pop().filter(|_| !self.stopped.get()) {
             if matches!(next.state.caller, Caller::Idle | Caller::Parked(..)) {
                 done.push(next);
                 continue;
@@ -386,6 +404,9 @@ impl<'a> Stepper<'a> {
         since: Since,
         out: &mut Vec<Next>,
     ) {
+        if self.is_ended(self.states.get()) {
+            return;
+        }
         let effects = self.programs.run(&state, &open, since);
         let from = out.len();
         for (run, effect) in effects {
@@ -398,19 +419,19 @@ impl<'a> Stepper<'a> {
 
     /// Different ways can lead to the same state.
     fn drop_doubles(&self, from: usize, out: &mut Vec<Next>) {
+        let same = |a: &Next, b: &Next| {
+            let of = |next: &Next| (next.acknowledged, next.amounts, next.staged);
+            a.state == b.state && of(a) == of(b)
+        };
+        // Where those are whose state has this hash.
+        let mut kept: FxHashMap<u64, Vec<usize>> = FxHashMap::default();
         let mut index = from;
-        while index < out.len() {
-            let same = |a: &Next, b: &Next| {
-                let of = |next: &Next| (next.acknowledged, next.amounts, next.staged);
-                a.state == b.state && of(a) == of(b)
-            };
-            let seen = match (out.get(from..index), out.get(index)) {
-                (Some(earlier), Some(next)) => earlier.iter().any(|e| same(e, next)),
-                _ => false,
-            };
-            if seen {
+        while let Some(next) = out.get(index) {
+            let earlier = kept.entry(FxBuildHasher.hash_one(&next.state)).or_default();
+            if earlier.iter().filter_map(|at| out.get(*at)).any(|one| same(one, next)) {
                 out.swap_remove(index);
             } else {
+                earlier.push(index);
                 index += 1;
             }
         }

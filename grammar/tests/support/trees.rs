@@ -198,7 +198,7 @@ fn expr(r: &mut Random, depth: u64) -> Spanned<Expr> {
     ];
     sp(match r.below(if depth == 0 { 3 } else { 8 }) {
         0 => Expr::Number {
-            value: if r.one_in(4) { r.bits() } else { r.below(3) },
+            value: if r.one_in(4) { r.bits() >> 1 } else { r.below(3) },
             unit: r.one_in(3).then(|| r.pick(&Suffix::ALL)),
         },
         1 => Expr::Bool(r.one_in(2)),

@@ -57,8 +57,8 @@ pub fn any() -> bool {
 /// Forks with `real`. The child sees an empty table, and passes everything through. It finds in the files
 /// what was acknowledged before.
 pub fn fork(real: impl FnOnce() -> pid_t) -> pid_t {
-    // Nothing is staged from here until every child is gone.
-    let registry = table::registry();
+    // Nothing is staged from here until every child is gone. The children of a child of `vfork` are not ours.
+    let registry = table::registry().filter(|registry| registry.is_ours());
     if let Some(registry) = registry {
         registry.children.forking.fetch_add(1, Ordering::SeqCst);
     }
@@ -87,7 +87,7 @@ pub fn fork(real: impl FnOnce() -> pid_t) -> pid_t {
 
 /// The process has forked `pid`.
 fn born(pid: i32) {
-    let Some(registry) = table::registry() else { return };
+    let Some(registry) = table::registry().filter(|r| r.is_ours()) else { return };
     if registry.children.replace(0, pid) {
         registry.page.publish_children(registry.children.count());
     } else {
@@ -99,6 +99,7 @@ fn born(pid: i32) {
 pub fn gone(pid: i32) {
     if let Some(registry) = table::registry()
         && pid > 0
+        && registry.is_ours()
         && registry.children.replace(pid, 0)
     {
         record::reaped();

@@ -4,6 +4,7 @@
 use crate::clock;
 use crate::completion::{again, as_judged};
 use crate::errno;
+use crate::failures;
 use crate::fault_injection::{self, Fault};
 use crate::log::{Core, Held, Slot};
 use crate::note;
@@ -126,6 +127,9 @@ impl Slot {
         }
         self.report_failure(&core);
         self.publish(&mut core);
+        if let Some(errno) = core.engine.error() {
+            failures::add(core.file, errno);
+        }
         self.release_own_fd(&mut core);
         let mut core = self.wake_waiters(core);
         if table::registry().is_some_and(|registry| registry.replies.hold()) {
@@ -135,10 +139,39 @@ impl Slot {
             }
             core = self.lock();
         }
+        let core = if background { self.tell_failed(core, result) } else { core };
         let core = self.look_for_slow(core, &flight, end);
         let core = self.tell_broken(core, &flight, end);
         let core = self.tell_late(core, &flight, end);
         (core, Ok(Flown { flight, end, result }))
+    }
+
+    /// Tells of a background sync that has stopped the log. No call has returned its error yet, and a stream never does.
+    fn tell_failed<'a>(&'a self, core: Held<'a>, result: Result<(), Errno>) -> Held<'a> {
+        let Err(errno) = result else { return core };
+        if core.engine.error() != Some(errno) {
+            return core;
+        }
+        drop(core);
+        note::later(&format!(
+            "{}: a sync failed: {}; nothing more is acknowledged on it",
+            self.status.path(self.index),
+            std::io::Error::from_raw_os_error(errno)
+        ));
+        self.lock()
+    }
+
+    /// The log fails: a call that is not the agent's has got this error of its file.
+    pub fn stop(&'static self, errno: Errno) {
+        let mut core = self.lock();
+        if core.retired {
+            return;
+        }
+        core.engine.fail(errno);
+        self.report_failure(&core);
+        self.publish(&mut core);
+        failures::add(core.file, errno);
+        drop(self.wake_waiters(core));
     }
 
     /// Writes a batch, and syncs. The sync's own descriptor may be one of the application.
@@ -194,6 +227,7 @@ impl Slot {
                 Err(errno) if is_transient(errno) => unwritten = Err(errno),
                 Err(errno) => {
                     core.engine.fail(errno);
+                    failures::add(core.file, errno);
                     self.report_failure(&core);
                 }
                 Ok(()) => {}
@@ -297,7 +331,7 @@ pub enum Kind {
 
 /// The next library's `fdatasync`, or `fsync` if `full`. What says nothing of the data is tried again,
 /// for a while.
-fn real_sync(fd: RawFd, full: bool) -> Result<(), Errno> {
+pub fn real_sync(fd: RawFd, full: bool) -> Result<(), Errno> {
     let function = if full { real::FSYNC.get() } else { real::FDATASYNC.get() };
     record::syncing();
     let mut tries = Tries::default();

@@ -6,7 +6,7 @@
 use crate::call;
 use crate::clock;
 use crate::flight::Kind;
-use crate::log::{Core, Slot};
+use crate::log::{Core, Held, Slot};
 use crate::policy;
 use crate::replies::{self, Way};
 use crate::sync::atomic::Ordering;
@@ -75,12 +75,16 @@ impl Slot {
     /// A reply waits for what is written now: what it needs, and whether nobody is going to sync that in the
     /// background. Without a descriptor of its own the agent cannot sync it, and a reply does not wait.
     pub fn hold(&'static self) -> (Option<Need>, bool) {
-        self.written.count_unseen();
         let (log, bytes) = (self.key(), self.written.total());
-        if self.held.load(Ordering::Acquire) == bytes && self.key() == log {
+        let blind = self.written.is_blind();
+        if !blind && self.held.load(Ordering::Acquire) == bytes && self.key() == log {
             return (Some(Need { log, bytes }), false);
         }
         let mut core = self.lock();
+        // What is written once the last descriptor is closed has no sync to wait for.
+        if core.fds > 0 {
+            self.written.count_unseen();
+        }
         if core.retired || core.own_fd.is_none() && core.engine.error().is_none() {
             return (None, false);
         }
@@ -107,8 +111,14 @@ impl Slot {
     /// Makes what is written now durable: waits for a sync under way, and else makes it itself. Returns when
     /// it is, or cannot be.
     pub fn cover(&'static self) {
-        let mut core = self.lock();
-        self.written.count_unseen();
+        let core = self.lock();
+        if core.fds > 0 {
+            self.written.count_unseen();
+        }
+        self.cover_counted(core);
+    }
+
+    fn cover_counted(&'static self, mut core: Held<'static>) {
         self.pass_by_unseen(&mut core);
         self.count_written(&mut core);
         let bytes = core.engine.written();
@@ -133,8 +143,18 @@ impl Slot {
     /// Before the log is closed: replies may wait for bytes that the application has never asked to be synced.
     pub fn cover_for_replies(&'static self) {
         if !self.is_covered() && table::registry().is_some_and(|registry| registry.replies.hold()) {
-            self.cover();
+            let core = self.lock();
+            self.written.count_unseen();
+            self.cover_counted(core);
         }
+    }
+
+    /// Of a log whose last descriptor is closed: whether something is written that a sync would cover.
+    pub fn can_cover_more(&self, core: &mut Core) -> bool {
+        self.count_written(core);
+        let works = core.engine.error().is_none() && core.own_fd.is_some();
+        let covered = core.engine.covered() >= core.engine.written();
+        core.fds == 0 && !core.retired && works && !covered
     }
 
     /// Tells the engine how long a background sync waits for more replies: for an event loop that makes it itself

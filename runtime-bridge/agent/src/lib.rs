@@ -24,6 +24,7 @@ mod deadline;
 mod entries;
 pub mod environment;
 mod errno;
+mod failures;
 mod family;
 mod fault_injection;
 mod flight;

@@ -68,7 +68,7 @@ pub struct Slot {
     /// It was told that another process has the log open.
     told_crowd: AtomicBool,
     /// The application has locked parts of the file: closing any descriptor of it drops the locks.
-    posix_locks: AtomicBool,
+    pub posix_locks: AtomicBool,
     pub status: &'static StatusPage,
     core: Mutex<Core>,
     /// Calls of the application wait here.
@@ -461,6 +461,7 @@ impl Slot {
         self.publish(&mut core);
         let last = core.fds == 0;
         drop(core);
+        // From here no reply counts writes that nobody has seen: this is the last sync that could cover them.
         if last && result.is_ok() {
             self.cover_for_replies();
         }

@@ -18,6 +18,8 @@ pub enum Off {
     Stream,
     /// A thread has descriptors of its own: a number no longer says which file is meant.
     Descriptors,
+    /// A process opens and closes our descriptors, and what it does is not seen.
+    Shared,
 }
 
 impl fmt::Display for Off {
@@ -28,6 +30,7 @@ impl fmt::Display for Off {
                 "a stream of the application writes to a file with `O_SYNC` or `O_DSYNC`"
             }
             Self::Descriptors => "a thread of the application has its own descriptor table",
+            Self::Shared => "another process shares the descriptor table of the application",
         })
     }
 }
@@ -44,7 +47,9 @@ pub fn is_off() -> bool {
 /// go. A log that has failed keeps its error.
 pub fn process(why: Off) {
     guard::run(|| {
-        if OFF.load(Ordering::Acquire) || crate::policy::get().is_none() {
+        // What a child of `vfork` does with itself does not concern its parent, whose memory it has.
+        let off = OFF.load(Ordering::Acquire) || crate::policy::get().is_none();
+        if off || !table::is_ours() {
             return;
         }
         crate::adopt::stop();

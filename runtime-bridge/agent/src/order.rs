@@ -24,7 +24,8 @@ fn drain_dirty(except: Option<&Slot>) -> Result<(), Errno> {
     if fault_injection::injects(Fault::NoDrain) {
         return Ok(());
     }
-    let Some(registry) = table::registry() else { return Ok(()) };
+    // In a child of `vfork` the agent's descriptors may be other files.
+    let Some(registry) = table::registry().filter(|r| r.is_ours()) else { return Ok(()) };
     let mut result = Ok(());
     for slot in registry.slots() {
         if !slot.is_dirty() || except.is_some_and(|e| std::ptr::eq(e, slot)) {

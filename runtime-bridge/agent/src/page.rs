@@ -31,6 +31,8 @@ pub struct Made {
     pub page: &'static StatusPage,
     /// Where tools ask for a change.
     pub control: Option<&'static ControlPage>,
+    /// The descriptor by which others find it, if it has no file.
+    pub fd: Option<c_int>,
     /// Its file, if it has one.
     pub file: Option<PageFile>,
 }
@@ -68,7 +70,7 @@ pub fn make(policy: &'static Policy, number: c_int) -> Option<Made> {
     describe(policy, created.page);
     let file = path.filter(|_| created.id != (0, 0));
     let file = file.map(|path| PageFile { path, id: created.id });
-    Some(Made { page: created.page, control: created.control, file })
+    Some(Made { page: created.page, control: created.control, fd: created.fd, file })
 }
 
 /// Says on the page what runs here, and from now on takes the parameters from it.

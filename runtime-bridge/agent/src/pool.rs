@@ -16,6 +16,7 @@ use crate::note;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{self, Condvar, KEPT_WORKERS, Mutex, MutexGuard, PoisonError, WORKERS};
 use crate::syncer::Worker;
+use crate::table;
 use durac_engine::Time;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -145,7 +146,9 @@ impl Pool {
 
     /// Starts one more worker; returns false if there are enough, or it cannot be started.
     fn hire(&'static self, mut queue: Held<'_>) -> bool {
-        if queue.threads >= WORKERS || self.quits.load(Ordering::Acquire) {
+        // A thread that a child of `vfork` starts would be the child's, and end with it.
+        let full = queue.threads >= WORKERS || self.quits.load(Ordering::Acquire);
+        if full || !table::is_ours() {
             return false;
         }
         queue.threads += 1;

@@ -175,6 +175,10 @@ next! {
     VDPRINTF = c"vdprintf": fn() -> c_int;
     DPRINTF_CHK = c"__dprintf_chk": fn() -> c_int;
     VDPRINTF_CHK = c"__vdprintf_chk": fn() -> c_int;
+    MKSTEMP = c"mkstemp": fn(*mut c_char) -> c_int;
+    MKSTEMP64 = c"mkstemp64": fn(*mut c_char) -> c_int;
+    MKSTEMPS = c"mkstemps": fn(*mut c_char, c_int) -> c_int;
+    MKSTEMPS64 = c"mkstemps64": fn(*mut c_char, c_int) -> c_int;
     MKOSTEMP = c"mkostemp": fn(*mut c_char, c_int) -> c_int;
     MKOSTEMP64 = c"mkostemp64": fn(*mut c_char, c_int) -> c_int;
     MKOSTEMPS = c"mkostemps": fn(*mut c_char, c_int, c_int) -> c_int;

@@ -3,8 +3,11 @@
 use crate::children::Children;
 use crate::clock;
 use crate::errno;
+use crate::failures;
+use crate::flight::real_sync;
 use crate::log::{Opened, Slot};
 use crate::note;
+use crate::owned;
 use crate::page::{self, Made, PageFile};
 use crate::policy::{self, Policy};
 use crate::pool::Pool;
@@ -17,7 +20,7 @@ use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::table::{self, Entry};
 use crate::watch;
 use durac_abi::MAX_LOGS;
-use durac_engine::Errno;
+use durac_engine::{Completion, Errno, completion};
 use durac_shm::status::{ControlPage, StatusPage, Storage};
 use libc::{c_int, pid_t};
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,10 +57,15 @@ pub struct Registry {
     /// The process ends: nothing is deferred any more.
     closing: AtomicBool,
     status_file: Option<PageFile>,
+    /// Where tools find the page if it has no file; -1 if it has.
+    page_fd: AtomicI32,
 }
 
 /// Devices that have syncer threads of their own; more share them.
 const POOLS: u64 = 16;
+/// How often what was written to a log is synced once more before it is closed: each time only if somebody has written to a
+/// descriptor that another thread closes.
+const COVERS: usize = 16;
 
 /// The open logs.
 #[derive(Default)]
@@ -70,6 +78,50 @@ pub struct Files {
     used: usize,
     /// The syncer threads, by device.
     pools: BTreeMap<u64, &'static Pool>,
+    /// What files were when this process closed them, with everything in them durable.
+    durable: BTreeMap<FileId, Stamp>,
+}
+
+/// How long a file is, and when it and what is known of it changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    length: i64,
+    written: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// Files that are remembered so.
+const REMEMBERED: usize = 64;
+
+impl Stamp {
+    fn of(fd: RawFd) -> Option<Self> {
+        let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+        // SAFETY: any number may be passed, and `stat` has room for the result.
+        if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } != 0 {
+            return None;
+        }
+        // SAFETY: the call succeeded and filled it.
+        let stat = unsafe { stat.assume_init() };
+        Some(Self {
+            length: stat.st_size,
+            written: (stat.st_mtime, stat.st_mtime_nsec),
+            changed: (stat.st_ctime, stat.st_ctime_nsec),
+        })
+    }
+}
+
+/// What is in a file that becomes a log can be in memory only: a process that was killed has left it there. It is made durable,
+/// so that nothing is acknowledged, and no reply sent, on top of it.
+fn make_durable(fd: c_int, id: FileId) -> Result<(), Errno> {
+    let Some(now) = Stamp::of(fd).filter(|now| now.length > 0) else { return Ok(()) };
+    let before = table::registry().and_then(|r| r.files().durable.get(&id).copied());
+    if before == Some(now) {
+        return Ok(());
+    }
+    match completion(real_sync(fd, false), true) {
+        Completion::Failed(errno) => Err(errno),
+        Completion::Durable | Completion::Nothing => Ok(()),
+    }
 }
 
 impl Files {
@@ -88,7 +140,7 @@ impl Files {
 /// processes that one command starts, only the one with logs has something to show.
 fn make(policy: &'static Policy) -> Option<&'static Registry> {
     crate::family::found();
-    let Made { page, control, file } = page::make(policy, own_fd_from())?;
+    let Made { page, control, fd, file } = page::make(policy, own_fd_from())?;
     // SAFETY: it takes no pointer, cannot fail, and changes nothing.
     let pid = unsafe { libc::getpid() };
     Some(Box::leak(Box::new(Registry {
@@ -103,11 +155,16 @@ fn make(policy: &'static Policy) -> Option<&'static Registry> {
         controls: AtomicBool::new(false),
         closing: AtomicBool::new(false),
         status_file: file,
+        page_fd: AtomicI32::new(fd.unwrap_or(-1)),
     })))
 }
 
 /// A descriptor was opened for writing: makes it a log if its name or its file says so.
 pub fn opened(policy: &'static Policy, fd: c_int, id: FileId, path: &Path, flags: c_int) {
+    // Before any lock: a child of `vfork` can be killed while it holds one.
+    if !table::is_ours() {
+        return;
+    }
     let known = table::registry().is_some_and(|r| r.files().open.contains_key(&id));
     if known || policy.covers(path) {
         has_begun(policy, fd, id, path, flags, known);
@@ -116,6 +173,9 @@ pub fn opened(policy: &'static Policy, fd: c_int, id: FileId, path: &Path, flags
 
 /// A descriptor of a file that was a log of the parent's, or of the program that started this one.
 pub fn inherited(policy: &'static Policy, fd: c_int, id: FileId, path: &Path) {
+    if !table::is_ours() {
+        return;
+    }
     let known = table::registry().is_some_and(|r| r.files().open.contains_key(&id));
     has_begun(policy, fd, id, path, 0, known);
 }
@@ -130,8 +190,10 @@ fn has_begun(
 ) {
     // What an application does with its next log may rest on what it did with the ones before. An error
     // stays in its log.
+    let mut there = Ok(());
     if !known {
         let _ = crate::order::drain_others(None);
+        there = make_durable(fd, id);
     }
     let made = table::registry().or_else(|| table::registry_or(|| make(policy)));
     let Some(registry) = made else { return };
@@ -151,6 +213,11 @@ fn has_begun(
     let Some(slot) = registry.slot(index) else { return };
     let mut core = slot.lock();
     core.fds += 1;
+    if let Err(errno) = there {
+        core.engine.fail(errno);
+        slot.report_failure(&core);
+        failures::add(id, errno);
+    }
     if flags & libc::O_TRUNC != 0 {
         slot.add_written(1);
         slot.begins();
@@ -252,7 +319,7 @@ impl Registry {
 
     /// `new` is a copy of the log's descriptor.
     pub fn duplicated(&self, index: usize, new: c_int) {
-        let Some(slot) = self.slot(index) else { return };
+        let Some(slot) = self.slot(index).filter(|_| self.is_ours()) else { return };
         if table::fits(new) {
             let mut core = slot.lock();
             core.fds += 1;
@@ -280,11 +347,31 @@ impl Registry {
     fn retire(&self, slot: &'static Slot) {
         let mut files = self.files();
         let mut core = slot.lock();
+        // A write of another thread may have ended since the last sync, and a reply wait for it.
+        for _ in 0..COVERS {
+            if !self.replies.hold() || !slot.can_cover_more(&mut core) {
+                break;
+            }
+            drop(core);
+            drop(files);
+            slot.cover();
+            files = self.files();
+            core = slot.lock();
+        }
         if core.fds > 0 || core.retired {
             return;
         }
+        if let Some(stamp) = core.own_fd.and_then(Stamp::of)
+            && core.engine.error().is_none()
+            && core.engine.undrained().is_none()
+        {
+            if files.durable.len() >= REMEMBERED {
+                files.durable.clear();
+            }
+            files.durable.insert(core.file, stamp);
+        }
         let (log, covered) = slot.covered();
-        self.replies.closed(log, covered);
+        self.replies.closed(log, covered, slot.written.total());
         files.open.remove(&core.file);
         files.free.insert(slot.index);
         record::closed(slot.index);
@@ -301,6 +388,37 @@ impl Registry {
                 slot.publish(&mut core);
             }
         }
+    }
+
+    /// The application is about to give one of the agent's numbers to another file: the log or the page that has it gets
+    /// another number. Returns whether it has.
+    pub fn make_room(&self, fd: c_int) -> bool {
+        if self.page_fd.load(Ordering::Relaxed) == fd {
+            let new = duplicate(fd);
+            if let Some(new) = new {
+                self.page_fd.store(new, Ordering::Relaxed);
+                table::set(fd, Entry::Other);
+            }
+            return new.is_some();
+        }
+        self.slots().any(|slot| {
+            let mut core = slot.lock();
+            core.users += 1;
+            while core.own_fd == Some(fd) && (core.engine.is_flying() || core.stage.is_writing()) {
+                core = slot.sleep(core);
+            }
+            core.users -= 1;
+            // The number is closed when it is given away, which would drop locks on parts of the file.
+            let may = core.own_fd == Some(fd) && !slot.posix_locks.load(Ordering::Relaxed);
+            let Some(new) = (may && !core.retired).then(|| duplicate(fd)).flatten() else {
+                return false;
+            };
+            core.own_fd = Some(new);
+            slot.proof.set_witness(Some(new));
+            owned::set(slot.index, core.file, Some(new));
+            table::set(fd, Entry::Other);
+            true
+        })
     }
 
     /// A log has failed.
@@ -339,6 +457,7 @@ impl Registry {
 
     /// Syncer threads may be started again.
     pub fn recall_workers(&self) {
+        self.replies.recall();
         self.files().pools.values().for_each(|pool| pool.resume());
     }
 
@@ -381,7 +500,7 @@ pub fn revoke_all(why: StageOff) {
 
 /// The log whose file is at `path`.
 pub fn slot_at(path: *const libc::c_char) -> Option<&'static Slot> {
-    let registry = table::registry()?;
+    let registry = table::registry().filter(|r| r.is_ours())?;
     let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
     // SAFETY: the system has just read `path`, and `stat` has room for the result.
     if unsafe { libc::stat(path, stat.as_mut_ptr()) } != 0 {

@@ -89,13 +89,35 @@ struct Tickets {
     answered: Vec<&'static Connection>,
     /// Those that were answered together.
     group: Group,
+    /// The last logs that were closed with bytes that no sync has covered.
+    lost: VecDeque<u64>,
+    /// There were more.
+    forgot: bool,
 }
+
+/// Logs that are remembered as closed with bytes uncovered.
+const MOST_LOST: usize = 64;
 
 impl Tickets {
     /// A connection waits for this ticket.
     fn wait(&mut self, ticket: Ticket, connection: &'static Connection) {
         let behind = self.waiting.iter().rev().take_while(|(later, _)| *later > ticket).count();
         self.waiting.insert(self.waiting.len() - behind, (ticket, connection));
+    }
+
+    /// A log is closed, and so many of its bytes are durable of those written.
+    fn closed(&mut self, log: u64, covered: u64, written: u64) {
+        self.rule.covered(log, covered);
+        self.rule.failed(log);
+        if covered < written {
+            self.lost.push_back(log);
+            self.forgot |= self.lost.len() > MOST_LOST && self.lost.pop_front().is_some();
+        }
+    }
+
+    /// Whether bytes of a log that was closed may be lost.
+    fn has_lost(&self, log: u64) -> bool {
+        self.forgot || self.lost.contains(&log)
     }
 
     /// Takes the connections that wait no longer.
@@ -226,13 +248,13 @@ impl Replies {
         }
     }
 
-    /// The connection of a descriptor; none if it is not an open stream socket, which the table then
+    /// The connection of a descriptor; none if it is not an open socket with a connection, which the table then
     /// forgets.
     fn open(&self, fd: RawFd) -> Option<&'static Connection> {
         if let Some(known) = self.of(fd) {
             return Some(known);
         }
-        let Some(cookie) = connection::cookie_of_stream(fd) else {
+        let Some((cookie, packets)) = connection::socket(fd) else {
             table::forget(fd, Entry::Reply);
             return None;
         };
@@ -243,7 +265,7 @@ impl Replies {
             all.push(new);
             new
         });
-        connection.lock().begin(fd, cookie);
+        connection.lock().begin(fd, cookie, packets);
         connection.followed.begin(false);
         self.set(fd, Some(connection));
         Some(connection)
@@ -267,7 +289,7 @@ impl Replies {
         for fd in table::ours(0, u32::MAX) {
             if self.holds
                 && table::get(fd) == Entry::Reply
-                && let Some(cookie) = connection::cookie_of_stream(fd)
+                && let Some((cookie, _)) = connection::socket(fd)
                 && let Some(first) = known.insert(cookie, fd)
                 && self.of(fd).is_none()
             {
@@ -291,27 +313,29 @@ impl Replies {
             return Needs::Nothing;
         }
         let mut tickets = self.tickets();
-        // Only now: a sync that ended before is not going to look for this ticket.
-        needs.retain(|(need, slot)| slot.covers(need).is_none_or(|bytes| bytes < need.bytes));
+        // Only now: a sync that ended before is not going to look for this ticket. Nor is the close of a log, which was the
+        // last to say what became of it.
+        needs.retain(|(need, slot)| match slot.covers(need) {
+            Some(bytes) if bytes < u64::MAX => bytes < need.bytes,
+            _ => tickets.has_lost(need.log),
+        });
         if needs.is_empty() {
             return Needs::Nothing;
         }
         let open: Vec<Need> = needs.iter().map(|(need, _)| *need).collect();
         let (ticket, _) = tickets.rule.hold(&open);
-        // A log that was closed meanwhile has said what became of it before there was this ticket.
         for (need, slot) in &needs {
-            if slot.has_failed() || slot.covers(need).is_none() {
+            if slot.has_failed() || tickets.has_lost(need.log) {
                 tickets.rule.failed(need.log);
             }
         }
         Needs::Ticket { ticket, alone }
     }
 
-    /// A log is closed: what is not covered of it never will be. The caller holds its lock.
-    pub fn closed(&self, log: u64, covered: u64) {
-        let mut tickets = self.tickets();
-        tickets.rule.covered(log, covered);
-        tickets.rule.failed(log);
+    /// A log is closed, and so many of its bytes are durable of those written: what is not covered of it never will be.
+    /// The caller holds its lock.
+    pub fn closed(&self, log: u64, covered: u64, written: u64) {
+        self.tickets().closed(log, covered, written);
     }
 
     /// Syncs have ended, or logs failed: sends what may go.
@@ -531,10 +555,12 @@ impl Replies {
                 let at_once = put.at_once || connection::is_nonblocking(fd);
                 return if at_once { Outcome::Fail(libc::EAGAIN) } else { Outcome::Full };
             }
+            // Nobody would send it, or not as one message.
             let alone = matches!(needs, Needs::Ticket { alone: true, .. }) && ticket.is_some();
+            let waits = alone || state.packets;
             let behind = state.queue.parts.back().map_or(0, |&(ticket, _)| ticket);
             let ticket = ticket.map_or(behind, |ticket| ticket.max(behind));
-            if let Some(kept) = self.keep(&mut state, &put, ticket).filter(|_| !alone) {
+            if let Some(kept) = (!waits).then(|| self.keep(&mut state, &put, ticket)).flatten() {
                 self.settle(connection, &mut state);
                 return Outcome::Kept(kept);
             }
@@ -554,6 +580,7 @@ impl Replies {
     /// The connection turns out to be one of a replica or a cluster node, if this write says so.
     pub fn recognise(&self, fd: RawFd, put: &Put) {
         if links::begins(put)
+            && table::is_ours()
             && let Some(connection) = self.open(fd)
         {
             let mut state = connection.lock();
@@ -689,17 +716,30 @@ impl Replies {
         }
     }
 
-    /// The process ends: sends everything that is durable, and waits a while for clients that do not read.
-    pub fn finish(&self, registry: &'static Registry) {
-        if self.bytes() == 0 {
-            return;
+    /// Another process is about to have the connections, too, and writes to them what comes after: all that is written
+    /// is made durable, and what is held is sent.
+    pub fn before_child(&self, registry: &'static Registry) {
+        if self.holds && (self.bytes() > 0 || !are_free(registry)) {
+            self.send_held(registry);
         }
+    }
+
+    /// Sends everything that is held, once it is durable, and waits a while for clients that do not read.
+    fn send_held(&self, registry: &'static Registry) {
         self.wait(registry);
         let until = clock::now() + PATIENCE;
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for connection in all.into_iter().filter(|connection| !connection.is_empty()) {
             self.send_all(registry, connection, until);
         }
+    }
+
+    /// The process ends: sends everything that is held.
+    pub fn finish(&self, registry: &'static Registry) {
+        if self.bytes() == 0 {
+            return;
+        }
+        self.send_held(registry);
         if self.bytes() > 0 {
             note::error("replies were not sent at exit: their clients do not read");
         }
@@ -708,6 +748,11 @@ impl Replies {
     /// Ends the thread that waits for full sockets.
     pub fn dismiss(&self) {
         self.poller.quit();
+    }
+
+    /// It may be started again.
+    pub fn recall(&self) {
+        self.poller.resume();
     }
 }
 
@@ -738,9 +783,9 @@ pub fn are_free(registry: &Registry) -> bool {
 
 /// The connection of which this number, which is not in the table, is a copy: one of its own numbers.
 pub fn copy_of(fd: RawFd) -> Option<RawFd> {
-    let cookie = connection::cookie_of_stream(fd)?;
+    let socket = connection::socket(fd)?;
     let is_same = |&known: &RawFd| {
-        table::get(known) == Entry::Reply && connection::cookie_of_stream(known) == Some(cookie)
+        table::get(known) == Entry::Reply && connection::socket(known) == Some(socket)
     };
     table::ours(0, u32::MAX).into_iter().find(is_same)
 }

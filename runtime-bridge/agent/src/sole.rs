@@ -8,6 +8,9 @@ use crate::sys;
 use libc::c_int;
 use std::mem::MaybeUninit;
 
+/// Bytes read at once. On the stack, which may be a small one: a signal's handler opens files, too.
+const BUFFER: usize = 512;
+
 /// Proves that a log that is being opened has no other open file in this process, and is not mapped.
 ///
 /// # Errors
@@ -44,7 +47,7 @@ pub fn opened(fd: c_int) {
 /// Calls `body` with the number of every open descriptor; none if `/proc` cannot be read.
 pub fn descriptors(mut body: impl FnMut(c_int)) -> Option<()> {
     let dir = open(c"/proc/self/fd", libc::O_DIRECTORY)?;
-    let mut buffer = [0_u8; 2048];
+    let mut buffer = [0_u8; BUFFER];
     let mut complete = true;
     loop {
         // SAFETY: the kernel writes at most `len` bytes into the buffer.
@@ -99,13 +102,30 @@ fn open(path: &std::ffi::CStr, flags: c_int) -> Option<c_int> {
 }
 
 /// Whether the file is mapped; none if `/proc` does not say.
-fn is_mapped((device, inode): FileId) -> Option<bool> {
+fn is_mapped(file: FileId) -> Option<bool> {
+    let mut mapped = false;
+    mappings(|line| mapped |= file_of(line) == Some(file))?;
+    Some(mapped)
+}
+
+/// Calls `body` with each file whose pages are mapped between these addresses; none if `/proc` does not say.
+pub fn files_mapped(address: usize, n: usize, mut body: impl FnMut(FileId)) -> Option<()> {
+    let end = address.saturating_add(n);
+    mappings(|line| {
+        if range_of(line).is_some_and(|(first, last)| first < end && address < last)
+            && let Some(file) = file_of(line)
+        {
+            body(file);
+        }
+    })
+}
+
+/// Calls `body` with the beginning of each line of `/proc/self/maps`: `address access offset major:minor inode path`.
+fn mappings(mut body: impl FnMut(&str)) -> Option<()> {
     let fd = open(c"/proc/self/maps", 0)?;
-    // A line: `address access offset major:minor inode path`. Only its beginning matters.
     let mut line = [0_u8; 128];
     let mut length = 0;
-    let mut mapped = false;
-    let mut buffer = [MaybeUninit::<u8>::uninit(); 2048];
+    let mut buffer = [MaybeUninit::<u8>::uninit(); BUFFER];
     let complete = loop {
         // SAFETY: the kernel writes at most `len` bytes into the buffer.
         let filled = unsafe {
@@ -121,7 +141,10 @@ fn is_mapped((device, inode): FileId) -> Option<bool> {
                     // SAFETY: the kernel has written it.
                     let byte = unsafe { byte.assume_init() };
                     if byte == b'\n' {
-                        mapped |= is_of(line.get(..length).unwrap_or_default(), device, inode);
+                        // A path that is cut may end in a part of a character, and nobody reads it.
+                        let line = line.get(..length).unwrap_or_default();
+                        let line = line.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+                        body(line);
                         length = 0;
                     } else if let Some(place) = line.get_mut(length) {
                         *place = byte;
@@ -134,32 +157,44 @@ fn is_mapped((device, inode): FileId) -> Option<bool> {
     };
     // SAFETY: the descriptor is ours.
     unsafe { real::CLOSE.get()(fd) };
-    complete.then_some(mapped)
+    complete.then_some(())
 }
 
-/// Whether a line of `/proc/self/maps` is of this file.
-fn is_of(line: &[u8], device: u64, inode: u64) -> bool {
-    let Ok(line) = std::str::from_utf8(line) else { return false };
+/// The addresses of a line of `/proc/self/maps`.
+fn range_of(line: &str) -> Option<(usize, usize)> {
+    let (first, last) = line.split_ascii_whitespace().next()?.split_once('-')?;
+    Some((usize::from_str_radix(first, 16).ok()?, usize::from_str_radix(last, 16).ok()?))
+}
+
+/// The file of a line of `/proc/self/maps`.
+fn file_of(line: &str) -> Option<FileId> {
     let mut fields = line.split_ascii_whitespace().skip(3);
-    let (Some(on), Some(number)) = (fields.next(), fields.next()) else { return false };
-    let Some((major, minor)) = on.split_once(':') else { return false };
+    let (on, inode) = (fields.next()?, fields.next()?.parse().ok()?);
+    let (major, minor) = on.split_once(':')?;
     let hex = |text| u32::from_str_radix(text, 16).ok();
-    let (Some(major), Some(minor)) = (hex(major), hex(minor)) else { return false };
-    number.parse() == Ok(inode) && libc::makedev(major, minor) == device
+    Some((libc::makedev(hex(major)?, hex(minor)?), inode)).filter(|_| inode != 0)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_of;
+    use super::{file_of, files_mapped, range_of};
 
     #[test]
     fn lines_of_the_memory_map() {
-        let line = b"7f00-7f01 r--s 00000000 fd:01 1234                 /var/x.log";
-        let device = libc::makedev(0xfd, 1);
-        assert!(is_of(line, device, 1234));
-        assert!(!is_of(line, device, 123));
-        assert!(!is_of(line, libc::makedev(0xfd, 2), 1234));
-        assert!(!is_of(b"7f00-7f01 rw-p 00000000 00:00 0", device, 1234));
-        assert!(!is_of(b"", device, 0));
+        let line = "7f00-7f01 r--s 00000000 fd:01 1234                 /var/x.log";
+        assert_eq!(file_of(line), Some((libc::makedev(0xfd, 1), 1234)));
+        assert_eq!(range_of(line), Some((0x7f00, 0x7f01)));
+        assert_eq!(file_of("7f00-7f01 rw-p 00000000 00:00 0"), None);
+        assert_eq!((file_of(""), range_of("")), (None, None));
+    }
+
+    #[test]
+    fn the_files_of_an_address() {
+        let mut files = Vec::new();
+        let code = file_of as *const () as usize;
+        assert!(files_mapped(code, 1, |file| files.push(file)).is_some());
+        use std::os::unix::fs::MetadataExt;
+        let program = std::fs::metadata("/proc/self/exe").unwrap();
+        assert_eq!(files, [(program.dev(), program.ino())]);
     }
 }

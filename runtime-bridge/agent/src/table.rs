@@ -3,6 +3,9 @@
 //! The table and the pointer to everything else of this process are in one piece of memory that
 //! the kernel empties in a forked child. The child then sees no logs and no registry: it cannot
 //! touch a lock that a thread of the parent held, nor wait for a thread it does not have.
+//!
+//! A child of `vfork` has the same memory, and descriptors and threads of its own. Architecture invariant: only the
+//! process that has the table changes it, or makes the registry ([`is_ours`]).
 
 use crate::registry::Registry;
 use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU16, AtomicU64, Ordering};
@@ -105,15 +108,15 @@ fn encode(entry: Entry) -> u16 {
 }
 
 /// Changes what `fd` is and returns what it was. A descriptor beyond the table stays
-/// [`Entry::Other`].
+/// [`Entry::Other`], and so does every one of another process that shares the memory.
 pub fn set(fd: libc::c_int, entry: Entry) -> Entry {
-    let place = SHARED.fds.get(fd as usize);
+    let place = SHARED.fds.get(fd as usize).filter(|_| is_ours());
     place.map_or(Entry::Other, |e| decode(e.swap(encode(entry), Ordering::AcqRel)))
 }
 
 /// Forgets what `fd` is if it still is `was`; returns whether this call did it.
 pub fn forget(fd: libc::c_int, was: Entry) -> bool {
-    SHARED.fds.get(fd as usize).is_some_and(|e| {
+    SHARED.fds.get(fd as usize).filter(|_| is_ours()).is_some_and(|e| {
         e.compare_exchange(encode(was), OTHER, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     })
 }
@@ -139,8 +142,12 @@ pub fn registry() -> Option<&'static Registry> {
     unsafe { registry.as_ref() }
 }
 
-/// This process' registry; `make` makes it, in one thread while others wait.
+/// This process' registry; `make` makes it, in one thread while others wait. Another process that shares the
+/// memory makes none.
 pub fn registry_or(make: impl FnOnce() -> Option<&'static Registry>) -> Option<&'static Registry> {
+    if !is_ours() {
+        return None;
+    }
     // Not a mutex: a child forked by another thread meanwhile must not find it locked.
     while SHARED.making.swap(true, Ordering::Acquire) {
         sync::yield_now();
@@ -153,7 +160,8 @@ pub fn registry_or(make: impl FnOnce() -> Option<&'static Registry>) -> Option<&
     made
 }
 
-/// Whether the calling process has these descriptors. The first that asks has them: it does when it starts.
+/// Whether the calling process has these descriptors. The first that asks has them: it does when it starts, when it was
+/// forked, and before it makes a child that shares its memory.
 pub fn is_ours() -> bool {
     // SAFETY: it takes no pointer, cannot fail, and changes nothing.
     let pid = unsafe { libc::getpid() };

@@ -74,6 +74,10 @@ entries! {
     __open64_2(path: *const c_char, flags: c_int) -> c_int;
     __openat_2(dir: c_int, path: *const c_char, flags: c_int) -> c_int;
     __openat64_2(dir: c_int, path: *const c_char, flags: c_int) -> c_int;
+    mkstemp(template: *mut c_char) -> c_int;
+    mkstemp64(template: *mut c_char) -> c_int;
+    mkstemps(template: *mut c_char, suffix: c_int) -> c_int;
+    mkstemps64(template: *mut c_char, suffix: c_int) -> c_int;
     mkostemp(template: *mut c_char, flags: c_int) -> c_int;
     mkostemp64(template: *mut c_char, flags: c_int) -> c_int;
     mkostemps(template: *mut c_char, suffix: c_int, flags: c_int) -> c_int;

@@ -9,9 +9,12 @@ use crate::program::{self, Asking, Ran};
 use crate::record::{self, Done, Recorded};
 use durac_engine::{Answer, Decision, Entry, Errno, Put, Time, Writing};
 use std::fs::{File, Metadata};
+use std::time::Duration;
 
 /// Calls in a row that found nothing appended, after which it is told once.
 const IN_PLACE: u32 = 64;
+/// The number of them once that is told.
+const TOLD: u32 = u32::MAX;
 
 /// A sync call.
 pub struct Call<'a> {
@@ -68,8 +71,11 @@ pub fn sync(slot: &Slot, call: &Call<'_>) -> Option<Result<(), Errno>> {
     }
     let inside = Inside::enter(slot, &mut core, |core| &mut core.users);
     let (mut core, result) = sync_held(slot, core, call);
+    // Somebody has it open.
+    core.is_closed = false;
+    core.search_pause = Duration::ZERO;
+    core.search_at = 0;
     if let Some(recorded) = &slot.recorded {
-        core.is_closed = false;
         recorded.sync_ended(call.full, result);
     }
     inside.leave(&mut core);
@@ -226,8 +232,12 @@ fn write_held<'a>(slot: &'a Slot, mut core: Held<'a>, len: u64) -> (Held<'a>, Re
 
 /// Tells once of a log that does not grow: nothing is deferred on it.
 fn tell_in_place(slot: &Slot, core: &mut Held<'_>, grown: bool) {
-    core.in_place = if grown { 0 } else { core.in_place.saturating_add(1) };
+    if core.in_place == TOLD {
+        return;
+    }
+    core.in_place = if grown { 0 } else { core.in_place + 1 };
     if core.in_place == IN_PLACE {
+        core.in_place = TOLD;
         note::info(&format!(
             "{}: the last {IN_PLACE} syncs found nothing appended; such syncs run as the application calls them",
             slot.path

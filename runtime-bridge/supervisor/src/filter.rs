@@ -137,6 +137,8 @@ enum Test {
     Has(usize, u32),
     /// If argument `.0` is another number than this.
     Not(usize, u32),
+    /// If argument `.0` is one of these numbers.
+    Is(usize, &'static [u32]),
 }
 
 struct Rule {
@@ -166,7 +168,7 @@ const KEEP_SIZE: u32 = 1;
 pub const RWF: u32 = 2 | 4;
 
 use Kind::{Exit, Fdatasync, Fsync, Length as Resize, Order, Ring, Submit};
-use Test::{Always, Has, Not};
+use Test::{Always, Has, Is, Not};
 
 const fn open(name: usize, flags: usize) -> Kind {
     Kind::Open(Open { name: Some(name), flags: Flags::Argument(flags) })
@@ -196,6 +198,10 @@ const CALLS_64: &[Rule] = &[
     rule(265, Order, Always),                // linkat
     rule(88, Order, Always),                 // symlink
     rule(266, Order, Always),                // symlinkat
+    rule(83, Order, Always),                 // mkdir
+    rule(258, Order, Always),                // mkdirat
+    rule(133, Order, Always),                // mknod
+    rule(259, Order, Always),                // mknodat
     rule(76, Submit, Always),                // truncate
     rule(77, Resize(0), Always),             // ftruncate
     rule(285, Resize(0), Not(1, KEEP_SIZE)), // fallocate
@@ -228,6 +234,10 @@ const CALLS_32: &[Rule] = &[
     rule(303, Order, Always),
     rule(83, Order, Always),
     rule(304, Order, Always),
+    rule(39, Order, Always),
+    rule(296, Order, Always),
+    rule(14, Order, Always),
+    rule(297, Order, Always),
     rule(92, Submit, Always),
     rule(193, Submit, Always), // truncate64
     rule(93, Resize(0), Always),
@@ -280,6 +290,25 @@ const MMAP: Kind = Kind::Map(Map::Arguments);
 /// `MAP_SHARED`, the lowest bit of the type of a mapping; `MAP_PRIVATE` has another.
 const SHARED: u32 = 1;
 
+/// `MADV_REMOVE`: a hole in the file that is mapped, which a mapping that cannot be written through may make, too.
+const REMOVE: &[u32] = &[libc::MADV_REMOVE as u32];
+/// Calls of `ioctl` that change what is in a file: `FICLONE`, `FICLONERANGE`, `FIDEDUPERANGE` (linux/fs.h),
+/// `EXT4_IOC_MOVE_EXT`, `XFS_IOC_EXCHANGE_RANGE`, and `FS_IOC_UNRESVSP`, `FS_IOC_UNRESVSP64`, `FS_IOC_ZERO_RANGE`
+/// (linux/falloc.h), which have a number of their own in 32-bit programs.
+const CHANGES: &[u32] = &[
+    0x4004_9409,
+    0x4020_940d,
+    0xc018_9436,
+    0xc028_660f,
+    0x4028_5881,
+    0x4030_5829,
+    0x4030_582b,
+    0x4030_5839,
+    0x402c_5829,
+    0x402c_582b,
+    0x402c_5839,
+];
+
 /// Asked about as well if writes are.
 const WRITES_64: &[Rule] = &[
     rule(18, PWRITE, Always),           // pwrite64
@@ -291,6 +320,9 @@ const WRITES_64: &[Rule] = &[
     rule(275, SPLICE, Always),          // splice
     rule(326, COPY_FILE_RANGE, Always), // copy_file_range
     rule(9, MMAP, Has(3, SHARED)),      // mmap
+    rule(28, Submit, Is(2, REMOVE)),    // madvise
+    rule(440, Submit, Is(3, REMOVE)),   // process_madvise
+    rule(16, Submit, Is(1, CHANGES)),   // ioctl
 ];
 
 const WRITES_32: &[Rule] = &[
@@ -305,6 +337,9 @@ const WRITES_32: &[Rule] = &[
     rule(377, COPY_FILE_RANGE, Always),
     rule(192, MMAP, Has(3, SHARED)),          // mmap2
     rule(90, Kind::Map(Map::Memory), Always), // mmap
+    rule(219, Submit, Is(2, REMOVE)),
+    rule(440, Submit, Is(3, REMOVE)),
+    rule(54, Submit, Is(1, CHANGES)),
 ];
 
 /// What a call is that the kernel asks about; none if the table does not have it. `writes` says whether the filter asks
@@ -386,6 +421,18 @@ fn table<'a>(rules: impl Iterator<Item = &'a Rule>, asked: Asked) -> Vec<sock_fi
                 table.push(jump(BPF_JEQ, number, 1, 0));
                 table.push(statement(BPF_RET | BPF_K, NOTIFY));
                 table.push(statement(BPF_RET | BPF_K, ALLOW));
+            }
+            Test::Is(argument, numbers) => {
+                let count = numbers.len() as u8;
+                table.push(jump(BPF_JEQ, rule.number, 0, count + 3));
+                // The lower half: the system looks at no more.
+                let place = ARGUMENTS + 8 * argument as u32;
+                table.push(statement(BPF_LD | BPF_W | BPF_ABS, place));
+                for (index, number) in (0..).zip(numbers) {
+                    table.push(jump(BPF_JEQ, *number, count - index, 0));
+                }
+                table.push(statement(BPF_RET | BPF_K, ALLOW));
+                table.push(statement(BPF_RET | BPF_K, NOTIFY));
             }
             Test::Has(argument, bits) => {
                 let opens = asked.opens && matches!(rule.kind, Kind::Open(_));
@@ -487,7 +534,21 @@ mod tests {
         let program = program(Asked { writes: true, opens: false });
         for (arch, asked, calls) in [(X86_64, WRITES_64, CALLS_64), (I386, WRITES_32, CALLS_32)] {
             for rule in asked.iter().chain(calls) {
-                assert_eq!(run_of(&program, arch, rule.number, [u64::MAX; 6]), NOTIFY);
+                let Test::Is(argument, numbers) = rule.test else {
+                    assert_eq!(run_of(&program, arch, rule.number, [u64::MAX; 6]), NOTIFY);
+                    continue;
+                };
+                for number in numbers {
+                    let with = |value| {
+                        let mut arguments = [0; 6];
+                        arguments[argument] = value;
+                        run_of(&program, arch, rule.number, arguments)
+                    };
+                    assert_eq!(with((*number).into()), NOTIFY);
+                    assert_eq!(with(u64::from(*number) | 7 << 32), NOTIFY);
+                    assert_eq!(with(u64::from(*number) + 0x100), ALLOW);
+                }
+                assert_eq!(run_of(&program, arch, rule.number, [0; 6]), ALLOW);
             }
             for rule in asked {
                 assert_eq!(kind(arch, rule.number as i32, true), Some(rule.kind));

@@ -12,7 +12,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 /// How the bytes begin.
 const MAGIC: u64 = u64::from_le_bytes(*b"dursuper");
 /// The format: it rises with each change.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 /// More of anything is no hand-over.
 const MOST: u64 = 1 << 24;
 
@@ -109,6 +109,8 @@ pub struct Handover {
     pub writes: Vec<KnownWrite>,
     /// Files that are being opened.
     pub opens: Vec<KnownOpen>,
+    /// Devices that were mounted before the command, and still are.
+    pub devices: Vec<u64>,
 }
 
 impl Handover {
@@ -180,6 +182,7 @@ impl Handover {
             to.fd(folder);
             to.bytes(name);
         });
+        to.list(&self.devices, |to, device| to.word(*device));
         to.0
     }
 }
@@ -289,6 +292,7 @@ impl Reader<'_> {
                     },
                 })
             })?,
+            devices: self.list(Self::word)?,
         })
     }
 }
@@ -316,6 +320,7 @@ mod tests {
             logs: vec![log(3), log(4)],
             writes: vec![KnownWrite { thread: 9, number: -1, id: 1 << 60, len: 2, log: 1 }],
             opens: vec![open(None), open(Some((6, b"b.log".to_vec())))],
+            devices: vec![52, 1 << 40],
         }
     }
 
@@ -337,7 +342,7 @@ mod tests {
         assert!(matches!(Handover::load(&more[..]), Err(HandoverError::Invalid)));
         let mut other = bytes.clone();
         other[8] += 1;
-        assert!(matches!(Handover::load(&other[..]), Err(HandoverError::Version(3))));
+        assert!(matches!(Handover::load(&other[..]), Err(HandoverError::Version(4))));
         // A length that is not there.
         let mut long = bytes;
         long[80..88].copy_from_slice(&u64::MAX.to_le_bytes());

@@ -25,6 +25,8 @@ use std::time::Duration;
 const LINGER: Duration = Duration::from_secs(5);
 /// How often a thread begins that a bug ends by a panic.
 const LIVES: u32 = 3;
+/// Between two tries to start a thread for a log.
+pub const AGAIN: Duration = Duration::from_millis(100);
 /// Stack of a syncer thread, bytes.
 const STACK: usize = 256 << 10;
 /// Processes of which a log remembers what they saw.
@@ -63,7 +65,8 @@ pub enum Syncer {
     Awake,
     /// One looks again at this time, if nobody wakes it.
     Parked(Time),
-    /// None can be started: every sync is direct.
+    /// None can be started now, or all have ended by a bug: every sync is direct, and what is deferred is the searching
+    /// thread's to look after.
     Failed,
 }
 
@@ -73,6 +76,10 @@ pub struct Core {
     pub engine: Log,
     /// Who looks after it in the background.
     pub syncer: Syncer,
+    /// No thread could be started: when that is tried again.
+    hire_at: Option<Time>,
+    /// It was told that none could.
+    told_alone: bool,
     /// What each process saw of the file at its last sync call.
     seen: HashMap<u32, Seen>,
     /// Processes that have written at the beginning of a log that starts again, and have not synced it since.
@@ -204,6 +211,8 @@ impl Slot {
         let core = Core {
             engine: Log::new(supervisor.policy().rules),
             syncer: Syncer::None,
+            hire_at: None,
+            told_alone: false,
             seen: HashMap::new(),
             restarted: HashSet::new(),
             grown: 0,
@@ -328,12 +337,13 @@ impl Slot {
                 core.syncer = Syncer::Awake;
                 core.wakes.syncer = true;
             }
-            Syncer::None => self.hire(core),
+            Syncer::None => self.hire(core, now),
+            Syncer::Failed if core.hire_at.is_some_and(|at| at <= now) => self.hire(core, now),
             Syncer::Parked(_) | Syncer::Awake | Syncer::Failed => {}
         }
     }
 
-    fn hire(&self, core: &mut Core) {
+    fn hire(&self, core: &mut Core, now: Time) {
         let Some(slot) = self.me.upgrade() else { return };
         let builder = thread::Builder::new().name("durac-sync".into()).stack_size(STACK);
         let body = move || {
@@ -346,17 +356,46 @@ impl Slot {
             // No other thread comes: whoever waits for this one syncs by itself, and what nobody waits for is synced now.
             let mut core = slot.lock();
             core.syncer = Syncer::Failed;
+            slot.supervisor.opening.comes();
             Self::wake(&mut core);
             let rest = AssertUnwindSafe(|| drop(slot.drain(core)));
             let _ = catch_unwind(rest);
         };
-        core.syncer = match builder.spawn(body) {
-            Ok(_) => Syncer::Awake,
+        (core.syncer, core.hire_at) = match builder.spawn(body) {
+            Ok(_) => (Syncer::Awake, None),
             Err(error) => {
-                crate::note::error(&format!("cannot start a thread: {error}; syncs are direct"));
-                Syncer::Failed
+                if !std::mem::replace(&mut core.told_alone, true) {
+                    crate::note::error(&format!(
+                        "{}: cannot start a thread: {error}; until one starts, its syncs are direct",
+                        self.path
+                    ));
+                }
+                self.supervisor.opening.comes();
+                (Syncer::Failed, Some(now.saturating_add(AGAIN.as_nanos() as Time)))
             }
         };
+    }
+
+    /// Whether no thread looks after the log, and others have to.
+    pub fn is_alone(&self) -> bool {
+        let core = self.lock();
+        core.syncer == Syncer::Failed && !core.retired
+    }
+
+    /// Does what its thread would, if it has none and none can be started now.
+    pub fn look_after_once(&self) {
+        let mut core = self.lock();
+        let now = clock::now();
+        if core.hire_at.is_some_and(|at| at <= now) {
+            self.poke(&mut core, now);
+        }
+        if core.syncer != Syncer::Failed || core.retired {
+            return;
+        }
+        self.look_in_time(&mut core, now);
+        if core.syncer == Syncer::Failed && core.step(self, now) == Step::Start {
+            drop(self.fly(core, None, (true, false)));
+        }
     }
 
     /// The syncer thread of a log: carries out what its engine asks for.

@@ -3,6 +3,8 @@
 //! What survives a power loss must be a prefix of what the command did. So whatever the logs have deferred is made
 //! durable before another file is synced, renamed, removed, truncated or made.
 
+mod served;
+
 use crate::clock;
 use crate::fault_injection::{Fault, injects};
 use crate::load::Policy;
@@ -14,6 +16,7 @@ use crate::serve::Supervisor;
 use durac_abi::MAX_LOGS;
 use durac_abi::object::OnError;
 use durac_engine::{Errno, Time};
+pub use served::{Facts, Mounts, is_memory};
 use std::collections::HashMap;
 use std::fs::{File, Metadata, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -26,7 +29,9 @@ use std::time::Duration;
 /// A log of which nothing is deferred is forgotten after so long: its file can then be unmounted.
 const IDLE: Duration = Duration::from_secs(10);
 /// Between two searches for processes that have a log open which does not change, at most.
-const IDLE_MOST: Duration = Duration::from_secs(600);
+const IDLE_MOST: Duration = Duration::from_secs(60);
+/// The same where a log that is given up too early is not found again before its next open.
+const IDLE_MOST_WATCHED: Duration = Duration::from_secs(600);
 
 /// The logs.
 #[derive(Default)]
@@ -38,6 +43,8 @@ pub struct Logs {
     stopped: AtomicI32,
     /// There is a log whose writes are looked for.
     looks: AtomicBool,
+    /// When processes were last searched for open files, or 0: that takes a while where there are many.
+    searched: AtomicU64,
 }
 
 /// The logs, locked.
@@ -54,20 +61,32 @@ impl Logs {
         &self,
         supervisor: &'static Supervisor,
         file: &File,
-        meta: &Metadata,
+        facts: impl Into<Facts>,
         process: u32,
     ) -> Option<Arc<Slot>> {
-        let id = (meta.dev(), meta.ino());
+        let Facts { id, is_file, .. } = facts.into();
         if let Some(slot) = self.get(id).filter(|slot| !is_left(slot, process)) {
             return Some(slot);
         }
         let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
         let policy = &supervisor.policy().meta;
-        if !meta.is_file() || !durac_abi::glob::covers(&policy.files, &policy.except, &path) {
+        if !is_file || !durac_abi::glob::covers(&policy.files, &policy.except, &path) {
+            return None;
+        }
+        // From here on its server may be asked, and others have to be answered meanwhile.
+        supervisor.crew.may_block();
+        if supervisor.mounts.are_served(file, id.0) {
+            if supervisor.mounts.is_news() {
+                note::info(&format!(
+                    "{}: a process of the command may serve its file system (FUSE): its syncs run as the command calls them",
+                    path.display()
+                ));
+            }
             return None;
         }
         let own = own_file(file)?;
-        self.place(supervisor, (meta, own), path.display().to_string())
+        let meta = own.metadata().ok()?;
+        self.place(supervisor, (&meta, own), path.display().to_string())
     }
 
     /// Gives a file a log, in the place of the one that it may have.
@@ -145,12 +164,13 @@ impl Logs {
         result
     }
 
-    /// Forgets what is closed: removed files, and logs that nobody has used for a while. The descriptor of a log keeps
-    /// the space of a removed file. `keeper` has the same descriptors as this process.
-    /// `watched` if logs are told of when they are opened only: then they are known until they are closed.
+    /// Forgets what is closed: removed files, and logs that nobody has used for a while and nobody has open to be written.
+    /// The descriptor of a log keeps the space of a removed file. `keeper` has the same descriptors as this process.
+    /// `watched` if logs are told of when they are opened only.
     pub fn sweep(&self, keeper: Option<u32>, watched: bool) {
         let now = clock::now();
-        self.find_closed(keeper, now);
+        let most = if watched || record::is_on() { IDLE_MOST_WATCHED } else { IDLE_MOST };
+        self.find_closed(keeper, now, most);
         self.lock().retain(|_, slot| {
             let mut core = slot.lock();
             let removed = slot.own.metadata().is_ok_and(|meta| meta.nlink() == 0);
@@ -163,9 +183,8 @@ impl Logs {
                 && match failed {
                     true => removed,
                     false => {
-                        let searched = watched || record::is_on();
-                        let closed = !searched || core.is_closed;
-                        core.engine.undrained().is_none() && (removed || unused && closed)
+                        let closed = unused && core.is_closed;
+                        core.engine.undrained().is_none() && (removed || closed)
                     }
                 };
             if ends {
@@ -175,20 +194,20 @@ impl Logs {
         });
     }
 
-    /// Of logs whose writes are looked for or recorded, and that have not changed for a while: finds those that nobody can
-    /// write to.
-    fn find_closed(&self, keeper: Option<u32>, now: Time) {
-        if !self.looks.load(Ordering::Relaxed) && !record::is_on() {
-            return;
-        }
+    /// Of logs that were not used for a while: finds those that nobody can write to. They are looked for again after a pause
+    /// that grows up to `most`.
+    fn find_closed(&self, keeper: Option<u32>, now: Time, most: Duration) {
         let idle: Vec<(FileId, Arc<Slot>)> = {
             let slots = self.lock();
             let idle = slots.iter().filter(|(_, slot)| slot.is_idle(&slot.lock(), now, IDLE));
             idle.map(|(id, slot)| (*id, slot.clone())).collect()
         };
-        if idle.is_empty() {
+        let before = self.searched.load(Ordering::Relaxed);
+        let is_soon = before != 0 && now.saturating_sub(before) < IDLE.as_nanos() as Time;
+        if idle.is_empty() || is_soon {
             return;
         }
+        self.searched.store(now, Ordering::Relaxed);
         let ids: Vec<FileId> = idle.iter().map(|(id, _)| *id).collect();
         let ours = [Some(std::process::id()), keeper].into_iter().flatten();
         let open = process::open_anywhere(&ids, &ours.collect::<Vec<_>>());
@@ -197,7 +216,7 @@ impl Logs {
             // It may have been opened meanwhile.
             if slot.is_idle(&core, now, IDLE) {
                 core.is_closed = !open.contains(&id);
-                let pause = core.search_pause.max(IDLE).saturating_mul(2).min(IDLE_MOST);
+                let pause = core.search_pause.max(IDLE).saturating_mul(2).min(most);
                 core.search_pause = pause;
                 core.search_at = now.saturating_add(pause.as_nanos() as Time);
             }
@@ -252,9 +271,16 @@ fn is_left(slot: &Slot, process: u32) -> bool {
     left
 }
 
-/// The supervisor's own open file of the same inode: it holds no lock of the caller's, and sees errors for itself.
+/// The supervisor's own open file of the same inode: it holds no lock of the caller's, and sees errors for itself. It is only
+/// synced and looked at. One to write would keep a program that was just written from being executed (`ETXTBSY`).
 fn own_file(file: &File) -> Option<File> {
     let again = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    let opened = OpenOptions::new().read(true).write(true).open(&again);
-    opened.or_else(|_| File::open(&again)).ok()
+    let written = || OpenOptions::new().read(true).write(true).open(&again).ok();
+    let read = || File::open(&again).ok();
+    match served::has_layers(file) {
+        // One to read may lead to the lower file, whose errors are others.
+        true => written().or_else(read),
+        // Without the right to read it, one to write does.
+        false => read().or_else(|| OpenOptions::new().write(true).open(&again).ok()),
+    }
 }

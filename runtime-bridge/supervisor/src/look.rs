@@ -14,6 +14,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// A file that was written so recently may be written again without another time of change (a tick of the kernel is
 /// 10 ms at most).
 const TICK: Duration = Duration::from_millis(20);
+/// The same, where the file system keeps whole seconds (ext4 with inodes of 128 bytes, NFS from such a one) or every second
+/// one (FAT).
+const COARSE: Duration = Duration::from_secs(2);
+/// Times that are multiples of it are taken for those of such a file system, nanoseconds. By chance they are once in 10^16.
+const FINE: i64 = 100_000_000;
 
 /// What was seen of a file.
 #[derive(Clone, Copy, Default)]
@@ -97,8 +102,31 @@ fn stamp(file: &File) -> Option<([i64; 5], bool)> {
     };
     // The program may set the first (`utimensat`), not the second.
     let written = time(meta.mtime(), meta.mtime_nsec()).max(time(meta.ctime(), meta.ctime_nsec()));
-    let is_young = now < written.saturating_add(TICK);
+    let is_young = now < written.saturating_add(tick(meta.mtime_nsec(), meta.ctime_nsec()));
     let length = meta.len().try_into().unwrap_or(i64::MAX);
     let seen = [length, meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
     Some((seen, is_young))
+}
+
+/// How long a file may be written again without another time of change, by the nanoseconds of its times.
+fn tick(mtime: i64, ctime: i64) -> Duration {
+    // The program may set one of them to a whole second.
+    match (mtime % FINE, ctime % FINE) {
+        (0, 0) => COARSE,
+        _ => TICK,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_seconds_are_those_of_a_coarse_clock() {
+        assert_eq!(tick(0, 0), COARSE);
+        assert_eq!(tick(500_000_000, 0), COARSE);
+        for (mtime, ctime) in [(0, 1), (1, 0), (0, 120_000_001), (999_999_999, 999_999_999)] {
+            assert_eq!(tick(mtime, ctime), TICK);
+        }
+    }
 }

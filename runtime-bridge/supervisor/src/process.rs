@@ -17,8 +17,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// `PIDFD_THREAD` (linux/pidfd.h): since Linux 6.9.
 const THREAD: i32 = libc::O_EXCL;
-/// Threads that are remembered.
+/// Threads that are remembered, at most; and the part of all descriptors that they may take.
 const MOST: usize = 4096;
+const PART: usize = 4;
+/// Tables of open files of one process that are told from each other. What is left is read for each thread.
+const MOST_TABLES: usize = 16;
 
 /// A thread.
 #[derive(Clone)]
@@ -50,6 +53,15 @@ impl Callers {
         if injects(Fault::Remembered) {
             return self.remembered(call, fd);
         }
+        self.with_room(|| self.file_once(listener, call, fd), |errno| *errno)
+    }
+
+    fn file_once(
+        &self,
+        listener: &OwnedFd,
+        call: &Notification,
+        fd: RawFd,
+    ) -> Result<(File, u32), Errno> {
         let known = self.lock().get(&call.thread).cloned();
         if let Some(caller) = known {
             match caller.file(fd) {
@@ -70,13 +82,40 @@ impl Callers {
         let file = caller.file(fd);
         let process = caller.process;
         if lasting {
-            let mut known = self.lock();
-            if known.len() >= MOST {
-                known.clear();
-            }
-            known.insert(call.thread, caller);
+            self.keep(call.thread, caller);
         }
         file.map(|file| (file, process))
+    }
+
+    /// Remembers a thread. Those that have ended make room for it, or else all others.
+    fn keep(&self, thread: u32, caller: Caller) {
+        let most = (descriptors() / PART).clamp(1, MOST);
+        let mut known = self.lock();
+        if known.len() >= most && !known.contains_key(&thread) {
+            drop_ended(&mut known);
+            // With little room the next thread would look at all of them again.
+            if known.len() > most / 2 {
+                known.clear();
+            }
+        }
+        known.insert(thread, caller);
+    }
+
+    /// Calls `body`, and once more without the threads that are remembered if there was no descriptor left.
+    pub fn with_room<T, E>(
+        &self,
+        body: impl Fn() -> Result<T, E>,
+        errno: impl Fn(&E) -> Errno,
+    ) -> Result<T, E> {
+        match body() {
+            Err(error) if is_short(errno(&error)) => {
+                let known = std::mem::take(&mut *self.lock());
+                let was_empty = known.is_empty();
+                drop(known);
+                if was_empty { Err(error) } else { body() }
+            }
+            result => result,
+        }
     }
 
     /// What a descriptor of a thread led to when it was first seen: a fault.
@@ -101,7 +140,8 @@ impl Callers {
         if let Some(caller) = self.lock().get(&call.thread) {
             return Some(caller.process);
         }
-        process_of(call.thread).filter(|_| notify::is_valid(listener, call.id))
+        let process = self.with_room(|| process_of(call.thread), |errno| *errno).ok()?;
+        notify::is_valid(listener, call.id).then_some(process)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Caller>> {
@@ -113,18 +153,18 @@ impl Caller {
     /// Opens a thread. The second value says whether the result can be kept: before Linux 6.9 it is the process,
     /// which outlives its thread.
     fn open(thread: u32) -> Result<(Self, bool), Errno> {
-        let errno = |error: std::io::Error| error.raw_os_error().unwrap_or(libc::EIO);
         // Of another pid namespace, which this one does not see.
         if thread == 0 {
             return Err(libc::EPERM);
         }
-        let process = process_of(thread).ok_or(libc::ESRCH)?;
+        let process = process_of(thread)?;
         let opened = pidfd(thread as libc::pid_t, THREAD);
         let (fd, lasting) = match opened {
             Ok(fd) => (fd, true),
+            Err(error) if is_short(errno_of(&error)) => return Err(errno_of(&error)),
             // The process' open files, which may not be those of this thread.
             Err(_) if shares_files(process, thread) => {
-                (pidfd(process as libc::pid_t, 0).map_err(errno)?, false)
+                (pidfd(process as libc::pid_t, 0).map_err(|error| errno_of(&error))?, false)
             }
             Err(_) => return Err(libc::EPERM),
         };
@@ -174,10 +214,51 @@ fn shares_files(one: u32, other: u32) -> bool {
     one == other || unsafe { libc::syscall(libc::SYS_kcmp, one, other, FILES, 0, 0) } == 0
 }
 
+/// What the system said.
+pub fn errno_of(error: &std::io::Error) -> Errno {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// Whether an error says that there is no descriptor or no memory left: it may be gone a moment later.
+pub fn is_short(errno: Errno) -> bool {
+    matches!(errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+}
+
+/// Descriptors that this process may have.
+fn descriptors() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure is there.
+    match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } {
+        0 => limit.rlim_cur.try_into().unwrap_or(usize::MAX),
+        _ => 0,
+    }
+}
+
+/// Drops the threads that have ended.
+fn drop_ended(known: &mut HashMap<u32, Caller>) {
+    let entry = |caller: &Caller| libc::pollfd {
+        fd: caller.fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let (threads, mut polled): (Vec<u32>, Vec<libc::pollfd>) =
+        known.iter().map(|(thread, caller)| (*thread, entry(caller))).unzip();
+    // SAFETY: so many entries.
+    unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, 0) };
+    for (thread, _) in threads.iter().zip(&polled).filter(|(_, entry)| entry.revents != 0) {
+        known.remove(thread);
+    }
+}
+
 /// The process of a thread.
-fn process_of(thread: u32) -> Option<u32> {
-    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
+fn process_of(thread: u32) -> Result<u32, Errno> {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status"));
+    let status = status.map_err(|error| match errno_of(&error) {
+        errno if is_short(errno) => errno,
+        _ => libc::ESRCH,
+    })?;
+    let process = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    process.and_then(|process| process.trim().parse().ok()).ok_or(libc::ESRCH)
 }
 
 /// Whether a thread may still be inside the system call of that number.
@@ -192,16 +273,43 @@ pub fn may_be_in(thread: u32, number: i32) -> bool {
     first.parse::<i64>().map_or(first == "running", |now| now == i64::from(number))
 }
 
-/// The files that a process has open to be written: where they are, and their paths.
-pub fn writable_files(process: u32) -> Vec<(PathBuf, PathBuf)> {
-    let Ok(files) = std::fs::read_dir(format!("/proc/{process}/fd")) else { return Vec::new() };
+/// The files that a thread has open to be written: where they are, and their paths.
+///
+/// # Errors
+/// What the system said of its open files.
+pub fn writable_files(thread: u32) -> std::io::Result<Vec<(PathBuf, PathBuf)>> {
+    let files = std::fs::read_dir(format!("/proc/{thread}/fd"))?;
     let writable =
         |path: &PathBuf| path.symlink_metadata().is_ok_and(|meta| meta.mode() & libc::S_IWUSR != 0);
     let files = files.filter_map(|entry| Some(entry.ok()?.path())).filter(writable);
-    files.filter_map(|path| std::fs::read_link(&path).ok().map(|to| (path, to))).collect()
+    Ok(files.filter_map(|path| std::fs::read_link(&path).ok().map(|to| (path, to))).collect())
 }
 
-/// Which of these files some process but `except` has open to be written; all if that cannot be told.
+/// Threads of a process, one for each table of open files: that of a thread may be its own, and a first thread that has
+/// ended has none.
+///
+/// # Errors
+/// What the system said of its threads.
+pub fn tables(process: u32) -> std::io::Result<Vec<u32>> {
+    let mut tables = Vec::new();
+    for thread in threads(process)? {
+        let is_known = |other: &u32| shares_files(*other, thread);
+        // The newest first: where the first thread has ended, the others share one that is found at once.
+        if !tables.iter().rev().take(MOST_TABLES).any(is_known) {
+            tables.push(thread);
+        }
+    }
+    Ok(tables)
+}
+
+/// The threads of a process.
+fn threads(process: u32) -> std::io::Result<impl Iterator<Item = u32>> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task"))?;
+    Ok(tasks.flatten().filter_map(|task| task.file_name().to_str()?.parse().ok()))
+}
+
+/// Which of these files some process but `except` has open to be written, or mapped so that others see what it writes;
+/// all if that cannot be told.
 pub fn open_anywhere(wanted: &[FileId], except: &[u32]) -> HashSet<FileId> {
     let mut open = HashSet::new();
     let all = || wanted.iter().copied().collect();
@@ -212,20 +320,69 @@ pub fn open_anywhere(wanted: &[FileId], except: &[u32]) -> HashSet<FileId> {
         if except.contains(&pid) {
             continue;
         }
-        let files = writable_files(pid);
-        if files.is_empty() && is_hidden(pid) {
-            return all();
+        let is_gone = |error: &std::io::Error| {
+            error.kind() == std::io::ErrorKind::NotFound
+                || error.raw_os_error() == Some(libc::ESRCH)
+        };
+        let tables = match tables(pid) {
+            Ok(tables) => tables,
+            Err(error) if is_gone(&error) => continue,
+            Err(error) if is_short(errno_of(&error)) => return all(),
+            Err(_) if is_hidden(pid) => return all(),
+            Err(_) => continue,
+        };
+        for table in tables {
+            let files = match writable_files(table) {
+                Ok(files) => files,
+                Err(error) if is_short(errno_of(&error)) => return all(),
+                Err(_) if is_hidden(table) => return all(),
+                Err(_) => continue,
+            };
+            let ids = files.iter().filter_map(|(fd, _)| fd.metadata().ok());
+            open.extend(ids.map(|meta| id_of(&meta)).filter(|id| wanted.contains(id)));
         }
-        for (fd, _) in files {
-            if let Ok(meta) = fd.metadata() {
-                let id = (meta.dev(), meta.ino());
-                if wanted.contains(&id) {
-                    open.insert(id);
-                }
-            }
+        if open.len() < wanted.len() {
+            open.extend(mapped_files(pid, wanted));
         }
     }
     open
+}
+
+fn id_of(meta: &std::fs::Metadata) -> FileId {
+    (meta.dev(), meta.ino())
+}
+
+/// Which of these files a process has in shared mappings that it may write to.
+fn mapped_files(process: u32, wanted: &[FileId]) -> Vec<FileId> {
+    // Of any thread that lives: a first thread that has ended has no memory.
+    let maps = |thread| std::fs::read_to_string(format!("/proc/{process}/task/{thread}/maps"));
+    let mut threads = threads(process).into_iter().flatten();
+    let maps = threads.find_map(|thread| maps(thread).ok().filter(|maps| !maps.is_empty()));
+    let mut mapped = Vec::new();
+    for line in maps.unwrap_or_default().lines() {
+        // Where, permissions, offset, device, inode, and the path (proc_pid_maps(5)).
+        let mut words = line.splitn(6, ' ');
+        let mut word = || words.next().unwrap_or("");
+        let (range, permissions, _, device, inode) = (word(), word(), word(), word(), word());
+        if permissions.get(1..2) != Some("w") || permissions.get(3..4) != Some("s") {
+            continue;
+        }
+        // A file system may show other numbers here than stat(2) does. What can be asked is asked, too.
+        let found = std::fs::metadata(format!("/proc/{process}/map_files/{range}"))
+            .or_else(|_| std::fs::metadata(format!("/proc/{process}/root{}", word().trim_start())));
+        let found = found.ok().map(|meta| id_of(&meta));
+        let shown = device_of(device).zip(inode.parse().ok());
+        mapped
+            .extend(wanted.iter().filter(|id| found == Some(**id) || shown == Some(**id)).copied());
+    }
+    mapped
+}
+
+/// A device as proc_pid_maps(5) shows it.
+fn device_of(text: &str) -> Option<u64> {
+    let (major, minor) = text.split_once(':')?;
+    let number = |text| u32::from_str_radix(text, 16).ok();
+    Some(libc::makedev(number(major)?, number(minor)?))
 }
 
 /// Whether a process that may be one of the command, having a filter, does not show its open files.
@@ -262,6 +419,88 @@ pub fn began(process: u32) -> Option<Time> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::process::{Child, Command, Stdio};
+
+    /// A program that has a file open in one of several ways, says so, and waits.
+    const HAS_OPEN: &str = "import ctypes, os, sys, threading, time
+way, path = sys.argv[1:]
+libc = ctypes.CDLL(None)
+def says():
+    os.write(1, b'ready\\n')
+    time.sleep(3600)
+def opens(): return os.open(path, os.O_RDWR)
+def in_thread():
+    if libc.unshare(0x400) == 0: opens(), says()
+def behind_the_first():
+    while open('/proc/self/stat').read().split(')')[1].split()[0] != 'Z': time.sleep(0.001)
+    says()
+if way == 'first': opens(), says()
+if way == 'dead': opens(), threading.Thread(target=behind_the_first).start(), libc.syscall(60, 0)
+if way == 'table': threading.Thread(target=in_thread).start()
+fd = opens()
+how = {'map': (3, 1), 'read-only': (1, 1), 'private': (3, 2)}.get(way)
+if how: libc.mmap(None, ctypes.c_size_t(4096), *how, fd, ctypes.c_long(0))
+os.close(fd)
+if way != 'table': says()
+";
+
+    struct Killed(Child);
+
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn a_file_is_open_however_a_process_has_it() {
+        let path = std::env::temp_dir().join(format!("durac-open-{}", std::process::id()));
+        let file = File::create(&path).unwrap();
+        file.set_len(4096).unwrap();
+        let id = id_of(&file.metadata().unwrap());
+        let ways = [
+            ("first", true),
+            ("dead", true),
+            ("table", true),
+            ("map", true),
+            ("read-only", false),
+            ("private", false),
+            ("closed", false),
+        ];
+        for (way, is_open) in ways {
+            let mut command = Command::new("python3");
+            command.args(["-c", HAS_OPEN, way]).arg(&path).stdout(Stdio::piped());
+            let mut child = Killed(command.spawn().unwrap());
+            let mut line = String::new();
+            let stdout = child.0.stdout.take().unwrap();
+            BufReader::new(stdout).read_line(&mut line).unwrap();
+            assert_eq!(line, "ready\n", "{way}");
+            let open = open_anywhere(&[id], &[std::process::id()]);
+            assert_eq!(open.contains(&id), is_open, "{way}");
+        }
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn threads_that_have_ended_make_room() {
+        let mut known = HashMap::new();
+        let mut children: Vec<_> =
+            (0..4).map(|_| Killed(Command::new("sleep").arg("3600").spawn().unwrap())).collect();
+        for child in &children {
+            let fd = Arc::new(pidfd(child.0.id() as libc::pid_t, 0).unwrap());
+            known.insert(child.0.id(), Caller { fd, process: child.0.id() });
+        }
+        drop(children.pop());
+        drop(children.pop());
+        drop_ended(&mut known);
+        let mut left: Vec<u32> = known.keys().copied().collect();
+        let mut alive: Vec<u32> = children.iter().map(|child| child.0.id()).collect();
+        left.sort_unstable();
+        alive.sort_unstable();
+        assert_eq!(left, alive);
+    }
 
     #[test]
     fn a_thread_with_open_files_of_its_own_is_told_from_others() {

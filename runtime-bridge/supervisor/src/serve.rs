@@ -7,7 +7,7 @@ use crate::fault_injection::{Fault, injects};
 use crate::filter::{self, Asked, Flags, Kind, MAKES, Open};
 use crate::keeper::{self, Keeper};
 use crate::load::Policy;
-use crate::logs::Logs;
+use crate::logs::{Facts, Logs, Mounts};
 use crate::note;
 use crate::notify::{self, Answer, Notification};
 use crate::opens::{Found, Opening};
@@ -17,9 +17,8 @@ use crate::record;
 use crate::shared::Shared;
 use crate::writes::Unended;
 use durac_engine::Errno;
-use libc::{POLLHUP, POLLIN, pollfd};
+use libc::{POLLERR, POLLHUP, POLLIN, POLLPRI, pollfd};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -44,6 +43,8 @@ pub struct Supervisor {
     pub asked: Asked,
     /// The logs.
     pub logs: Logs,
+    /// What was mounted before the command.
+    pub mounts: Mounts,
     /// Who may ask.
     pub callers: Callers,
     /// Files that are being opened.
@@ -119,6 +120,7 @@ impl Supervisor {
             asked,
             policy: AtomicPtr::new(Box::into_raw(Box::new(policy))),
             logs: Logs::default(),
+            mounts: Mounts::new(),
             callers: Callers::default(),
             opening: Opening::default(),
             unended: Unended::default(),
@@ -189,8 +191,8 @@ impl Supervisor {
         let kind = filter::kind(call.arch, call.number, false);
         if matches!(kind, Some(Kind::Fsync | Kind::Fdatasync))
             && let Ok((file, _)) = self.callers.file(&self.listener, call, call.descriptor(0))
-            && let Ok(meta) = file.metadata()
-            && let Some(slot) = self.logs.get((meta.dev(), meta.ino()))
+            && let Ok(facts) = Facts::of(&file)
+            && let Some(slot) = self.logs.get(facts.id)
         {
             let failed = slot.lock().engine.error();
             if let Some(errno) = failed {
@@ -274,8 +276,8 @@ impl Supervisor {
     fn length_changes(&'static self, call: &Notification, fd: usize) -> Answer {
         if (self.policy().rules.keeps_amounts || record::is_on())
             && let Ok((file, _)) = self.callers.file(&self.listener, call, call.descriptor(fd))
-            && let Ok(meta) = file.metadata()
-            && let Some(slot) = self.logs.get((meta.dev(), meta.ino()))
+            && let Ok(facts) = Facts::of(&file)
+            && let Some(slot) = self.logs.get(facts.id)
         {
             if self.policy().rules.keeps_amounts {
                 slot.lock().engine.lose_bytes();
@@ -295,9 +297,11 @@ impl Supervisor {
                 return self.after_the_logs(call);
             }
         };
-        let Ok(meta) = file.metadata() else { return self.after_the_logs(call) };
-        let call = Call { file: &file, meta: &meta, full, process };
-        while let Some(slot) = self.logs.find(self, &file, &meta, process) {
+        let Ok(facts) = Facts::of(&file) else { return self.after_the_logs(call) };
+        while let Some(slot) = self.logs.find(self, &file, facts, process) {
+            // It has a log, so no process of the command serves it.
+            let Ok(meta) = file.metadata() else { return self.after_the_logs(call) };
+            let call = Call { file: &file, meta: &meta, full, process };
             if let Some(result) = call::sync(&slot, &call) {
                 return Answer::Return(result.map(|()| 0));
             }
@@ -381,10 +385,14 @@ impl Supervisor {
                 pollfd { fd: self.listener.as_raw_fd(), events: 0, revents: 0 },
                 pollfd { fd: watched, events: POLLIN, revents: 0 },
                 pollfd { fd: signals.as_raw_fd(), events: POLLIN, revents: 0 },
+                pollfd { fd: self.mounts.as_raw_fd(), events: POLLPRI, revents: 0 },
             ];
-            // SAFETY: three entries.
-            unsafe { libc::poll(polled.as_mut_ptr(), 3, LOOK) };
-            let [calls, kept, signal] = polled;
+            // SAFETY: four entries.
+            unsafe { libc::poll(polled.as_mut_ptr(), 4, LOOK) };
+            let [calls, kept, signal, mounts] = polled;
+            if mounts.revents & (POLLPRI | POLLERR) != 0 {
+                self.mounts.forget_gone();
+            }
             if calls.revents & POLLHUP != 0 {
                 self.search_before_exit(None);
                 // Nobody is left who could be told of an error; it is told on stderr.

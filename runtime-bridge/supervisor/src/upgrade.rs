@@ -165,6 +165,7 @@ impl Supervisor {
                 .collect(),
             writes: self.unended.known(|slot| Some(place(slot.index)? as u64)),
             opens: Vec::new(),
+            devices: self.mounts.known(),
         }
     }
 
@@ -220,6 +221,7 @@ impl Supervisor {
             self.logs.failed(handed.failed);
         }
         drop(taken(handed.program));
+        self.mounts.set(&handed.devices);
         for (index, switch) in (SWITCHES..).zip(self.switches()) {
             switch.store(handed.flags & 1 << index != 0, Ordering::SeqCst);
         }

@@ -9,16 +9,18 @@ use crate::fault_injection::{Fault, injects};
 use crate::filter::{self, Length, Map, Offset, Write};
 use crate::handover::KnownWrite;
 use crate::log::Slot;
+use crate::logs::{Facts, is_memory};
 use crate::memory;
 use crate::notify::{Answer, Notification};
 use crate::process::{self, flags_of};
 use crate::serve::Supervisor;
 use durac_abi::{Layout, Reading, glob};
 use std::collections::HashMap;
-use std::fs::{File, Metadata};
+use std::ffi::OsString;
+use std::fs::File;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,11 +28,28 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const CURRENT: u64 = u64::MAX;
 /// What the kernel writes at once, at most (`MAX_RW_COUNT`, rounded up).
 const MOST: u64 = 1 << 31;
+/// Made without a name (`O_TMPFILE` without `O_DIRECTORY`).
+const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
 
 /// Writes that were let through and are not known to have ended, by thread.
 #[derive(Default)]
 pub struct Unended {
     writes: Mutex<HashMap<u32, Begun>>,
+}
+
+/// A caller's open file.
+struct Opened<'a> {
+    file: &'a File,
+    found: Facts,
+    /// The caller.
+    thread: u32,
+}
+
+impl Opened<'_> {
+    /// The path that the kernel shows for it.
+    fn shown(&self) -> Option<PathBuf> {
+        std::fs::read_link(format!("/proc/self/fd/{}", self.file.as_raw_fd())).ok()
+    }
 }
 
 struct Begun {
@@ -137,20 +156,22 @@ impl Supervisor {
                 return self.after_the_logs(call);
             }
         };
-        let Ok(found) = file.metadata() else { return self.after_the_logs(call) };
-        if !found.is_file() {
-            return Answer::Continue;
+        let Ok(found) = Facts::of(&file) else { return self.after_the_logs(call) };
+        let durable = durable || flags_of(&file) & libc::O_DSYNC != 0 && sees_durable;
+        if !found.is_file {
+            // A block device may be written durably, too.
+            return if durable { self.after_the_logs(call) } else { Answer::Continue };
         }
+        let opened = Opened { file: &file, found, thread: call.thread };
         if may_wait {
-            self.waits_to_write(&file, &found);
+            self.waits_to_write(&opened);
         }
         if policy.sees_writes()
-            && let Some(errno) = self.on_write(call, write, (&file, &found), process)
+            && let Some(errno) = self.on_write(call, write, &opened, process)
         {
             return Answer::Return(Err(errno));
         }
-        let durable = durable || flags_of(&file) & libc::O_DSYNC != 0 && sees_durable;
-        if let Some(slot) = self.logs.get((found.dev(), found.ino())) {
+        if let Some(slot) = self.logs.get(found.id) {
             let is_beginning = policy.meta.layout == Layout::Ring && is_at_start(&file, at);
             if is_beginning && !injects(Fault::NoBeginning) {
                 slot.starts_again(process);
@@ -162,7 +183,7 @@ impl Supervisor {
         }
         // The program may have waited.
         let dirty = dirty || self.logs.are_dirty();
-        match dirty && (durable || self.is_protected(&file, &found)) {
+        match dirty && (durable || self.is_protected(&opened)) {
             true => self.ordered(self.logs.drain_others(None, Some(process))),
             false => Answer::Continue,
         }
@@ -177,16 +198,16 @@ impl Supervisor {
             return false;
         }
         let opened = self.callers.file(&self.listener, call, call.descriptor(source));
-        let found = opened.ok().and_then(|(file, _)| file.metadata().ok());
-        !found.is_some_and(|found| found.is_file())
+        let found = opened.ok().and_then(|(file, _)| Facts::of(&file).ok());
+        !found.is_some_and(|found| found.is_file)
     }
 
     /// A write to this file may wait, and is not asked about again: if it must not come before what is deferred meanwhile,
     /// nothing can be deferred any more.
-    fn waits_to_write(&self, file: &File, found: &Metadata) {
-        if self.is_protected(file, found) {
+    fn waits_to_write(&self, opened: &Opened<'_>) {
+        if self.is_protected(opened) {
             self.turn_off("a protected file is written by splice or sendfile: that may happen at any later time");
-        } else if self.policy().meta.layout == Layout::Ring && self.is_log(file) {
+        } else if self.policy().meta.layout == Layout::Ring && self.may_be_log(opened) {
             self.turn_off(
                 "a log is written by splice or sendfile: that may happen at any later time",
             );
@@ -199,11 +220,11 @@ impl Supervisor {
         &'static self,
         call: &Notification,
         write: Write,
-        (file, found): (&File, &Metadata),
+        opened: &Opened<'_>,
         process: u32,
     ) -> Option<i32> {
         let rules = self.policy().rules;
-        while let Some(slot) = self.logs.find(self, file, found, process) {
+        while let Some(slot) = self.logs.find(self, opened.file, opened.found, process) {
             let asks_length = rules.keeps_amounts || self.policy().reads(Reading::CallLen);
             let len = if asks_length { self.length(call, write, &slot) } else { 0 };
             match call::write(&slot, len) {
@@ -242,28 +263,59 @@ impl Supervisor {
         }
     }
 
-    /// Whether a file must not be written while the log is behind. One of several names may have any.
-    fn is_protected(&self, file: &File, found: &Metadata) -> bool {
+    /// Whether a file must not be written while the log is behind. What is known by no name counts as protected, and so does
+    /// a file of several names, which may have any, unless it is a log.
+    fn is_protected(&self, opened: &Opened<'_>) -> bool {
         let meta = &self.policy().meta;
-        if injects(Fault::NoProtection) {
+        if meta.protects.is_empty() || injects(Fault::NoProtection) {
             return false;
         }
-        if found.nlink() > 1 && !injects(Fault::OneName) {
-            return !meta.protects.is_empty() && !self.is_log(file);
-        }
-        let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let covers = |globs: &[String], path: &Path| glob::covers(globs, &meta.except, path);
-        // What has no name counts as protected.
-        path.map_or(!meta.protects.is_empty(), |path| {
-            covers(&meta.protects, &path) && !covers(&meta.files, &path)
+        let is_log = |path: &Path| covers(&meta.files, path);
+        let has_one = opened.found.links <= 1 || injects(Fault::OneName);
+        let shown = opened.shown();
+        if has_one && shown.is_some_and(|path| covers(&meta.protects, &path) && !is_log(&path)) {
+            return true;
+        }
+        // It may have been renamed since.
+        self.name(opened).is_none_or(|path| match has_one {
+            true => covers(&meta.protects, &path) && !is_log(&path),
+            false => !is_log(&path),
         })
     }
 
-    /// Whether a file is a log, or may be one.
-    fn is_log(&self, file: &File) -> bool {
+    /// Whether a file may be a log, by this name or another.
+    fn may_be_log(&self, opened: &Opened<'_>) -> bool {
         let meta = &self.policy().meta;
-        let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        path.map_or(true, |path| glob::covers(&meta.files, &meta.except, &path))
+        if self.logs.get(opened.found.id).is_some() {
+            return true;
+        }
+        match self.name(opened) {
+            Some(path) if opened.found.links <= 1 => glob::covers(&meta.files, &meta.except, &path),
+            // What has no name gets none any more, but for one that was made without.
+            None if opened.found.links == 0 => flags_of(opened.file) & TMPFILE != 0,
+            _ => true,
+        }
+    }
+
+    /// The path that the kernel shows for a caller's open file, if it leads there: it is that of the name by which the file
+    /// was opened, which may be gone while there are others. Its server may be asked. A file that goes with the power may
+    /// have any.
+    fn name(&self, opened: &Opened<'_>) -> Option<PathBuf> {
+        let path = opened.shown()?;
+        self.crew.may_block();
+        let leads = |path: &Path| {
+            let meta = path.symlink_metadata();
+            meta.is_ok_and(|meta| (meta.dev(), meta.ino()) == opened.found.id)
+        };
+        // Or there by the mounts of the caller.
+        let there = || {
+            let mut there = OsString::from(format!("/proc/{}/root", opened.thread));
+            there.push(&path);
+            leads(Path::new(&there))
+        };
+        let is_its = leads(&path) || there() || is_memory(opened.file, &opened.found);
+        is_its.then_some(path)
     }
 
     /// A shared mapping: if it can be written through, and its writes would have to be seen, nothing can be deferred any
@@ -302,13 +354,14 @@ impl Supervisor {
                 return Answer::Continue;
             }
         };
-        let Ok(found) = file.metadata() else { return Answer::Continue };
-        if !found.is_file() {
+        let Ok(found) = Facts::of(&file) else { return Answer::Continue };
+        if !found.is_file {
             return Answer::Continue;
         }
-        if self.is_protected(&file, &found) {
+        let opened = Opened { file: &file, found, thread: call.thread };
+        if self.is_protected(&opened) {
             self.turn_off("a protected file is mapped to be written: those writes cannot be seen");
-        } else if self.is_log(&file) {
+        } else if self.may_be_log(&opened) {
             self.is_mapped.store(true, Ordering::SeqCst);
             if self.policy().sees_writes() {
                 self.loses_bytes();

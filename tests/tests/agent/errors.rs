@@ -1,6 +1,6 @@
 //! A failed sync is never forgotten.
 
-use crate::common::{Place, count, log_where, objects, poll};
+use crate::common::{Done, Place, count, log_where, objects, poll, program};
 use durac_abi::object::OnError;
 
 #[test]
@@ -120,4 +120,48 @@ fn a_cancelled_thread_leaves_the_log_usable() {
     place.touch("go");
     let done = place.finish(child);
     assert_eq!(done.out.last().unwrap(), "close a = 0", "{done:?}");
+}
+
+fn reach(words: [&str; 2], name: &str, value: &str) -> Done {
+    let place = Place::new(&objects::defer()).env(name, value).env("DURAC_LOG", "all");
+    place.finish(place.start_words(&program("reach"), &words))
+}
+
+/// The kernel reports an error once for each open file, and the agent's sync has got it: each call that syncs the log
+/// returns it, by whatever name or number, and in a child.
+#[test]
+fn the_error_of_the_agents_sync_is_every_sync_calls() {
+    let by_name = ["fdatasync", "range", "syncfs", "msync", "pwritev2", "aio"];
+    let by_number = [
+        "fsync",
+        "fdatasync",
+        "range",
+        "syncfs",
+        "msync",
+        "pwritev2",
+        "write",
+        "io_submit",
+        "io_submit_dsync",
+    ];
+    let in_children =
+        ["forked:fdatasync", "forked:number:fdatasync", "forked:msync", "born:fdatasync"];
+    let by_number = by_number.map(|way| format!("number:{way}"));
+    for way in by_name.into_iter().chain(by_number.iter().map(String::as_str)).chain(in_children) {
+        let done = reach(["failed", way], "SHIM_FAIL_SPAN", "0:1:28");
+        assert_eq!(done.out, ["-1 28"], "{way}: {done:?}");
+        let line = "x.log: a sync failed: No space left on device (os error 28); nothing more is acknowledged on it";
+        assert_eq!(done.err.matches(line).count(), 1, "{way}: {done:?}");
+    }
+}
+
+/// What another call that syncs has got of the kernel stops the log.
+#[test]
+fn an_error_that_another_call_takes_is_kept() {
+    for way in ["range", "syncfs", "msync", "pwritev2"] {
+        let done = reach(["taken", way], "SHIM_FAIL_OTHERS", "28");
+        assert_eq!(done.out, ["-1 28"; 3], "{way}: {done:?}");
+        // What the system refuses, it has not looked at.
+        let done = reach(["taken", way], "SHIM_FAIL_OTHERS", "22");
+        assert_eq!(done.out, ["-1 22", "0 0", "0 0"], "{way}: {done:?}");
+    }
 }

@@ -71,3 +71,23 @@ fn waiting_takes_no_time_after_the_last_sync() {
     assert_eq!(count(&done.calls, "-fdatasync x.log main 0"), 2, "{done:?}");
     assert_eq!(count(&done.calls, "+"), 2, "{done:?}");
 }
+
+/// What a killed process has acknowledged is durable before the next one goes on; what this process has closed itself is not
+/// synced again.
+#[test]
+fn what_is_in_a_log_is_durable_when_it_is_opened() {
+    let place = Place::new(&objects::skip(None));
+    let done = place.run("open a wct x.log write a 1 sync a kill 9");
+    assert_eq!(count(&done.calls, "+"), 0, "{done:?}");
+    let done = place.run("open a wca x.log write a 1 sync a kill 9");
+    assert_eq!(count(&done.calls, "-fdatasync x.log main 0"), 1, "{done:?}");
+    let again = "open a wca x.log write a 1 sync a close a ";
+    let place = Place::new(&objects::skip(None));
+    std::fs::write(place.path("x.log"), "x").unwrap();
+    let done = place.run(&format!("{} kill 9", again.repeat(5)));
+    // One for what was there, and one at each close.
+    assert_eq!(count(&done.calls, "-fdatasync x.log"), 6, "{done:?}");
+    // What cannot be made durable is not built upon.
+    let done = place.env("SHIM_FAIL_SPAN", "0:1:5").run("open a wca x.log write a 1 sync a");
+    assert!(done.out.iter().any(|line| line == "write a = -1 EIO"), "{done:?}");
+}

@@ -1,8 +1,10 @@
 //! Children, other programs, and the end of the process.
 
-use crate::common::{Place, count, objects, place, poll};
+use crate::common::{Done, Place, count, objects, place, poll, program};
+use durac_abi::Object;
 use std::io::Write;
 use std::process::Stdio;
+use std::time::Duration;
 
 #[test]
 fn everything_acknowledged_is_synced_before_the_process_ends() {
@@ -197,4 +199,61 @@ fn running_children_are_counted() {
     let done = place.finish(child);
     let syncs: Vec<&String> = done.out.iter().filter(|l| l.starts_with("sync")).collect();
     assert_eq!(syncs, ["sync a = 0", "sync a = -1 EBUSY", "sync a = 0"], "{done:?}");
+}
+
+/// `c/shares.c`
+fn shares(object: &Object, words: &[&str]) -> Done {
+    let place = Place::new(object).env("DURAC_LOG", "all");
+    let running = place.start_words(&program("shares"), words);
+    place.finish_within(running, Duration::from_secs(60))
+}
+
+#[test]
+fn a_child_that_shares_memory_takes_no_agent_away() {
+    for way in ["first", "number", "stream"] {
+        for object in [objects::window(4), objects::at_least(100_000_000)] {
+            let done = shares(&object, &["vfork", way]);
+            assert_eq!((&*done.out, done.code), (&["fine".to_owned()][..], 0), "{way} {done:?}");
+            assert_eq!(count(&done.calls, "+fdatasync child.log"), 0, "{way} {done:?}");
+        }
+        // What is acknowledged is durable when the process ends.
+        let done = shares(&objects::skip(None), &["vfork", way]);
+        assert_eq!(count(&done.calls, "-fdatasync x.log main 0"), 1, "{way} {done:?}");
+    }
+}
+
+#[test]
+fn what_a_child_that_shares_memory_opens_is_not_its_parents() {
+    // The log has one descriptor, with which what is acknowledged becomes durable.
+    let done = shares(&objects::skip(None), &["vfork", "known"]);
+    assert_eq!(done.out, ["synced"], "{done:?}");
+    // And the number of a file whose writes are durable is another file's.
+    let done = shares(&objects::skip(None), &["vfork", "durable"]);
+    assert_eq!(done.out, ["not synced"], "{done:?}");
+}
+
+#[test]
+fn descriptor_tables_that_are_not_shared_as_memory_is_end_the_policy() {
+    for way in ["range", "number:range", "clone", "number:clone"] {
+        let done = shares(&objects::window(4), &["table", way]);
+        assert_eq!((&*done.out, done.code), (&["fine".to_owned()][..], 0), "{way} {done:?}");
+        let told = done.err.lines().filter(|line| line.contains("the policy is off")).count();
+        assert_eq!(told, 1, "{way} {done:?}");
+        assert_eq!(count(&done.calls, "-fdatasync y.log main 0"), 8, "{way} {done:?}");
+    }
+    // Of a process that has one thread there is one table.
+    let done = shares(&objects::window(4), &["table", "alone"]);
+    assert_eq!((&*done.out, done.code), (&["fine".to_owned()][..], 0), "{done:?}");
+    assert!(!done.err.contains("the policy is off"), "{done:?}");
+    assert!(count(&done.calls, "-fdatasync y.log main 0") < 8, "{done:?}");
+}
+
+#[test]
+fn a_number_of_the_agents_can_be_given_to_another_file() {
+    let done = shares(&objects::window(4), &["own"]);
+    assert_eq!((&*done.out, done.code), (&["fine".to_owned()][..], 0), "{done:?}");
+    assert!(!done.err.contains("the policy is off"), "{done:?}");
+    let place = Place::new(&objects::window(4)).with_status();
+    let done = place.finish(place.start_words(&program("shares"), &["own"]));
+    assert_eq!(done.out, ["fine"], "{done:?}");
 }

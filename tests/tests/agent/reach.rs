@@ -36,7 +36,8 @@ fn a_copy_of_a_durable_file_drains_whenever_it_was_made() {
 
 #[test]
 fn durable_files_of_every_origin_drain() {
-    let ways = ["mkostemp", "mkostemp64", "mkostemps", "mkostemps64", "dprintf"];
+    let ways =
+        ["mkostemp", "mkostemp64", "mkostemps", "mkostemps64", "dprintf", "tmpfile", "allocate"];
     for way in ways {
         ordered(&["order", way]);
         ordered(&["order", &format!("late:{way}")]);
@@ -57,7 +58,18 @@ fn durable_files_opened_and_copied_by_number_drain() {
 
 #[test]
 fn calls_by_number_that_make_something_durable_drain() {
-    for way in ["pwritev2", "symlink", "rmdir", "range", "ftruncate"] {
+    for way in [
+        "pwritev2",
+        "symlink",
+        "rmdir",
+        "range",
+        "ftruncate",
+        "sendfile",
+        "cfr",
+        "splice",
+        "io_fdsync",
+        "io_dsync",
+    ] {
         ordered(&["order", &format!("number:{way}")]);
     }
 }
@@ -65,7 +77,8 @@ fn calls_by_number_that_make_something_durable_drain() {
 #[test]
 fn a_stream_on_a_durable_file_ends_the_policy() {
     let inherited = ["exec", "inherited:stream"];
-    let ways = ["stream", "late:stream", "output", "late:output"].map(|way| ["order", way]);
+    let ways = ["stream", "late:stream", "output", "late:output", "over", "late:over"]
+        .map(|way| ["order", way]);
     for way in ways.iter().chain(&[inherited]) {
         let done = run(&objects::skip(None), way);
         // The call syncs itself.
@@ -102,12 +115,33 @@ fn a_copy_over_a_connection_that_fails_leaves_it() {
 fn asynchronous_replies_wait() {
     held("aio", "write");
     held("lio", "write");
+    held("number:io_submit", "write");
+}
+
+#[test]
+fn replies_by_connections_passed_by_number_wait() {
+    held("number:sendmsg", "write");
+    held("number:sendmmsg", "write");
 }
 
 #[test]
 fn replies_wait_for_logs_that_are_written_by_other_ways() {
     let ways = [
-        "number", "fopen", "fdopen", "dprintf", "aio", "output", "pidfd", "map", "allocate", "zero",
+        "number",
+        "fopen",
+        "fdopen",
+        "dprintf",
+        "aio",
+        "output",
+        "pidfd",
+        "map",
+        "allocate",
+        "zero",
+        "number:sendmsg",
+        "number:io_submit",
+        "number:truncate",
+        "mkstemps",
+        "mkostemps",
     ];
     for log in ways {
         held("plain", log);

@@ -8,6 +8,7 @@ mod kinds;
 mod memory;
 mod order;
 mod replicas;
+mod shares;
 
 use crate::common::{Place, agent, count, objects, poll, witness_of};
 use durac_abi::{Hook, Object, Verdict};

@@ -51,6 +51,22 @@ fn whoever_could_see_the_file_sees_everything() {
     }
 }
 
+/// The same for system calls that are made by number.
+#[test]
+fn whoever_could_see_the_file_by_number_sees_everything() {
+    let held = "open a +ct x.log write a 10 sync a write a 5 rawstat x.log";
+    let reads = ["preadv2", "stat", "lstat", "sendfile", "cfr", "splice"].map(|way| (way, 15));
+    let others = ["utimensat", "setrlimit", "prlimit"].map(|way| (way, 0));
+    let passes = ["sendmsg", "sendmmsg"].map(|way| (way, 1));
+    for (way, result) in reads.into_iter().chain(others).chain(passes) {
+        let place = place(&objects::stage(None));
+        let done = place.run(&format!("{held} number {way} a x.log rawstat x.log kill 9"));
+        assert!(done.out.contains(&"rawstat x.log = 0".into()), "staged at first: {done:?}");
+        assert!(done.out.contains(&format!("number {way} = {result}")), "{way}: {done:?}");
+        assert_eq!(done.out.last().unwrap(), "rawstat x.log = 15", "{way}: {done:?}");
+    }
+}
+
 #[test]
 fn a_kill_takes_what_is_staged_and_nothing_else() {
     for (calls, left) in [(2, 0), (3, 30), (7, 60), (9, 90)] {

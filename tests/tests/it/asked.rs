@@ -120,6 +120,20 @@ fn lines_go_to_a_file() -> Result<()> {
     let ended = run(command)?;
     let line = "unknown variable `DURAC_STATSU` in the environment; did you mean `DURAC_STATUS`?";
     ensure!(ended.status.code() == Some(1) && ended.stderr.contains(line), "{}", show(&ended));
+    // A value that has no effect is told of, and one that has is not.
+    for (name, value, told) in [
+        ("DURAC_WATCH", "of", true),
+        ("DURAC_NOTIFY", "no", true),
+        ("DURAC_WATCH", "off", false),
+        ("DURAC_NOTIFY", "off", false),
+    ] {
+        command = durac(["run", "window", "--", "true"])?;
+        command.env(name, value);
+        let ended = run(command)?;
+        let line = format!("unknown value `{value}` of {name}: it has no effect; `off`");
+        ensure!(ended.status.success(), "{}", show(&ended));
+        ensure!(ended.stderr.contains(&line) == told, "{name}={value}: {}", show(&ended));
+    }
     let server = Under::policy("window").env("DURAC_LOG", "nowhere").start()?;
     says(&server, "durac: DURAC_LOG: unknown value `nowhere`; it is `quiet`, `stderr`")?;
     Ok(())

@@ -327,3 +327,29 @@ fn off_leaves_nothing_at_risk() -> Result<()> {
     }
     Ok(())
 }
+
+/// Nor does it later: a tool that was interrupted, or killed, has asked for nothing.
+#[test]
+fn an_interrupted_command_changes_nothing() -> Result<()> {
+    let _turn = heavy()?;
+    let server = Under::policy("window").start()?;
+    let writers = server.write(2, 1, 1_000_000, 0);
+    until_written(&writers, 20)?;
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGKILL] {
+        server.redis.kill(libc::SIGSTOP)?;
+        let mut command = durac(["off", &server.redis.pid().to_string()])?;
+        let mut off = command.stdout(std::process::Stdio::null()).spawn()?;
+        std::thread::sleep(Duration::from_millis(300));
+        durac_workload::sys::kill(off.id(), signal)?;
+        ensure!(!off.wait()?.success());
+        server.redis.kill(libc::SIGCONT)?;
+        let before = writers.so_far();
+        until_written(&writers, before + 200)?;
+        std::thread::sleep(Duration::from_millis(500));
+        let seen = top(&server)?;
+        ensure!(seen["on"] == true && seen["policy"] == "window", "{signal}: {seen}");
+    }
+    // And the next one is not in its way.
+    changed(&server, &["off".as_ref()])?;
+    Ok(())
+}

@@ -81,6 +81,30 @@ fn binary_file() -> Result<()> {
     bad_policy(&file(&dir, "zeros.dur", vec![0; 10_000])?, &["zeros.dur"])
 }
 
+/// A compiled policy is no text; what shows it is named.
+#[test]
+fn an_object_instead_of_a_text() -> Result<()> {
+    let dir = TempDir::new()?;
+    let object = dir.path().join("window.o");
+    let mut command = durac(["compile", "window", "-o"])?;
+    command.arg(&object);
+    ensure!(run(command)?.status.success());
+    let out = dir.path().join("out.o");
+    let shown = object.to_str().context("path")?;
+    let out = out.to_str().context("path")?;
+    for words in [&["check", shown][..], &["compile", shown, "-o", out], &["doctor", shown]] {
+        let ended = run_durac(words)?;
+        let advice = format!("`durac show {shown}`");
+        ensure!(
+            ended.status.code() == Some(1) && ended.stderr.contains(&advice),
+            "{words:?}: {}",
+            show(&ended)
+        );
+        ensure!(!ended.stderr.contains("not UTF-8"), "{words:?}: {}", show(&ended));
+    }
+    Ok(())
+}
+
 #[test]
 fn not_utf8() -> Result<()> {
     let dir = TempDir::new()?;

@@ -126,7 +126,7 @@ fn every_command_prints_one_document() -> Result<()> {
         (vec!["install", "--root", &root, "--prefix", "/usr"], 0),
         (vec!["install", "--prefix", "usr"], 1),
         (vec!["enable", "durac-no-such-unit", "windw"], 1),
-        (vec!["disable", "durac-no-such-unit"], 0),
+        (vec!["disable", "durac-no-such-unit"], 1),
         (vec!["disable", "no/unit"], 1),
         (vec!["crashtest", "window:n=4", "--trials", "1", "--app", "builtin"], 0),
         (vec!["crashtest", "window:n=0", "--trials", "1", "--app", "builtin"], 1),

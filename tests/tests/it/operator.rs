@@ -1,7 +1,7 @@
 //! What an operator asks before and after a policy runs: `doctor`, `show`, `install`, `check --fix`.
 
 use anyhow::{Context, Result, ensure};
-use durac_tests::server::Under;
+use durac_tests::server::{Under, until};
 use durac_tests::{durac, run, run_durac, show};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
@@ -31,7 +31,7 @@ fn the_doctor_sees_a_policy_that_is_not_in_force() -> Result<()> {
     let (_, report) = json(&["doctor", &pid])?;
     let fine = found(&report, "ok");
     for part in
-        ["the agent is mapped", "policy window on redis.aof", "appendfsync always", "sync calls"]
+        ["the agent is mapped", "policy window on redis.aof", "appendfsync always", "1 sync call"]
     {
         ensure!(fine.contains(part), "{part}: {report:#}");
     }
@@ -86,6 +86,143 @@ fn the_doctor_reads_configurations_and_policies() -> Result<()> {
         let ended = run_durac(["doctor".as_ref(), what])?;
         ensure!(ended.status.code() == Some(1), "{}", show(&ended));
     }
+    Ok(())
+}
+
+/// What an included file says counts where it is included; if it cannot be read, nothing is known.
+#[test]
+fn the_doctor_reads_what_a_configuration_includes() -> Result<()> {
+    let dir = TempDir::new()?;
+    let path = |name: &str| dir.path().join(name);
+    let (conf, part) = (path("redis.conf"), path("part.conf"));
+    let shown = conf.to_str().context("a path")?;
+    let data = dir.path().display();
+    let included = format!("include {}\n", part.display());
+    let before =
+        format!("appendonly no\nappendfsync no\n{included}appendfsync always\ndir {data}\n");
+    std::fs::write(&conf, before)?;
+    std::fs::write(&part, "appendonly yes\nappendfsync everysec\n")?;
+    let (_, report) = json(&["doctor", shown])?;
+    let fine = found(&report, "ok");
+    ensure!(fine.contains("appendonly yes") && fine.contains("appendfsync always"), "{report:#}");
+    ensure!(!found(&report, "wrong").contains("append"), "{report:#}");
+    std::fs::write(&part, "appendonly no\n")?;
+    let (code, report) = json(&["doctor", shown])?;
+    ensure!(code == 1 && found(&report, "wrong").contains("appendonly no"), "{report:#}");
+    std::fs::remove_file(&part)?;
+    let (code, report) = json(&["doctor", shown])?;
+    ensure!(code == 0 && found(&report, "note").contains("unknown: appendonly"), "{report:#}");
+    ensure!(found(&report, "ok").is_empty() && found(&report, "wrong").is_empty(), "{report:#}");
+
+    // A file or a data folder that does not exist is said to be that.
+    std::fs::write(&conf, "appendonly yes\nappendfsync always\ndir /durac-no-such-folder\n")?;
+    let (code, report) = json(&["doctor", shown])?;
+    let wrong = found(&report, "wrong");
+    ensure!(code == 1 && wrong.lines().count() == 1, "{report:#}");
+    ensure!(wrong.contains("`/durac-no-such-folder` does not exist"), "{report:#}");
+    ensure!(!found(&report, "ok").contains("durac-no-such-folder"), "{report:#}");
+    std::fs::remove_file(&conf)?;
+    let (code, report) = json(&["doctor", shown])?;
+    ensure!(code == 1 && !report.to_string().contains("run as its user"), "{report:#}");
+    ensure!(report["findings"][0]["do"] == "name a file that exists", "{report:#}");
+
+    // A line does not say twice what it is about.
+    let (_, report) = json(&["doctor"])?;
+    for finding in report["findings"].as_array().context("findings")? {
+        let (about, found) = (finding["about"].as_str(), finding["found"].as_str());
+        let (about, found) = about.zip(found).context("a finding")?;
+        ensure!(!found.starts_with(about), "{finding:#}");
+    }
+    Ok(())
+}
+
+/// A Redis that refuses to say its settings, or cannot be asked, may be right or wrong.
+#[test]
+fn the_doctor_tells_of_a_redis_that_does_not_say_its_settings() -> Result<()> {
+    let unknown = |pid: u32, why: &str| -> Result<i32> {
+        let (code, report) = json(&["doctor", &pid.to_string()])?;
+        let noted = found(&report, "note");
+        ensure!(noted.contains("its settings were not read") && noted.contains(why), "{report:#}");
+        let wrong = found(&report, "wrong");
+        ensure!(!wrong.contains("answer") && !wrong.contains("appendfsync"), "{report:#}");
+        ensure!(!found(&report, "ok").contains("appendfsync"), "{report:#}");
+        ensure!(report.to_string().contains("see yourself that appendonly is yes"), "{report:#}");
+        Ok(code)
+    };
+    let server = Under::policy("window").start()?;
+    let mut client = server.redis.client()?;
+    client.command(&["SET", "a", "1"])?;
+    client.command(&["CONFIG", "SET", "requirepass", "secret"])?;
+    ensure!(unknown(server.redis.pid(), "it needs a password")? == 0);
+    client.command(&["CONFIG", "SET", "requirepass", ""])?;
+
+    let server = Under::policy("window").line("rename-command", "CONFIG \"\"").start()?;
+    server.redis.client()?.command(&["SET", "a", "1"])?;
+    ensure!(unknown(server.redis.pid(), "it has no CONFIG")? == 0);
+
+    let dir = TempDir::new()?;
+    let socket = dir.path().join("s");
+    let mut redis = Command::new("redis-server");
+    redis.args(["--port", "0", "--save", "", "--unixsocket"]).arg(&socket);
+    let mut redis = redis.arg("--dir").arg(dir.path()).stdout(Stdio::null()).spawn()?;
+    let there = until("a socket", || Ok(socket.exists()));
+    let seen = there.and_then(|()| unknown(redis.id(), "it has no TCP port"));
+    redis.kill()?;
+    redis.wait()?;
+    // No agent is in it.
+    ensure!(seen? == 1);
+    Ok(())
+}
+
+/// What `reload` has put into a process is where `show` looks.
+#[test]
+fn a_reloaded_policy_is_shown() -> Result<()> {
+    let server = Under::policy("window").start()?;
+    server.redis.client()?.command(&["SET", "a", "1"])?;
+    let dir = TempDir::new()?;
+    let file = dir.path().join("mine.dur");
+    let text = format!("// {}\ntarget redis.aof\non fdatasync: pass\n", dir.path().display());
+    std::fs::write(&file, &text)?;
+    let pid = server.redis.pid().to_string();
+    let (code, report) = json(&["reload", file.to_str().context("a path")?, &pid])?;
+    ensure!(code == 0, "{report:#}");
+    let (code, shown) = json(&["show", &pid])?;
+    ensure!(code == 0 && shown["text"] == text.as_str(), "{shown:#}");
+    Ok(())
+}
+
+/// What `durac set` refuses says what to type, and that nothing was changed.
+#[test]
+fn set_says_how_to_name_a_process() -> Result<()> {
+    let servers = [Under::policy("window").start()?, Under::policy("window").start()?];
+    let ended = run_durac(["set", "n=3"])?;
+    ensure!(ended.status.code() == Some(1), "{}", show(&ended));
+    ensure!(ended.stderr.contains("name one with `--pid PID`"), "{}", show(&ended));
+    let pid = servers[0].redis.pid().to_string();
+    let ended = run_durac(["set", "n=3", "--save", "--pid", &pid])?;
+    ensure!(ended.status.code() == Some(1), "{}", show(&ended));
+    ensure!(ended.stderr.contains("nothing was changed: process"), "{}", show(&ended));
+    Ok(())
+}
+
+/// Where systemd does not run, a drop-in that may be incomplete says so.
+#[test]
+fn a_unit_that_was_not_read_is_told_of() -> Result<()> {
+    if Path::new("/run/systemd/system").is_dir() {
+        eprintln!("systemd runs here: it reads the unit");
+        return Ok(());
+    }
+    let unit = "durac-no-such-unit";
+    let ended = run_durac(["enable", unit, "window", "--dry-run"])?;
+    ensure!(ended.status.success() && ended.stdout.contains("LD_PRELOAD"), "{}", show(&ended));
+    for part in
+        ["systemd does not run here", "durac-no-such-unit.service was not read", "ExecPaths="]
+    {
+        ensure!(ended.stderr.contains(part), "{part}: {}", show(&ended));
+    }
+    let ended = run_durac(["disable", unit])?;
+    ensure!(ended.status.code() == Some(1), "{}", show(&ended));
+    ensure!(ended.stderr.contains("neither a unit file nor a drop-in"), "{}", show(&ended));
     Ok(())
 }
 

@@ -346,8 +346,11 @@ fn debians_unit_of_redis() -> Result<()> {
         ("redis.socket", "name the service"),
         ("a/b", "is not the name"),
     ] {
-        let ended = system.call("durac", &["enable", name, "window"])?;
-        ensure!(ended.status.code() == Some(1) && ended.stderr.contains(says), "{}", show(&ended));
+        for args in [&["enable", name, "window"][..], &["disable", name]] {
+            let ended = system.call("durac", args)?;
+            let refused = ended.status.code() == Some(1) && ended.stderr.contains(says);
+            ensure!(refused, "{args:?}: {}", show(&ended));
+        }
     }
     Ok(())
 }

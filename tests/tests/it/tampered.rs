@@ -173,6 +173,25 @@ fn no_object_at_all() -> Result<()> {
     refused(&store(&dir, compiled.get(..compiled.len() / 2).context("half")?)?, "changed.o")
 }
 
+/// The text is among the debug data, which no check of the instructions covers: it is shown only if it is the one.
+#[test]
+fn another_text() -> Result<()> {
+    let dir = TempDir::new()?;
+    let mut object = elf::read(&compiled(&dir)?)?;
+    object.source.text = object.source.text.replace("await pending < n", "await pending < 1");
+    let path = store(&dir, &durac_bpf::write(&object)?)?;
+    for words in [&["show"][..], &["show", "--text"], &["--format", "json", "show"]] {
+        let mut command = durac(words)?;
+        command.arg(&path);
+        let ended = run(command)?;
+        let said = format!("{}{}", ended.stdout, ended.stderr);
+        ensure!(ended.status.code() == Some(1), "{}", show(&ended));
+        ensure!(said.contains("not the one that it was compiled from"), "{}", show(&ended));
+        ensure!(!said.contains("await pending"), "{}", show(&ended));
+    }
+    Ok(())
+}
+
 #[test]
 fn an_object_that_others_can_write() -> Result<()> {
     let dir = TempDir::new()?;

@@ -2,7 +2,8 @@
 //! where no other user can write. These tests need root, to be two users.
 
 use anyhow::{Result, ensure};
-use durac_tests::{agent, run, show, tool};
+use durac_tests::server::Under;
+use durac_tests::{agent, durac, run, run_durac, show, tool};
 use durac_workload::child::{self, Ended};
 use durac_workload::sys;
 use std::fs;
@@ -76,5 +77,65 @@ fn a_folder_that_others_can_write_is_refused() -> Result<()> {
         let kind = entry?.metadata()?;
         ensure!(kind.uid() == NOBODY && kind.mode() & 0o777 == 0o644, "{:o}", kind.mode());
     }
+    Ok(())
+}
+
+/// An object that others could have written is refused, as the agent does; a text, which is proved again, is told of.
+#[test]
+fn a_policy_that_others_can_write() -> Result<()> {
+    let dir = TempDir::new()?;
+    let path = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (object, text) = (path("window.o"), path("window.dur"));
+    let ended = run_durac(["compile", "window", "-o", object.as_str()])?;
+    ensure!(ended.status.success(), "{}", show(&ended));
+    fs::write(&text, "target redis.aof\non fdatasync: pass\n")?;
+    let start = |file: &str| run(durac(["run", file, "--", "true"])?);
+    for file in [&object, &text] {
+        mode(Path::new(file), 0o644)?;
+        let ended = start(file)?;
+        ensure!(ended.status.success() && !ended.stderr.contains("trust"), "{}", show(&ended));
+    }
+    let server = Under::policy("window").start()?;
+    let pid = server.redis.pid().to_string();
+    let refused = |why: &str, advice: &str| -> Result<()> {
+        for words in [&["run", &object, "--", "true"][..], &["reload", &object, &pid]] {
+            let ended = run_durac(words)?;
+            ensure!(ended.status.code() == Some(1), "{words:?}: {}", show(&ended));
+            for part in [why, advice] {
+                ensure!(ended.stderr.contains(part), "{words:?}: {}", show(&ended));
+            }
+        }
+        Ok(())
+    };
+    mode(Path::new(&object), 0o664)?;
+    refused("others may write to it (mode 664)", "chmod go-w")?;
+    mode(Path::new(&object), 0o602)?;
+    refused("others may write to it (mode 602)", "chmod go-w")?;
+    if !sys::is_root() {
+        eprintln!("not root: there is no other user");
+        return Ok(());
+    }
+    mode(Path::new(&object), 0o644)?;
+    chown(&object, Some(NOBODY), None)?;
+    refused("owned by user 65534, not by root", "chown 0")?;
+    let link = path("link.o");
+    chown(&object, Some(0), None)?;
+    symlink(&object, &link)?;
+    ensure!(start(&link)?.status.success());
+    std::os::unix::fs::lchown(&link, Some(NOBODY), None)?;
+    let ended = start(&link)?;
+    ensure!(
+        ended.status.code() == Some(1) && ended.stderr.contains("it is a link owned by user 65534"),
+        "{}",
+        show(&ended)
+    );
+
+    mode(Path::new(&text), 0o666)?;
+    let warns = "warning: `";
+    let ended = start(&text)?;
+    ensure!(ended.status.success() && ended.stderr.contains(warns), "{}", show(&ended));
+    ensure!(ended.stderr.contains("others may write to it (mode 666)"), "{}", show(&ended));
+    let ended = run_durac(["reload", &text, &pid])?;
+    ensure!(ended.status.success() && ended.stderr.contains(warns), "{}", show(&ended));
     Ok(())
 }

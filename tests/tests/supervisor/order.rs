@@ -27,6 +27,10 @@ const BOTH: &[&str] = &[
     "linkat",
     "symlink",
     "symlinkat",
+    "mkdir",
+    "mkdirat",
+    "mknod",
+    "mknodat",
     "truncate",
     "ftruncate",
     "fallocate",
@@ -40,6 +44,32 @@ const BOTH: &[&str] = &[
 ];
 /// Those that only 32-bit programs have.
 const NARROW: &[&str] = &["truncate64", "ftruncate64"];
+/// Calls that change what is in a file and are no writes: ordered where writes are seen.
+const CHANGES: &[&str] = &[
+    "ficlone",
+    "ficlonerange",
+    "fideduperange",
+    "move_ext",
+    "exchange_range",
+    "unresvsp",
+    "unresvsp64",
+    "zero_range",
+    "madv_remove",
+    "process_madvise",
+];
+/// Calls that are never ordered.
+const NEITHER: &[&str] = &["fionread", "madv_cold"];
+/// As [`LAZY`], and writes are seen. A mapping of the other file turns nothing off.
+const SEES: &str = "target my.log { files \"*.log\"
+ protects \"*.db\"
+ callers many
+ hook fdatasync(log: file) -> status { entry libc \"fdatasync\"
+ may pass, skip } }
+policy lazy
+target my.log
+on fdatasync: skip
+flush within 1000s
+";
 /// Calls that change no file's name or length and make nothing durable: nothing is deferred for less.
 const OTHERS: &[&str] =
     &["write", "open-read", "open-write", "fallocate-keep", "sync_file_range-begin", "msync-async"];
@@ -56,11 +86,11 @@ struct Steps {
 }
 
 impl Steps {
-    fn start(calls: &[String]) -> Result<Self> {
+    fn start(policy: &str, calls: &[String]) -> Result<Self> {
         let program = program()?;
         let mut words = vec![program.to_str().context("a path")?, "@a.log", "@other"];
         words.extend(calls.iter().map(String::as_str));
-        let run = Supervised::start(LAZY, LATENCY, &words)?;
+        let run = Supervised::start(policy, LATENCY, &words)?;
         let (supervisor, _) = run.supervisor()?;
         Ok(Self { run, supervisor, is_stopped: false })
     }
@@ -87,7 +117,11 @@ impl Steps {
 
 /// Each of these calls comes after what is deferred, or none does.
 pub fn are_ordered(calls: &[String], wanted: bool) -> Result<()> {
-    let mut steps = Steps::start(calls)?;
+    are_ordered_under(LAZY, calls, wanted)
+}
+
+fn are_ordered_under(policy: &str, calls: &[String], wanted: bool) -> Result<()> {
+    let mut steps = Steps::start(policy, calls)?;
     for call in calls {
         let (said, behind) = steps.next()?;
         ensure!(said.starts_with(&format!("{call}: ")), "{said} for {call}");
@@ -121,11 +155,23 @@ fn other_calls_wait_for_nothing() -> Result<()> {
     )
 }
 
+#[test]
+fn calls_that_change_a_file_without_a_write_are_ordered_where_writes_are_seen() -> Result<()> {
+    let _turn = heavy()?;
+    let both = |calls: &[&str]| -> Vec<String> {
+        let narrow = calls.iter().map(|call| format!("32:{call}"));
+        calls.iter().map(|call| (*call).to_owned()).chain(narrow).collect()
+    };
+    are_ordered_under(SEES, &both(CHANGES), true)?;
+    are_ordered_under(SEES, &both(NEITHER), false)?;
+    are_ordered(&both(CHANGES), false)
+}
+
 /// What could not be synced is returned by the call, which is not made.
 #[test]
 pub fn a_call_behind_a_log_that_fails_is_not_made() -> Result<()> {
     let _turn = heavy()?;
-    let mut steps = Steps::start(&["rename", "link"].map(str::to_owned))?;
+    let mut steps = Steps::start(LAZY, &["rename", "link"].map(str::to_owned))?;
     let (said, _) = steps.next()?;
     ensure!(said == "rename: fine\n", "{said}");
     steps.run.fail_sync_of("a.log");

@@ -216,9 +216,9 @@ fn a_program_that_cannot_take_over_leaves_the_old_one_at_work() -> Result<()> {
             script(
                 folder,
                 "newer",
-                &format!("perl -0pe 's/^(.{{8}})\\x02/$1\\x63/s' | {durac} \"$@\""),
+                &format!("perl -0pe 's/^(.{{8}})\\x03/$1\\x63/s' | {durac} \"$@\""),
             )?,
-            "hands over in format 99, and this durac knows format 2",
+            "hands over in format 99, and this durac knows format 3",
         ),
         (
             script(

@@ -258,10 +258,9 @@ pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
                 continue;
             }
             bar.set_message(format!("{}, crash {number}", tested.policy));
-            match config.trial(number) {
+            match whole(number, config.trial(number), sys::interrupted()) {
                 Ok(trial) => tested.trials.push(trial),
-                Err(Error::Interrupted) => report.stopped = Some("interrupted".to_owned()),
-                Err(error) => report.stopped = Some(format!("crash {number}: {error}")),
+                Err(why) => report.stopped = Some(why),
             }
             if report.stopped.is_some() {
                 break;
@@ -289,6 +288,17 @@ pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
     Ok(outcome(&report))
 }
 
+/// A crash that was made and checked to its end, or why the test stops. What an interrupt has met counts as nothing: the
+/// application may not have been able to start, or to say what it has.
+fn whole<T>(number: u32, made: Result<T, Error>, interrupted: bool) -> Result<T, String> {
+    match made {
+        Err(Error::Interrupted) => Err("interrupted".to_owned()),
+        _ if interrupted => Err("interrupted".to_owned()),
+        Err(error) => Err(format!("crash {number}: {error}")),
+        Ok(made) => Ok(made),
+    }
+}
+
 /// Whether a crash took too much.
 pub(super) fn outcome(report: &Report) -> Outcome {
     let fine = report.policies.iter().flat_map(|p| &p.trials).all(|t| t.violation.is_none());
@@ -301,13 +311,7 @@ pub(super) fn merge(parts: Vec<Report>) -> Result<Report, String> {
     let mut whole = parts.next().ok_or("no report")?;
     whole.shard = None;
     for part in parts {
-        let settings = |r: &Report| (r.version, r.seed, r.clients, r.latency_us, r.program.clone());
-        if settings(&whole) != settings(&part) {
-            return Err(
-                "the reports are of different versions or settings (seed, clients, latency, program)"
-                    .to_owned(),
-            );
-        }
+        same_test(&whole, &part)?;
         whole.stopped = whole.stopped.or(part.stopped);
         for tested in part.policies {
             let known = whole.policies.iter_mut().find(|known| known.policy == tested.policy);
@@ -323,11 +327,49 @@ pub(super) fn merge(parts: Vec<Report>) -> Result<Report, String> {
     Ok(whole)
 }
 
+/// Refuses parts of different tests. One that stopped early may lack its last policies.
+fn same_test(whole: &Report, part: &Report) -> Result<(), String> {
+    let settings = |report: &Report| {
+        let program = report.program.clone().unwrap_or_else(|| "none".to_owned());
+        [
+            ("versions", report.version.to_string()),
+            ("seeds", report.seed.to_string()),
+            ("numbers of clients", report.clients.to_string()),
+            ("latencies", report.latency_us.to_string()),
+            ("programs", program),
+        ]
+    };
+    for ((what, one), (_, other)) in settings(whole).into_iter().zip(settings(part)) {
+        if one != other {
+            return Err(format!("the reports are of different {what}: {one}, and {other}"));
+        }
+    }
+    let names = |report: &Report| -> Vec<String> {
+        report.policies.iter().map(|tested| tested.policy.clone()).collect()
+    };
+    let (one, other) = (names(whole), names(part));
+    let (fewer, more, stopped) = match one.len() < other.len() {
+        true => (&one, &other, &whole.stopped),
+        false => (&other, &one, &part.stopped),
+    };
+    if more.starts_with(fewer) && (fewer.len() == more.len() || stopped.is_some()) {
+        return Ok(());
+    }
+    let shown = |names: &[String]| {
+        let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    };
+    let (one, other) = (shown(&one), shown(&other));
+    Err(format!("the reports are of different policies: {one}, and {other}"))
+}
+
 /// Adds the crashes of a part to what is known of a policy.
 fn join(known: &mut Tested, tested: Tested) -> Result<(), String> {
     let proved = |t: &Tested| {
         let syncs = (t.power_loss, t.process_crash);
-        (syncs, t.power_loss_within_us, t.process_crash_within_us, t.assume_sync_us)
+        let written = (t.power_loss_updates, t.power_loss_bytes);
+        let within = (t.power_loss_within_us, t.process_crash_within_us);
+        (syncs, written, within, t.assume_sync_us)
     };
     if proved(known) != proved(&tested) {
         return Err(format!("the reports have different bounds for {}", known.policy));
@@ -602,4 +644,64 @@ fn line(tested: &Tested, crash: Crash, trials: &[&Trial]) -> [String; 14] {
         number(bytes),
         trials.iter().filter(|t| t.violation.is_some()).count().to_string(),
     ]
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::{Error, Report, merge, whole};
+
+    #[test]
+    fn an_interrupted_crash_counts_as_nothing() {
+        assert_eq!(whole(3, Ok(7), false), Ok(7));
+        // Checked while the interrupt came: what it says may be of the interrupt.
+        assert_eq!(whole(3, Ok(7), true), Err("interrupted".to_owned()));
+        assert_eq!(whole::<u8>(3, Err(Error::Interrupted), false), Err("interrupted".to_owned()));
+        let failed = || Err(Error::Config("no disk".to_owned()));
+        assert_eq!(whole::<u8>(3, failed(), false), Err("crash 3: no disk".to_owned()));
+        assert_eq!(whole::<u8>(3, failed(), true), Err("interrupted".to_owned()));
+    }
+
+    /// The report of a part without crashes.
+    fn part(seed: u64, stopped: Option<&str>, policies: &[&str]) -> Report {
+        let machine = durac_workload::machine::Machine::look(
+            &std::env::temp_dir(),
+            std::path::Path::new("redis-server"),
+        );
+        let tested = |policy: &&str| {
+            serde_json::json!({
+                "policy": policy, "power_loss": 4, "process_crash": 0, "power_loss_updates": 4,
+                "power_loss_bytes": null, "power_loss_within_us": null, "process_crash_within_us": null,
+                "assume_sync_us": null, "trials": [], "worst": null,
+            })
+        };
+        let report = serde_json::json!({
+            "version": 1, "machine": machine.unwrap(), "seed": seed, "clients": 5, "latency_us": 500,
+            "stopped": stopped, "policies": policies.iter().map(tested).collect::<Vec<_>>(),
+        });
+        serde_json::from_value(report).unwrap()
+    }
+
+    #[test]
+    fn parts_of_different_tests_are_refused() {
+        let merged = |one, other| merge(vec![one, other]).map(|whole| whole.policies.len());
+        let both = ["always", "window n=4"];
+        assert_eq!(merged(part(1, None, &both), part(1, None, &both)), Ok(2));
+        assert_eq!(
+            merged(part(1, None, &["window n=4"]), part(1, None, &["window n=5"])),
+            Err("the reports are of different policies: `window n=4`, and `window n=5`".to_owned())
+        );
+        assert!(merged(part(1, None, &both), part(1, None, &["always"])).is_err());
+        // What was stopped has less, and nothing else.
+        let stopped = || part(1, Some("interrupted"), &["always"]);
+        assert_eq!(merged(part(1, None, &both), stopped()), Ok(2));
+        assert_eq!(merged(stopped(), part(1, None, &both)), Ok(2));
+        assert!(merged(part(1, None, &["window n=4"]), stopped()).is_err());
+        let seeds = merged(part(1, None, &both), part(2, None, &both));
+        assert_eq!(seeds, Err("the reports are of different seeds: 1, and 2".to_owned()));
+        let mut other = part(1, None, &both);
+        other.policies.first_mut().unwrap().power_loss_updates = Some(5);
+        let bounds = merged(part(1, None, &both), other);
+        assert_eq!(bounds, Err("the reports have different bounds for always".to_owned()));
+    }
 }

@@ -206,22 +206,37 @@ fn policy(what: &str, findings: &mut Findings, global: &Global) {
         findings.note(
             &about,
             format!("assumes that a sync takes at most {sync}"),
-            "compare with `durac top` (ms/sync, slow), or record the application: `durac record`",
+            "compare with the column `sync µs` of `durac top`, or record the application: `durac record`",
         );
     }
     if !proved.object.kernel.is_empty() {
-        machine::notify(&about, findings);
+        machine::notify(&about, "kernel notify: ", findings);
     }
     if meta.stages() && meta.engine == Some(durac_abi::Engine::IoUring) {
-        machine::io_uring(&about, findings);
+        machine::io_uring(&about, "io_uring ", findings);
     }
 }
 
-/// The file system of what is at a path, or would be.
-fn file_system(about: &str, path: &Path, findings: &mut Findings) {
-    let mut existing: PathBuf = path.to_owned();
+/// The file system of `path`, which can be looked at as `seen`. Of what does not exist, only what is wrong with the place
+/// where it would be is said.
+fn file_system(about: &str, path: &Path, seen: &Path, findings: &mut Findings) {
+    let mut existing: PathBuf = seen.to_owned();
     while !existing.exists() && existing.pop() {}
     let shown = path.display();
+    if existing != seen {
+        let found = match seen.symlink_metadata() {
+            Err(why) if why.kind() == std::io::ErrorKind::PermissionDenied => {
+                findings.note(
+                    about,
+                    format!("the file system of `{shown}` cannot be seen"),
+                    "run as its user or root",
+                );
+                return;
+            }
+            _ => format!("`{shown}` does not exist"),
+        };
+        findings.wrong(about, found, "make it, for the user of the application alone");
+    }
     let Ok(stat) = rustix::fs::statfs(&existing) else {
         findings.note(
             about,
@@ -254,6 +269,7 @@ fn file_system(about: &str, path: &Path, findings: &mut Findings) {
             format!("`{shown}` is on {name}: {why}"),
             "move the data folder to a disk of this machine: no bound about power loss holds here",
         ),
+        None if existing != seen => {}
         None if name.starts_with("an ") => findings.note(
             about,
             format!("`{shown}` is on {name} ({magic:#x})"),

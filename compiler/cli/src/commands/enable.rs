@@ -176,6 +176,7 @@ pub fn enable(args: &Enable, global: &Global) -> Result<Outcome> {
     let object = ready.proved.object;
     if args.dry_run && !systemd::runs() {
         let files = Files::of(&name);
+        unread(&name, &agent);
         let text = drop_in(&agent, &files.object, None);
         return dry_run(&text, &name, &files, &object, global);
     }
@@ -291,6 +292,16 @@ fn report(unit: &str, files: &Files, object: &Object) -> serde_json::Value {
     })
 }
 
+/// What a drop-in lacks, because the unit could not be read.
+fn unread(unit: &str, agent: &Path) {
+    let folder = agent.parent().unwrap_or(Path::new("/")).to_string_lossy();
+    output::stderr(&format!(
+        "durac: note: systemd does not run here, so {unit} was not read: if it has NoExecPaths=, add `ExecPaths={}`; if it \
+         sets LD_PRELOAD, append its libraries to that of the drop-in, with `:` between them\n",
+        systemd::word(&folder)
+    ));
+}
+
 /// Shows the drop-in, and changes nothing.
 fn dry_run(
     text: &str,
@@ -307,7 +318,8 @@ fn dry_run(
     Ok(Outcome::Fine)
 }
 
-/// Disables; without a drop-in of ours there is nothing to do.
+/// Disables; without a drop-in of ours there is nothing to do. A unit that is not there was misspelt, unless something of
+/// ours is left of it.
 pub fn disable(args: &Disable, global: &Global) -> Result<Outcome> {
     let name = systemd::service(&args.unit)?;
     let runs = systemd::runs();
@@ -317,6 +329,12 @@ pub fn disable(args: &Disable, global: &Global) -> Result<Outcome> {
         names.push(name);
     }
     let name = names.first().cloned().unwrap_or_default();
+    let is_left = |files: &Files| {
+        [&files.drop_in, &files.object, &files.candidate()].iter().any(|path| path.exists())
+    };
+    if !names.iter().map(|name| Files::of(name)).any(|files| is_left(&files)) {
+        systemd::known(&name)?;
+    }
     let turn = if runs && sys::is_root() { Some(selftest::Turn::wait()?) } else { None };
     let mut removed = false;
     for name in &names {
@@ -410,7 +428,8 @@ pub fn running() -> Vec<(String, u32)> {
 
 /// The unit of a process, if `durac enable` has put a policy into it that this user may change.
 pub fn unit_of(pid: u32) -> Result<String> {
-    let no = |why: &str| output::exit(1, format!("process {pid}: --save: {why}"));
+    let no =
+        |why: &str| output::exit(1, format!("nothing was changed: process {pid}: --save: {why}"));
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     let unit = groups.lines().find_map(|line| {
         let group =
@@ -418,7 +437,10 @@ pub fn unit_of(pid: u32) -> Result<String> {
         let unit = group.split('/').rev().find(|part| part.ends_with(".service"))?;
         Some((unit.to_owned(), group.to_owned()))
     });
-    let (unit, group) = unit.ok_or_else(|| no("it is not of a systemd unit"))?;
+    let (unit, group) = unit.ok_or_else(|| {
+        let why = "belongs to no systemd unit, so --save has no place to keep it";
+        output::exit(1, format!("nothing was changed: process {pid} {why}"))
+    })?;
     let unit = systemd::service(&unit)?;
     let files = Files::of(&unit);
     if !systemd::runs() || !files.is_enabled()? {

@@ -202,7 +202,11 @@ fn manual_pages(files: &mut Vec<File>) -> Result<()> {
     let commands: Vec<_> = whole.get_subcommands().filter(|c| !hidden(c)).cloned().collect();
     let mut page = |name: &str, command: clap::Command| -> Result<()> {
         let mut bytes = Vec::new();
+        let last = command.get_positionals().find(|arg| arg.is_last_set()).cloned();
         clap_mangen::Man::new(command).render(&mut bytes).context("cannot write a manual page")?;
+        if let Some(last) = last {
+            bytes = with_dashes(&String::from_utf8_lossy(&bytes), &last).into_bytes();
+        }
         files.push(File { path: format!("share/man/man1/{name}.1").into(), bytes, mode: 0o644 });
         Ok(())
     };
@@ -212,6 +216,20 @@ fn manual_pages(files: &mut Vec<File>) -> Result<()> {
         page(&name, command)?;
     }
     Ok(())
+}
+
+/// A manual page whose synopsis has `--` before the last argument, which needs it.
+fn with_dashes(page: &str, last: &clap::Arg) -> String {
+    let name = last.get_value_names().and_then(<[_]>::first).map_or("", |name| name.as_str());
+    let mut lines: Vec<String> = page.lines().map(str::to_owned).collect();
+    let at = lines.iter().position(|line| line == ".SH SYNOPSIS").map(|title| title + 1);
+    if let Some(line) = at.and_then(|at| lines.get_mut(at)) {
+        let required =
+            line.replace(&format!("<\\fI{name}\\fR>"), &format!("\\-\\- <\\fI{name}\\fR>..."));
+        *line =
+            required.replace(&format!("[\\fI{name}\\fR]"), &format!("[\\-\\- \\fI{name}\\fR...]"));
+    }
+    lines.join("\n") + "\n"
 }
 
 /// Where each shell looks for the completions of a package.
@@ -245,8 +263,30 @@ fn drop_in(agent: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{own_prefix, source_version};
+    use super::{manual_pages, own_prefix, source_version};
     use std::path::Path;
+
+    #[test]
+    fn a_command_has_dashes_before_it_in_its_manual_page() {
+        let mut files = Vec::new();
+        assert!(manual_pages(&mut files).is_ok());
+        let synopsis = |name: &str| {
+            let page = files.iter().find(|file| file.path.ends_with(name));
+            let text = page.map(|page| String::from_utf8_lossy(&page.bytes).into_owned());
+            let text = text.unwrap_or_default();
+            text.split_once(".SH SYNOPSIS\n")
+                .and_then(|(_, rest)| Some(rest.lines().next()?.to_owned()))
+        };
+        for (name, end) in [
+            ("durac-run.1", r"<\fIFILE\fR> \-\- <\fICMD\fR>..."),
+            ("durac-record.1", r"[\-\- \fICMD\fR...]"),
+            ("durac-load.1", r"<\fIOBJECT\fR> [\-\- \fICOMMAND\fR...]"),
+            ("durac-crashtest.1", r"<\fIFILE\fR> [\-\- \fICOMMAND\fR...]"),
+        ] {
+            let line = synopsis(name).unwrap_or_default();
+            assert!(line.trim_end().ends_with(end), "{name}: {line}");
+        }
+    }
 
     #[test]
     fn a_program_is_installed_where_it_is() {

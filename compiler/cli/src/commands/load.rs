@@ -9,7 +9,7 @@ mod start;
 
 use crate::args::Global;
 use crate::named::{Named, Settings};
-use crate::{Outcome, certificate, input, output};
+use crate::{Outcome, certificate, input, launch, output};
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use durac_abi::elf::{self, KernelTypes};
@@ -17,7 +17,6 @@ use durac_abi::{Object, Runtime};
 use durac_bpftime::LoadError;
 use durac_grammar::Sources;
 use std::ffi::OsString;
-use std::fs;
 use std::path::PathBuf;
 
 /// Arguments of `durac load`.
@@ -63,9 +62,7 @@ pub fn run(args: &Load, global: &Global) -> Result<Outcome> {
 fn read(args: &Load, global: &Global) -> Result<Option<(Object, KernelTypes)>> {
     let path = args.object.path();
     let shown = path.display();
-    let bytes = fs::read(path).map_err(|why| {
-        output::exit(1, format!("cannot read `{shown}`: {}", output::reason(&why)))
-    })?;
+    let bytes = launch::trusted::read(path)?;
     let refused = |why: String| output::exit(1, format!("`{shown}` is rejected: {why}"));
     let mut object =
         durac_verify::admit(&bytes, Runtime::Bpftime).map_err(|e| refused(e.to_string()))?;

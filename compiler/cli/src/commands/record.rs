@@ -96,7 +96,7 @@ pub fn run(args: &Record, global: &Global) -> Result<Outcome> {
     let family = Family::start(&mut command).map_err(|e| launch::cannot_start(&program, &e))?;
     let mut recording = Recording::new(Taker::new(ring), writer);
     let code = recording.follow(&family);
-    recording.end(pending, &args.output)?;
+    recording.end(pending, &args.output, family.had_others())?;
     Ok(Outcome::Ended(code))
 }
 
@@ -157,11 +157,13 @@ impl Recording {
         }
         self.shown = Some(Instant::now());
         let (events, seconds) = (self.output.writer.events(), self.began.elapsed().as_secs());
-        output::stderr(&format!("\r\x1b[Krecording: {events} events, {seconds} s"));
+        let events = counted(events, "event");
+        output::stderr(&format!("\r\x1b[Krecording: {events}, {seconds} s"));
     }
 
-    /// Writes the remaining events and the end, and prints a summary.
-    fn end(self, pending: Pending, path: &Path) -> Result<()> {
+    /// Writes the remaining events and the end, and prints a summary. `had_others`: a process of the command ended as another
+    /// user.
+    fn end(self, pending: Pending, path: &Path, had_others: bool) -> Result<()> {
         let seconds = self.began.elapsed().as_secs_f64();
         let mut output = self.output;
         let missing = self.taker.end(monotonic, |event| output.write(event));
@@ -185,10 +187,14 @@ impl Recording {
             counted(end.events, "event"),
             path.display()
         ));
-        if end.events == 0 {
-            output::stderr(
-                "durac: the command opened no log; `durac list targets` shows which files are logs\n",
-            );
+        match end.events {
+            0 if had_others => output::error(
+                "the command became another user, as whom it cannot be recorded: start `durac record` as that user",
+            ),
+            0 => output::error(
+                "the command opened no log; `durac list targets` shows which files are logs",
+            ),
+            _ => {}
         }
         Ok(())
     }

@@ -138,6 +138,12 @@ pub fn reload(args: &Reload, global: &Global) -> Result<Outcome> {
         };
         let bytes = durac_bpf::write(&object).context("cannot write the object")?;
         let mut change = ask(pid, Command::Reload, &bytes)?;
+        // As `durac run` does: `durac show` finds it there.
+        if change.refused.is_none()
+            && let Err(why) = launch::store(&object)
+        {
+            change.notes.push(format!("`durac show {pid}` will not find it: {why:#}"));
+        }
         if let (Some(unit), None) = (units.get(&pid), &change.refused) {
             match enable::save(unit, &bytes) {
                 Ok(path) => change.saved = Some(path),

@@ -64,7 +64,7 @@ struct Report {
 pub fn run(args: &Set, global: &Global) -> Result<Outcome> {
     let words: Vec<String> = args.pid.iter().cloned().collect();
     let mut changed = Vec::new();
-    for pid in processes::named(&words)? {
+    for pid in processes::named_as(&words, "name one with `--pid PID`")? {
         match change(args, pid, global)? {
             Some(report) => changed.push(report),
             None => return Ok(Outcome::Wrong),

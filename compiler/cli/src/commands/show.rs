@@ -12,6 +12,7 @@ use durac_core::unit::{Unit, show};
 use durac_grammar::render::{clean, printable};
 use durac_shm::status::{ParamStatus, Snapshot, Status};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
@@ -93,6 +94,12 @@ pub fn run(args: &Show, global: &Global) -> Result<Outcome> {
             None => return Ok(Outcome::Wrong),
         },
     };
+    if !has_own_text(&object) {
+        let what =
+            pid.map_or_else(|| format!("`{}`", path.display()), |pid| format!("process {pid}"));
+        let why = "the text in the object is not the one that it was compiled from";
+        return Err(output::exit(1, format!("{what}: {why}: its digest is not that in the note")));
+    }
     if args.text && !global.is_json() {
         output::stdout(object.source.text.as_bytes())?;
         return Ok(Outcome::Fine);
@@ -118,6 +125,13 @@ pub fn run(args: &Show, global: &Global) -> Result<Outcome> {
         certificate: certificate::shown(&object)?,
     })?;
     Ok(Outcome::Fine)
+}
+
+/// Whether an object holds the text that it was compiled from: its digest is in the note, the text is among the debug data.
+fn has_own_text(object: &Object) -> bool {
+    let digest = Sha256::digest(object.source.text.as_bytes());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    digest == object.meta.source_sha256
 }
 
 /// The object that a process runs: what its environment names, or, where the process has written over its
@@ -173,8 +187,7 @@ fn object_of(pid: u32, seen: &Snapshot) -> Result<Object> {
         None => Err(output::exit(
             1,
             format!(
-                "process {pid} runs policy `{}`, and its object is not in durac's folders any more; name it: `durac show \
-                 FILE.o`",
+                "process {pid} runs policy `{}`, and its object is in none of durac's folders; name it: `durac show FILE.o`",
                 printable(&seen.policy)
             ),
         )),

@@ -25,6 +25,7 @@ use durac_simulate::report::{
 use durac_simulate::trace::{Collector, Counted, Trace};
 use durac_simulate::{Options, SimulateError, misses_updates, simulate, steps};
 use durac_trace::{Reader, Source, TraceError};
+use durac_workload::columns::counted;
 use durac_workload::progress;
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -412,6 +413,11 @@ pub(super) fn trace_facts(path: &Path, trace: &Trace, fitted: &Fitted) -> TraceF
 /// second was up to half as fast as later.
 const FEW: u64 = 1000;
 
+/// `1 sync call was`, `2 sync calls were`.
+fn counted_were(count: u64, what: &str) -> String {
+    format!("{} {}", counted(count, what), if count == 1 { "was" } else { "were" })
+}
+
 /// What makes the result less certain.
 pub(super) fn notes(
     trace: &Trace,
@@ -421,13 +427,12 @@ pub(super) fn notes(
 ) -> Vec<String> {
     let mut notes = Vec::new();
     if trace.end.dropped > 0 {
-        notes.push(format!("the recorder lost {} events", trace.end.dropped));
+        notes.push(format!("the recorder lost {}", counted(trace.end.dropped, "event")));
     }
     if trace.calls < FEW {
         notes.push(format!(
-            "only {} sync calls were recorded; with fewer than {FEW}, speeds are rough: record \
-             for longer",
-            trace.calls
+            "only {} recorded; with fewer than {FEW}, speeds are rough: record for longer",
+            counted_were(trace.calls, "sync call")
         ));
     }
     if trace.header.recorded.source == Source::Strace {

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use durac_abi::{Object, Runtime};
 use durac_driver::{Options, Proved};
 use durac_grammar::Diagnostic;
+use durac_workload::columns::counted;
 use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -49,7 +50,7 @@ pub fn object(
     };
     let Proved { object, proof } = proved;
     if launch.verbose {
-        output::error(&format!("checked now: {} states explored", proof.states));
+        output::error(&format!("checked now: {} explored", counted(proof.states as u64, "state")));
     }
     if let Some(place) = place {
         let bytes = durac_bpf::write(&object).context("cannot write the object")?;

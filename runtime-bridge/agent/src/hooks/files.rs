@@ -3,10 +3,14 @@
 use super::{forget_stale, log_of};
 use crate::errno::{self, Kept};
 use crate::guard;
+use crate::off::{self, Off};
 use crate::real;
+use crate::registry::Registry;
 use crate::stage::StageOff;
 use crate::table::{self, Entry};
 use libc::{c_int, c_uint, c_void, sockaddr, socklen_t};
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 /// Before `fd` is closed: if it is a log's last, everything acknowledged is made durable. Returns
 /// the error of that.
@@ -141,11 +145,55 @@ pub(super) fn close_all(
     flags: c_int,
     mut real: impl FnMut(c_uint, c_uint) -> c_int,
 ) -> c_int {
-    let only_marks = flags & libc::CLOSE_RANGE_CLOEXEC as c_int != 0;
-    if only_marks || first > last || !super::is_ours() {
+    const MARKS: c_int = libc::CLOSE_RANGE_CLOEXEC as c_int;
+    const UNSHARES: c_int = libc::CLOSE_RANGE_UNSHARE as c_int;
+    if first > last || flags & !(MARKS | UNSHARES) != 0 || !super::is_ours() {
         return real(first, last);
     }
-    close_between(first, last, real)
+    let unshared = (flags & UNSHARES != 0).then(unshares);
+    let result = match flags & MARKS {
+        0 => close_between(first, last, real),
+        _ => real(first, last),
+    };
+    if let Some(Some(registry)) = unshared {
+        let kept = Kept::now();
+        guard::run(|| registry.recall_workers());
+        drop(kept);
+    }
+    result
+}
+
+/// This thread is about to get a descriptor table of its own. A process that has no other gets nothing new, once the
+/// agent's threads have ended: they may start again afterwards.
+#[cold]
+fn unshares() -> Option<&'static Registry> {
+    let kept = Kept::now();
+    crate::adopt::hurry();
+    let registry = table::registry();
+    let alone = guard::run(|| {
+        if let Some(registry) = registry {
+            // An error stays in its log.
+            let _ = crate::order::drain_others(None);
+            registry.dismiss_workers();
+        }
+        // A thread that has ended counts for a moment longer.
+        (0..10).any(|_| {
+            is_alone() || {
+                crate::clock::pause(Duration::from_millis(1));
+                false
+            }
+        })
+    });
+    if alone != Some(true) {
+        off::process(Off::Descriptors);
+    }
+    drop(kept);
+    registry
+}
+
+/// Whether the process has one thread: `/proc` says how many there are by the links of a folder.
+fn is_alone() -> bool {
+    std::fs::metadata("/proc/self/task").is_ok_and(|task| task.nlink() == 3)
 }
 
 /// Hook of `closefrom`.
@@ -224,16 +272,20 @@ pub(super) fn copy_over(
     if old == new || flags & !libc::O_CLOEXEC != 0 || is_beyond_limit(new) {
         return real();
     }
-    if table::get(new) == Entry::Own {
-        // What dup2 returns when another thread is about to open that number.
-        errno::set(libc::EBUSY);
-        return -1;
-    }
     // SAFETY: any number may be passed; the command only looks.
     if unsafe { real::FCNTL.get()(old, libc::F_GETFD, 0) } < 0 {
         return -1;
     }
+    if table::get(new) == Entry::Own && !makes_room(new) {
+        // What dup2 returns when another thread is about to open that number.
+        errno::set(libc::EBUSY);
+        return -1;
+    }
     super::settle(old);
+    // A stream of the C library may write to a number that is open, and goes on.
+    // SAFETY: as above.
+    let was_open = || unsafe { real::FCNTL.get()(new, libc::F_GETFD, 0) } >= 0;
+    let streams = table::get(old) == Entry::Durable && was_open();
     let replaced = super::proved(new);
     if let Some(log) = replaced {
         let kept = Kept::now();
@@ -256,6 +308,9 @@ pub(super) fn copy_over(
         }
         drop(kept);
         copied(old, result);
+        if streams {
+            super::found::given_a_stream(result);
+        }
         // A stream may already write to this number.
         if !table::is_other(result) {
             super::revoke(result, StageOff::Stream);
@@ -263,6 +318,15 @@ pub(super) fn copy_over(
         }
     }
     result
+}
+
+/// Whether the agent has moved its own descriptor of this number away.
+#[cold]
+fn makes_room(fd: c_int) -> bool {
+    let kept = Kept::now();
+    let moved = guard::run(|| table::registry().is_some_and(|registry| registry.make_room(fd)));
+    drop(kept);
+    moved == Some(true)
 }
 
 /// Whether the process may have no new descriptor of this number: the limit can be lower than one that it has.

@@ -22,6 +22,9 @@ static STREAMED: AtomicBool = AtomicBool::new(false);
 
 /// Each write to `fd` is durable when it returns. There is nothing to defer, and what the logs have deferred comes first.
 pub(super) fn durable(fd: c_int) {
+    if !super::is_ours() {
+        return;
+    }
     table::set(fd, Entry::Durable);
     if is_standard_output(fd) {
         streamed(fd);

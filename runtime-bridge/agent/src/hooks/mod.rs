@@ -7,6 +7,7 @@
 //! Each is as unsafe as the function that it interposes: it demands of its caller what that demands,
 //! and passes the arguments on unchanged. That is what "the caller's arguments" means below.
 
+mod by_number;
 mod files;
 mod found;
 mod observe;
@@ -92,13 +93,13 @@ fn stale(fd: c_int, log: OnLog) {
 
 /// Whether the table is this process' own: a child of `vfork` shares it, and must leave it alone.
 fn is_ours() -> bool {
-    table::registry().map_or_else(table::is_ours, Registry::is_ours)
+    table::is_ours()
 }
 
 /// Something can write to the file of `fd` that has no hook: each reply waits for a sync that begins after it.
 #[cold]
 fn lose_writes(fd: c_int) {
-    if let Some(log) = log_of(fd) {
+    if let Some(log) = log_of(fd).filter(|log| log.registry.is_ours()) {
         log.slot.written.go_blind();
         uncount(fd, false);
     }
@@ -172,9 +173,17 @@ zeroed_thread_local! {
 /// is then passing.
 #[inline]
 fn passing(real: impl FnOnce() -> isize) -> isize {
+    /// The thread passes no longer: also if it is cancelled in the real function, which never returns then.
+    struct Passes;
+    impl Drop for Passes {
+        fn drop(&mut self) {
+            PASSING.set(false);
+        }
+    }
     PASSING.set(true);
+    let passes = Passes;
     let result = real();
-    PASSING.set(false);
+    drop(passes);
     result
 }
 

@@ -81,14 +81,6 @@ fn moves(fd: c_int, to: off_t, from: c_int) {
     }
 }
 
-/// The file of `fd` gets blocks, loses some, or grows.
-#[inline]
-fn allocates(fd: c_int) {
-    if !table::is_other(fd) {
-        uncount(fd, false);
-    }
-}
-
 /// A request to the device or file system of `fd`: some put another file's bytes there (`FICLONE`).
 #[inline]
 pub(super) fn controls_device(fd: c_int, request: usize) {
@@ -114,7 +106,7 @@ fn changed(fd: c_int, result: c_int) {
 }
 
 macro_rules! changes {
-    ($($name:ident / $real:ident($fd:ident: c_int $(, $arg:ident: $ty:ty)*) -> $ret:ty, $before:expr $(, then $after:ident)?;)*) => {
+    ($($name:ident / $real:ident($fd:ident: c_int $(, $arg:ident: $ty:ty)*) -> $ret:ty, $before:expr;)*) => {
         $(
             #[doc = concat!("Hook of `", stringify!($name), "`.")]
             ///
@@ -125,9 +117,7 @@ macro_rules! changes {
                 seen_by($fd);
                 $before;
                 // SAFETY: the caller's arguments, which it vouches for.
-                let result = unsafe { real::$real.get()($fd $(, $arg)*) };
-                $($after($fd, result);)?
-                result
+                unsafe { real::$real.get()($fd $(, $arg)*) }
             }
         )*
     };
@@ -136,10 +126,60 @@ macro_rules! changes {
 changes! {
     lseek / LSEEK(fd: c_int, to: off_t, from: c_int) -> off_t, moves(fd, to, from);
     lseek64 / LSEEK64(fd: c_int, to: off_t, from: c_int) -> off_t, moves(fd, to, from);
-    fallocate / FALLOCATE(fd: c_int, mode: c_int, at: off_t, n: off_t) -> c_int, allocates(fd), then changed;
-    fallocate64 / FALLOCATE64(fd: c_int, mode: c_int, at: off_t, n: off_t) -> c_int, allocates(fd), then changed;
-    posix_fallocate / POSIX_FALLOCATE(fd: c_int, at: off_t, n: off_t) -> c_int, allocates(fd), then changed;
-    posix_fallocate64 / POSIX_FALLOCATE64(fd: c_int, at: off_t, n: off_t) -> c_int, allocates(fd), then changed;
+}
+
+macro_rules! allocations {
+    ($($name:ident / $real:ident($fd:ident: c_int $(, $arg:ident: $ty:ty)*) $fails:ident;)*) => {
+        $(
+            #[doc = concat!("Hook of `", stringify!($name), "`.")]
+            ///
+            /// # Safety
+            /// As the real function.
+            #[inline]
+            pub unsafe fn $name($fd: c_int $(, $arg: $ty)*) -> c_int {
+                // SAFETY: the caller's arguments, which it vouches for.
+                let real = || unsafe { real::$real.get()($fd $(, $arg)*) };
+                if table::is_other($fd) { real() } else { allocate($fd, $fails, real) }
+            }
+        )*
+    };
+}
+
+allocations! {
+    fallocate / FALLOCATE(fd: c_int, mode: c_int, at: off_t, n: off_t) with_errno;
+    fallocate64 / FALLOCATE64(fd: c_int, mode: c_int, at: off_t, n: off_t) with_errno;
+    posix_fallocate / POSIX_FALLOCATE(fd: c_int, at: off_t, n: off_t) with_result;
+    posix_fallocate64 / POSIX_FALLOCATE64(fd: c_int, at: off_t, n: off_t) with_result;
+}
+
+/// How most functions fail.
+fn with_errno(errno: c_int) -> c_int {
+    crate::errno::set(errno);
+    -1
+}
+
+/// How `posix_fallocate` fails: it leaves `errno` alone.
+fn with_result(errno: c_int) -> c_int {
+    errno
+}
+
+/// The file of `fd` gets blocks, loses some, or grows. If its writes are durable at once, so is this.
+#[inline(never)]
+fn allocate(fd: c_int, fails: fn(c_int) -> c_int, real: impl FnOnce() -> c_int) -> c_int {
+    seen_by(fd);
+    uncount(fd, false);
+    if table::get(fd) == table::Entry::Durable {
+        let kept = crate::errno::Kept::now();
+        let drained = super::paths::drained(|| 0_i32);
+        let errno = crate::errno::get();
+        drop(kept);
+        if drained < 0 {
+            return fails(errno);
+        }
+    }
+    let result = real();
+    changed(fd, result);
+    result
 }
 
 /// Hook of `ioctl`.

@@ -48,10 +48,16 @@ pub(super) fn opened_by_stream(fd: c_int, path: *const c_char) {
 
 #[cold]
 fn opened_for_writing(fd: c_int, dir: c_int, path: *const c_char, flags: c_int) {
+    // What a child of `vfork` opens is not its parent's.
+    if !super::is_ours() {
+        return;
+    }
     // Each of its writes is durable when it returns. There is nothing to defer.
     let synchronous = flags & (libc::O_SYNC | libc::O_DSYNC) != 0;
+    // A file of `O_TMPFILE`, which contains `O_DIRECTORY`, has no name of its own.
     let no_file = flags & (libc::O_PATH | libc::O_DIRECTORY) != 0;
-    if synchronous && !no_file {
+    let unnamed = flags & (libc::O_PATH | libc::O_TMPFILE) == libc::O_TMPFILE;
+    if synchronous && (unnamed || !no_file) {
         super::found::durable(fd);
     }
     if synchronous {
@@ -106,6 +112,9 @@ pub fn adopt(
 /// file may be staged. `since`: its first writes are not older.
 fn begin(policy: &'static Policy, fd: c_int, id: registry::FileId, since: Option<Time>) {
     let Some(log) = super::log_of(fd) else { return };
+    if !log.slot.has_failed() {
+        crate::failures::begin(id);
+    }
     // Each program that a shell starts inherits its log: the first of them tells.
     if since.is_none() || !log.slot.is_crowded() {
         crate::attention::opened(log.registry, policy, log.slot);
@@ -196,29 +205,29 @@ pub unsafe fn open_by_handle_at(mount: c_int, handle: *mut c_void, flags: c_int)
 }
 
 macro_rules! temporaries {
-    ($($name:ident / $real:ident($($arg:ident: $ty:ty),*) flags $flags:expr;)*) => {
+    ($($name:ident / $real:ident($template:ident $(, $arg:ident)*) flags $flags:expr;)*) => {
         $(
-            #[doc = concat!("Hook of `", stringify!($name), "`: its writes may be durable at once.")]
+            #[doc = concat!("Hook of `", stringify!($name), "`: the name is known when it returns.")]
             ///
             /// # Safety
             /// As the real function.
             #[inline]
-            pub unsafe fn $name($($arg: $ty),*) -> c_int {
+            pub unsafe fn $name($template: *mut c_char $(, $arg: c_int)*) -> c_int {
                 // SAFETY: the caller's arguments, which it vouches for.
-                let fd = unsafe { real::$real.get()($($arg),*) };
-                forget_stale(fd);
-                if fd >= 0 && $flags & (libc::O_SYNC | libc::O_DSYNC) != 0 && policy::get().is_some() {
-                    super::found::durable(fd);
-                }
-                fd
+                let fd = unsafe { real::$real.get()($template $(, $arg)*) };
+                opened(fd, libc::AT_FDCWD, $template, $flags | libc::O_RDWR)
             }
         )*
     };
 }
 
 temporaries! {
-    mkostemp / MKOSTEMP(template: *mut c_char, flags: c_int) flags flags;
-    mkostemp64 / MKOSTEMP64(template: *mut c_char, flags: c_int) flags flags;
-    mkostemps / MKOSTEMPS(template: *mut c_char, suffix: c_int, flags: c_int) flags flags;
-    mkostemps64 / MKOSTEMPS64(template: *mut c_char, suffix: c_int, flags: c_int) flags flags;
+    mkstemp / MKSTEMP(template) flags 0;
+    mkstemp64 / MKSTEMP64(template) flags 0;
+    mkostemp / MKOSTEMP(template, flags) flags flags;
+    mkostemp64 / MKOSTEMP64(template, flags) flags flags;
+    mkstemps / MKSTEMPS(template, suffix) flags 0;
+    mkstemps64 / MKSTEMPS64(template, suffix) flags 0;
+    mkostemps / MKOSTEMPS(template, suffix, flags) flags flags;
+    mkostemps64 / MKOSTEMPS64(template, suffix, flags) flags flags;
 }

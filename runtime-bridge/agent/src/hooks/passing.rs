@@ -33,6 +33,15 @@ locking! {
     lockf64 / LOCKF64(fd: c_int, how: c_int, n: off_t) locks_parts;
 }
 
+/// Before the open file of `fd` is locked by number.
+pub(super) fn locked(fd: c_int) {
+    before_locks();
+    if !table::is_other(fd) {
+        settle(fd);
+        locks(fd);
+    }
+}
+
 /// Descriptors of logs in a message: others will have them.
 ///
 /// # Safety
@@ -150,7 +159,8 @@ macro_rules! syncing {
                     revoke(fd, StageOff::Aio);
                 }
                 // SAFETY: the caller's arguments, which it vouches for.
-                super::paths::drained(|| unsafe { real::$real.get()(how, block) })
+                let real = || unsafe { real::$real.get()(how, block) };
+                super::sync::guarded(super::sync::Syncs::File(fd), real)
             }
         )*
     };

@@ -53,7 +53,6 @@ paths! {
     linkat / LINKAT(
         dir: c_int, from: *const c_char, to_dir: c_int, to: *const c_char, flags: c_int
     );
-    syncfs / SYNCFS(fd: c_int);
 }
 
 /// Hook of `sync`, which cannot fail: an error stays in its log.
@@ -70,9 +69,10 @@ pub unsafe fn sync() {
     real();
 }
 
-fn resize(path: *const c_char, real: impl FnOnce() -> c_int) -> c_int {
+/// A change of the length of the file at `path`, which `real` carries out.
+pub(super) fn resize<T: From<i8> + PartialEq>(path: *const c_char, real: impl FnOnce() -> T) -> T {
     let result = drained(real);
-    if result == 0 && table::registry().is_some() {
+    if result == T::from(0) && table::registry().is_some() {
         let kept = Kept::now();
         guard::run(|| {
             if let Some(slot) = registry::slot_at(path) {

@@ -4,11 +4,13 @@ use crate::children;
 use crate::errno::Kept;
 use crate::family;
 use crate::guard;
+use crate::off::{self, Off};
 use crate::order;
+use crate::readable;
 use crate::real;
 use crate::stage::StageOff;
 use crate::table;
-use libc::{c_int, c_void, id_t, idtype_t, pid_t, rusage, siginfo_t};
+use libc::{c_int, c_long, c_void, id_t, idtype_t, pid_t, rusage, siginfo_t};
 use std::cell::Cell;
 use std::sync::OnceLock;
 
@@ -20,6 +22,7 @@ use std::sync::OnceLock;
 pub unsafe fn fork() -> pid_t {
     FORKING.set(true);
     family::passes_on();
+    send_held();
     // SAFETY: it takes no pointer; what the child may do after it, the caller has to know as without us.
     let pid = children::fork(|| unsafe { real::FORK.get()() });
     FORKING.set(false);
@@ -56,18 +59,62 @@ thread_local! {
 
 /// Before any fork. One without a hook (`forkpty`, the one in `daemon`) makes a child that nobody counts.
 pub(crate) extern "C" fn before_fork() {
-    if FORKING.get() || table::registry().is_none() {
+    if FORKING.get() || table::registry().is_none() || off::is_off() {
         return;
     }
     let kept = Kept::now();
     guard::run(|| crate::registry::revoke_all(StageOff::Forked));
     drop(kept);
+    send_held();
+}
+
+/// Another process is about to have the connections: what it writes comes behind what is held of them.
+fn send_held() {
+    let registry = table::registry().filter(|registry| registry.replies.hold());
+    if let Some(registry) = registry.filter(|registry| !off::is_off() && registry.is_ours()) {
+        let kept = Kept::now();
+        guard::run(|| registry.replies.before_child(registry));
+        drop(kept);
+    }
+}
+
+/// Before a system call, made by number, that makes a process or a thread.
+pub(super) fn clones_by_number(number: c_long, argument: usize) {
+    clones(match number {
+        libc::SYS_clone => argument as u64,
+        // Its flags are what its structure begins with.
+        libc::SYS_clone3 if readable::all(argument as *const c_void, size_of::<u64>()) => {
+            // SAFETY: it can be read; nothing says that it is aligned.
+            unsafe { (argument as *const u64).read_unaligned() }
+        }
+        libc::SYS_vfork => (libc::CLONE_VM | libc::CLONE_VFORK) as u64,
+        _ => 0,
+    });
+}
+
+/// Before a process or a thread is made with these flags of `clone`.
+fn clones(flags: u64) {
+    let has = |flag: c_int| flags & flag as u64 != 0;
+    // A child that has this memory must not be the first to say that it is its own.
+    table::is_ours();
+    match (has(libc::CLONE_VM), has(libc::CLONE_FILES)) {
+        // A thread, or as good as one.
+        (true, true) => {}
+        (false, true) => off::process(Off::Shared),
+        (true, false) if has(libc::CLONE_THREAD) => off::process(Off::Descriptors),
+        (true, false) => send_held(),
+        // A child that nobody counts.
+        (false, false) => before_fork(),
+    }
 }
 
 /// Another program is started: it inherits the descriptors that are not closed for it.
 fn spawns() {
+    // As in `clones`.
+    table::is_ours();
     super::seen();
     family::passes_on();
+    send_held();
     let stages = crate::policy::get().is_some_and(crate::policy::Policy::needs_sole);
     let Some(registry) = table::registry().filter(|registry| stages && registry.is_ours()) else {
         return;
@@ -93,7 +140,7 @@ fn spawns() {
 ///
 /// # Safety
 /// `status` is null or points to a number that the system has filled if `pid` is positive.
-unsafe fn waited(pid: pid_t, status: *const c_int) -> pid_t {
+pub(super) unsafe fn waited(pid: pid_t, status: *const c_int) -> pid_t {
     if pid > 0 {
         // SAFETY: it is not null, and the system has filled it: the caller promises that for a positive `pid`.
         let status = if status.is_null() { 0 } else { unsafe { status.read() } };
@@ -134,7 +181,14 @@ waits! {
 #[inline]
 pub unsafe fn waitid(kind: idtype_t, id: id_t, info: *mut siginfo_t, flags: c_int) -> c_int {
     // SAFETY: the caller's arguments, which it vouches for.
-    let result = unsafe { real::WAITID.get()(kind, id, info, flags) };
+    unsafe { waited_for(real::WAITID.get()(kind, id, info, flags), info, flags) }
+}
+
+/// A call like `waitid` has returned.
+///
+/// # Safety
+/// `info` is null or points to a structure that the system has filled if the result is 0.
+pub(super) unsafe fn waited_for(result: c_int, info: *const siginfo_t, flags: c_int) -> c_int {
     if result == 0 && !info.is_null() && flags & libc::WNOWAIT == 0 {
         // SAFETY: the system has filled it; for a child the fields read here are set.
         let (code, pid) = unsafe { ((*info).si_code, (*info).si_pid()) };
@@ -274,7 +328,7 @@ macro_rules! preparations {
 
 /// What comes before functions of any number of arguments. Each returns the address of the real one.
 pub mod before {
-    use super::super::{formats, rights, seen};
+    use super::super::{by_number, formats, seen};
     use super::{before_fork, drain, real, spawns};
     use libc::{c_int, c_long};
 
@@ -287,7 +341,7 @@ pub mod before {
         d: usize,
         e: usize,
     ) -> usize {
-        rights::by_number(number, [a, b, c, d, e])
+        by_number::by_number(number, [a, b, c, d, e])
     }
 
     macro_rules! formatting {
@@ -344,11 +398,9 @@ pub mod before {
         _Fork / FORK_BARE;
     }
 
-    /// Before `clone`: with the memory shared, it makes a thread.
+    /// Before `clone`.
     pub extern "C" fn clone(_: usize, _: usize, flags: c_int) -> usize {
-        if flags & libc::CLONE_VM == 0 {
-            before_fork();
-        }
+        super::clones(flags as u64);
         real::CLONE.get() as usize
     }
     pub use clone as __clone;

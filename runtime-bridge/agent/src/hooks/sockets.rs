@@ -35,6 +35,10 @@ pub(super) fn accepted(fd: c_int) -> c_int {
 
 #[cold]
 fn adopted(policy: &Policy, fd: c_int) -> c_int {
+    // A child of `vfork` has numbers of its own.
+    if !super::is_ours() {
+        return fd;
+    }
     if !table::fits(fd) {
         return guard::run(|| replies::refuse(fd)).unwrap_or(fd);
     }
@@ -104,14 +108,14 @@ pub(super) fn reply(put: Put, fd: c_int, real: impl FnOnce() -> ssize_t) -> ssiz
 }
 
 fn held_or_sent(put: Put, fd: c_int, real: impl FnOnce() -> ssize_t) -> ssize_t {
-    // In a child of `vfork` too: what it writes is held in the memory that it shares, and its parent sends it.
     let (Some(registry), Some(policy)) = (table::registry(), policy::get()) else { return real() };
     if replies::frees_links(policy) {
         let kept = Kept::now();
         guard::run(|| registry.replies.recognise(fd, &put));
         drop(kept);
     }
-    if replies::are_free(registry) && registry.replies.is_empty(fd) {
+    // A child of `vfork` holds nothing, as one of `fork`: what was held when it was made is sent.
+    if replies::are_free(registry) && registry.replies.is_empty(fd) || !registry.is_ours() {
         return real();
     }
     if guard::is_inside() {

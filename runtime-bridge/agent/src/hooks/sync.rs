@@ -1,24 +1,39 @@
-//! Calls that ask for durability.
+//! Calls that ask for durability, by whatever name.
+//!
+//! The kernel keeps one report of a failed write-back for each open file, and whoever syncs next takes it. The
+//! agent's descriptor of a log is a copy of the application's, so either can take it from the other. Two rules keep
+//! it: what the agent has got is returned by every call that syncs the log ([`guarded`]), and what such a call has got
+//! stops the log ([`may_have_taken`]).
 
 use crate::call;
 use crate::errno::{self, Kept};
+use crate::failures;
 use crate::guard;
+use crate::order;
 use crate::real;
 use crate::record;
+use crate::registry::{self, FileId};
+use crate::sole;
+use crate::sys;
 use crate::table;
 use durac_abi::Hook;
+use durac_engine::{Errno, is_transient};
 use libc::{c_int, c_uint, c_void, loff_t, size_t};
+use std::sync::atomic::Ordering;
 
 #[inline(always)]
 fn sync(fd: c_int, hook: Hook, real: impl FnOnce() -> c_int) -> c_int {
-    if table::is_other(fd) && table::dirty() == 0 { real() } else { sync_log(fd, hook, real) }
+    match table::is_other(fd) && table::dirty() == 0 && !failures::any() {
+        true => real(),
+        false => sync_log(fd, hook, real),
+    }
 }
 
 #[inline(never)]
 fn sync_log(fd: c_int, hook: Hook, real: impl FnOnce() -> c_int) -> c_int {
     crate::control::look();
     crate::attention::look(table::get(fd));
-    let Some(log) = super::proved(fd) else { return super::paths::drained(real) };
+    let Some(log) = super::proved(fd) else { return guarded(Syncs::File(fd), real) };
     // The real function is a point where a thread can be cancelled. No lock is held here yet.
     guard::test_cancel();
     let kept = Kept::now();
@@ -41,6 +56,172 @@ fn sync_log(fd: c_int, hook: Hook, real: impl FnOnce() -> c_int) -> c_int {
     }
 }
 
+/// What a call syncs.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Syncs {
+    /// The file of a descriptor.
+    File(c_int),
+    /// Everything on the file system of a descriptor.
+    FileSystem(c_int),
+    /// The files of the pages from here on.
+    Pages(usize, usize),
+}
+
+/// A call, carried out by `real`, that can sync a log and is not decided by a policy. It fails with the error of a log
+/// that has failed, without being made. What the logs have deferred comes first. What it says of a log stops that.
+#[inline]
+pub(super) fn guarded<T: From<i8> + PartialOrd>(syncs: Syncs, real: impl FnOnce() -> T) -> T {
+    if guard::is_inside() || table::registry().is_none() && !failures::any() {
+        return real();
+    }
+    let kept = Kept::now();
+    if let Err(errno) = before(syncs) {
+        kept.fail(errno);
+        return T::from(-1);
+    }
+    drop(kept);
+    let result = real();
+    if result < T::from(0) {
+        may_have_taken(syncs, errno::get());
+    }
+    result
+}
+
+#[cold]
+fn before(syncs: Syncs) -> Result<(), Errno> {
+    if let Some(errno) = error_of(syncs) {
+        record::done(record::Done::Refused);
+        return Err(errno);
+    }
+    match table::dirty() > 0 {
+        true => guard::run(|| order::drain_others(None)).unwrap_or(Ok(())),
+        false => Ok(()),
+    }
+}
+
+/// Fails with the error of a log that such a call would sync.
+pub(super) fn refused(syncs: Syncs) -> Result<(), Errno> {
+    error_of(syncs).map_or(Ok(()), Err)
+}
+
+/// The error of a log that such a call would sync.
+fn error_of(syncs: Syncs) -> Option<Errno> {
+    if let Syncs::File(fd) = syncs
+        && let Some(log) = super::log_of(fd)
+    {
+        let errno = log.slot.error.load(Ordering::Acquire);
+        let holds = || crate::off::is_off() || log.slot.proof.holds(fd);
+        return (errno != 0 && holds()).then_some(errno);
+    }
+    if !failures::any() {
+        return None;
+    }
+    match syncs {
+        Syncs::File(fd) => {
+            let file = sys::identity(fd)?.file;
+            error_where(|it| it == file)
+        }
+        Syncs::FileSystem(fd) => {
+            let (device, _) = sys::identity(fd)?.file;
+            error_where(|it| it.0 == device)
+        }
+        Syncs::Pages(address, n) => {
+            let mut error = None;
+            // Without `/proc` nothing is known, as before.
+            let _ = sole::files_mapped(address, n, |file| {
+                error = error.or_else(|| error_where(|it| it == file));
+            });
+            error
+        }
+    }
+}
+
+/// The error of a log of such a file that has failed, in this process or in one that it was forked from. One of this
+/// process is forgotten when it is closed.
+fn error_where(is: impl Fn(FileId) -> bool) -> Option<Errno> {
+    // SAFETY: it takes no pointer, cannot fail, and changes nothing.
+    let pid = unsafe { libc::getpid() };
+    let still_open = |file| guard::run(|| registry::slot_of(file).is_some()).unwrap_or(false);
+    failures::all()
+        .find(|it| is(it.file) && (it.owner != pid || still_open(it.file)))
+        .map(|it| it.errno)
+}
+
+/// Flags of a write that is durable when it returns.
+pub(super) const DURABLY: c_int = libc::RWF_DSYNC | libc::RWF_SYNC;
+
+/// Flags of `sync_file_range` with which it waits.
+const WAITS: c_uint = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+
+/// A call that can sync a log has failed with this error, which may be the kernel's one report of lost data: the log
+/// fails, and stays failed.
+#[cold]
+pub(super) fn may_have_taken(syncs: Syncs, errno: Errno) {
+    if is_refusal(errno) {
+        return;
+    }
+    let kept = Kept::now();
+    match syncs {
+        Syncs::File(fd) => {
+            if let Some(log) = super::proved(fd) {
+                guard::run(|| log.slot.stop(errno));
+            }
+        }
+        // Pages that are not mapped.
+        Syncs::Pages(..) if errno == libc::ENOMEM => {}
+        Syncs::FileSystem(fd) => {
+            guard::run(|| {
+                let device = sys::identity(fd).map(|it| it.file.0);
+                stop_each(errno, |file| Some(file.0) == device);
+            });
+        }
+        Syncs::Pages(address, n) => {
+            guard::run(|| {
+                let mut any = false;
+                let read = sole::files_mapped(address, n, |file| {
+                    any = true;
+                    if let Some(slot) = registry::slot_of(file) {
+                        slot.stop(errno);
+                    }
+                });
+                if read.is_none() {
+                    // Any log that was mapped.
+                    let slots = table::registry().into_iter().flat_map(|it| it.slots());
+                    slots.filter(|slot| slot.written.is_blind()).for_each(|slot| slot.stop(errno));
+                }
+            });
+        }
+    }
+    drop(kept);
+}
+
+/// Stops the open logs of these files.
+fn stop_each(errno: Errno, is: impl Fn(FileId) -> bool) {
+    let Some(registry) = table::registry().filter(|registry| registry.is_ours()) else { return };
+    for slot in registry.slots().filter(|slot| slot.is_open()) {
+        let file = slot.lock().file;
+        if is(file) {
+            slot.stop(errno);
+        }
+    }
+}
+
+/// Whether the system has refused the call itself, and looked at no file, or says that it may be made again.
+fn is_refusal(errno: Errno) -> bool {
+    is_transient(errno)
+        || matches!(
+            errno,
+            libc::EBADF
+                | libc::EINVAL
+                | libc::EFAULT
+                | libc::EOPNOTSUPP
+                | libc::ENOSYS
+                | libc::ESPIPE
+                | libc::EFBIG
+                | libc::EPERM
+        )
+}
+
 /// Hook of `fsync`.
 ///
 /// # Safety
@@ -61,38 +242,43 @@ pub unsafe fn fdatasync(fd: c_int) -> c_int {
     sync(fd, Hook::Fdatasync, move || unsafe { real::FDATASYNC.get()(fd) })
 }
 
-/// Hook of `sync_file_range`. It makes nothing durable, but it can take away the error that the
-/// next sync would have got.
+/// A call like `sync_file_range`. It makes nothing durable, but it can take away the error that the next sync would
+/// have got, if it waits.
+#[inline]
+pub(super) fn range<T: From<i8> + PartialOrd>(
+    fd: c_int,
+    flags: c_uint,
+    real: impl FnOnce() -> T,
+) -> T {
+    super::seen_by(fd);
+    if flags & WAITS != 0 || failures::any() && error_of(Syncs::File(fd)).is_some() {
+        return guarded(Syncs::File(fd), real);
+    }
+    let result = real();
+    if result < T::from(0) && !table::is_other(fd) {
+        may_have_taken(Syncs::File(fd), errno::get());
+    }
+    result
+}
+
+/// Hook of `sync_file_range`.
 ///
 /// # Safety
 /// As the real function.
 #[inline]
 pub unsafe fn sync_file_range(fd: c_int, at: loff_t, n: loff_t, flags: c_uint) -> c_int {
-    super::seen_by(fd);
     // SAFETY: the caller's arguments.
-    let real = || unsafe { real::SYNC_FILE_RANGE.get()(fd, at, n, flags) };
-    let waits = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-    let result = match flags & waits != 0 && table::is_other(fd) {
-        true => super::paths::drained(real),
-        false => real(),
-    };
-    if result != 0 && !table::is_other(fd) {
-        let kept = Kept::now();
-        let errno = errno::get();
-        if matches!(errno, libc::EIO | libc::ENOSPC | libc::EDQUOT)
-            && let Some(log) = super::proved(fd)
-        {
-            guard::run(|| {
-                let mut core = log.slot.lock();
-                core.engine.fail(errno);
-                log.slot.report_failure(&core);
-                log.slot.publish(&mut core);
-                drop(log.slot.wake_waiters(core));
-            });
-        }
-        drop(kept);
-    }
-    result
+    range(fd, flags, || unsafe { real::SYNC_FILE_RANGE.get()(fd, at, n, flags) })
+}
+
+/// Hook of `syncfs`.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn syncfs(fd: c_int) -> c_int {
+    // SAFETY: the caller's argument.
+    guarded(Syncs::FileSystem(fd), || unsafe { real::SYNCFS.get()(fd) })
 }
 
 /// Hook of `msync`: what the logs have deferred comes before pages that are made durable.
@@ -103,5 +289,8 @@ pub unsafe fn sync_file_range(fd: c_int, at: loff_t, n: loff_t, flags: c_uint) -
 pub unsafe fn msync(address: *mut c_void, n: size_t, flags: c_int) -> c_int {
     // SAFETY: the caller's arguments, which it vouches for.
     let real = || unsafe { real::MSYNC.get()(address, n, flags) };
-    if flags & libc::MS_SYNC != 0 { super::paths::drained(real) } else { real() }
+    match flags & libc::MS_SYNC != 0 {
+        true => guarded(Syncs::Pages(address.addr(), n), real),
+        false => real(),
+    }
 }

@@ -14,6 +14,7 @@ use crate::stage::Pieces;
 use crate::table::{self, Entry};
 use durac_abi::{Hook, Reading};
 use libc::{c_int, c_uint, c_void, iovec, loff_t, off_t, size_t, ssize_t};
+use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 /// A write of `len` bytes to `fd`, which `real` carries out. The pieces are none if it does not write
@@ -194,6 +195,48 @@ writes! {
     pwritev64 / PWRITEV64(fd: c_int, v: *const iovec, n: c_int, at: off_t) len sum(v, n);
 }
 
+/// A write with flags: it may be durable when it returns. Then what the logs have deferred comes first, and its error may
+/// be the one of a sync.
+#[inline(always)]
+fn write_flagged(
+    fd: c_int,
+    flags: c_int,
+    len: impl FnOnce() -> Option<u64>,
+    real: impl FnOnce() -> ssize_t,
+) -> ssize_t {
+    match flags & super::sync::DURABLY != 0 {
+        true => write_durably(fd, len, real),
+        false => write_to(fd, len, None, real),
+    }
+}
+
+#[inline(never)]
+fn write_durably(
+    fd: c_int,
+    len: impl FnOnce() -> Option<u64>,
+    real: impl FnOnce() -> ssize_t,
+) -> ssize_t {
+    let syncs = super::sync::Syncs::File(fd);
+    if log_of(fd).is_none() {
+        return super::sync::guarded(syncs, || write_to(fd, len, None, real));
+    }
+    // What a program decides is no error of the file.
+    let taken = Cell::new(0);
+    let result = super::paths::drained(|| {
+        write_to(fd, len, None, || {
+            let result = real();
+            if result < 0 {
+                taken.set(errno::get());
+            }
+            result
+        })
+    });
+    if taken.get() != 0 {
+        super::sync::may_have_taken(syncs, taken.get());
+    }
+    result
+}
+
 macro_rules! flagged_writes {
     ($($name:ident / $real:ident;)*) => {
         $(
@@ -211,11 +254,7 @@ macro_rules! flagged_writes {
             ) -> ssize_t {
                 // SAFETY: the caller's arguments, which it vouches for.
                 let real = move || unsafe { real::$real.get()(fd, v, n, at, flags) };
-                let durable = flags & (libc::RWF_DSYNC | libc::RWF_SYNC) != 0;
-                match durable && table::is_other(fd) {
-                    true => super::paths::drained(real),
-                    false => write_to(fd, move || sum(v, n), None, real),
-                }
+                write_flagged(fd, flags, move || sum(v, n), real)
             }
         )*
     };

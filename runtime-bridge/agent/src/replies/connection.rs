@@ -66,6 +66,8 @@ pub struct State {
     /// The one that is used to send; the agent's own once it [`State::closes`].
     pub fd: RawFd,
     cookie: u64,
+    /// It carries messages, which the queue could not tell apart: its writes wait instead.
+    pub packets: bool,
     /// What is held.
     pub queue: Queue,
     /// What the next write returns: the socket has said so when the agent sent for it, or what
@@ -87,9 +89,9 @@ pub struct State {
 
 impl State {
     /// It serves this socket.
-    pub fn begin(&mut self, fd: RawFd, cookie: u64) {
+    pub fn begin(&mut self, fd: RawFd, cookie: u64, packets: bool) {
         let waiting = self.waiting;
-        *self = Self { fds: vec![fd], fd, cookie, waiting, ..Self::default() };
+        *self = Self { fds: vec![fd], fd, cookie, packets, waiting, ..Self::default() };
     }
 
     /// It serves none.
@@ -241,10 +243,15 @@ fn cookie(fd: RawFd) -> Option<u64> {
     option(fd, SO_COOKIE, 0_u64)
 }
 
-/// The same, if it is a socket that carries a stream of bytes.
-pub fn cookie_of_stream(fd: RawFd) -> Option<u64> {
-    option(fd, libc::SO_TYPE, 0).filter(|kind| *kind == libc::SOCK_STREAM)?;
-    cookie(fd)
+/// The same, if it is a socket that can have a connection, and whether that carries messages rather than a stream of
+/// bytes.
+pub fn socket(fd: RawFd) -> Option<(u64, bool)> {
+    let packets = match option(fd, libc::SO_TYPE, 0)? {
+        libc::SOCK_STREAM => false,
+        libc::SOCK_SEQPACKET => true,
+        _ => return None,
+    };
+    Some((cookie(fd)?, packets))
 }
 
 /// For how many seconds its close waits (`SO_LINGER`); none if it does not.

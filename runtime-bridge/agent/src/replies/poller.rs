@@ -82,6 +82,10 @@ impl Poller {
     }
 
     fn start(&self) -> Option<RawFd> {
+        // Descriptor and thread would be those of a child of `vfork`.
+        if !table::is_ours() {
+            return None;
+        }
         // SAFETY: the call makes a descriptor.
         let low = unsafe { sys::call(libc::SYS_epoll_create1, [libc::EPOLL_CLOEXEC as usize]) };
         let low = sys::decode(low).ok()? as RawFd;
@@ -108,6 +112,11 @@ impl Poller {
     pub fn quit(&self) {
         self.quits.store(true, Ordering::Release);
     }
+
+    /// It may go on, or another be started.
+    pub fn resume(&self) {
+        self.quits.store(false, Ordering::Release);
+    }
 }
 
 impl Replies {
@@ -130,5 +139,8 @@ impl Replies {
                 self.settle(connection, &mut state);
             }
         }
+        // The next full socket has another thread started.
+        poller.epoll.store(NONE, Ordering::Release);
+        registry::close_own(epoll);
     }
 }

@@ -84,5 +84,6 @@ mod world;
 mod written;
 
 use world::{
-    clock, crowd, family, note, owned, page, policy, proof, real, record, replies, signals,
+    clock, crowd, failures, family, note, owned, page, policy, proof, real, record, replies,
+    signals,
 };

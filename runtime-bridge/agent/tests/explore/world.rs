@@ -187,6 +187,7 @@ pub mod page {
     pub struct Made {
         pub page: &'static StatusPage,
         pub control: Option<&'static ControlPage>,
+        pub fd: Option<i32>,
         pub file: Option<PageFile>,
     }
 
@@ -194,7 +195,7 @@ pub mod page {
     pub fn make(_: &'static Policy, number: i32) -> Option<Made> {
         static PAGE: OnceLock<&'static StatusPage> = OnceLock::new();
         let page = PAGE.get_or_init(|| status::create(None, number).unwrap().page);
-        Some(Made { page, control: None, file: None })
+        Some(Made { page, control: None, fd: None, file: None })
     }
 }
 
@@ -265,13 +266,15 @@ pub mod replies {
             false
         }
 
-        pub fn closed(&self, _: u64, _: u64) {}
+        pub fn closed(&self, _: u64, _: u64, _: u64) {}
 
         pub fn vanished(&self, _: i32) {}
 
         pub fn finish(&self, _: &'static Registry) {}
 
         pub fn dismiss(&self) {}
+
+        pub fn recall(&self) {}
     }
 
     pub fn release() {}
@@ -431,7 +434,12 @@ pub mod record {
     pub fn synced(_: usize, _: &Flight, _: u64, _: Time, _: Result<(), Errno>) {}
 }
 
+pub mod failures {
+    pub fn add(_: (u64, u64), _: i32) {}
+}
+
 pub mod note {
+    pub fn later(_: &str) {}
     pub fn error(_: &str) {}
     pub fn info(_: &str) {}
     pub fn aside(_: &str) {}

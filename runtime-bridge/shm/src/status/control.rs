@@ -5,6 +5,9 @@
 //! word between calls, takes the command, and answers. One tool at a time: the memory's lock (`flock`) is
 //! the tool's, and the system lets go of it if the tool dies.
 //!
+//! A tool that waits counts, and a command whose tool does not count any more is withdrawn: a tool that was interrupted has
+//! changed nothing later.
+//!
 //! The agent trusts nothing here: it copies the bytes before it reads them, and admits them like any object.
 
 use std::io;
@@ -17,6 +20,8 @@ pub const INBOX: usize = 256 << 10;
 const TEXT: usize = 256;
 /// Between two looks at the answer.
 const NAP: Duration = Duration::from_millis(2);
+/// A tool that waits has counted on after so many of these.
+const NAPS: u32 = 150;
 /// An agent that has taken a command answers within this time, or never.
 const ANSWERS: Duration = Duration::from_secs(60);
 
@@ -65,6 +70,8 @@ pub struct ControlPage {
     refused: AtomicU64,
     text: [AtomicU64; TEXT],
     bytes: [AtomicU64; INBOX / 8],
+    /// Counted up by the tool that waits.
+    beat: AtomicU64,
 }
 
 /// A command as the agent takes it.
@@ -95,9 +102,33 @@ impl ControlPage {
         self.state.load(Ordering::Relaxed) & PHASE == ASKED
     }
 
-    /// Takes the command that waits. Until it is answered there is no other.
+    /// Takes the command that waits, and whose tool does. Until it is answered there is no other.
     #[must_use]
     pub fn take(&self) -> Option<Request> {
+        let state = self.state.load(Ordering::Acquire);
+        if state & PHASE == ASKED && !self.is_awaited() {
+            self.withdraw(state);
+            return None;
+        }
+        self.take_now()
+    }
+
+    /// Whether a tool waits for an answer.
+    fn is_awaited(&self) -> bool {
+        let before = self.beat.load(Ordering::Relaxed);
+        (0..NAPS).any(|_| {
+            std::thread::sleep(NAP);
+            self.beat.load(Ordering::Relaxed) != before
+        })
+    }
+
+    /// Takes back a command that nobody has taken. Returns whether it was still there.
+    fn withdraw(&self, asked: u64) -> bool {
+        let idle = asked & !PHASE | IDLE;
+        self.state.compare_exchange(asked, idle, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    fn take_now(&self) -> Option<Request> {
         let state = self.state.load(Ordering::Acquire);
         let taken = state & !PHASE | TAKEN;
         if state & PHASE != ASKED
@@ -143,16 +174,18 @@ impl ControlPage {
         self.command.store(command.code(), Ordering::Relaxed);
         self.length.store(bytes.len() as u64, Ordering::Relaxed);
         store(&self.bytes, bytes);
-        self.state.store(number | ASKED, Ordering::Release);
-        if let Err(error) = self.wait(patience, |phase| phase != ASKED, &mut is_over) {
-            let withdrawn = self.state.compare_exchange(
-                number | ASKED,
-                number | IDLE,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            );
-            if withdrawn.is_ok() {
+        let begun = Instant::now();
+        loop {
+            self.state.store(number | ASKED, Ordering::Release);
+            let left = patience.saturating_sub(begun.elapsed());
+            if let Err(error) = self.wait(left, |phase| phase != ASKED, &mut is_over)
+                && self.withdraw(number | ASKED)
+            {
                 return Err(error);
+            }
+            // On a busy machine the agent may have taken a tool for dead that has only waited to run.
+            if self.state.load(Ordering::Acquire) != number | IDLE {
+                break;
             }
         }
         if !self.wait(ANSWERS, |phase| phase == DONE, &mut is_over)? {
@@ -182,6 +215,7 @@ impl ControlPage {
             if begun.elapsed() > patience {
                 return Err(io::ErrorKind::TimedOut.into());
             }
+            self.beat.fetch_add(1, Ordering::Relaxed);
             std::thread::sleep(NAP);
         }
         Ok(true)
@@ -298,6 +332,54 @@ mod tests {
         );
     }
 
+    /// As when it was interrupted.
+    #[test]
+    fn a_command_whose_tool_has_ended_is_withdrawn() {
+        let page = page();
+        page.command.store(Command::Off.code(), super::Ordering::Relaxed);
+        page.state.store(4 | super::ASKED, super::Ordering::Relaxed);
+        assert!(page.is_asked() && page.take().is_none() && !page.is_asked());
+        // The next one is not touched.
+        std::thread::scope(|scope| {
+            let asker = scope.spawn(|| page.ask(Command::On, &[], LONG, || false));
+            let request = loop {
+                match page.take() {
+                    Some(request) => break request,
+                    None => std::thread::yield_now(),
+                }
+            };
+            assert_eq!(request.command, Some(Command::On));
+            page.answer(&request, &Answer::Done(String::new()));
+            assert!(asker.join().is_ok_and(|answer| answer.is_ok()));
+        });
+    }
+
+    /// A tool that could not run for a while asks again.
+    #[test]
+    fn a_tool_that_was_taken_for_dead_asks_again() {
+        let page = page();
+        std::thread::scope(|scope| {
+            let asker = scope.spawn(|| page.ask(Command::Off, &[], LONG, || false));
+            let mut withdrawn = 0;
+            let request = loop {
+                let state = page.state.load(super::Ordering::Acquire);
+                if state & super::PHASE == super::ASKED && withdrawn < 3 {
+                    withdrawn += u32::from(page.withdraw(state));
+                }
+                if withdrawn < 3 {
+                    continue;
+                }
+                match page.take_now() {
+                    Some(request) => break request,
+                    None => std::thread::yield_now(),
+                }
+            };
+            page.answer(&request, &Answer::Refused("no".into()));
+            let answer = asker.join().ok().and_then(Result::ok);
+            assert_eq!(answer, Some(Some(Answer::Refused("no".into()))));
+        });
+    }
+
     #[test]
     fn a_command_is_over_when_its_process_has_become_another() {
         let page = page();
@@ -320,7 +402,7 @@ mod tests {
             word.store(u64::MAX, super::Ordering::Relaxed);
         }
         page.state.store(u64::MAX - 2, super::Ordering::Relaxed);
-        let request = page.take();
+        let request = page.take_now();
         assert!(request.is_some_and(|r| r.bytes.len() == INBOX && r.command.is_none()));
     }
 }

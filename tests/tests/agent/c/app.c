@@ -11,6 +11,7 @@
 //   bad N KIND          a write of memory that cannot be read: see bad()
 //   stat PATH | fstat N | seek N | pread N | cat PATH (fopen) | mmap N | lock N   what is seen of a file
 //   plock N             a POSIX lock of the whole file | plocked PATH   whether another process sees one
+//   number WAY N PATH   looks at the file of N and of the path by the number of a system call: see number()
 //   rawstat PATH        its size by a system call of its own: what another process sees
 //   setfl N FLAGS       fcntl with F_SETFL
 //   hold | release      the shim holds up every sync, or lets go
@@ -23,7 +24,7 @@
 //   fork ... end        a child does them and exits with _exit; the parent waits
 //   keepfork ... end    the parent does not wait; wait
 //   daemon              goes on in a child; the parent ends
-//   userns              a user namespace of its own | filter   no thread may open or look at a file any more
+//   userns | numberns   a user namespace of its own, by name or by number | filter   no thread may open or look at a file any more
 //   vfork N             a child that shares memory closes the descriptor, and exits
 //   spawn ... end       a thread does them | join | cancel
 //   exit CODE | _exit CODE | exec ARG... (the rest) | kill SIGNAL | nofile COUNT | limit BYTES (of a file) | echo TEXT
@@ -44,6 +45,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -66,12 +68,45 @@ static void say(const char *what, const char *who, long result) {
 }
 
 // Past the C library.
-static long unseen_close(int fd) {
+static long unseen(long number, long a, long b) {
     long result;
-    __asm__ volatile("syscall" : "=a"(result) : "a"(SYS_close), "D"((long)fd) : "rcx", "r11", "memory");
+    __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b) : "rcx", "r11", "memory");
     if (result >= 0) return result;
     errno = -result;
     return -1;
+}
+
+// Looks at a log in a way that has a system call of its own, made by its number.
+static long number(const char *way, int fd, const char *path) {
+    struct stat s = {.st_size = -2};
+    struct iovec piece = {bytes, sizeof bytes};
+    int ends[2], other = open("seen.out", O_RDWR | O_CREAT | O_TRUNC, 0644);
+    loff_t from = 0;
+    if (!strcmp(way, "preadv2")) return syscall(SYS_preadv2, fd, &piece, 1, 0, 0, 0);
+    if (!strcmp(way, "stat")) return syscall(SYS_stat, path, &s) ? -1 : s.st_size;
+    if (!strcmp(way, "lstat")) return syscall(SYS_lstat, path, &s) ? -1 : s.st_size;
+    if (!strcmp(way, "sendfile")) return syscall(SYS_sendfile, other, fd, &from, 100);
+    if (!strcmp(way, "cfr")) return syscall(SYS_copy_file_range, fd, &from, other, 0, 100, 0);
+    if (!strcmp(way, "splice")) return pipe(ends) ? -1 : syscall(SYS_splice, fd, &from, ends[1], 0, 100, 0);
+    if (!strcmp(way, "utimensat")) {
+        struct timespec times[2] = {{1, 0}, {1, 0}};
+        return syscall(SYS_utimensat, fd, NULL, times, 0);
+    }
+    struct rlimit limit = {1 << 20, RLIM_INFINITY};
+    if (!strcmp(way, "setrlimit")) return syscall(SYS_setrlimit, RLIMIT_FSIZE, &limit);
+    if (!strcmp(way, "prlimit")) return syscall(SYS_prlimit64, 0, RLIMIT_FSIZE, &limit, NULL);
+    if (!strcmp(way, "sendmsg") || !strcmp(way, "sendmmsg")) {
+        char control[CMSG_SPACE(sizeof fd)] = {0}, byte = 'x';
+        struct iovec one = {&byte, 1};
+        struct mmsghdr message = {.msg_hdr = {.msg_iov = &one, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control}};
+        struct cmsghdr *part = CMSG_FIRSTHDR(&message.msg_hdr);
+        part->cmsg_level = SOL_SOCKET, part->cmsg_type = SCM_RIGHTS, part->cmsg_len = CMSG_LEN(sizeof fd);
+        memcpy(CMSG_DATA(part), &fd, sizeof fd);
+        if (socketpair(AF_UNIX, SOCK_DGRAM, 0, ends)) return -1;
+        if (!strcmp(way, "sendmsg")) return syscall(SYS_sendmsg, ends[0], &message.msg_hdr, 0);
+        return syscall(SYS_sendmmsg, ends[0], &message, 1, 0);
+    }
+    return -3;
 }
 
 static int flags_of(const char *text) {
@@ -252,7 +287,7 @@ static char **run(char **a) {
         else if (IS("range")) DO(1, sync_file_range(FD(0), 0, 0, SYNC_FILE_RANGE_WAIT_AFTER))
         else if (IS("ftruncate")) DO(2, ftruncate(FD(0), atoi(a[1])))
         else if (IS("close")) DO(1, close(FD(0)))
-        else if (IS("rawclose")) DO(1, unseen_close(FD(0)))
+        else if (IS("rawclose")) DO(1, unseen(SYS_close, FD(0), 0))
         else if (IS("fclose")) DO(1, fclose(fdopen(FD(0), "w")))
         else if (IS("closerange")) DO(1, close_range(FD(0), 800, 0))
         else if (IS("dup")) { FD(1) = dup(FD(0)); a += 2; }
@@ -272,12 +307,13 @@ static char **run(char **a) {
         else if (IS("fstat")) { struct stat s; DO(1, fstat(FD(0), &s) ? -1 : s.st_size) }
         else if (IS("rawstat")) {
             struct stat s;
-            DO(1, syscall(SYS_stat, a[0], &s) ? -1 : s.st_size)
+            DO(1, unseen(SYS_stat, (long)a[0], (long)&s) ? -1 : s.st_size)
         } else if (IS("seek")) DO(1, lseek(FD(0), 0, SEEK_END))
         else if (IS("seekto")) DO(2, lseek(FD(0), atoi(a[1]), SEEK_SET))
         else if (IS("allocate")) DO(2, fallocate(FD(0), 0, 0, atoi(a[1])))
         else if (IS("rawput")) DO(2, syscall(SYS_write, FD(0), a[1], strlen(a[1])))
         else if (IS("overput")) DO(2, overput(FD(0), a[1]))
+        else if (IS("number")) { errno = 77; long n = number(a[0], FD(1), a[2]); errno = n < 0 ? errno : 77; say(op, a[0], n); a += 3; }
         else if (IS("print")) DO(2, dprintf(FD(0), "%s", a[1]))
         else if (IS("pread")) DO(1, pread(FD(0), bytes, sizeof bytes, 0))
         else if (IS("cat")) {
@@ -358,6 +394,7 @@ static char **run(char **a) {
         else if (IS("cancel")) pthread_cancel(thread);
         else if (IS("daemon")) { if (daemon(1, 1)) _exit(96); }
         else if (IS("userns")) DO(0, unshare(CLONE_NEWUSER))
+        else if (IS("numberns")) DO(0, syscall(SYS_unshare, CLONE_NEWUSER))
         else if (IS("filter")) filter();
         else if (IS("exit")) exit(atoi(a[0]));
         else if (IS("_exit")) _exit(atoi(a[0]));

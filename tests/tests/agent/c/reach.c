@@ -4,12 +4,15 @@
 //                syncs there were before that write, and after it. `late:WAY`: the log is open before the other file
 //   reply WAY LOG  writes x.log by LOG and then a reply by WAY, without a sync call, while syncs are held. Prints whether the
 //                client got it meanwhile, and what came when they are let go
+//   failed WAY   syncs x.log, and the agent's background sync of it fails. Prints what the call WAY says then
+//   taken WAY    syncs x.log, and the call WAY gets the error of its file. Prints what it says, and two syncs then
 //   close WAY    syncs x.log, closes descriptors by number, and syncs it again
 #define _GNU_SOURCE
 #include <aio.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <linux/openat2.h>
 #include <poll.h>
 #include <pthread.h>
@@ -58,6 +61,38 @@ static int copy_by_pidfd(int fd, int by_number) {
     return copy;
 }
 
+// Submits one block, and waits for its result.
+static long submit(int operation, int fd, int flags) {
+    static char text[] = "reply\n";
+    aio_context_t context = 0;
+    struct iocb block = {.aio_lio_opcode = operation, .aio_fildes = fd, .aio_rw_flags = flags}, *list[] = {&block};
+    if (operation == IOCB_CMD_PWRITE) block.aio_buf = (uintptr_t)text, block.aio_nbytes = 6;
+    struct io_event event;
+    CHECK(syscall(SYS_io_setup, 1, &context) == 0);
+    if (syscall(SYS_io_submit, context, 1, list) != 1) return -1;
+    CHECK(syscall(SYS_io_getevents, context, 1, 1, &event, NULL) == 1);
+    return event.res;
+}
+
+// Sends a descriptor by a system call made by number, and receives it.
+static int passed(int fd, int many) {
+    int pair[2];
+    CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair) == 0);
+    char control[CMSG_SPACE(sizeof fd)] = {0}, byte = 'x';
+    struct iovec one = {&byte, 1};
+    struct mmsghdr message = {
+        .msg_hdr = {.msg_iov = &one, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control}};
+    struct cmsghdr *part = CMSG_FIRSTHDR(&message.msg_hdr);
+    part->cmsg_level = SOL_SOCKET, part->cmsg_type = SCM_RIGHTS, part->cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(part), &fd, sizeof fd);
+    if (many) CHECK(syscall(SYS_sendmmsg, pair[0], &message, 1, 0) == 1);
+    else CHECK(syscall(SYS_sendmsg, pair[0], &message.msg_hdr, 0) == 1);
+    message.msg_hdr.msg_controllen = sizeof control;
+    CHECK(recvmsg(pair[1], &message.msg_hdr, 0) == 1);
+    memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&message.msg_hdr)), sizeof fd);
+    return fd;
+}
+
 // A descriptor of the other file, or -1.
 static int other(const char *way) {
     const int flags = O_WRONLY | O_CREAT | O_DSYNC;
@@ -73,9 +108,13 @@ static int other(const char *way) {
         return syscall(SYS_openat2, AT_FDCWD, "other", &how, sizeof how);
     }
     if (!strncmp(way, "inherited", 9)) return 9;
-    if (IS("number:pwritev2") || IS("number:symlink") || IS("number:rmdir") || IS("number:range") || IS("number:ftruncate"))
+    if (IS("number:pwritev2") || IS("number:symlink") || IS("number:rmdir") || IS("number:range") || IS("number:ftruncate") ||
+        IS("number:io_fdsync"))
         return open("other", O_WRONLY | O_CREAT, 0644);
+    if (IS("tmpfile")) return open(".", O_TMPFILE | O_WRONLY | O_DSYNC, 0644);
     int fd = open("other", flags, 0644);
+    if (IS("number:sendfile") || IS("number:cfr") || IS("number:splice") || IS("number:io_dsync") || IS("allocate") || IS("over"))
+        return fd;
     if (IS("plain") || IS("dprintf") || IS("stream")) return fd;
     if (IS("dup")) return dup(fd);
     if (IS("dup2")) return dup2(fd, 60);
@@ -121,8 +160,12 @@ static void order(const char *way) {
     if (late) log = open_log();
     int fd = other(way);
     CHECK(fd >= 0);
-    FILE *stream = IS("stream") || IS("inherited:stream") ? fdopen(fd, "w") : stdout;
+    FILE *over = IS("over") ? fopen("plain", "w") : NULL;
+    FILE *stream = over ? over : IS("stream") || IS("inherited:stream") ? fdopen(fd, "w") : stdout;
     if (!late) log = open_log();
+    if (over) CHECK(dup2(fd, fileno(over)) >= 0);
+    int source = open("/proc/self/exe", O_RDONLY), ends[2];
+    CHECK(pipe(ends) == 0 && write(ends[1], "y\n", 2) == 2);
     CHECK(write(log, "x\n", 2) == 2 && fdatasync(log) == 0);
     long before = shim("shim_syncs", 0);
     if (IS("dprintf")) CHECK(dprintf(fd, "%s", "y\n") == 2);
@@ -132,6 +175,12 @@ static void order(const char *way) {
     } else if (IS("number:symlink")) CHECK(syscall(SYS_symlink, "other", "link") == 0);
     else if (IS("number:rmdir")) CHECK(syscall(SYS_rmdir, "folder") < 0);
     else if (IS("number:range")) CHECK(syscall(SYS_sync_file_range, fd, 0, 0, SYNC_FILE_RANGE_WAIT_AFTER) == 0);
+    else if (IS("number:sendfile")) CHECK(syscall(SYS_sendfile, fd, source, 0, 100) == 100);
+    else if (IS("number:cfr")) syscall(SYS_copy_file_range, source, 0, fd, 0, 100, 0);
+    else if (IS("number:splice")) CHECK(syscall(SYS_splice, ends[0], 0, fd, 0, 2, 0) == 2);
+    else if (IS("number:io_fdsync")) submit(IOCB_CMD_FDSYNC, fd, 0);
+    else if (IS("number:io_dsync")) CHECK(submit(IOCB_CMD_PWRITE, fd, 0) == 6);
+    else if (IS("allocate")) CHECK(fallocate(fd, 0, 0, 4096) == 0);
     else if (IS("number:ftruncate")) CHECK(syscall(SYS_ftruncate, fd, 0) == 0);
     else if (stream != stdout || IS("output")) CHECK(fputs("y\n", stream) >= 0 && fflush(stream) == 0);
     else CHECK(write(fd, "y\n", 2) == 2);
@@ -179,6 +228,10 @@ static void put(int log, FILE *stream, const char *way) {
     else if (IS("aio")) CHECK(aio_write(&block) == 0 && in_control(&block) && aio_return(&block) == 4);
     else if (IS("output")) CHECK(printf("%s", text) == 4 && fflush(stdout) == 0);
     else if (IS("pidfd")) CHECK(write(copy_by_pidfd(log, 0), text, 4) == 4);
+    else if (IS("number:sendmsg")) CHECK(write(passed(log, 0), text, 4) == 4);
+    else if (IS("number:io_submit")) CHECK(submit(IOCB_CMD_PWRITE, log, 0) == 6);
+    else if (IS("number:truncate")) CHECK(syscall(SYS_truncate, "x.log", 1) == 0);
+    else if (IS("mkstemps") || IS("mkostemps")) CHECK(write(log, text, 4) == 4);
     else if (IS("map")) {
         CHECK(ftruncate(log, 4096) == 0 && fdatasync(log) == 0);
         char *map = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, log, 0);
@@ -217,7 +270,11 @@ static void reply(const char *way, const char *how) {
         CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
     }
     FILE *stream = !strcmp(how, "fopen") ? fopen("x.log", "a") : NULL;
-    int log = stream ? fileno(stream) : open_log();
+    char name[] = "XXXXXX.log";
+    int log = stream                     ? fileno(stream)
+              : !strcmp(how, "mkstemps") ? mkstemps(name, 4)
+              : !strcmp(how, "mkostemps") ? mkostemps(name, 4, O_APPEND)
+                                         : open_log();
     if (!strcmp(how, "fdopen")) stream = fdopen(log, "a");
     if (!strcmp(how, "output")) dup2(log, 1);
     if (IS("pidfd")) fd = copy_by_pidfd(fd, 0);
@@ -231,8 +288,59 @@ static void reply(const char *way, const char *how) {
     struct aiocb *list[] = {&block};
     if (IS("aio")) CHECK(aio_write(&block) == 0 && in_control(&block));
     else if (IS("lio")) CHECK(lio_listio(LIO_WAIT, list, 1, NULL) == 0);
+    else if (IS("number:sendmsg") || IS("number:sendmmsg")) CHECK(write(passed(fd, IS("number:sendmmsg")), "reply\n", 6) == 6);
+    else if (IS("number:io_submit")) CHECK(submit(IOCB_CMD_PWRITE, fd, 0) == 6);
     else CHECK(write(fd, "reply\n", 6) == 6);
     pthread_join(thread, NULL);
+}
+
+// A call that syncs the log, whose first page is mapped.
+static long sync_by(const char *way, int log, void *page) {
+    struct iovec piece = {"y", 1};
+    struct aiocb block = {.aio_fildes = log};
+    if (IS("fdatasync")) return fdatasync(log);
+    if (IS("range")) return sync_file_range(log, 0, 0, SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+    if (IS("syncfs")) return syncfs(log);
+    if (IS("msync")) return msync(page, 4096, MS_SYNC);
+    if (IS("pwritev2")) return pwritev2(log, &piece, 1, 0, RWF_DSYNC);
+    if (IS("aio")) return aio_fsync(O_DSYNC, &block);
+    if (IS("number:fsync")) return syscall(SYS_fsync, log);
+    if (IS("number:fdatasync")) return syscall(SYS_fdatasync, log);
+    if (IS("number:range")) return syscall(SYS_sync_file_range, log, 0, 0, SYNC_FILE_RANGE_WAIT_AFTER);
+    if (IS("number:syncfs")) return syscall(SYS_syncfs, log);
+    if (IS("number:msync")) return syscall(SYS_msync, page, 4096, MS_SYNC);
+    if (IS("number:pwritev2")) return syscall(SYS_pwritev2, log, &piece, 1, 0, 0, RWF_DSYNC);
+    if (IS("number:write")) return syscall(SYS_write, log, "y", 1);
+    if (IS("number:io_submit")) return submit(IOCB_CMD_FDSYNC, log, 0);
+    if (IS("number:io_submit_dsync")) return submit(IOCB_CMD_PWRITE, log, RWF_DSYNC);
+    CHECK(0);
+    return 0;
+}
+
+static void tell(long result) {
+    char line[64];
+    snprintf(line, sizeof line, "%ld %d\n", result, result < 0 ? errno : 0);
+    say(line);
+}
+
+static void fail(const char *way, int is_taken) {
+    int log = open_log(), begins[2], born = !strncmp(way, "born:", 5), forked = born || !strncmp(way, "forked:", 7);
+    CHECK(ftruncate(log, 4096) == 0 && pipe(begins) == 0);
+    void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, log, 0);
+    CHECK(page != MAP_FAILED);
+    pid_t child = born ? fork() : -1;
+    char byte = 'x';
+    if (child) {
+        CHECK(write(log, "x\n", 2) == 2 && fdatasync(log) == 0);
+        // The error is known to the agent when it has told of it.
+        while (!is_taken && (!shim("shim_syncs", 0) || usleep(20000))) usleep(1000);
+        if (born) CHECK(write(begins[1], &byte, 1) == 1);
+        else if (forked) child = fork();
+    } else CHECK(read(begins[0], &byte, 1) == 1);
+    if (forked && child) waitpid(child, NULL, 0);
+    else tell(sync_by(forked ? strchr(way, ':') + 1 : way, log, page));
+    for (int i = 0; is_taken && i < 2; i++) tell(fdatasync(log));
+    _exit(0);
 }
 
 static void close_by_number(const char *way) {
@@ -257,6 +365,8 @@ int main(int count, char **words) {
     }
     if (!strcmp(words[1], "order")) order(words[2]);
     else if (!strcmp(words[1], "reply")) reply(words[2], words[3]);
+    else if (!strcmp(words[1], "failed")) fail(words[2], 0);
+    else if (!strcmp(words[1], "taken")) fail(words[2], 1);
     else close_by_number(words[2]);
     return 0;
 }

@@ -8,6 +8,7 @@
 //   SHIM_WRITES=1        a line for each write to a log
 //   SHIM_FAIL_WRITE=n:errno  writes to a log after the first n fail with that number
 //   SHIM_SHORT=n         a write to a log takes at most n bytes; every second one says EAGAIN or EINTR
+//   SHIM_FAIL_OTHERS=errno  other calls that sync fail with that number
 //   SHIM_NO_THREADS=1    no thread can be started
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -21,6 +22,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -111,6 +113,22 @@ static int do_sync(int fd, const char *what, long number) {
 
 int fdatasync(int fd) { return do_sync(fd, "fdatasync", SYS_fdatasync); }
 int fsync(int fd) { return do_sync(fd, "fsync", SYS_fsync); }
+
+static long do_other(long result) {
+    const char *fail = getenv("SHIM_FAIL_OTHERS");
+    if (!fail) return result;
+    errno = atoi(fail);
+    return -1;
+}
+
+int sync_file_range(int fd, off_t at, off_t n, unsigned flags) {
+    return do_other(syscall(SYS_sync_file_range, fd, at, n, flags));
+}
+int syncfs(int fd) { return do_other(syscall(SYS_syncfs, fd)); }
+int msync(void *address, size_t n, int flags) { return do_other(syscall(SYS_msync, address, n, flags)); }
+ssize_t pwritev2(int fd, const struct iovec *v, int n, off_t at, int flags) {
+    return do_other(syscall(SYS_pwritev2, fd, v, n, at, 0, flags));
+}
 
 ssize_t write(int fd, const void *data, size_t n) {
     const char *fail = getenv("SHIM_FAIL_WRITE"), *few = getenv("SHIM_SHORT");

@@ -28,8 +28,8 @@ pub(super) fn look(findings: &mut Findings) {
             "set DURAC_CACHE to a folder that only this user can write",
         ),
     }
-    notify("kernel notify", findings);
-    io_uring("io_uring", findings);
+    notify("kernel notify", "", findings);
+    io_uring("io_uring", "", findings);
 }
 
 fn agent(findings: &mut Findings) {
@@ -41,11 +41,11 @@ fn agent(findings: &mut Findings) {
     }
 }
 
-/// What `use kernel notify` needs.
-pub(super) fn notify(about: &str, findings: &mut Findings) {
+/// What `use kernel notify` needs. What is found begins with `name`, unless the line is about that.
+pub(super) fn notify(about: &str, name: &str, findings: &mut Findings) {
     let without = "without it a policy learns of completions from the engine; no bound changes";
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
-        let found = "kernel notify: the kernel has no types (BTF)";
+        let found = format!("{name}the kernel has no types (BTF)");
         findings.note(
             about,
             found,
@@ -57,28 +57,28 @@ pub(super) fn notify(about: &str, findings: &mut Findings) {
     let all = capabilities("self").unwrap_or(0);
     let may = all & (1 << 21) != 0 || (all & (1 << 38) != 0 && all & (1 << 39) != 0);
     if may {
-        findings.ok(about, "kernel notify: types and rights are there");
+        findings.ok(about, format!("{name}types and rights are there"));
     } else {
         let advice = format!("start durac as root, or with CAP_BPF and CAP_PERFMON; {without}");
-        findings.note(about, "kernel notify: no right to load programs", advice);
+        findings.note(about, format!("{name}no right to load programs"), advice);
     }
 }
 
-/// What the engine `io_uring` needs.
-pub(super) fn io_uring(about: &str, findings: &mut Findings) {
+/// What the engine `io_uring` needs, in the same way.
+pub(super) fn io_uring(about: &str, name: &str, findings: &mut Findings) {
     let setting = fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
     match setting.trim() {
         "1" => findings.note(
             about,
-            "io_uring is only for members of kernel.io_uring_group",
+            format!("{name}is only for members of kernel.io_uring_group"),
             "use `--engine thread`, or sysctl kernel.io_uring_disabled=0",
         ),
         "2" => findings.note(
             about,
-            "io_uring is disabled",
+            format!("{name}is disabled"),
             "use `--engine thread`, or sysctl kernel.io_uring_disabled=0",
         ),
-        _ => findings.ok(about, "io_uring is not disabled by sysctl"),
+        _ => findings.ok(about, format!("{name}is not disabled by sysctl")),
     }
 }
 

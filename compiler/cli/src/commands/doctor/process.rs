@@ -4,6 +4,7 @@ use super::{Findings, file_system, redis};
 use crate::commands::top;
 use durac_grammar::render::printable;
 use durac_shm::status::{LogStatus, Status};
+use durac_workload::columns::counted;
 use std::fs;
 use std::path::Path;
 
@@ -52,14 +53,17 @@ pub(super) fn look(pid: u32, findings: &mut Findings) {
                 );
             }
             if seen.unplaced > 0 {
-                let found = format!("{} logs have no place in the status page", seen.unplaced);
+                let found = match seen.unplaced {
+                    1 => "1 log has no place in the status page".to_owned(),
+                    more => format!("{more} logs have no place in the status page"),
+                };
                 findings.note(
                     &about,
                     found,
                     "they are under the policy, and `durac top` does not show them",
                 );
             }
-            logs(&about, &seen.logs, findings);
+            logs(pid, &about, &seen.logs, findings);
         }
         Err(_) if agent.is_none() => {}
         Err(why) => {
@@ -72,16 +76,16 @@ pub(super) fn look(pid: u32, findings: &mut Findings) {
         }
     }
     restrictions(&about, &proc("status").unwrap_or_default(), findings);
-    if let Some(port) = port(&proc("cmdline").unwrap_or_default()) {
-        let network = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).ok();
-        if network(&pid.to_string()) == network("self") {
+    let network = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).ok();
+    match listens(&proc("cmdline").unwrap_or_default()) {
+        None => {}
+        Some(Listens::Nowhere(why)) => redis::unread(&about, why, findings),
+        Some(Listens::Port(port)) if network(&pid.to_string()) == network("self") => {
             redis::running(&about, port, findings);
-        } else {
-            findings.note(
-                &about,
-                format!("its port {port} is in another network namespace: it was not asked"),
-                "compare yourself: `redis-cli CONFIG GET append*` in that namespace",
-            );
+        }
+        Some(Listens::Port(port)) => {
+            let why = format!("its port {port} is in another network namespace");
+            redis::unread(&about, &why, findings);
         }
     }
 }
@@ -158,7 +162,7 @@ fn commands(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-fn logs(about: &str, logs: &[LogStatus], findings: &mut Findings) {
+fn logs(pid: u32, about: &str, logs: &[LogStatus], findings: &mut Findings) {
     let open: Vec<_> = logs.iter().filter(|log| log.numbers.descriptors > 0).collect();
     if open.is_empty() {
         findings.wrong(
@@ -191,20 +195,36 @@ fn logs(about: &str, logs: &[LogStatus], findings: &mut Findings) {
         } else {
             findings.ok(
                 about,
-                format!("`{path}`: {} sync calls, {} syncs", numbers.calls, numbers.syncs),
+                format!(
+                    "`{path}`: {}, {}",
+                    counted(numbers.calls, "sync call"),
+                    counted(numbers.syncs, "sync")
+                ),
             );
         }
         if numbers.late > 0 || numbers.broken_assumptions > 0 {
             findings.note(
                 about,
                 format!(
-                    "`{path}`: {} deadlines missed, {} syncs longer than assumed",
-                    numbers.late, numbers.broken_assumptions
+                    "`{path}`: {} missed, {} longer than assumed",
+                    counted(numbers.late, "deadline"),
+                    counted(numbers.broken_assumptions, "sync")
                 ),
                 "the disk is slower than `assume sync` says: raise it, with `flush within`, and check again",
             );
         }
-        file_system(about, Path::new(&log.path), findings);
+        // As the process sees it.
+        let inside = Path::new(&log.path).strip_prefix("/").unwrap_or(Path::new(&log.path));
+        let inside = Path::new("/proc").join(pid.to_string()).join("root").join(inside);
+        if inside.exists() {
+            file_system(about, Path::new(&log.path), &inside, findings);
+        } else {
+            findings.note(
+                about,
+                format!("`{path}` is not found there any more, or this user may not look"),
+                "run as its user or root, and see that it is on a disk of this machine",
+            );
+        }
     }
 }
 
@@ -228,26 +248,47 @@ fn is_filtered(status: &str) -> bool {
     mode.is_some_and(|mode| mode.trim() != "0")
 }
 
-/// The port of a Redis that listens on this machine, as its title says.
-fn port(command_line: &str) -> Option<u16> {
+/// Where a Redis listens.
+#[derive(Debug, PartialEq, Eq)]
+enum Listens {
+    Port(u16),
+    /// Nowhere that it could be asked at, and why.
+    Nowhere(&'static str),
+}
+
+/// Where a Redis listens on this machine, as its title says; `None` for other programs.
+fn listens(command_line: &str) -> Option<Listens> {
     let title = command_line.split('\0').next()?;
-    let (program, rest) = title.split_once(' ')?;
+    let (program, rest) = title.split_once(' ').unwrap_or((title, ""));
     let program = program.rsplit('/').next()?;
     if !["redis-server", "valkey-server"].contains(&program) {
         return None;
     }
-    rest.split_whitespace().next()?.rsplit_once(':')?.1.parse().ok()
+    let address = rest.split_whitespace().next().unwrap_or("");
+    let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    Some(match port {
+        _ if address.starts_with("unixsocket:") => Listens::Nowhere("it has no TCP port"),
+        Some(0) => Listens::Nowhere("it has no TCP port"),
+        Some(port) => Listens::Port(port),
+        None => Listens::Nowhere("its title names no TCP port"),
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::port;
+    use super::{Listens, listens};
 
     #[test]
     fn titles_of_redis() {
-        assert_eq!(port("/usr/bin/redis-server 127.0.0.1:6379\0"), Some(6379));
-        assert_eq!(port("redis-server *:7000 [cluster]\0"), Some(7000));
-        assert_eq!(port("redis-server\0/etc/redis.conf\0"), None);
-        assert_eq!(port("postgres: writer 1:2\0"), None);
+        assert_eq!(listens("/usr/bin/redis-server 127.0.0.1:6379\0"), Some(Listens::Port(6379)));
+        assert_eq!(listens("redis-server *:7000 [cluster]\0"), Some(Listens::Port(7000)));
+        let none = Some(Listens::Nowhere("it has no TCP port"));
+        assert_eq!(listens("redis-server unixsocket:/run/redis.sock\0"), none);
+        assert_eq!(listens("redis-server unixsocket:/run/a:6379\0"), none);
+        assert_eq!(listens("redis-server *:0\0"), none);
+        let none = Some(Listens::Nowhere("its title names no TCP port"));
+        assert_eq!(listens("redis-server\0/etc/redis.conf\0"), none);
+        assert_eq!(listens("postgres: writer 1:2\0"), None);
+        assert_eq!(listens(""), None);
     }
 }

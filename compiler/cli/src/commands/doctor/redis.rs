@@ -1,13 +1,19 @@
 //! The settings of a Redis: those in its configuration file, and those that a running one says it has.
 
 use super::{Findings, file_system};
-use crate::redis_conf::{text, value};
+use crate::output;
+use crate::redis_conf::{read, text, value};
+use durac_workload::Error;
 use durac_workload::resp::Client;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
 /// A Redis that does not answer for so long does not work.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// What to do about settings that were not read.
+const SEE: &str = "see yourself that appendonly is yes and appendfsync is always";
 
 /// Settings under which a policy has no effect, or less: name, what it must be, default, what to do.
 const SETTINGS: [(&str, &str, &str, &str); 3] = [
@@ -45,19 +51,33 @@ pub(super) fn is_config(path: &Path) -> bool {
 /// Looks at a configuration file.
 pub(super) fn look(path: &Path, findings: &mut Findings) {
     let about = path.display().to_string();
-    let text = match text(path) {
-        Ok(text) => text,
+    let conf = match read(path) {
+        Ok(conf) => conf,
         Err(why) => {
-            findings.wrong(&about, format!("cannot be read: {why}"), "run as its user or root");
+            let advice = match why.kind() {
+                ErrorKind::NotFound => "name a file that exists",
+                ErrorKind::PermissionDenied => "run as its user or root",
+                _ => "see that it is a file that can be read",
+            };
+            findings.wrong(&about, format!("cannot be read: {}", output::reason(&why)), advice);
             return;
         }
     };
-    settings(&about, |name| value(&text, name), findings);
-    if value(&text, "include").is_some() {
-        findings.note(&about, "includes other files, which were not read", "look at them, too");
+    // What is in it can change each of them.
+    if !conf.unread.is_empty() {
+        let names = SETTINGS.map(|(name, ..)| name).join(", ");
+        let found =
+            format!("unknown: {names} and dir; it includes {}, not read", conf.unread.join(", "));
+        findings.note(&about, found, SEE);
+        return;
     }
+    let text = conf.text;
+    settings(&about, |name| value(&text, name), findings);
     match value(&text, "dir") {
-        Some(dir) if dir.starts_with('/') => file_system(&about, Path::new(&dir), findings),
+        Some(dir) if dir.starts_with('/') => {
+            let dir = Path::new(&dir);
+            file_system(&about, dir, dir, findings);
+        }
         _ => findings.note(
             &about,
             "the data folder is not given as an absolute path",
@@ -82,16 +102,40 @@ pub(super) fn running(about: &str, port: u16, findings: &mut Findings) {
                 |name: &str| found.iter().find(|(n, _)| *n == name).and_then(|(_, v)| v.clone());
             settings(about, get, findings);
         }
-        Err(why) => findings.wrong(
+        Err(why) if is_late(&why) => findings.wrong(
             about,
             format!("port {port} does not answer within {} s: {why}", ANSWER_WITHIN.as_secs()),
             "see whether the process is stopped or its disk stands still",
         ),
-        Ok(_) => findings.note(
-            about,
-            format!("port {port} does not say which settings are in force"),
-            "compare yourself: `redis-cli CONFIG GET append*`",
-        ),
+        Err(why) => unread(about, &format!("port {port}: {}", refusal(&why)), findings),
+        Ok(_) => {
+            unread(about, &format!("port {port} does not say which are in force"), findings);
+        }
+    }
+}
+
+/// The settings of a Redis that runs could not be read: whether they are right is unknown.
+pub(super) fn unread(about: &str, why: &str, findings: &mut Findings) {
+    findings.note(about, format!("its settings were not read: {why}"), SEE);
+}
+
+/// Whether nothing came in time.
+fn is_late(why: &Error) -> bool {
+    let Error::Io { source, .. } = why else { return false };
+    matches!(source.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock)
+}
+
+/// Why a Redis that runs does not say its settings.
+fn refusal(why: &Error) -> String {
+    match why {
+        Error::Refused(text) if text.starts_with("NOAUTH") => "it needs a password".to_owned(),
+        Error::Refused(text) if text.starts_with("NOPERM") => {
+            "its default user may not call CONFIG".to_owned()
+        }
+        Error::Refused(text) if text.to_ascii_lowercase().contains("unknown command") => {
+            "it has no CONFIG".to_owned()
+        }
+        why => why.to_string(),
     }
 }
 
@@ -115,5 +159,32 @@ fn settings(about: &str, get: impl Fn(&str) -> Option<String>, findings: &mut Fi
         } else {
             findings.wrong(about, format!("{name} {found}"), advice);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_late, refusal};
+    use durac_workload::Error;
+    use std::io::{self, ErrorKind};
+
+    #[test]
+    fn a_refusal_is_no_silence() {
+        let refused = |text: &str| Error::Refused(text.to_owned());
+        let all = [
+            ("NOAUTH Authentication required.", "it needs a password"),
+            ("NOPERM this user has no permissions", "its default user may not call CONFIG"),
+            ("ERR unknown command 'CONFIG', with args", "it has no CONFIG"),
+            ("ERR unknown command `CONFIG`, with args", "it has no CONFIG"),
+            ("ERR max number of clients reached", "the database returned an error: ERR max"),
+        ];
+        for (text, reason) in all {
+            let why = refused(text);
+            assert!(!is_late(&why) && refusal(&why).starts_with(reason), "{text}");
+        }
+        let failed = |kind: ErrorKind| Error::Io { what: "read".to_owned(), source: kind.into() };
+        assert!(is_late(&failed(ErrorKind::WouldBlock)) && is_late(&failed(ErrorKind::TimedOut)));
+        let closed = Error::Io { what: "read".to_owned(), source: io::Error::other("closed") };
+        assert!(!is_late(&failed(ErrorKind::ConnectionRefused)) && !is_late(&closed));
     }
 }

@@ -104,6 +104,52 @@ pub fn reload() -> Result<()> {
     call(&["daemon-reload"]).map(drop)
 }
 
+/// Where systemd looks for the files of units (systemd.unit(5)), with those that it makes itself.
+const FOLDERS: [&str; 10] = [
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
+    "/run/systemd/transient",
+    "/run/systemd/generator.early",
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/run/systemd/generator",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
+];
+
+/// An error for a unit that systemd does not know, or, where it does not run, that has neither a file nor a drop-in.
+pub fn known(unit: &str) -> Result<()> {
+    if runs() {
+        return match property(unit, "LoadState").as_deref() {
+            Ok("not-found") => Err(output::exit(1, format!("systemd has no unit {unit}"))),
+            _ => Ok(()),
+        };
+    }
+    match has_file(FOLDERS.iter().map(Path::new), unit) {
+        true => Ok(()),
+        false => {
+            let why = format!("{unit} has neither a unit file nor a drop-in: check its name");
+            Err(output::exit(1, why))
+        }
+    }
+}
+
+/// Whether a unit, or the template that it is an instance of, has a file or a folder of drop-ins in one of these.
+fn has_file<'a>(mut folders: impl Iterator<Item = &'a Path>, unit: &str) -> bool {
+    let template = unit
+        .split_once('@')
+        .and_then(|(stem, rest)| Some(format!("{stem}@.{}", rest.rsplit_once('.')?.1)));
+    let names: Vec<String> = std::iter::once(unit.to_owned()).chain(template).collect();
+    folders.any(|folder| {
+        names.iter().any(|name| {
+            // A link may lead nowhere, which masks or hides a unit that is known all the same.
+            let is_there = |name: &str| folder.join(name).symlink_metadata().is_ok();
+            is_there(name) || is_there(&format!("{name}.d"))
+        })
+    })
+}
+
 /// A property of a unit.
 pub fn property(unit: &str, name: &str) -> Result<String> {
     Ok(call(&["show", unit, "--value", "-p", name])?.trim_end().to_owned())
@@ -353,22 +399,17 @@ impl Unit {
         else {
             return Vec::new();
         };
-        let Ok(read) = redis_conf::text(Path::new(path)) else {
-            return vec![format!(
-                "cannot read `{path}`: see that it says `appendonly yes` and `appendfsync always`"
-            )];
+        let see = "see that it says `appendonly yes` and `appendfsync always`";
+        let Ok(read) = redis_conf::read(Path::new(path)) else {
+            return vec![format!("cannot read `{path}`: {see}")];
         };
-        // What it includes counts where it does so, and what stands behind its name after all of it.
-        let mut lines = Vec::new();
-        for line in read.lines() {
-            let included = redis_conf::value(line, "include");
-            lines.push(included.map_or_else(
-                || line.to_owned(),
-                |file| redis_conf::text(Path::new(&file)).unwrap_or_default(),
-            ));
+        if let Some(unread) = read.unread.first() {
+            return vec![format!("`{path}` includes {unread}, which was not read: {see}")];
         }
-        lines.extend(self.argv.join(" ").split(" --").skip(1).map(str::to_owned));
-        let text = lines.join("\n");
+        // What stands behind its name counts after all of it.
+        let words = self.argv.join(" ");
+        let lines = words.split(" --").skip(1);
+        let text = lines.fold(read.text, |text, line| format!("{text}{line}\n"));
         [("appendonly", "yes", "no"), ("appendfsync", "always", "everysec")]
             .into_iter()
             .filter_map(|(name, needed, default)| {
@@ -421,7 +462,7 @@ fn argv(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Unit, argv, program, service, settings, word, words};
+    use super::{Unit, argv, has_file, program, service, settings, word, words};
     use std::path::Path;
 
     #[test]
@@ -432,6 +473,21 @@ mod tests {
         for wrong in ["", "-x", "../x", "a b", "redis.socket", "a/b", "a\n"] {
             assert!(service(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_unit_is_known_by_its_files() -> std::io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let is_known = |unit: &str| has_file([Path::new("/none"), dir.path()].into_iter(), unit);
+        assert!(!is_known("a.service") && !is_known("b@1.service"));
+        std::fs::write(dir.path().join("a.service"), "")?;
+        std::fs::write(dir.path().join("b@.service"), "")?;
+        std::fs::create_dir(dir.path().join("c.service.d"))?;
+        for unit in ["a.service", "b@1.service", "c.service"] {
+            assert!(is_known(unit), "{unit}");
+        }
+        assert!(!is_known("b.service") && !is_known("aa.service") && !is_known("d@1.service"));
+        Ok(())
     }
 
     #[test]
@@ -479,9 +535,8 @@ mod tests {
         assert!(words("").is_empty());
     }
 
-    #[test]
-    fn what_may_be_executed() {
-        let unit = |no_exec: &[&str], exec: &[&str]| Unit {
+    fn unit(no_exec: &[&str], exec: &[&str]) -> Unit {
+        Unit {
             fragment: "/x".into(),
             drop_ins: Vec::new(),
             program: "/x/y".into(),
@@ -493,7 +548,31 @@ mod tests {
             has_root: false,
             environment: vec!["LD_PRELOAD=/a.so:/m.so".to_owned(), "DURAC_OBJECT=/o".to_owned()],
             environment_files: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_configuration_counts_with_what_it_includes() -> std::io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let (conf, part) = (dir.path().join("redis.conf"), dir.path().join("part.conf"));
+        let notes = |words: &[&str]| {
+            let path = conf.display().to_string();
+            let argv = ["/usr/bin/redis-server", &path].into_iter().chain(words.iter().copied());
+            let argv = argv.map(str::to_owned).collect();
+            Unit { program: "/usr/bin/redis-server".into(), argv, ..unit(&[], &[]) }.redis_notes()
         };
+        std::fs::write(&conf, format!("appendonly yes\ninclude {}\n", part.display()))?;
+        std::fs::write(&part, "appendfsync always\n")?;
+        assert!(notes(&[]).is_empty(), "{:?}", notes(&[]));
+        assert!(notes(&["--appendfsync", "no"]).concat().contains("has `appendfsync no`"));
+        std::fs::remove_file(&part)?;
+        let unread = notes(&[]).concat();
+        assert!(unread.contains("which was not read") && !unread.contains("has `"), "{unread}");
+        Ok(())
+    }
+
+    #[test]
+    fn what_may_be_executed() {
         let agent = Path::new("/usr/local/lib/durac/a.so");
         assert!(!unit(&[], &[]).forbids_to_execute(agent));
         assert!(unit(&["/"], &["/usr/lib", "/lib"]).forbids_to_execute(agent));

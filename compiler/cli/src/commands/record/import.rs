@@ -12,6 +12,7 @@ use durac_core::hir::Target;
 use durac_grammar::Sources;
 use durac_trace::strace::Importer;
 use durac_trace::{Header, Recorded, Source, TraceError, Writer};
+use durac_workload::columns::counted;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
@@ -86,7 +87,7 @@ fn wrong(file: &Path, error: &TraceError, global: &Global) -> Outcome {
 fn said(events: u64, target: &Target, args: &Record, global: &Global) -> Result<Outcome> {
     let output = args.output.display().to_string();
     global.document.put(&serde_json::json!({ "output": output, "events": events }))?;
-    output::stderr(&format!("durac: imported {events} events\n"));
+    output::stderr(&format!("durac: imported {}\n", counted(events, "event")));
     if events == 0 {
         output::stderr(&format!(
             "durac: no call was on a log ({}): trace open, openat and close as well, or run \

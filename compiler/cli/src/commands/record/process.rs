@@ -5,6 +5,7 @@
 //! sees the end of every process that can still record.
 
 use crate::signals;
+use std::cell::Cell;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
@@ -13,6 +14,8 @@ use std::process::{Command, ExitStatus};
 #[derive(Debug)]
 pub struct Family {
     pid: libc::pid_t,
+    /// A process of it ended as another user than this one.
+    others: Cell<bool>,
 }
 
 impl Family {
@@ -24,7 +27,12 @@ impl Family {
         let pid = command.spawn()?.id() as libc::pid_t;
         signals::forward_to(pid);
         drop(held);
-        Ok(Self { pid })
+        Ok(Self { pid, others: Cell::new(false) })
+    }
+
+    /// Whether one of those that were reaped had become another user.
+    pub fn had_others(&self) -> bool {
+        self.others.get()
     }
 
     /// Reaps the processes that have ended, and puts the command's exit code into `code` when it was
@@ -49,6 +57,10 @@ impl Family {
                 // Before its number is free for another process.
                 signals::child_ended();
             }
+            // It is a zombie, and its user can still be read.
+            if user_of(pid).is_some_and(|user| user != rustix::process::geteuid().as_raw()) {
+                self.others.set(true);
+            }
             let mut status = 0;
             // SAFETY: `status` has room for the answer.
             unsafe { libc::waitpid(pid, &mut status, 0) };
@@ -57,6 +69,13 @@ impl Family {
             }
         }
     }
+}
+
+/// The effective user of a process.
+fn user_of(pid: libc::pid_t) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let users = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    users.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// As in a shell: 128 plus the number of the signal.

@@ -1,8 +1,7 @@
 //! The report as text.
 
 use durac_simulate::report::{PolicyReport, Report};
-use durac_workload::columns::grouped;
-use durac_workload::columns::{Align, columns};
+use durac_workload::columns::{Align, columns, grouped};
 use std::fmt::Write;
 
 /// The title of a column, and how its cells are made.
@@ -61,15 +60,15 @@ fn facts(out: &mut String, report: &Report) {
     let (trace, app, device) = (&report.trace, &report.application, &report.device);
     let _ = writeln!(
         out,
-        "{}: {} events, {:.1} s, recorded under {}",
+        "{}: {}, {:.1} s, recorded under {}",
         trace.file,
-        grouped(trace.events as f64),
+        counted(trace.events as f64, "event"),
         trace.seconds,
         if trace.policy.is_empty() { "an unknown policy" } else { &trace.policy },
     );
     let who = match app.kind.as_str() {
-        "event loop" => format!("event loop with {} clients", app.clients),
-        _ => format!("{} threads", app.clients),
+        "event loop" => format!("event loop with {}", counted(f64::from(app.clients), "client")),
+        _ => counted(f64::from(app.clients), "thread"),
     };
     let command = app.command_bytes.map_or(String::new(), |b| format!(", {b} bytes per command"));
     let parameters = app.parameters.iter();

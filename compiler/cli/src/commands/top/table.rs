@@ -3,7 +3,7 @@
 use super::lines::{Line, Total};
 use durac_core::unit::{Unit, show};
 use durac_workload::columns::Align::{Left, Right};
-use durac_workload::columns::{columns, wrapped};
+use durac_workload::columns::{columns, counted, wrapped};
 
 /// A column: its title, how dispensable it is (0 never goes), whether it is text, and its cells.
 type Column = (&'static str, u8, bool, fn(&Line) -> String);
@@ -100,9 +100,13 @@ pub fn table(lines: &[Line], width: usize) -> String {
     let mut below = Vec::new();
     if total.logs > 1 {
         let Total { logs, processes, at_risk, late, not_asked, stopped, .. } = total;
+        let processes = match processes {
+            1 => "1 process".to_owned(),
+            more => format!("{more} processes"),
+        };
+        let syncs = counted(at_risk, "sync");
         below.push(format!(
-            "total: {logs} logs, {processes} processes, {at_risk} syncs at risk, {late} late, {not_asked} not asked, {stopped} \
-             stopped"
+            "total: {logs} logs, {processes}, {syncs} at risk, {late} late, {not_asked} not asked, {stopped} stopped"
         ));
     }
     below.extend(lines.iter().flat_map(notes));
@@ -122,12 +126,15 @@ fn rendered(shown: &[&Column], lines: &[Line]) -> String {
 
 /// What there is to say of a log.
 fn notes(line: &Line) -> Vec<String> {
-    let (pid, log) = (line.pid, &line.log);
+    let pid = line.pid;
+    // A process without a log has no name of one.
+    let head = [pid.to_string(), line.log.clone()];
+    let head = head.iter().filter(|word| !word.is_empty()).cloned().collect::<Vec<_>>().join(": ");
     let mut notes = Vec::new();
     if let (Some(session), Some(standing)) = (&line.bpftime_session, &line.standing) {
         notes.push(format!("{pid}: session {session}: {standing}"));
     }
-    let mut say = |text: String| notes.push(format!("{pid}: {log}{text}"));
+    let mut say = |text: String| notes.push(format!("{head}{text}"));
     if let Some(error) = &line.error {
         say(format!(" stopped acknowledging: {error}"));
     }
@@ -148,25 +155,30 @@ fn notes(line: &Line) -> Vec<String> {
     }
     if line.held_bytes > 0 {
         let (bytes, clients) = (line.held_bytes, line.held_connections);
-        notes.push(format!("{pid}: replies held: {bytes} bytes for {clients} clients"));
+        notes.push(format!(
+            "{pid}: replies held: {} for {}",
+            counted(bytes, "byte"),
+            counted(clients, "client")
+        ));
     }
-    let mut say = |text: String| notes.push(format!("{pid}: {log}{text}"));
+    let mut say = |text: String| notes.push(format!("{head}{text}"));
     if line.is_go {
         say(": the program is written in Go: its own system calls are not seen".to_owned());
     }
     if line.broken_assumptions > 0 {
-        say(format!(": {} syncs took longer than the policy assumes", line.broken_assumptions));
+        let syncs = counted(line.broken_assumptions, "sync");
+        say(format!(": {syncs} took longer than the policy assumes"));
     }
     if line.overlaps > 0 {
         say(format!(
-            ": {} calls overlapped another and passed: the target has `callers one`",
-            line.overlaps
+            ": {} overlapped another and passed: the target has `callers one`",
+            counted(line.overlaps, "call")
         ));
     }
     if line.late > 0 {
         say(format!(
-            ": {} calls became durable after the deadline, the oldest after {:.1} ms",
-            line.late,
+            ": {} became durable after the deadline, the oldest after {:.1} ms",
+            counted(line.late, "call"),
             line.most_age_ms.unwrap_or(0.0)
         ));
     }
@@ -240,6 +252,24 @@ mod tests {
     }
 
     #[test]
+    fn counts_agree_in_number() {
+        let said = table(&[line(), Line { at_risk: 0, ..line() }], WIDE);
+        assert!(said.contains("\ntotal: 2 logs, 1 process, 12 syncs at risk,"), "{said}");
+        let one = Line { at_risk: 1, broken_assumptions: 1, overlaps: 1, late: 1, ..line() };
+        let held = Line { held_bytes: 1, held_connections: 1, ..one };
+        let said = table(&[held, Line { pid: 8, at_risk: 0, ..line() }], WIDE);
+        for part in [
+            "2 processes, 1 sync at risk",
+            ": 1 byte for 1 client\n",
+            ": 1 sync took longer",
+            ": 1 call overlapped",
+            ": 1 call became durable",
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+
+    #[test]
     fn it_fits_the_terminal() {
         let lines = [line(), line()];
         let mut before = usize::MAX;
@@ -280,5 +310,7 @@ mod tests {
             let said = table(&[line], WIDE);
             assert!(said.ends_with(&format!("\n7: x.log: {expected}\n")), "{said}");
         }
+        let none = Line { log: String::new(), not_asked: Some("no log".to_owned()), ..line() };
+        assert!(table(&[none], WIDE).ends_with("\n7: no log\n"));
     }
 }

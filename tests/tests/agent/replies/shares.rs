@@ -1,0 +1,51 @@
+//! Replies beside processes that share the connection, threads that close logs, and threads that are cancelled.
+//! `c/shares.c`
+
+use super::external_synchrony;
+use crate::common::{Done, Place, program};
+use std::time::Duration;
+
+fn run(words: &[&str]) -> Done {
+    run_in(&Place::new(&external_synchrony()), words)
+}
+
+fn run_in(place: &Place, words: &[&str]) -> Done {
+    let running = place.start_words(&program("shares"), words);
+    let done = place.finish_within(running, Duration::from_secs(60));
+    assert_eq!(done.code, 0, "{words:?} {done:?}");
+    done
+}
+
+#[test]
+fn what_a_child_writes_comes_behind_what_is_held() {
+    let children = ["fork", "_Fork", "vfork", "spawn", "clone", "clone:memory"];
+    for way in children.iter().chain(&["number:fork", "number:clone"]) {
+        let done = run(&["order", way]);
+        assert_eq!(done.out[0], "silent", "{way} {done:?}");
+        assert_eq!(done.out[1..].concat(), "AB", "{way} {done:?}");
+    }
+}
+
+#[test]
+fn replies_by_messages_wait_and_stay_apart() {
+    assert_eq!(run(&["reply", "packets"]).out, ["silent", "A", "B"]);
+}
+
+#[test]
+fn what_the_handler_of_a_cancelled_write_writes_is_waited_for() {
+    let done = run(&["reply", "cancelled"]);
+    assert_eq!((&*done.out[0], done.out[1..].concat()), ("silent", "AB".into()), "{done:?}");
+}
+
+#[test]
+fn without_a_thread_a_reply_is_sent_once() {
+    let place = Place::new(&external_synchrony()).env("SHIM_NO_THREADS", "1");
+    assert_eq!(run_in(&place, &["once"]).out, ["A"]);
+}
+
+#[test]
+fn a_log_that_is_closed_takes_no_connection_with_it() {
+    for way in ["stream", "map", "copy"] {
+        assert_eq!(run(&["close", way]).out, ["fine"], "{way}");
+    }
+}

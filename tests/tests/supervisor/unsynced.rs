@@ -1,0 +1,164 @@
+//! Programs that never sync, and open their log in odd ways, or where the supervisor has little room.
+
+use crate::common::{LATENCY, Supervised, poll};
+use crate::writes::is_synced;
+use anyhow::{Context, Result, ensure};
+use durac_tests::heavy;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// A line is durable some time after it was written, though nobody asks for it.
+const AT_LEAST: &str = "policy at_least\ntarget posix.log\non write: defer\nflush within 1s\n";
+
+/// The programs of `odd_opens.c`.
+fn odd() -> Result<PathBuf> {
+    durac_tests::cc("odd_opens.c", "odd_opens", &["-O1", "-pthread"])
+}
+
+/// The log's folder is `$1`, a folder of the test's own `$2`, and the program `$0`.
+fn opened_oddly(script: &str) -> Result<()> {
+    let (program, folder) = (odd()?, TempDir::new()?);
+    let script = format!("log=\"$1\" disk=\"${{1%/*}}\" own=\"$2\"\n{script}");
+    let (program, own) = (program.to_str(), folder.path().to_str());
+    let words = ["sh", "-c", &script, program.context("a path")?, "@a.log", own.context("a path")?];
+    is_synced(&words, 20)
+}
+
+#[test]
+fn a_link_to_where_no_file_is_yet() -> Result<()> {
+    let links = "ln -s \"$log\" \"$own/real\" && ln -s real \"$own/current\"";
+    opened_oddly(&format!("{links}\nexec \"$0\" link \"$own/current\""))
+}
+
+#[test]
+fn a_root_of_its_own() -> Result<()> {
+    for how in ["absolute", "relative", "folder", "up"] {
+        opened_oddly(&format!("exec \"$0\" root \"$own\" \"$disk\" {how}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_log_that_is_renamed_when_it_is_made() -> Result<()> {
+    opened_oddly("exec \"$0\" renamed \"$disk/new.log\" \"$log\"")
+}
+
+#[test]
+fn a_thread_with_open_files_of_its_own() -> Result<()> {
+    opened_oddly("exec \"$0\" table \"$disk\"")
+}
+
+/// Processes that sync a file: every second one stays until the first ends. Then a log is opened.
+const CALLERS: &str = "import ctypes, os, sys, time
+until = lambda path: [time.sleep(0.01) for _ in iter(lambda: os.path.exists(path), True)]
+until(sys.argv[1])
+for count in range(100):
+    read, write = os.pipe()
+    if os.fork() == 0:
+        ctypes.CDLL(None).prctl(1, 9)
+        fd = os.open(sys.argv[3], os.O_CREAT | os.O_WRONLY)
+        os.fsync(fd)
+        os.write(write, b'x')
+        if count % 2: time.sleep(3600)
+        os._exit(0)
+    os.close(write), os.read(read, 1), os.close(read)
+fd = os.open(sys.argv[2], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+for line in range(20): os.write(fd, b'0 %d\\n' % line), os.write(1, b'0 %d\\n' % line)
+time.sleep(3600)
+";
+
+/// Waits until the disk has synced, and then cuts the power: nothing is lost.
+fn is_synced_at_last(mut run: Supervised) -> Result<()> {
+    run.until(20)?;
+    ensure!(run.acknowledged.len() == 20, "{:?}: {}", run.acknowledged, run.stderr());
+    let (supervisor, _) = run.supervisor()?;
+    poll("a sync of the log", || {
+        let logs = crate::common::seen(supervisor).ok()?.logs;
+        let mut logs = logs.iter().filter(|log| log.path.ends_with("a.log"));
+        logs.any(|log| log.numbers.durable > 0 && log.numbers.pending() == 0).then_some(())
+    })?;
+    crate::common::loses_nothing(run)
+}
+
+#[test]
+fn more_callers_than_descriptors() -> Result<()> {
+    let _turn = heavy()?;
+    let words = ["python3", "-c", CALLERS, "@go", "@a.log", "@other"];
+    let run = Supervised::start(AT_LEAST, LATENCY, &words)?;
+    let (supervisor, _) = run.supervisor()?;
+    let limit = libc::rlimit { rlim_cur: 48, rlim_max: 48 };
+    // SAFETY: the structure is there.
+    let set = unsafe {
+        libc::prlimit(supervisor, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut())
+    };
+    ensure!(set == 0, "{}", std::io::Error::last_os_error());
+    std::fs::write(run.disk.join("go"), "")?;
+    is_synced_at_last(run)
+}
+
+/// A group of processes that can have no more threads than it has.
+struct Full(PathBuf);
+
+impl Full {
+    fn of(process: i32) -> Result<Self> {
+        let mounts = std::fs::read_to_string("/proc/mounts")?;
+        let group = mounts.lines().find_map(|line| {
+            let place = Path::new(line.split(' ').nth(1)?);
+            let group = place.join(format!("durac-test-{process}"));
+            let is_one = line.contains(" cgroup") && std::fs::create_dir(&group).is_ok();
+            let counts = is_one && group.join("pids.max").exists();
+            if is_one && !counts {
+                let _ = std::fs::remove_dir(&group);
+            }
+            counts.then_some(group)
+        });
+        let group = Self(group.context("a cgroup that counts processes")?);
+        std::fs::write(group.0.join("cgroup.procs"), process.to_string())?;
+        group.allow("0")?;
+        Ok(group)
+    }
+
+    fn allow(&self, most: &str) -> Result<()> {
+        Ok(std::fs::write(self.0.join("pids.max"), most)?)
+    }
+}
+
+impl Drop for Full {
+    fn drop(&mut self) {
+        // It is empty once its process has ended.
+        for _ in 0..100 {
+            if std::fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
+/// Whether a thread of the supervisor looks after a log.
+fn has_syncer(supervisor: i32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{supervisor}/task")).into_iter().flatten();
+    let mut names = tasks.flatten().map(|task| std::fs::read_to_string(task.path().join("comm")));
+    names.any(|name| name.is_ok_and(|name| name.trim() == "durac-sync"))
+}
+
+#[test]
+fn no_thread_for_a_log() -> Result<()> {
+    let _turn = heavy()?;
+    let program = odd()?;
+    let words = [program.to_str().context("a path")?, "late", "@go", "@a.log"];
+    for stays_full in [true, false] {
+        let run = Supervised::start(AT_LEAST, LATENCY, &words)?;
+        let (supervisor, _) = run.supervisor()?;
+        let full = Full::of(supervisor)?;
+        std::fs::write(run.disk.join("go"), "")?;
+        poll("the error", || run.stderr().contains("cannot start a thread").then_some(()))?;
+        ensure!(!has_syncer(supervisor));
+        if !stays_full {
+            full.allow("max")?;
+            poll("a thread", || has_syncer(supervisor).then_some(()))?;
+        }
+        is_synced_at_last(run)?;
+    }
+    Ok(())
+}
