@@ -13,6 +13,7 @@
 use crate::clock;
 use crate::log::Slot;
 use crate::note;
+use crate::signals;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{self, Condvar, KEPT_WORKERS, Mutex, MutexGuard, PoisonError, WORKERS};
 use crate::syncer::Worker;
@@ -146,9 +147,10 @@ impl Pool {
 
     /// Starts one more worker; returns false if there are enough, or it cannot be started.
     fn hire(&'static self, mut queue: Held<'_>) -> bool {
-        // A thread that a child of `vfork` starts would be the child's, and end with it.
         let full = queue.threads >= WORKERS || self.quits.load(Ordering::Acquire);
-        if full || !table::is_ours() {
+        // A handler may have interrupted the allocator, which a new thread needs: a worker that is busy comes when it is done.
+        // A thread that a child of `vfork` starts would be the child's, and end with it.
+        if full || signals::may_be_in_handler() || !table::is_ours() {
             return false;
         }
         queue.threads += 1;

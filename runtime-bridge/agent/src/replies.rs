@@ -717,17 +717,17 @@ impl Replies {
     }
 
     /// Another process is about to have the connections, too, and writes to them what comes after: all that is written
-    /// is made durable, and what is held is sent.
+    /// is made durable, and what is held is sent. A server forks for a snapshot, too, and must not stand still for slow clients.
     pub fn before_child(&self, registry: &'static Registry) {
         if self.holds && (self.bytes() > 0 || !are_free(registry)) {
-            self.send_held(registry);
+            self.send_held(registry, PATIENCE / 10);
         }
     }
 
-    /// Sends everything that is held, once it is durable, and waits a while for clients that do not read.
-    fn send_held(&self, registry: &'static Registry) {
+    /// Sends everything that is held, once it is durable, and waits so long for clients that do not read.
+    fn send_held(&self, registry: &'static Registry, patience: Time) {
         self.wait(registry);
-        let until = clock::now() + PATIENCE;
+        let until = clock::now() + patience;
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for connection in all.into_iter().filter(|connection| !connection.is_empty()) {
             self.send_all(registry, connection, until);
@@ -739,7 +739,7 @@ impl Replies {
         if self.bytes() == 0 {
             return;
         }
-        self.send_held(registry);
+        self.send_held(registry, PATIENCE);
         if self.bytes() > 0 {
             note::error("replies were not sent at exit: their clients do not read");
         }

@@ -277,6 +277,10 @@ impl Supervisor {
         if has_one && shown.is_some_and(|path| covers(&meta.protects, &path) && !is_log(&path)) {
             return true;
         }
+        // The log itself is written most often.
+        if has_one && self.logs.get(opened.found.id).is_some() {
+            return false;
+        }
         // It may have been renamed since.
         self.name(opened).is_none_or(|path| match has_one {
             true => covers(&meta.protects, &path) && !is_log(&path),
