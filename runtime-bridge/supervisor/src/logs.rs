@@ -86,19 +86,25 @@ impl Logs {
         }
         let own = own_file(file)?;
         let meta = own.metadata().ok()?;
-        self.place(supervisor, (&meta, own), path.display().to_string())
+        self.place(supervisor, (&meta, own), path.display().to_string(), process)
     }
 
-    /// Gives a file a log, in the place of the one that it may have.
+    /// Gives a file a log, in the place of one that was left. Of two threads that come at once, both get the first one's.
     pub fn place(
         &self,
         supervisor: &'static Supervisor,
         (meta, own): (&Metadata, File),
         shown: String,
+        process: u32,
     ) -> Option<Arc<Slot>> {
         let id = (meta.dev(), meta.ino());
         let mut slots = self.lock();
+        // Another call may have come first, with the same file.
+        if let Some(slot) = slots.get(&id).filter(|slot| !is_left(slot, process)) {
+            return Some(slot.clone());
+        }
         if let Some(old) = slots.remove(&id) {
+            note::info(&format!("{}: used again after a failed sync", old.path));
             let mut core = old.lock();
             old.retire(&mut core);
         }
@@ -260,15 +266,11 @@ impl Logs {
 /// Whether a log has failed for processes that are all gone: a program that is started again reads its log anew.
 fn is_left(slot: &Slot, process: u32) -> bool {
     let core = slot.lock();
-    let left = core.engine.error().is_some()
+    core.engine.error().is_some()
         && !slot.is_known_to(&core, process)
         && !slot.may_have_written(&core, process)
         && core.users == 0
-        && !slot.is_in_use(&core);
-    if left {
-        note::info(&format!("{}: used again after a failed sync", slot.path));
-    }
-    left
+        && !slot.is_in_use(&core)
 }
 
 /// The supervisor's own open file of the same inode: it holds no lock of the caller's, and sees errors for itself. It is only

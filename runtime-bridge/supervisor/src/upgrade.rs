@@ -244,7 +244,7 @@ impl Supervisor {
         let own = taken(known.fd)?;
         let meta = own.metadata().ok()?;
         let shown = String::from_utf8_lossy(&known.path).into_owned();
-        let slot = self.logs.place(self, (&meta, own), shown)?;
+        let slot = self.logs.place(self, (&meta, own), shown, 0)?;
         let mut core = slot.lock();
         if known.is_unsure {
             core.engine.lose_bytes();
