@@ -105,7 +105,7 @@ impl Tickets {
         self.waiting.insert(self.waiting.len() - behind, (ticket, connection));
     }
 
-    /// A log is closed, and so many of its bytes are durable of those written.
+    /// A log is closed, with `covered` of its `written` bytes durable.
     fn closed(&mut self, log: u64, covered: u64, written: u64) {
         self.rule.covered(log, covered);
         self.rule.failed(log);
@@ -332,7 +332,7 @@ impl Replies {
         Needs::Ticket { ticket, alone }
     }
 
-    /// A log is closed, and so many of its bytes are durable of those written: what is not covered of it never will be.
+    /// A log is closed, with `covered` of its `written` bytes durable: the rest never will be.
     /// The caller holds its lock.
     pub fn closed(&self, log: u64, covered: u64, written: u64) {
         self.tickets().closed(log, covered, written);

@@ -1,6 +1,7 @@
 //! Files that go by another name than the one that they were opened by, or by none, and writes to what is no regular file.
 
 use crate::common::{LATENCY, Supervised, pending};
+use crate::order::SEES;
 use anyhow::{Context, Result, ensure};
 use durac_tests::heavy;
 
@@ -29,17 +30,6 @@ os.write(1, b'done\\n')
 signal.pause()
 ";
 
-const POLICY: &str = "target my.log { files \"*.log\"
- protects \"*.db\"
- callers many
- hook fdatasync(log: file) -> status { entry libc \"fdatasync\"
- may pass, skip } }
-policy lazy
-target my.log
-on fdatasync: skip
-flush within 1000s
-";
-
 #[test]
 fn what_is_not_known_by_its_name_counts_as_protected() -> Result<()> {
     let _turn = heavy()?;
@@ -58,7 +48,7 @@ fn what_is_not_known_by_its_name_counts_as_protected() -> Result<()> {
         // A disk of this machine: that of the other tests makes no file without a name.
         let folder = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?;
         let words = ["python3", "-c", WRITES, way, folder.path().to_str().context("a path")?];
-        let mut run = Supervised::start(POLICY, LATENCY, &words)?;
+        let mut run = Supervised::start(SEES, LATENCY, &words)?;
         run.until(1)?;
         ensure!(run.acknowledged == ["done\n"], "{way}: {}", run.stderr());
         let found = pending(run.supervisor()?.0)?;

@@ -60,7 +60,7 @@ const CHANGES: &[&str] = &[
 /// Calls that are never ordered.
 const NEITHER: &[&str] = &["fionread", "madv_cold"];
 /// As [`LAZY`], and writes are seen. A mapping of the other file turns nothing off.
-const SEES: &str = "target my.log { files \"*.log\"
+pub const SEES: &str = "target my.log { files \"*.log\"
  protects \"*.db\"
  callers many
  hook fdatasync(log: file) -> status { entry libc \"fdatasync\"

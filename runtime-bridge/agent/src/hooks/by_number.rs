@@ -239,9 +239,6 @@ unsafe extern "C-unwind" fn through(
     result
 }
 
-/// Flags with which `sync_file_range` waits.
-const WAITS: c_uint = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
-
 impl Call {
     fn word(&self, index: usize) -> usize {
         self.arguments.get(index).copied().unwrap_or(0)
@@ -332,7 +329,9 @@ impl Call {
             libc::SYS_pwritev2 if self.int(5) & sync::DURABLY != 0 => {
                 Some(Syncs::File(self.int(0)))
             }
-            libc::SYS_sync_file_range if self.word(3) as c_uint & WAITS != 0 || failures::any() => {
+            libc::SYS_sync_file_range
+                if self.word(3) as c_uint & sync::WAITS != 0 || failures::any() =>
+            {
                 Some(Syncs::File(self.int(0)))
             }
             libc::SYS_syncfs => Some(Syncs::FileSystem(self.int(0))),

@@ -151,7 +151,8 @@ fn error_where(is: impl Fn(FileId) -> bool) -> Option<Errno> {
 pub(super) const DURABLY: c_int = libc::RWF_DSYNC | libc::RWF_SYNC;
 
 /// Flags of `sync_file_range` with which it waits.
-const WAITS: c_uint = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+pub(super) const WAITS: c_uint =
+    libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
 
 /// A call that can sync a log has failed with this error, which may be the kernel's one report of lost data: the log
 /// fails, and stays failed.

@@ -20,7 +20,7 @@ pub const INBOX: usize = 256 << 10;
 const TEXT: usize = 256;
 /// Between two looks at the answer.
 const NAP: Duration = Duration::from_millis(2);
-/// A tool that waits has counted on after so many of these.
+/// Looks after which a tool whose counter has not changed is taken for ended.
 const NAPS: u32 = 150;
 /// An agent that has taken a command answers within this time, or never.
 const ANSWERS: Duration = Duration::from_secs(60);
