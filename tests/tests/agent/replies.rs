@@ -223,11 +223,13 @@ fn not_a_byte_is_sent_before_its_sync() {
         held.benchmark(&["-t", "set,get", "-c", "50", "-P", "16", "-n", &many, "-r", "100000"]);
         // Long enough for each way to sync and to send.
         held.benchmark(&["-t", "set", "-c", "30", "-n", &requests(5000), "-r", "100000"]);
+        // Of a slow sync each reply waits.
+        held.place.touch("slow");
         held.benchmark(&["-c", "5", "-n", "500", "eval", "return redis.call('incr','x')", "0"]);
         let (checked, waited) = held.checked();
         println!("{}, {options:?}: {checked} {waited}", object.meta.policy);
         // A pipelined benchmark gets several replies in one write.
-        assert!(checked > 5_000 && waited > 2_000, "{checked} {waited}");
+        assert!(checked > 5_000 && waited >= 500, "{checked} {waited}");
     }
 }
 

@@ -123,7 +123,9 @@ fn every_kind(pipeline: &str, slow: bool) {
     let lines = listeners.map(|listener| listener.join().unwrap());
     println!("lines of the monitor, of keyspace messages, of news: {lines:?}");
     let writes = 2 * number / pipeline.parse::<u64>().unwrap();
-    assert!(checked > writes && waited > writes / 4, "{checked} {waited}");
+    // Each hold has one that waits; of the others most do where syncs are slow, and on a fast disk few may.
+    let least = if slow { writes / 4 } else { HOLDS };
+    assert!(checked > writes && waited >= least, "{checked} {waited}");
     assert!(lines.iter().all(|lines| *lines as u64 > number / 10), "{lines:?}");
 }
 
