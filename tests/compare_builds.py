@@ -1,20 +1,23 @@
 """Compares builds of durac: requests a second of a real Redis under policies of each, in interleaved rounds.
 
-    python3 tests/compare_builds.py [--clients N] [--pipeline N] [--requests N] [--rounds N] NAME=FOLDER:POLICY…
+    python3 tests/compare_builds.py [--clients N] [--pipeline N] [--requests N] [--rounds N] [--to MODE] NAME=FOLDER:POLICY…
 
-FOLDER has `durac` and its agent (target/release); POLICY is what `durac run` takes. Prints for each the median of its
-ratios to `appendfsync always` without durac in the same round, the least and the most of them, and the processor time
-of the server for a request.
+FOLDER has `durac` and its agent (target/release); POLICY is what `durac run` takes. NAME=synced:N is `appendfsync no`,
+while another process syncs the log N times a second: the least that so many syncs cost. Prints for each the median of
+its ratios to `appendfsync MODE` (`always`) without durac in the same round, the least and the most of them, and the
+processor time of the server for a request.
 """
 import argparse
+import contextlib
+import glob
 import os
 import random
 import socket
 import statistics
 import subprocess
+import sys
 import tempfile
-
-ALWAYS = "always"
+import time
 
 
 def free_port():
@@ -41,13 +44,42 @@ def load(args, port, requests):
     return float(out.strip().splitlines()[-1].split(",")[1].strip('"'))
 
 
-def measure(args, build):
+def sync(folder, rate):
+    """Syncs the log so many times a second, until it is killed."""
+    (log,) = glob.glob(os.path.join(folder, "appendonlydir", "*.incr.aof"))
+    fd = os.open(log, os.O_WRONLY)
+    due = time.monotonic()
+    while True:
+        os.fdatasync(fd)
+        due += 1 / rate
+        time.sleep(max(due - time.monotonic(), 0))
+
+
+@contextlib.contextmanager
+def synced(folder, rate):
+    """While another process syncs the log so many times a second, if any."""
+    if not rate:
+        yield
+        return
+    with subprocess.Popen([sys.executable, __file__, "--sync", folder, str(rate)]) as syncer:
+        try:
+            yield
+            if syncer.poll() is not None:
+                raise SystemExit("the process that syncs has ended")
+        finally:
+            syncer.kill()
+
+
+def measure(args, mode, build):
     """Requests a second, and microseconds of the server for each."""
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
         port = free_port()
         command = ["redis-server", "--bind", "127.0.0.1", "--port", str(port), "--dir", folder, "--save", ""]
-        command += ["--appendonly", "yes", "--appendfsync", "always"]
-        if build:
+        command += ["--appendonly", "yes", "--appendfsync", mode]
+        rate = None
+        if build and build.startswith("synced:"):
+            rate = int(build.removeprefix("synced:"))
+        elif build:
             place, policy = build.split(":", 1)
             command = [os.path.join(place, "durac"), "run", "--log", "quiet", policy, "--", *command]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
@@ -59,8 +91,9 @@ def measure(args, build):
                 pid = next(word.split(":")[1] for word in words if word.startswith("process_id:"))
                 load(args, port, max(args.requests // 20, 1))
                 before = processor_time(pid)
-                rate = load(args, port, args.requests)
-                return rate, (processor_time(pid) - before) * 1e6 / args.requests
+                with synced(folder, rate):
+                    done = load(args, port, args.requests)
+                return done, (processor_time(pid) - before) * 1e6 / args.requests
             finally:
                 ask(port, "shutdown", "nosave")
 
@@ -72,22 +105,29 @@ def main():
     parser.add_argument("--requests", type=int, default=30000)
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--dir", help="where the logs are")
+    parser.add_argument("--to", default="always", metavar="MODE", help="the mode of Redis that ratios are to")
     parser.add_argument("builds", nargs="+", metavar="NAME=FOLDER:POLICY")
     args = parser.parse_args()
-    modes = [(ALWAYS, None), *(tuple(build.split("=", 1)) for build in args.builds)]
-    rows = {name: [] for name, _ in modes}
+    modes = [(args.to, args.to, None)]
+    for build in args.builds:
+        name, what = build.split("=", 1)
+        modes.append((name, "no" if what.startswith("synced:") else "always", what))
+    rows = {name: [] for name, _, _ in modes}
     for number in range(args.rounds):
         order = modes[:]
         random.Random(number).shuffle(order)
-        for name, build in order:
-            rows[name].append(measure(args, build))
+        for name, mode, build in order:
+            rows[name].append(measure(args, mode, build))
     print(f"-c {args.clients} -P {args.pipeline}, {args.requests} requests, {args.rounds} rounds")
-    for name, _ in modes:
-        ratios = [rate / always for (rate, _), (always, _) in zip(rows[name], rows[ALWAYS])]
+    for name, _, _ in modes:
+        ratios = [rate / base for (rate, _), (base, _) in zip(rows[name], rows[args.to])]
         rate, cpu = (statistics.median(values) for values in zip(*rows[name]))
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
         print(f"{name:<28} {rate:>9.0f}/s  {statistics.median(ratios):.3f} ({spread})  {cpu:.1f} us a request")
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--sync"]:
+        sync(sys.argv[2], int(sys.argv[3]))
+    else:
+        main()

@@ -197,6 +197,7 @@ mod tests {
                 unplaced: 0,
                 is_go: false,
                 is_supervisor: false,
+                serves: (0, 0),
                 params: params(&[(&param.name, other, param.default)]),
                 logs: Vec::new(),
             };

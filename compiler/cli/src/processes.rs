@@ -26,8 +26,13 @@ pub struct Place {
 }
 
 impl Place {
-    /// Of a process.
+    /// Of a process; of a supervisor, that of the process that it serves.
     pub fn of(pid: u32) -> Self {
+        let seen = Status::of_process(pid, false).map(|status| status.snapshot());
+        Self::of_its(seen.ok().and_then(|seen| served(&seen, pid)).unwrap_or(pid))
+    }
+
+    fn of_its(pid: u32) -> Self {
         let process = PathBuf::from(format!("/proc/{pid}"));
         let directory = fs::read_link(process.join("cwd")).ok();
         Self { directory, port: ports(&process).first().copied() }
@@ -51,6 +56,14 @@ impl Place {
         (directory.is_empty() || same(Path::new(directory)))
             && port.is_none_or(|port| self.port == Some(port))
     }
+}
+
+/// The process that a supervisor serves, if it still runs. A page of another pid namespace has numbers of that.
+fn served(seen: &Snapshot, pid: u32) -> Option<u32> {
+    let (process, at) = seen.serves;
+    // What began later only has its number.
+    let is_it = || durac_shm::status::began(process).is_some_and(|began| began <= at);
+    (seen.is_supervisor && seen.pid == pid && is_it()).then_some(process)
 }
 
 /// The TCP ports that a process listens on.

@@ -19,7 +19,7 @@ mod uncounted;
 pub use attention::{NotAsked, Storage, no_log_hint};
 pub use control::{Answer, Command, Control, ControlPage, INBOX, Request};
 pub use file::{Created, Status, create};
-pub use find::{Running, running};
+pub use find::{Running, began, running};
 pub use head::{Amounts, Bound, Head};
 pub use numbers::LogNumbers;
 pub use stage_off::StageOff;
@@ -36,7 +36,7 @@ use times::TimesPlace;
 /// First word of a status page: `duracst` and a 1.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"duracst\x01");
 /// Version of the layout.
-pub const VERSION: u64 = 9;
+pub const VERSION: u64 = 10;
 /// Logs that have a place in the page; those beyond run under the policy and are not shown.
 pub const MAX_LOGS: usize = 64;
 /// Parameters that have a place in the page; an object with more is refused.
@@ -111,6 +111,8 @@ pub struct Snapshot {
     pub is_go: bool,
     /// It is a supervisor, which runs the policy for the processes of a command.
     pub is_supervisor: bool,
+    /// Of a supervisor: the process whose call gave its newest log its place, and when that was by `CLOCK_BOOTTIME`.
+    pub serves: (u32, Time),
     /// Bytes of held replies.
     pub held_bytes: u64,
     /// Connections with held replies.
@@ -188,6 +190,7 @@ pub struct StatusPage {
     held_bytes: AtomicU64,
     held_connections: AtomicU64,
     held_replies: AtomicU64,
+    serves: [AtomicU64; 2],
     head: HeadPlace,
     params: [ParamPlace; MAX_PARAMS],
     logs: [LogPlace; MAX_LOGS],
@@ -276,6 +279,13 @@ impl StatusPage {
     /// The process is a supervisor, which runs the policy for others.
     pub fn publish_supervisor(&self) {
         self.what.fetch_or(SUPERVISOR, Ordering::Relaxed);
+    }
+
+    /// Of a supervisor: this process is the newest that it serves. One process publishes this at a time.
+    pub fn publish_served(&self, pid: u32, now: Time) {
+        let [process, at] = &self.serves;
+        process.store(pid.into(), Ordering::Relaxed);
+        at.store(now, Ordering::Relaxed);
     }
 
     /// The value of parameter `index` as someone left it; not clamped.
@@ -379,12 +389,18 @@ impl StatusPage {
             unplaced: self.unplaced(),
             is_go: self.what.load(Ordering::Relaxed) & GO != 0,
             is_supervisor: self.what.load(Ordering::Relaxed) & SUPERVISOR != 0,
+            serves: self.serves(),
             held_bytes: self.held_bytes.load(Ordering::Relaxed),
             held_connections: self.held_connections.load(Ordering::Relaxed),
             held_replies: self.held_replies.load(Ordering::Relaxed),
             params,
             logs: logs.collect(),
         }
+    }
+
+    fn serves(&self) -> (u32, Time) {
+        let [process, at] = self.serves.each_ref().map(|word| word.load(Ordering::Relaxed));
+        (u32::try_from(process).unwrap_or(0), at)
     }
 
     /// Sets the parameter called `name`, clamped, and returns the new value, or none if there is no

@@ -551,7 +551,7 @@ impl Slot {
     /// whose writes are looked for, nobody knows who writes them.
     pub fn may_have_written(&self, core: &Core, process: u32) -> bool {
         (core.engine.rules().defers_writes || core.has_forgotten)
-            && match (core.failed_at, crate::process::began(process)) {
+            && match (core.failed_at, durac_shm::status::began(process)) {
                 (Some(failed), Some(began)) => began <= failed,
                 _ => true,
             }

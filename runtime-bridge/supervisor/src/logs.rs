@@ -118,6 +118,9 @@ impl Logs {
             state.reset(index);
         }
         supervisor.page.status.publish_file(index, &shown, id);
+        if process != 0 {
+            supervisor.page.status.publish_served(process, clock::of(libc::CLOCK_BOOTTIME));
+        }
         let slot = Slot::new(index, meta, own, shown, supervisor);
         slots.insert(id, slot.clone());
         self.looks.fetch_or(supervisor.asked.opens, Ordering::Relaxed);

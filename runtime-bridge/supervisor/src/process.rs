@@ -6,7 +6,7 @@ use crate::keeper::pidfd;
 use crate::log::FileId;
 use crate::note;
 use crate::notify::{self, Notification};
-use durac_engine::{Errno, Time};
+use durac_engine::Errno;
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -402,18 +402,6 @@ pub fn is_alive(process: u32) -> bool {
     // SAFETY: signal 0 is only a question.
     let result = unsafe { libc::kill(process as libc::pid_t, 0) };
     result == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
-}
-
-/// When a process was started, by `CLOCK_BOOTTIME`, rounded down to a tick. None if it is not there.
-pub fn began(process: u32) -> Option<Time> {
-    let stat = std::fs::read(format!("/proc/{process}/stat")).ok()?;
-    // The name may contain anything; the 20th field after it is the time (proc_pid_stat(5)).
-    let end = stat.iter().rposition(|byte| *byte == b')')?;
-    let fields = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
-    let ticks: Time = fields.split_whitespace().nth(19)?.parse().ok()?;
-    // SAFETY: no pointers.
-    let per_second = Time::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok()?;
-    ticks.checked_mul(1_000_000_000)?.checked_div(per_second)
 }
 
 #[cfg(test)]

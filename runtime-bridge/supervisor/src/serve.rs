@@ -249,6 +249,7 @@ impl Supervisor {
             return Err(UNSEEN);
         }
         self.command.store(call.thread, Ordering::Relaxed);
+        self.page.status.publish_served(call.thread, clock::of(libc::CLOCK_BOOTTIME));
         if self.asked.opens {
             self.search(call.thread, clock::now());
         }

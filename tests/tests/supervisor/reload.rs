@@ -1,8 +1,8 @@
 //! `durac reload` of a running supervisor: under load, with its bound; what cannot come, and leaves the old policy in force.
 
 use crate::common::{
-    Failing, LATENCY, SLOW, SLOWEST, Supervised, append, idle_behind, loses_nothing, object, poll,
-    unsynced, window,
+    self, Failing, LATENCY, SLOW, SLOWEST, Supervised, append, idle_behind, kill, loses_nothing,
+    object, poll, unsynced, window,
 };
 use anyhow::{Context, Result, ensure};
 use durac_shm::status::{Snapshot, Status};
@@ -55,6 +55,38 @@ fn quiet(pid: &str) -> Result<()> {
         }
         (last.0.elapsed() > Duration::from_secs(3)).then_some(())
     })
+}
+
+/// A server in a child, which has the log, listens, and tells its port.
+const SERVER: &str = "import os, socket, sys, time
+if os.fork() == 0:
+    server = socket.create_server(('127.0.0.1', 0))
+    fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    os.write(fd, b'x\\n'), os.fdatasync(fd)
+    os.write(1, b'%d\\n' % server.getsockname()[1])
+    time.sleep(3600)
+time.sleep(3600)
+";
+
+/// A supervisor is named by where the process serves that has its log, and no longer once that has ended.
+#[test]
+fn a_supervisor_is_named_by_whom_it_serves() -> Result<()> {
+    let mut run =
+        Supervised::start(&window(4), Duration::ZERO, &["python3", "-c", SERVER, "@a.log"])?;
+    run.until(1)?;
+    let place = format!(":{}", run.acknowledged.first().context("a port")?.trim());
+    let (supervisor, _) = run.supervisor()?;
+    let said = run_durac(&["top", &place, "--once", "--format", "json"])?;
+    ensure!(said.stdout.contains(&format!("\"pid\":{supervisor},")), "{}", show(&said));
+    let serves = common::seen(supervisor)?.serves.0;
+    kill(serves.try_into()?);
+    poll("the end of the server", || {
+        let said = run_durac(&["top", &place, "--once"]).ok()?;
+        said.stderr.contains("no process under a policy is at").then_some(())
+    })?;
+    kill(run.child.id().try_into()?);
+    run.end()?;
+    Ok(())
 }
 
 #[test]

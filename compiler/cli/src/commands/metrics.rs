@@ -486,6 +486,7 @@ mod tests {
             most_updates: 0,
             is_go: false,
             is_supervisor: false,
+            serves: (0, 0),
             held_bytes: 300,
             held_connections: 2,
             held_replies: 40,

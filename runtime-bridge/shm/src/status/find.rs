@@ -2,6 +2,7 @@
 
 use super::Status;
 use super::file::NAME;
+use durac_engine::Time;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -52,6 +53,19 @@ pub fn running() -> Vec<Running> {
         .collect();
     found.sort_by_key(|running| running.pid);
     found
+}
+
+/// When a process was started, by `CLOCK_BOOTTIME`, rounded down to a tick. None if it is not there.
+#[must_use]
+pub fn began(process: u32) -> Option<Time> {
+    let stat = std::fs::read(format!("/proc/{process}/stat")).ok()?;
+    // The name may contain anything; the 20th field after it is the time (proc_pid_stat(5)).
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let fields = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
+    let ticks: Time = fields.split_whitespace().nth(19)?.parse().ok()?;
+    // SAFETY: no pointers.
+    let per_second = Time::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok()?;
+    ticks.checked_mul(1_000_000_000)?.checked_div(per_second)
 }
 
 /// Whether the process has mapped such memory: one file to read, where it may have a hundred
