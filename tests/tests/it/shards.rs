@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use durac_tests::{append_log, durac, heavy, run, run_durac, show, tool};
-use durac_workload::child;
+use durac_workload::child::{self, Ended};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -113,6 +113,38 @@ fn a_crash_test() -> Result<()> {
     ensure!(ended.stdout.contains("exceeds the proved bound: too much"), "{}", show(&ended));
     let ended = run_durac(["crashtest", "always", "--shard", "5/4"])?;
     ensure!(ended.status.code() == Some(1) && ended.stderr.contains("2/4"), "{}", show(&ended));
+    Ok(())
+}
+
+/// Shards of one policy belong together wherever its file is, and those of another policy of its name and bounds do not.
+#[test]
+fn shards_of_policies_of_one_name() -> Result<()> {
+    let _turn = heavy()?;
+    let dir = TempDir::new()?;
+    let part = |folder: &str, shard: &str, rules: &str| -> Result<PathBuf> {
+        let folder = dir.path().join(folder);
+        std::fs::create_dir(&folder)?;
+        let (policy, json) = (folder.join("p.dur"), folder.join("part.json"));
+        std::fs::write(&policy, format!("policy p\ntarget redis.aof\n{rules}\n"))?;
+        let mut command = durac(["crashtest", "p.dur", "--app", "builtin", "--trials", "2"])?;
+        command.args(["--shard", shard, "--json"]).arg(&json).current_dir(&folder);
+        let ended = run(command)?;
+        ensure!(ended.status.success(), "{}", show(&ended));
+        Ok(json)
+    };
+    let one = part("one", "1/2", "on fdatasync: await pending < 2; defer")?;
+    let same = part("same", "2/2", "on fdatasync: await pending < 2; defer")?;
+    let other = part("other", "2/2", "on fdatasync: if pending >= 1 { await previous }; defer")?;
+    let merge = |second: &Path| -> Result<Ended> {
+        let mut command = durac(["merge"])?;
+        command.arg(&one).arg(second);
+        run(command)
+    };
+    let merged = merge(&same)?;
+    ensure!(merged.status.success(), "{}", show(&merged));
+    let refused = merge(&other)?;
+    ensure!(refused.status.code() == Some(1), "{}", show(&refused));
+    ensure!(refused.stderr.contains("different policies of the name p"), "{}", show(&refused));
     Ok(())
 }
 

@@ -171,6 +171,8 @@ pub(super) struct Report {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Tested {
     policy: String,
+    /// Which object that was: `durac_abi::object::fingerprint` of its bytes, in hexadecimal.
+    object: String,
     /// Acknowledged syncs that a power loss takes at most, as proved; `null` is any number.
     power_loss: Option<u64>,
     process_crash: Option<u64>,
@@ -242,6 +244,7 @@ pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
     for (named, (name, config)) in configs {
         let mut tested = Tested {
             policy: name,
+            object: object_of(&config)?,
             power_loss: config.power_loss,
             process_crash: config.process_crash,
             power_loss_updates: config.power_loss_updates,
@@ -371,6 +374,12 @@ fn join(known: &mut Tested, tested: Tested) -> Result<(), String> {
         let within = (t.power_loss_within_us, t.process_crash_within_us);
         (syncs, written, within, t.assume_sync_us)
     };
+    if known.object != tested.object {
+        return Err(format!(
+            "the reports are of different policies of the name {}, or of different versions of durac",
+            known.policy
+        ));
+    }
     if proved(known) != proved(&tested) {
         return Err(format!("the reports have different bounds for {}", known.policy));
     }
@@ -388,6 +397,13 @@ fn join(known: &mut Tested, tested: Tested) -> Result<(), String> {
 /// Orders crashes by what they took.
 fn severity(trial: &Trial) -> (bool, u64, u64) {
     (trial.violation.is_some(), trial.lost_syncs, trial.lost_commands)
+}
+
+/// The fingerprint of the object that is tested.
+fn object_of(config: &Config) -> Result<String> {
+    let policy = config.policy.as_ref().context("a policy")?;
+    let bytes = std::fs::read(&policy.file).context("cannot read the object")?;
+    Ok(format!("{:016x}", durac_abi::object::fingerprint(&bytes)))
 }
 
 fn micros(time: Option<Duration>) -> Option<u64> {
