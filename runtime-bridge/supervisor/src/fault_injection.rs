@@ -71,6 +71,10 @@ faults! {
     SlowLook = "slow-look",
     /// The same, and it is taken for the one that called.
     StaleThread = "stale-thread",
+    /// No mistake: a thread that meets a log for the first time takes its time to give it a place.
+    SlowPlace = "slow-place",
+    /// The same, and it does so though another was faster.
+    TwoPlaces = "two-places",
     /// A file that a call makes is looked for only before it is made.
     LookedUpOnce = "looked-up-once",
     /// What was turned off is on for the program that takes over.

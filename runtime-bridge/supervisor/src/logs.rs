@@ -98,9 +98,14 @@ impl Logs {
         process: u32,
     ) -> Option<Arc<Slot>> {
         let id = (meta.dev(), meta.ino());
+        if injects(Fault::SlowPlace) || injects(Fault::TwoPlaces) {
+            std::thread::sleep(Duration::from_millis(400));
+        }
         let mut slots = self.lock();
         // Another call may have come first, with the same file.
-        if let Some(slot) = slots.get(&id).filter(|slot| !is_left(slot, process)) {
+        if let Some(slot) = slots.get(&id).filter(|slot| !is_left(slot, process))
+            && !injects(Fault::TwoPlaces)
+        {
             return Some(slot.clone());
         }
         if let Some(old) = slots.remove(&id) {

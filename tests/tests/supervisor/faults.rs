@@ -104,6 +104,7 @@ const TABLE: &[Row] = &[
         "the other file is not synced",
     ),
     row("stale-thread", order::is_told_from_its_heir, "counts as a log"),
+    row("two-places", writes::two_calls_meet_a_log, "1\\n"),
     row("looked-up-once", unsynced_programs, "0 0"),
     row("no-switches", upgrade::a_policy_that_is_off_stays_off, "is_off"),
     row(
@@ -151,6 +152,7 @@ fn the_supervisor_of_these_tests_is_right_without_one() -> Result<()> {
         loss::three_at_most(1)?;
         deaths::the_command_outlives_a_supervisor_that_is_killed()
     })?;
+    with_fault("slow-place", writes::two_calls_meet_a_log)?;
     with_fault("slow-look", order::is_told_from_its_heir)
 }
 

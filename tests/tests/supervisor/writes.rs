@@ -45,6 +45,20 @@ pub fn is_synced(words: &[&str], lines: usize) -> Result<()> {
     Ok(())
 }
 
+/// A program that opens the log to be written, while its child, which can only read it, calls a sync.
+const MEET: &str = "import os, sys, time
+fd = os.open(sys.argv[1], os.O_CREAT | os.O_RDONLY)
+if os.fork() == 0: time.sleep(0.2), os.fdatasync(fd), os._exit(0)
+fd = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
+os.wait(), os.write(fd, b'1\\n'), os.write(1, b'1\\n')
+time.sleep(3600)
+";
+
+/// Both calls look for the log's place at once. Its writes are looked for whichever finds it first.
+pub fn two_calls_meet_a_log() -> Result<()> {
+    is_synced(&["python3", "-c", MEET, "@a.log"], 1)
+}
+
 /// A program that writes a line, and syncs the log, which it opens again, when it is told to.
 const LATE: &str = "import os, sys, time
 flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND
