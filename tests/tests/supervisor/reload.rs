@@ -76,12 +76,12 @@ fn a_supervisor_is_named_by_whom_it_serves() -> Result<()> {
     run.until(1)?;
     let place = format!(":{}", run.acknowledged.first().context("a port")?.trim());
     let (supervisor, _) = run.supervisor()?;
-    let said = run_durac(&["top", &place, "--once", "--format", "json"])?;
+    let said = run_durac(["top", &place, "--once", "--format", "json"])?;
     ensure!(said.stdout.contains(&format!("\"pid\":{supervisor},")), "{}", show(&said));
     let serves = common::seen(supervisor)?.serves.0;
     kill(serves.try_into()?);
     poll("the end of the server", || {
-        let said = run_durac(&["top", &place, "--once"]).ok()?;
+        let said = run_durac(["top", &place, "--once"]).ok()?;
         said.stderr.contains("no process under a policy is at").then_some(())
     })?;
     kill(run.child.id().try_into()?);
