@@ -377,12 +377,10 @@ fn too_old(policy: &Policy, proof: &Proof, guarantee: &Guarantee, expr: &Expr) -
 
 /// The drawn run with a line above it that tells it from the worst case.
 fn introduced(broken: &Broken, timeline: &str) -> String {
+    let a = if broken.shortest { "the shortest run" } else { "a run" };
     match broken.run {
-        Some(u64::MAX) => format!("the shortest run that breaks the guarantee:\n{timeline}"),
-        Some(lost) => {
-            let a = if broken.shortest { "the shortest run" } else { "a run" };
-            format!("{a} that breaks the guarantee loses {lost}:\n{timeline}")
-        }
+        Some(u64::MAX) => format!("{a} that breaks the guarantee:\n{timeline}"),
+        Some(lost) => format!("{a} that breaks the guarantee loses {lost}:\n{timeline}"),
         None => timeline.to_owned(),
     }
 }

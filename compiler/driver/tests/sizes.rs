@@ -407,7 +407,10 @@ fn found_under(watch: &dyn durac_driver::Watch, text: &str) -> Vec<(&'static str
     let options =
         durac_driver::Options { watch: Some(watch), ..durac_driver::Options::new("test") };
     let found = durac_driver::compile(&mut sources, file, &options).analysis.diagnostics;
-    found.into_iter().map(|d| (d.code.text(), d.message)).collect()
+    found
+        .into_iter()
+        .map(|d| (d.code.text(), d.message + &d.timeline.unwrap_or_default()))
+        .collect()
 }
 
 #[test]
@@ -439,6 +442,34 @@ fn a_budget_ends_a_step() {
     let (_, states) = message.split_once("the budget ended after ").unwrap();
     let states: usize = states.split(' ').next().unwrap().parse().unwrap();
     assert!(states < 100, "{message}");
+}
+
+/// What had been found when the budget ended is drawn as it happens, and is not called the shortest.
+#[test]
+fn a_run_is_drawn_after_the_budget_has_ended() {
+    let text = "param n: syncs = 1 in 1..=4\nstate c: syncs = 0\nstate b: bool = false\n\
+                guarantee loss <= n syncs on power_loss\n\
+                on fdatasync { if b { await pending < c+1\n c = pending }\n \
+                if !b { b = pending.updates < 0\n skip }\n defer }";
+    let drawn = |asked: usize| {
+        let found = found_under(&Asked(AtomicUsize::new(asked)), text);
+        found.into_iter().find(|(_, message)| message.contains("that breaks the guarantee"))
+    };
+    let (_, whole) = drawn(usize::MAX).unwrap();
+    assert!(whole.contains("the shortest run"), "{whole}");
+    // Ended sooner or later: there is a drawing, or none.
+    let cut: Vec<String> = (1..60)
+        .filter_map(|asks| drawn(asks * 50))
+        .map(|(_, message)| message)
+        .filter(|message| !message.contains("the shortest run"))
+        .collect();
+    assert!(!cut.is_empty());
+    for message in cut {
+        assert!(
+            message.contains("a run that breaks") && message.contains("fdatasync #2"),
+            "{message}"
+        );
+    }
 }
 
 /// What becomes durable makes room for more: from the fourth call on nothing waits.

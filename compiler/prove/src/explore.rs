@@ -33,6 +33,9 @@ const ENOUGH_RUNS: u64 = 1_000_000;
 const MAX_WRITES: u64 = 4096;
 /// Steps back from every state in search of one that repeats.
 const SHORT: usize = 64;
+/// A path that is drawn though the walk was ended has so many steps at most, and so many runs of programs are made for it.
+const PATH_AFTER_END: usize = 256;
+const RUNS_AFTER_END: usize = 2_000;
 
 /// A number that may have no end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -723,8 +726,9 @@ impl Explored {
         !self.reached.contains(&(id as usize))
     }
 
-    /// The steps from the first state to a node, each with what was durable before it.
-    pub fn path(&self, stepper: &mut Stepper<'_>, to: NodeId) -> Vec<(u64, Vec<Event>)> {
+    /// The steps from the first state to a node, each with what was durable before it. None if the walk was ended
+    /// and to make them again takes long.
+    pub fn path(&self, stepper: &mut Stepper<'_>, to: NodeId) -> Option<Vec<(u64, Vec<Event>)>> {
         let mut ids = vec![to];
         let mut at = to;
         while at != 0 {
@@ -735,7 +739,10 @@ impl Explored {
         ids.reverse();
         let mut path = Vec::new();
         let mut durable = 0;
-        stepper.notes = true;
+        if self.stopped && ids.len() > PATH_AFTER_END {
+            return None;
+        }
+        stepper.begin_again(if self.stopped { RUNS_AFTER_END } else { usize::MAX });
         for pair in ids.windows(2) {
             let [from, to_id] = pair else { continue };
             let (Some(from), Some(to)) =
@@ -760,8 +767,7 @@ impl Explored {
                 }
             }
         }
-        (stepper.thin, stepper.notes) = (false, false);
-        path
+        stepper.end_again(self.stopped).then_some(path)
     }
 
     /// What happens on a step, and how many calls become durable, if it leads to this node.

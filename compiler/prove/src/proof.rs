@@ -276,7 +276,7 @@ pub fn timeline_beyond(
     let limits = || vec![Limit::new(unit, vec![most])];
     let found = explore(&mut stepper, cuts(policy, &cells, &vectors), limits, &Derived::default());
     let broken = found.limits.first().and_then(|limit| Some((limit.broken?, limit.endless)));
-    Ok(broken.map(|(id, endless)| draw(&found, &mut stepper, id, unit, endless)))
+    Ok(broken.and_then(|(id, endless)| draw(&found, &mut stepper, id, unit, endless)))
 }
 
 /// Draws the path to a state, with a crash at its end that takes what is counted in this unit;
@@ -287,7 +287,7 @@ fn draw(
     id: NodeId,
     unit: Unit,
     repeats: bool,
-) -> String {
+) -> Option<String> {
     let taken = found.taken_at(id);
     let ending = match (unit, repeats) {
         (Unit::Syncs, false) => Ending::PowerLoss(taken.syncs),
@@ -297,7 +297,7 @@ fn draw(
         (Unit::Bytes, _) => Ending::Amount(taken.amounts.bytes, "byte"),
         (Unit::Updates, _) => Ending::Amount(taken.amounts.updates, "update"),
     };
-    timeline::draw(&found.path(stepper, id), ending)
+    found.path(stepper, id).map(|path| timeline::draw(&path, ending))
 }
 
 /// Whether syncs can happen that the program has not asked for: the kernel shows other processes' syncs, and
@@ -552,7 +552,7 @@ fn conclude(
     proof.faults = found.faults;
     let mut drawn = |worst: &Worst, unit| {
         let repeats = worst.most == Most::Unbounded;
-        (worst.at != 0).then(|| draw(found, stepper, worst.at, unit, repeats))
+        (worst.at != 0).then(|| draw(found, stepper, worst.at, unit, repeats)).flatten()
     };
     proof.worst = drawn(&found.syncs, Unit::Syncs);
     proof.process.worst = match found.staged_syncs.at {
@@ -561,7 +561,8 @@ fn conclude(
     };
     let mut idle = |tail: Option<NodeId>, ending: Ending| {
         let tail = tail.filter(|_| policy.flush_within.is_none());
-        tail.map(|id| timeline::draw(&found.path(stepper, id), ending))
+        let path = tail.and_then(|id| found.path(stepper, id));
+        path.map(|path| timeline::draw(&path, ending))
     };
     let taken = |tail: Option<NodeId>| found.taken_at(tail.unwrap_or(0));
     proof.tail = idle(found.tail, Ending::Idle(taken(found.tail).syncs));

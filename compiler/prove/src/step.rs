@@ -128,6 +128,8 @@ pub struct Stepper<'a> {
     states: Cell<usize>,
     /// Who watches has ended the walk within a step: what that found is not all.
     stopped: Cell<bool>,
+    /// Nobody watches: so many more runs of programs are made.
+    left: Cell<Option<usize>>,
     /// States with so many calls at their bottom ([`State::bottom`], of all calls or not) stand for those
     /// with more.
     pub merged: Option<(u64, bool)>,
@@ -168,6 +170,7 @@ impl<'a> Stepper<'a> {
             watch: None,
             states: Cell::new(0),
             stopped: Cell::new(false),
+            left: Cell::new(None),
             merged: None,
             glue,
             thin: false,
@@ -192,11 +195,34 @@ impl<'a> Stepper<'a> {
     /// Whether who watches ends the walk now, after so many states, or has ended it within a step.
     pub fn is_ended(&self, states: usize) -> bool {
         self.states.set(states);
-        let ends = || self.watch.is_some_and(|watch| !watch.goes_on(states));
+        let ends = || match self.left.get() {
+            Some(left) => {
+                self.left.set(left.checked_sub(1));
+                left <= 1
+            }
+            None => self.watch.is_some_and(|watch| !watch.goes_on(states)),
+        };
         if !self.stopped.get() && ends() {
             self.stopped.set(true);
         }
         self.stopped.get()
+    }
+
+    /// Steps that are known are made again, with what happens in them, by at most so many runs of programs. Whether who
+    /// watches has ended the walk does not matter to them.
+    pub fn begin_again(&mut self, most: usize) {
+        self.notes = true;
+        self.stopped.set(false);
+        self.left.set(Some(most));
+    }
+
+    /// That is over. Returns whether all was made that was asked for.
+    pub fn end_again(&mut self, was_stopped: bool) -> bool {
+        let whole = !self.stopped.get();
+        (self.thin, self.notes) = (false, false);
+        self.stopped.set(was_stopped);
+        self.left.set(None);
+        whole
     }
 
     /// Forgets what was seen: the walk begins anew.

@@ -7,13 +7,14 @@
 use crate::clock;
 use crate::filter::Write;
 use crate::log::Slot;
+use crate::logs::Facts;
 use crate::note;
 use crate::notify::{Answer, Notification};
 use crate::serve::Supervisor;
 use durac_abi::ENV_RECORD;
 use durac_engine::{Errno, Flight, Time};
 use durac_shm::ring::Ring;
-use durac_trace::{Event, Op};
+use durac_trace::{Event, MOST_WRITTEN, Op};
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
@@ -338,13 +339,13 @@ impl Supervisor {
             Ok(opened) => opened,
             Err(errno) => return self.tell_unseen(errno),
         };
-        let Ok(meta) = file.metadata() else { return };
-        let Some(slot) = self.logs.find(self, &file, &meta, process) else { return };
+        let Ok(facts) = Facts::of(&file) else { return };
+        let Some(slot) = self.logs.find(self, &file, facts, process) else { return };
         let result = match answer {
             Answer::Return(Err(errno)) => Err(errno),
             Answer::Continue | Answer::Return(Ok(_)) => Ok(()),
         };
-        let bytes = self.length(call, write, &slot);
+        let bytes = self.length(call, write, &slot).min(MOST_WRITTEN);
         if bytes == 0 && result.is_ok() {
             return;
         }

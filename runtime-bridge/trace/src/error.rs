@@ -1,5 +1,6 @@
 //! What can be wrong with a trace.
 
+use crate::event::MOST_WRITTEN;
 use std::io;
 
 /// Something wrong with a trace, and where: `12:7: unknown field `byte`…`.
@@ -81,6 +82,9 @@ pub enum Problem {
     /// A field without which nothing can be said.
     #[error("{0} without the field `{1}`")]
     Missing(&'static str, &'static str),
+    /// More than a system call writes.
+    #[error("one write of {0} bytes: a system call writes {MOST_WRITTEN} at most")]
+    WrittenAtOnce(u64),
     /// Time goes back.
     #[error("`t` goes back from {0} to {1}: events are in the order in which they ended")]
     Backwards(u64, u64),

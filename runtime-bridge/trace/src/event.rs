@@ -8,6 +8,8 @@ pub const FORMAT: &str = "durac-trace";
 pub const VERSION: u32 = 1;
 /// Logs that a trace can have.
 pub const MAX_LOGS: u64 = 1 << 20;
+/// The most bytes that a system call writes: `MAX_RW_COUNT` of Linux with pages of 4 KiB (write(2)).
+pub const MOST_WRITTEN: u64 = 0x7fff_f000;
 
 /// What precedes the events.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,7 +14,9 @@ pub mod strace;
 mod write;
 
 pub use error::{Problem, TraceError};
-pub use event::{End, Event, FORMAT, Header, MAX_LOGS, Op, Recorded, Source, VERSION, Verdict};
+pub use event::{
+    End, Event, FORMAT, Header, MAX_LOGS, MOST_WRITTEN, Op, Recorded, Source, VERSION, Verdict,
+};
 pub use read::{Reader, read_all};
 pub use sort::Sorter;
 pub use write::Writer;

@@ -1,7 +1,9 @@
 //! Reads a trace as a stream, and checks it.
 
 use crate::error::{Near, Problem, Result, TraceError};
-use crate::event::{End, Event, FORMAT, Header, MAX_LOGS, Op, Recorded, Source, VERSION, Verdict};
+use crate::event::{
+    End, Event, FORMAT, Header, MAX_LOGS, MOST_WRITTEN, Op, Recorded, Source, VERSION, Verdict,
+};
 use crate::json::{Lexer, Position};
 use std::io::Read;
 
@@ -97,7 +99,7 @@ impl<R: Read> Reader<R> {
         lexer.expect(b'{', "an event")?;
         let mut event = Event::default();
         let mut seen = Seen::default();
-        let (mut at_t, mut at_log, mut at_took) = (start, start, start);
+        let (mut at_t, mut at_log, mut at_took, mut at_bytes) = (start, start, start, start);
         while let Some(position) = seen.key(lexer)? {
             // In the order in which the writer writes them, which is that of how often they stand.
             match lexer.text() {
@@ -130,7 +132,10 @@ impl<R: Read> Reader<R> {
                 }
                 b"cpu" => event.cpu = seen.number(lexer, 5, "cpu", position)?,
                 b"sync_cpu" => event.sync_cpu = seen.number(lexer, 6, "sync_cpu", position)?,
-                b"bytes" => event.bytes = seen.number(lexer, 7, "bytes", position)?,
+                b"bytes" => {
+                    at_bytes = position;
+                    event.bytes = seen.number(lexer, 7, "bytes", position)?;
+                }
                 b"wait" => event.wait = seen.number(lexer, 8, "wait", position)?,
                 b"covers" => event.covers = seen.number(lexer, 9, "covers", position)?,
                 b"verdict" => {
@@ -167,6 +172,9 @@ impl<R: Read> Reader<R> {
         if event.took > event.t {
             let (took, t) = (event.took, event.t);
             return Err(at_took.error(Problem::TookTooLong { took, t }));
+        }
+        if event.op == Op::Write && event.bytes > MOST_WRITTEN {
+            return Err(at_bytes.error(Problem::WrittenAtOnce(event.bytes)));
         }
         self.last = event.t;
         if event.op.has_log() {

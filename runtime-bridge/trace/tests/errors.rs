@@ -41,6 +41,17 @@ fn the_good_one_is_good() {
 }
 
 #[test]
+fn a_write_of_more_than_a_system_call_writes() {
+    let at_most = GOOD.replacen("\"bytes\":30", "\"bytes\":2147479552", 1);
+    assert_eq!(read_all(at_most.as_bytes()).unwrap().1[1].bytes, 2_147_479_552);
+    changed(
+        "\"bytes\":30",
+        "\"bytes\":2147479553",
+        "3:31: one write of 2147479553 bytes: a system call writes 2147479552 at most",
+    );
+}
+
+#[test]
 fn foreign_files() {
     const MAKE: &str = "`durac record -o FILE -- CMD` makes a trace";
     check("", &format!("1:1: not a trace: this file is empty; {MAKE}"));

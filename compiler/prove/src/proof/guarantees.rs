@@ -104,16 +104,16 @@ pub(super) fn broken(
             (Failure::ProcessCrash, Some(limit)) if limit.unit == Unit::StagedSyncs => limit.unit,
             (Failure::ProcessCrash, _) => Unit::StagedWrites,
         };
-        let timeline = at.map(|id| match (idle, unit) {
-            (false, _) => draw(found, stepper, id, unit, limit.is_some_and(|l| l.endless)),
-            (true, Unit::Syncs) => {
-                let ending = Ending::Idle(found.taken_at(id).syncs);
-                timeline::draw(&found.path(stepper, id), ending)
-            }
-            (true, _) => {
-                let ending = Ending::IdleStaged(found.taken_at(id).staged_writes);
-                timeline::draw(&found.path(stepper, id), ending)
-            }
+        let timeline = at.and_then(|id| {
+            let ending = match (idle, unit) {
+                (false, _) => {
+                    let endless = limit.is_some_and(|limit| limit.endless);
+                    return draw(found, stepper, id, unit, endless);
+                }
+                (true, Unit::Syncs) => Ending::Idle(found.taken_at(id).syncs),
+                (true, _) => Ending::IdleStaged(found.taken_at(id).staged_writes),
+            };
+            found.path(stepper, id).map(|path| timeline::draw(&path, ending))
         });
         let lost = match unit {
             Unit::Syncs => proof.syncs,
@@ -129,7 +129,7 @@ pub(super) fn broken(
             (Unit::Bytes, taken) => taken.amounts.bytes,
             (Unit::Updates, taken) => taken.amounts.updates,
         });
-        let shortest = reached.is_none_or(|id| found.is_shortest(id));
+        let shortest = !found.stopped && reached.is_none_or(|id| found.is_shortest(id));
         all.push(Broken { guarantee: index, timeline, run, shortest, lost, unit });
     }
     all
