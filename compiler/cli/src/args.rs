@@ -30,6 +30,7 @@ use crate::commands::upgrade::Upgrade;
 use crate::commands::watch::Watch;
 use crate::document::Document;
 use crate::named::Settings;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -249,7 +250,7 @@ pub struct Launch {
     #[arg(long, value_enum)]
     pub engine: Option<RunEngine>,
     /// The agent library [default: `libdurac_preload.so` beside durac or in ../lib/durac]
-    #[arg(long, value_name = "PATH", env = "DURAC_AGENT", hide_env_values = true)]
+    #[arg(long, value_name = "PATH", env = "DURAC_AGENT", hide_env_values = true, value_parser = agent_path())]
     pub agent: Option<PathBuf>,
     /// Prove the policy even if the cache says that it was proved before, and leave the cache alone
     #[arg(long)]
@@ -257,8 +258,8 @@ pub struct Launch {
     /// Print where the proof comes from and how many states were explored
     #[arg(short, long)]
     pub verbose: bool,
-    /// Where the agent's lines go: `stderr`, `syslog`, `journal`, or the path of a file [default: `DURAC_LOG`, else
-    /// stderr]
+    /// Where the agent's lines go: `stderr`, `syslog`, `journal`, or the path of a file; `quiet` leaves only errors, as in
+    /// `quiet,syslog` [default: `DURAC_LOG`, else stderr]
     #[arg(long, value_name = "WHERE")]
     pub log: Option<OsString>,
     /// A library to preload behind the agent, for crash tests
@@ -267,6 +268,18 @@ pub struct Launch {
     /// The command and its arguments
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+/// What names a process, or a thing that `durac doctor` looks at.
+pub fn word() -> impl TypedValueParser<Value = String> {
+    OsStringValueParser::new().try_map(|word| {
+        word.into_string().map_err(|_| "it is not UTF-8: name a process by its number or its port")
+    })
+}
+
+/// A path that may be empty: an empty `DURAC_AGENT` is as one that is not set.
+pub fn agent_path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// What writes staged data.

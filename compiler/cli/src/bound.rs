@@ -5,12 +5,49 @@
 //! parameters. Once one was changed, the words are evaluated. A text that does not give the object's numbers
 //! with the object's parameters is not understood, and no number is shown.
 
+use durac_abi::object::Loss;
 use durac_core::unit::{Unit, show};
 use durac_grammar::render::printable;
 use durac_shm::status::{Amounts, ParamStatus, Snapshot};
+use serde::Serialize;
+
+/// What a failure can take, as JSON says it: all numbers, null where unbounded.
+#[derive(Debug, Serialize)]
+pub struct Shown {
+    failure: &'static str,
+    text: String,
+    syncs: Option<u64>,
+    updates: Option<u64>,
+    bytes: Option<u64>,
+    within: Option<u64>,
+}
+
+/// What an object says of failures.
+pub fn shown(losses: &[Loss]) -> Vec<Shown> {
+    let shown = |loss: &Loss| {
+        let Loss { syncs, updates, bytes, within, .. } = *loss;
+        let Amounts { syncs, updates, bytes, within } =
+            whole(Amounts { syncs, updates, bytes, within });
+        let (failure, text) = (loss.failure.text(), loss.text.clone());
+        Shown { failure, text, syncs, updates, bytes, within }
+    };
+    losses.iter().map(shown).collect()
+}
+
+/// Where no sync call is lost, nothing is: an object and a page leave the other units out.
+fn whole(amounts: Amounts) -> Amounts {
+    match amounts.syncs {
+        Some(0) => Amounts { syncs: Some(0), updates: Some(0), bytes: Some(0), within: Some(0) },
+        _ => amounts,
+    }
+}
 
 /// The bounds now; none is unbounded or not known.
 pub fn now(seen: &Snapshot) -> Amounts {
+    whole(evaluated(seen))
+}
+
+fn evaluated(seen: &Snapshot) -> Amounts {
     let amounts = seen.bound.amounts;
     if seen.params.iter().all(|param| value(param) == param.default) {
         return amounts;
@@ -28,7 +65,7 @@ pub fn now(seen: &Snapshot) -> Amounts {
 pub fn text(seen: &Snapshot) -> String {
     let text = printable(&seen.bound.text);
     let changed = seen.params.iter().any(|param| value(param) != param.default);
-    let Amounts { syncs, updates, bytes, .. } = now(seen);
+    let Amounts { syncs, updates, bytes, .. } = evaluated(seen);
     let numbers = [
         syncs.map(|n| n.to_string()),
         updates.map(|n| n.to_string()),
@@ -187,14 +224,17 @@ mod tests {
                     },
                 },
                 is_off: false,
+                stays_off: false,
                 changes: 0,
                 most_syncs: 0,
                 held_replies: 0,
                 held_bytes: 0,
                 held_connections: 0,
                 most_updates: 0,
+                most_bytes: 0,
                 children: 0,
                 unplaced: 0,
+                beyond: 0,
                 is_go: false,
                 is_supervisor: false,
                 serves: (0, 0),

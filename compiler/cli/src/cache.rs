@@ -78,8 +78,19 @@ pub struct Place {
 impl Cache {
     /// The cache of this user; none if it is off, or there is no place for it.
     pub fn open() -> Option<Cache> {
+        match Self::look() {
+            Ok(cache) => cache,
+            Err(why) => {
+                output::error(&format!("not using the cache: {why}"));
+                None
+            }
+        }
+    }
+
+    /// The same, with what is wrong with its place.
+    pub fn look() -> Result<Option<Cache>, String> {
         let user = rustix::process::geteuid().as_raw();
-        let folder = folder(user, |name| std::env::var_os(name))?;
+        let Some(folder) = folder(user, |name| std::env::var_os(name))? else { return Ok(None) };
         // `~/.cache` may be missing; a home that is missing is not made.
         if let Some(above) = folder.parent() {
             let _ = fs::DirBuilder::new().mode(0o700).create(above);
@@ -88,18 +99,15 @@ impl Cache {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             // A read-only or absent home: the policy is proved at each start.
-            Err(_) => return None,
+            Err(_) => return Ok(None),
         }
         // Not followed: a link that somebody else left there must not decide which file is read.
-        let kind = fs::symlink_metadata(&folder).ok()?;
+        let Ok(kind) = fs::symlink_metadata(&folder) else { return Ok(None) };
         if kind.is_dir() && kind.uid() == user && kind.mode() & 0o022 == 0 {
-            return Some(Cache { folder });
+            return Ok(Some(Cache { folder }));
         }
         let shown = folder.display();
-        output::error(&format!(
-            "not using the cache `{shown}`: it must be a folder that only user {user} can write"
-        ));
-        None
+        Err(format!("`{shown}` must be a folder that only user {user} can write"))
     }
 
     /// Where the entry for `key` is, or would be.
@@ -206,20 +214,27 @@ fn is_entry(name: &str) -> bool {
         .is_some_and(|digest| digest.len() == 64 && digest.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// Where the entries of `user` are kept. Root's are in /var/cache, whoever's home the environment names.
-fn folder(user: u32, environment: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+/// Where the entries of `user` are kept, if anywhere. Root's are in /var/cache, whoever's home the environment names.
+fn folder(
+    user: u32,
+    environment: impl Fn(&str) -> Option<OsString>,
+) -> Result<Option<PathBuf>, String> {
     let absolute = |name: &str| {
         let path = PathBuf::from(environment(name).filter(|value| !value.is_empty())?);
         path.is_absolute().then_some(path)
     };
     if let Some(named) = environment(ENV_CACHE).filter(|value| !value.is_empty()) {
-        return (named != "off").then(|| absolute(ENV_CACHE)).flatten();
+        return match absolute(ENV_CACHE) {
+            _ if named == "off" => Ok(None),
+            Some(path) => Ok(Some(path)),
+            None => Err(format!("{ENV_CACHE} must be an absolute path, or `off`")),
+        };
     }
     if user == 0 {
-        return Some(PathBuf::from("/var/cache/durac"));
+        return Ok(Some(PathBuf::from("/var/cache/durac")));
     }
     let home = || absolute("HOME").map(|home| home.join(".cache"));
-    Some(absolute("XDG_CACHE_HOME").or_else(home)?.join("durac"))
+    Ok(absolute("XDG_CACHE_HOME").or_else(home).map(|folder| folder.join("durac")))
 }
 
 /// What tells this durac from another: the build id of the linker, or the digest of the whole program.
@@ -264,7 +279,9 @@ mod tests {
         let with = |user, set: &[(&str, &str)]| {
             let set: Vec<(String, String)> =
                 set.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-            folder(user, |name| set.iter().find(|(n, _)| n == name).map(|(_, v)| v.into()))
+            let found =
+                folder(user, |name| set.iter().find(|(n, _)| n == name).map(|(_, v)| v.into()));
+            found.unwrap()
         };
         let home = [("HOME", "/home/a")];
         assert_eq!(with(1000, &home), Some(PathBuf::from("/home/a/.cache/durac")));
@@ -276,6 +293,8 @@ mod tests {
         assert_eq!(with(0, &xdg), Some(PathBuf::from("/var/cache/durac")));
         assert_eq!(with(0, &[("DURAC_CACHE", "/d")]), Some(PathBuf::from("/d")));
         assert_eq!(with(0, &[("DURAC_CACHE", "off")]), None);
+        let relative = folder(0, |name| (name == "DURAC_CACHE").then(|| "d".into()));
+        assert!(relative.is_err_and(|why| why.contains("an absolute path")));
     }
 
     #[test]

@@ -6,10 +6,16 @@ use crate::output;
 use anyhow::{Context, Result};
 use durac_grammar::render::{Format, Streamed, render, render_streamed};
 use durac_grammar::{Diagnostic, Sources};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::rc::Rc;
+
+/// A path in a report. JSON is Unicode, and a path need not be: `U+FFFD` is in the place of what is none.
+pub fn path<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.to_string_lossy()).serialize(serializer)
+}
 
 /// The document of a command that runs; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +39,16 @@ impl Document {
         let value = serde_json::to_value(report).context("cannot write the report")?;
         let Value::Object(fields) = value else { anyhow::bail!("a report is not an object") };
         self.0.borrow_mut().fields.extend(fields);
+        Ok(())
+    }
+
+    /// Adds one field, of a value that need not be an object.
+    ///
+    /// # Errors
+    /// As [`Document::put`].
+    pub fn put_field(&self, name: &str, value: &impl Serialize) -> Result<()> {
+        let value = serde_json::to_value(value).context("cannot write the report")?;
+        self.0.borrow_mut().fields.insert(name.to_owned(), value);
         Ok(())
     }
 

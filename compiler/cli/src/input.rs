@@ -4,7 +4,7 @@ use crate::args::{Format, Global};
 use crate::named::Named;
 use crate::output;
 use crate::progress::Progress;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use durac_abi::Runtime;
 use durac_core::hir;
 use durac_driver::{Compiled, Options, Proved};
@@ -164,10 +164,8 @@ pub fn fix(path: &Path, deployment: Deployment<'_>, global: &Global) -> Result<(
     if made == 0 {
         return Ok(());
     }
-    use std::os::unix::fs::PermissionsExt;
     let shown = path.display();
-    let kind = std::fs::metadata(path).with_context(|| format!("cannot read `{shown}`"))?;
-    output::write_atomically(path, text.as_bytes(), kind.permissions().mode() & 0o7777)?;
+    output::rewrite(path, text.as_bytes())?;
     let fixes = if made == 1 { "fix" } else { "fixes" };
     output::error(&format!("{shown}: {made} {fixes} made"));
     Ok(())

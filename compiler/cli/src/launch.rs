@@ -43,7 +43,7 @@ pub struct Ready {
 /// Compiles the policy and finds everything else; `None`, reported, if the policy is wrong.
 pub fn prepare(policy: &Named, launch: &Launch, global: &Global) -> Result<Option<Ready>> {
     check_environment()?;
-    let log = launch.log.as_deref().map(log).transpose()?;
+    let log = launch.log.as_deref().map(crate::log::for_agent).transpose()?;
     let settings = policy.settings(&launch.settings);
     // Found before anything is proved.
     let agent = agent(launch.agent.as_deref())?;
@@ -66,6 +66,7 @@ pub fn prepare(policy: &Named, launch: &Launch, global: &Global) -> Result<Optio
     let mut command = Command::new(&program);
     command.env_remove(crate::cache::ENV_CACHE);
     command.arg0(name).args(arguments).env("LD_PRELOAD", preload).env(durac_abi::ENV_OBJECT, &path);
+    crate::inherited::hand_on(&mut command);
     let bytes = fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let types = elf::kernel_types(&bytes, &object).context("cannot read the object")?;
     notify::start(&object, &types, &mut command);
@@ -116,19 +117,6 @@ fn is_known_value(name: &str, value: &OsStr) -> bool {
     };
     let Some(text) = value.to_str() else { return false };
     text.is_empty() || text == off || (name == durac_abi::ENV_NOTIFY && is_descriptors(text))
-}
-
-/// The value of `--log` as the agent takes it: a path starts at the root, for a server changes its directory.
-fn log(value: &OsStr) -> Result<OsString> {
-    let words = ["stderr", "syslog", "journal", "quiet"];
-    match value.to_str() {
-        Some(word) if words.contains(&word) => Ok(value.to_owned()),
-        Some(word) if !word.contains('/') && !word.contains('.') => {
-            let help = "expected `stderr`, `syslog`, `journal` or the path of a file";
-            Err(output::exit(1, format!("invalid place for a log `{word}`: {help}")))
-        }
-        _ => Ok(std::path::absolute(value).context("cannot find the working folder")?.into()),
-    }
 }
 
 /// The command could not be started: 126 is what env(1) and shells say then.
@@ -204,13 +192,13 @@ fn is_elf(path: &Path) -> bool {
 
 /// The agent library that a `durac run` of this process would use.
 pub fn agent_of_children() -> Result<PathBuf> {
-    let named = std::env::var_os("DURAC_AGENT").filter(|path| !path.is_empty());
+    let named = std::env::var_os("DURAC_AGENT");
     agent(named.as_deref().map(Path::new))
 }
 
 /// The agent library: named, beside durac, or where a package would put it.
 pub fn agent(named: Option<&Path>) -> Result<PathBuf> {
-    if let Some(path) = named {
+    if let Some(path) = named.filter(|path| !path.as_os_str().is_empty()) {
         return match fs::canonicalize(path) {
             Ok(path) => Ok(path),
             Err(error) => {

@@ -12,8 +12,10 @@ mod commands;
 mod document;
 mod examples;
 mod filter;
+mod inherited;
 mod input;
 mod launch;
+mod log;
 mod named;
 mod notify;
 mod output;
@@ -26,6 +28,7 @@ mod traces;
 
 use args::{Args, Command};
 use clap::FromArgMatches;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 /// How a command ends when it does not fail.
@@ -40,7 +43,8 @@ pub enum Outcome {
 }
 
 fn main() -> ExitCode {
-    let parsed = examples::command().try_get_matches().and_then(|found| {
+    inherited::begin();
+    let parsed = examples::command().try_get_matches_from(words()).and_then(|found| {
         let name = found.subcommand_name().map(str::to_owned);
         Args::from_arg_matches(&found).map(|args| (name, args))
     });
@@ -67,7 +71,7 @@ fn main() -> ExitCode {
         Ok(Outcome::Ended(code)) => return ExitCode::from(*code),
         Err(error) if output::is_broken_pipe(error) => return ExitCode::SUCCESS,
         Err(error) => {
-            let text = format!("{error:#}");
+            let text = output::reasons(error);
             output::error(&text);
             (error.downcast_ref::<output::Exit>().map_or(2, |exit| exit.code), Some(text))
         }
@@ -82,6 +86,18 @@ fn main() -> ExitCode {
         }
     }
     ExitCode::from(code)
+}
+
+/// The command line. clap's `help` knows no options.
+fn words() -> Vec<OsString> {
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    if let [_, help, option] = words.as_slice()
+        && help == "help"
+        && (option == "--help" || option == "-h")
+    {
+        words.remove(1);
+    }
+    words
 }
 
 /// Whether a command line that cannot be parsed asks for JSON.

@@ -1,5 +1,6 @@
 //! `use kernel notify`: loads the kernel's programs before the command starts, and passes their map on to it.
 
+use crate::log::info as say;
 use crate::{filter, output};
 use durac_abi::Object;
 use durac_abi::elf::KernelTypes;
@@ -48,13 +49,6 @@ pub fn start(object: &Object, types: &KernelTypes, command: &mut Command) {
         Err(why) => {
             say(&format!("kernel notify is not loaded: {why}; using the engine's own completions"))
         }
-    }
-}
-
-/// Prints a line, unless `DURAC_LOG` is `quiet`.
-fn say(text: &str) {
-    if std::env::var_os(durac_abi::ENV_LOG).is_none_or(|value| value != "quiet") {
-        output::error(text);
     }
 }
 

@@ -1,10 +1,11 @@
 //! Writing: standard streams, and files that are whole or not there.
 
 use crate::args::Color;
+use crate::inherited;
 use anyhow::{Context, Result};
 use std::fs;
-use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io::{self, IsTerminal, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// An error with an exit code of its own.
@@ -41,8 +42,19 @@ pub fn stderr(text: &str) {
 
 /// Writes product to standard output.
 pub fn stdout(bytes: &[u8]) -> Result<()> {
+    if !bytes.is_empty() {
+        check_stdout()?;
+    }
     let mut out = io::stdout().lock();
     out.write_all(bytes).and_then(|()| out.flush()).context("cannot write to standard output")
+}
+
+/// What is written to a standard output that was closed would be lost.
+pub fn check_stdout() -> Result<()> {
+    match inherited::is_closed(1) {
+        true => Err(exit(2, "cannot write to standard output: it is closed")),
+        false => Ok(()),
+    }
 }
 
 /// Whether the reader of the output went away, as `head` does; that is not an error.
@@ -66,6 +78,15 @@ pub fn colored(color: Color) -> bool {
     }
 }
 
+/// A word as a shell reads it.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
 /// The system's reason, without the number.
 pub fn reason(error: &io::Error) -> String {
     let text = error.to_string();
@@ -73,6 +94,21 @@ pub fn reason(error: &io::Error) -> String {
         Some((reason, _)) => reason.to_lowercase(),
         None => text,
     }
+}
+
+/// An error with its causes, the system's reasons without the number.
+pub fn reasons(error: &anyhow::Error) -> String {
+    let causes: Vec<String> = error.chain().map(|cause| plain(&cause.to_string())).collect();
+    causes.join(": ")
+}
+
+/// A text whose end may be the system's.
+fn plain(text: &str) -> String {
+    let Some((before, number)) = text.split_once(" (os error ") else { return text.to_owned() };
+    let rest = number.split_once(')').map_or("", |(_, rest)| rest);
+    let (what, reason) = before.rsplit_once(": ").unwrap_or(("", before));
+    let what = if what.is_empty() { String::new() } else { format!("{what}: ") };
+    format!("{what}{}{rest}", reason.to_lowercase())
 }
 
 /// Writes a file so that a reader sees the old one or the whole new one: to a temporary name in the
@@ -84,7 +120,71 @@ pub fn write_atomically(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     pending.commit()
 }
 
-/// The same for a file that has this mode whatever the umask is.
+/// Writes new text into a file of the user, which keeps its owner, group, mode and other names. A reader sees the old or the
+/// whole new text, unless the file has other names or cannot be given to its owner: then it is written in place.
+pub fn rewrite(path: &Path, bytes: &[u8]) -> Result<()> {
+    let path = &resolved(path);
+    let failed = |error: io::Error| {
+        exit(2, format!("cannot write `{}`: {}", path.display(), reason(&error)))
+    };
+    let old = fs::metadata(path).map_err(failed)?;
+    if !old.is_file() {
+        return write_atomically(path, bytes, 0o600);
+    }
+    let mut pending = Pending::new(path, 0o600)?;
+    let written = pending.file.write_all(bytes).and_then(|()| pending.file.sync_all());
+    written.map_err(|error| pending.failed(&error))?;
+    // The mode comes after the owner: a change of owner clears bits of it.
+    let given = old.nlink() == 1
+        && is_given(&pending.file, &old)
+        && pending.file.set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777)).is_ok();
+    if given {
+        return pending.commit();
+    }
+    // The new text is on the disk twice, so there was room for it; the copy is removed at the end.
+    match write_over(path, bytes) {
+        Ok(()) => Ok(()),
+        Err(Over::Unchanged(error)) => Err(failed(error)),
+        Err(Over::Torn(error)) => {
+            let kept = pending.keep();
+            let kept = kept.map(|path| format!("; the new text is in `{}`", path.display()));
+            let why = format!("cannot write `{}`: {}", path.display(), reason(&error));
+            Err(exit(2, why + &kept.unwrap_or_default()))
+        }
+    }
+}
+
+/// Whether a file has, by now, the owner and group of another.
+fn is_given(file: &fs::File, other: &fs::Metadata) -> bool {
+    let is_so = |own: fs::Metadata| (own.uid(), own.gid()) == (other.uid(), other.gid());
+    file.metadata().is_ok_and(is_so) || fchown(file, Some(other.uid()), Some(other.gid())).is_ok()
+}
+
+/// How writing over a file failed.
+enum Over {
+    /// It has its old text.
+    Unchanged(io::Error),
+    /// It has neither.
+    Torn(io::Error),
+}
+
+/// Writes another text into a file. If that fails, writes the old one, for which there was room.
+fn write_over(path: &Path, bytes: &[u8]) -> Result<(), Over> {
+    let old = fs::read(path).map_err(Over::Unchanged)?;
+    let mut file = fs::OpenOptions::new().write(true).open(path).map_err(Over::Unchanged)?;
+    let mut put = |bytes: &[u8]| {
+        file.rewind()?;
+        file.write_all(bytes)?;
+        file.set_len(bytes.len() as u64)?;
+        file.sync_all()
+    };
+    put(bytes).map_err(|error| match put(&old) {
+        Ok(()) => Over::Unchanged(error),
+        Err(_) => Over::Torn(error),
+    })
+}
+
+/// The same as [`write_atomically`] for a file that has this mode whatever the umask is.
 pub fn write_for_all(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let mut pending = Pending::new(path, mode)?;
     let written = pending.file.write_all(bytes);
@@ -125,6 +225,13 @@ fn resolved(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
+/// Whether a path is a name of this standard stream (proc_pid_fd(5)).
+fn leads_to(path: &Path, fd: u8) -> bool {
+    let names = ["/dev/stdin", "/dev/stdout", "/dev/stderr"];
+    let name = names.get(usize::from(fd)).is_some_and(|name| path == Path::new(name));
+    name || ["/dev/fd", "/proc/self/fd"].iter().any(|of| path == Path::new(of).join(fd.to_string()))
+}
+
 /// A file that is being written under a temporary name in the same folder. Dropped before it is
 /// committed, it is removed.
 #[derive(Debug)]
@@ -154,6 +261,10 @@ impl Pending {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
+        let closed = (0..3).filter(|fd| inherited::is_closed(*fd)).any(|fd| leads_to(path, fd));
+        if closed {
+            return Err(exit(2, format!("cannot write `{shown}`: it is closed")));
+        }
         let existing = open || fs::metadata(path).is_ok_and(|kind| !kind.is_file());
         let mut options = fs::OpenOptions::new();
         options.write(true).append(existing);
@@ -174,6 +285,11 @@ impl Pending {
         exit(2, format!("cannot write `{}`: {}", self.path.display(), reason(error)))
     }
 
+    /// Leaves the temporary file where it is, and tells where.
+    fn keep(mut self) -> Option<PathBuf> {
+        self.temporary.take()
+    }
+
     /// The file is whole: syncs it and gives it its name.
     pub fn commit(mut self) -> Result<()> {
         let Some(temporary) = &self.temporary else { return Ok(()) };
@@ -190,5 +306,22 @@ impl Drop for Pending {
             // A failure cannot be reported any more.
             let _ = fs::remove_file(temporary);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reasons;
+    use anyhow::Context as _;
+    use std::io;
+
+    #[test]
+    fn a_reason_has_no_number() {
+        let full = || io::Error::from_raw_os_error(28);
+        let told = Err::<(), _>(full()).context("cannot write `A: B`").unwrap_err();
+        assert_eq!(reasons(&told), "cannot write `A: B`: no space left on device");
+        let told = anyhow::anyhow!("cannot read `A`: {}", io::Error::from_raw_os_error(21));
+        assert_eq!(reasons(&told), "cannot read `A`: is a directory");
+        assert_eq!(reasons(&anyhow::anyhow!("`A` is B")), "`A` is B");
     }
 }

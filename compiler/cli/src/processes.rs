@@ -16,10 +16,21 @@ const TURN: Duration = Duration::from_secs(15);
 /// A socket that listens, in `/proc/PID/net/tcp` (`TCP_LISTEN` in `net/tcp_states.h`).
 const LISTENS: &str = "0A";
 
+/// What is said of a policy that is off.
+pub const fn off_note(stays_off: bool) -> &'static str {
+    match stays_off {
+        true => {
+            "the policy is off until the command ends, as the supervisor's log says: `durac on` is refused"
+        }
+        false => "the policy is off: `durac on` brings it back",
+    }
+}
+
 /// Where a process serves: what its administrator knows it by.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Place {
     /// Its directory.
+    #[serde(serialize_with = "crate::document::path")]
     pub directory: Option<PathBuf>,
     /// The lowest port it listens on.
     pub port: Option<u16>,
@@ -66,6 +77,49 @@ fn served(seen: &Snapshot, pid: u32) -> Option<u32> {
     (seen.is_supervisor && seen.pid == pid && is_it()).then_some(process)
 }
 
+/// The supervisor of a process, and whether it is known to be that: it has a descriptor of the command that it was started
+/// for, from which the process descends. A process whose parents have ended may be any supervisor's.
+pub fn supervisor_of(pid: u32) -> Option<(u32, bool)> {
+    // It acts on processes that it has put under a filter.
+    if !is_filtered(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?) {
+        return None;
+    }
+    let supervisors: Vec<u32> = durac_shm::status::running()
+        .into_iter()
+        .map(|running| running.pid)
+        .filter(|pid| {
+            let command = fs::read_to_string(format!("/proc/{pid}/cmdline"));
+            command.is_ok_and(|command| command.contains("supervise-command"))
+        })
+        .collect();
+    let line: Vec<u32> = std::iter::successors(Some(pid), |pid| parent(*pid)).take(64).collect();
+    let certain = supervisors.iter().find(|pid| commands(**pid).iter().any(|of| line.contains(of)));
+    certain.map(|pid| (*pid, true)).or_else(|| Some((*supervisors.first()?, false)))
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok();
+    parent.filter(|parent| *parent > 1)
+}
+
+/// The processes that this one has descriptors of (pidfd_open(2)).
+fn commands(pid: u32) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return Vec::new() };
+    let texts = entries.flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok());
+    texts
+        .filter_map(|text| {
+            text.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()
+        })
+        .collect()
+}
+
+/// Whether a process runs under seccomp, as its `/proc/PID/status` says.
+pub fn is_filtered(status: &str) -> bool {
+    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
+    mode.is_some_and(|mode| mode.trim() != "0")
+}
+
 /// The TCP ports that a process listens on.
 fn ports(process: &Path) -> Vec<u16> {
     let mut sockets = BTreeSet::new();
@@ -89,8 +143,25 @@ fn ports(process: &Path) -> Vec<u16> {
     ports.into_iter().collect()
 }
 
+/// Whether this word can only name a process by where it serves: `:6379` or `DIR:6379`. The parameters behind the name of a
+/// policy have a `=`.
+pub fn is_place(word: &str) -> bool {
+    let is_port = |(_, port): (&str, &str)| port.parse::<u16>().is_ok();
+    word.rsplit_once(':').is_some_and(is_port) && !Path::new(word).exists()
+}
+
+/// The process whose page is meant by this number: of one that is supervised, its supervisor.
+fn with_page(pid: u32) -> u32 {
+    if Status::of_process(pid, false).is_ok() {
+        return pid;
+    }
+    supervisor_of(pid)
+        .filter(|(_, is_certain)| *is_certain)
+        .map_or(pid, |(supervisor, _)| supervisor)
+}
+
 /// The processes that these words name: `4711`, `:6379`, `/var/lib/redis` or `/var/lib/redis:6379`; without a word the
-/// only one there is.
+/// only one there is. A process that is supervised stands for its supervisor.
 pub fn named(words: &[String]) -> Result<Vec<u32>> {
     named_as(words, "name one")
 }
@@ -103,7 +174,7 @@ pub fn named_as(words: &[String], how: &str) -> Result<Vec<u32>> {
     let mut pids = Vec::new();
     for word in words {
         if let Ok(pid) = word.parse() {
-            pids.push(pid);
+            pids.push(with_page(pid));
             continue;
         }
         let (directory, port) = match word.rsplit_once(':') {

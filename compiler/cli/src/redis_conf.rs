@@ -37,7 +37,8 @@ pub fn read(path: &Path) -> io::Result<Conf> {
 /// Adds the lines of a file. `open` are the files that are being read, from the outermost on.
 fn add(text: &str, conf: &mut Conf, open: &mut Vec<std::path::PathBuf>, files: &mut usize) {
     for line in text.lines() {
-        let Some(name) = value(line, "include") else {
+        // A line that Redis refuses stays, to be told of.
+        let Some(name) = value(line, "include").filter(|_| refused(line).is_empty()) else {
             conf.text.push_str(line);
             conf.text.push('\n');
             continue;
@@ -68,19 +69,94 @@ fn add(text: &str, conf: &mut Conf, open: &mut Vec<std::path::PathBuf>, files: &
 
 /// The values that a configuration gives to a setting, one after the other; each may be quoted.
 pub fn values(text: &str, name: &str) -> Vec<String> {
+    let words = text.lines().map(|line| words(line).0);
+    words
+        .filter(|words| words.first().is_some_and(|word| word.eq_ignore_ascii_case(name)))
+        .map(|words| words.into_iter().nth(1).unwrap_or_default())
+        .collect()
+}
+
+/// Settings that take one value.
+const SINGLE: [&str; 5] =
+    ["appendonly", "appendfsync", "no-appendfsync-on-rewrite", "dir", "include"];
+
+/// The lines with which Redis does not start, each with the reason: of all, those whose quotes are unbalanced; of the settings
+/// that a policy depends on, those without exactly one value.
+pub fn refused(text: &str) -> Vec<(String, &'static str)> {
     let mut found = Vec::new();
     for line in text.lines() {
-        let line = line.trim_start();
-        let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        if word.eq_ignore_ascii_case(name) {
-            let rest = rest.trim_start();
-            let quote = rest.chars().next().filter(|c| ['"', '\''].contains(c));
-            let end = |c: char| quote.map_or(c.is_whitespace(), |quote| c == quote);
-            let rest = rest.trim_start_matches(|c| quote == Some(c));
-            found.extend(rest.split(end).next().map(str::to_owned));
-        }
+        let (words, is_balanced) = words(line);
+        let is_single = |word: &String| SINGLE.iter().any(|name| word.eq_ignore_ascii_case(name));
+        let why = if !is_balanced {
+            "unbalanced quotes"
+        } else if words.len() != 2 && words.first().is_some_and(is_single) {
+            "it takes one value"
+        } else {
+            continue;
+        };
+        found.push((line.trim().to_owned(), why));
     }
     found
+}
+
+/// The words of a line as Redis splits it (`sdssplitargs` in sds.c), none of a comment; and whether its quotes are balanced:
+/// behind a closing one there is a space or nothing.
+fn words(line: &str) -> (Vec<String>, bool) {
+    let mut words = Vec::new();
+    let mut rest = line.trim().chars().peekable();
+    if rest.peek() == Some(&'#') {
+        return (words, true);
+    }
+    let mut word = String::new();
+    // The quote that is open.
+    let mut quote = None;
+    loop {
+        match (rest.next(), quote) {
+            (None, open) => {
+                words.extend((!word.is_empty() || open.is_some()).then_some(word));
+                return (words, open.is_none());
+            }
+            (Some('\\'), Some('"')) => word.extend(escaped(&mut rest)),
+            (Some('\\'), Some(_)) if rest.peek() == Some(&'\'') => word.extend(rest.next()),
+            (Some(c), Some(open)) if c == open => {
+                quote = None;
+                words.push(std::mem::take(&mut word));
+                if rest.peek().is_some_and(|next| !next.is_whitespace()) {
+                    return (words, false);
+                }
+            }
+            (Some(c), Some(_)) => word.push(c),
+            (Some(c @ ('"' | '\'')), None) => quote = Some(c),
+            (Some(c), None) if c.is_whitespace() => {
+                words.extend((!word.is_empty()).then(|| std::mem::take(&mut word)));
+            }
+            (Some(c), None) => word.push(c),
+        }
+    }
+}
+
+/// What stands for a character behind a backslash, within `"`.
+fn escaped(rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<char> {
+    Some(match rest.next()? {
+        'n' => '\n',
+        'r' => '\r',
+        't' => '\t',
+        'b' => '\u{8}',
+        'a' => '\u{7}',
+        'x' => {
+            let digits: String = rest.clone().take(2).collect();
+            let is_hex = digits.len() == 2 && digits.chars().all(|c| c.is_ascii_hexdigit());
+            match u8::from_str_radix(&digits, 16).ok().filter(|_| is_hex) {
+                Some(byte) => {
+                    rest.next();
+                    rest.next();
+                    char::from(byte)
+                }
+                None => 'x',
+            }
+        }
+        c => c,
+    })
 }
 
 /// The last of them, which counts.
@@ -91,7 +167,7 @@ pub fn value(text: &str, name: &str) -> Option<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use super::{read, value, values};
+    use super::{read, refused, value, values};
     use std::fs;
 
     #[test]
@@ -101,6 +177,36 @@ mod tests {
         assert_eq!(value(text, "dir").as_deref(), Some("/var/lib/my redis"));
         assert_eq!(value(text, "port").as_deref(), Some(""));
         assert_eq!(value(text, "appendonly"), None);
+    }
+
+    /// What Redis 7.0 says of each line.
+    #[test]
+    fn a_line_is_split_as_redis_does() {
+        for (line, value) in [
+            (r#"appendfsync "al\x77ays""#, "always"),
+            (r#"appendfsync al"ways""#, "always"),
+            ("appendfsync 'it\\'s'", "it's"),
+            ("  # it is \"x", ""),
+            ("save \"\"", ""),
+        ] {
+            assert_eq!(super::value(line, "appendfsync").unwrap_or_default(), value, "{line}");
+            assert_eq!(refused(line), [], "{line}");
+        }
+        for line in [
+            "appendfsync \"always",
+            "appendfsync 'always",
+            "appendfsync \"always\"x",
+            "appendfsync always\"",
+            "appendfsync \"always\\",
+            "dir /tmp \"x",
+            "save \"",
+            "include \"/none",
+        ] {
+            assert_eq!(refused(line), [(line.to_owned(), "unbalanced quotes")]);
+        }
+        for line in ["appendfsync always # c", "AppendFsync always \"yes\"", "dir"] {
+            assert_eq!(refused(line), [(line.to_owned(), "it takes one value")]);
+        }
     }
 
     #[test]

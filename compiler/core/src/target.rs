@@ -91,6 +91,9 @@ fn check_definition(
         );
     }
     check_files(&def.files, diagnostics);
+    for pattern in def.files.iter().chain(&def.except).chain(&def.protects) {
+        check_pattern(pattern, diagnostics);
+    }
     let mut hooks: Vec<TargetHook> = Vec::new();
     let mut entries = Vec::new();
     for hook in &def.hooks {
@@ -162,6 +165,55 @@ fn check_files(files: &[Spanned<String>], diagnostics: &mut Vec<Diagnostic>) {
             .help(*help),
         );
     }
+}
+
+/// Refuses a pattern that matches no file: it is compared with the last component of a path, or, if it has a `/`, with the
+/// whole path from the root.
+fn check_pattern(pattern: &Spanned<String>, diagnostics: &mut Vec<Diagnostic>) {
+    let text = pattern.node.as_str();
+    let parts = || text.split('/');
+    let wrong = if text.is_empty() {
+        "a file has a name"
+    } else if text.ends_with('/') {
+        "a path ends with the name of the file"
+    } else if text.contains("//") {
+        "a path has no `//`"
+    } else if parts().any(|part| matches!(part, "." | "..")) {
+        "a path from the root has no `.` and no `..`"
+    } else if text.contains('/') && !text.starts_with(['/', '*']) {
+        "with a `/`, it is compared with the whole path from the root"
+    } else {
+        return;
+    };
+    let mut kept = Vec::new();
+    for part in parts() {
+        match part {
+            ".." => _ = kept.pop(),
+            "." | "~" | "" => {}
+            part => kept.push(part),
+        }
+    }
+    let rest = kept.join("/");
+    let help = match (rest.is_empty(), text.starts_with('/')) {
+        (true, _) => {
+            "name the files: `\"*.log\"`, in any folder, or `\"/var/lib/app/*.log\"`".to_owned()
+        }
+        (_, true) => format!("write `\"/{rest}\"`"),
+        _ if kept.len() == 1 || rest.starts_with('*') => format!("write `\"{rest}\"`"),
+        _ => format!("write `\"**/{rest}\"`"),
+    };
+    diagnostics.push(
+        Diagnostic::new(
+            Code::BadPattern,
+            match text {
+                "" => "an empty pattern matches no file".to_owned(),
+                text => format!("the pattern `{text}` matches no file"),
+            },
+            pattern.span,
+            wrong,
+        )
+        .help(help),
+    );
 }
 
 fn check_hook(def: &HookDef, diagnostics: &mut Vec<Diagnostic>) -> Option<TargetHook> {

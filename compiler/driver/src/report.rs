@@ -206,7 +206,10 @@ pub fn report(policy: &Policy, proof: &Proof) -> Vec<String> {
     lines.push(format!("clients: {}", to_clients(proof)));
     let far = if proof.complete { "" } else { ", as far as was explored" };
     lines.push(format!("errors: failed syncs are always reported; no call blocks forever{far}"));
-    let states = format!("{} states explored", proof.states);
+    let states = match proof.states {
+        1 => "1 state explored".to_owned(),
+        states => format!("{states} states explored"),
+    };
     let derived = match (policy.params.is_empty(), proof.method) {
         (_, Method::Derived) => ", the bound is derived from the text",
         (true, Method::ExploredAndDerived) => "; derivation gives the same bound",

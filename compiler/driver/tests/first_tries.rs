@@ -51,6 +51,7 @@ fn first_tries() {
 #[test]
 fn a_mistake_gets_one_error() {
     const MORE: &[(&str, usize)] = &[
+        ("files_of_a_shell", 12),
         ("from_go", 3),
         ("from_shell", 2),
         ("from_yaml", 5),

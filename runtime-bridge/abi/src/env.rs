@@ -1,5 +1,8 @@
 //! The environment variables between `durac run`, the agent and the administrator.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
 /// Environment variable with the path of the object the agent loads.
 pub const ENV_OBJECT: &str = "DURAC_OBJECT";
 /// Environment variable with the engine that writes what is staged, by its name; it comes before that
@@ -49,10 +52,39 @@ const OF_TESTS: [&str; 7] = [
     "DURAC_REDIS",
 ];
 
+/// Whether a value of [`ENV_LOG`] asks for errors only.
+#[must_use]
+pub fn is_quiet(value: &OsStr) -> bool {
+    // A path is the last word, and may have commas.
+    let mut words = value.as_bytes().split(|byte| *byte == b',');
+    words.by_ref().take_while(|word| !word.starts_with(b"/")).any(|word| word == b"quiet")
+}
+
 /// Whether a variable has a name like durac's and is none of them: then it was misspelt.
 #[must_use]
 pub fn is_unknown_variable(name: &str) -> bool {
     name.starts_with("DURAC_")
         && !ENV_ALL.contains(&name)
         && !OF_TESTS.iter().any(|of_tests| name.starts_with(of_tests))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_quiet;
+
+    #[test]
+    fn quiet_is_one_of_the_words() {
+        for (value, quiet) in [
+            ("quiet", true),
+            ("quiet,syslog", true),
+            ("syslog,quiet", true),
+            ("quiet,/var/log/durac", true),
+            ("", false),
+            ("syslog", false),
+            ("/var/log/durac,quiet", false),
+            ("quietly", false),
+        ] {
+            assert_eq!(is_quiet(value.as_ref()), quiet, "{value}");
+        }
+    }
 }

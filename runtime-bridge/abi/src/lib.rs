@@ -45,7 +45,7 @@ pub use context::{CLOCK_MOST, CONTEXT_SIZE, Context, READING_MOST, Reading};
 pub use engine::{Callers, Engine, Layout, Records, STAGE_ROOM};
 pub use env::{
     ENV_AGENT, ENV_ALL, ENV_CACHE, ENV_ENGINE, ENV_LOG, ENV_NOTIFY, ENV_OBJECT, ENV_RECORD,
-    ENV_RUN, ENV_STATUS, ENV_WATCH, NOTIFY_OFF, RUN_MARK, WATCH_OFF, is_unknown_variable,
+    ENV_RUN, ENV_STATUS, ENV_WATCH, NOTIFY_OFF, RUN_MARK, WATCH_OFF, is_quiet, is_unknown_variable,
 };
 pub use helper::{Helper, KernelHelper, Parameter, Returns, Signature};
 pub use hook::Hook;

@@ -45,12 +45,19 @@ pub fn begin() {
     NONE_OPEN.store(clock::now(), Ordering::Relaxed);
 }
 
-/// A log was opened.
-pub fn opened(registry: &Registry, policy: &Policy, slot: &Slot) {
+/// A log was opened. `alone`: why nothing is synced in the background.
+pub fn opened(registry: &Registry, policy: &Policy, slot: &Slot, alone: Option<&str>) {
     NONE_OPEN.store(0, Ordering::Relaxed);
     OPEN.store(true, Ordering::Relaxed);
     let path = registry.page.path(slot.index);
-    note::in_force(&policy.describe(&path));
+    match alone.filter(|_| policy.rules.defers_writes) {
+        // The application calls no sync.
+        Some(why) => note::later(&format!(
+            "{path}: policy `{}` is not in force on it: {why}; it is as durable as without durac",
+            policy.meta.policy
+        )),
+        None => in_force(registry, policy, slot),
+    }
     let storage = slot.lock().storage;
     // The next log of the same kind of file system needs no line.
     if STORAGE.swap(storage.code(), Ordering::Relaxed) != storage.code()
@@ -62,6 +69,13 @@ pub fn opened(registry: &Registry, policy: &Policy, slot: &Slot) {
         && let Some(name) = unknown_variable()
     {
         note::later(&format!("unknown variable `{name}` in the environment: it has no effect"));
+    }
+}
+
+/// The policy is in force on a log.
+pub fn in_force(registry: &Registry, policy: &Policy, slot: &Slot) {
+    if !slot.has_failed() {
+        note::in_force(&policy.describe(&registry.page.path(slot.index)));
     }
 }
 

@@ -16,6 +16,7 @@ use crate::policy::{self, Policy};
 use crate::registry::Registry;
 use crate::replies;
 use crate::signals;
+use crate::staffing;
 use crate::sync;
 use crate::table;
 use durac_abi::Runtime;
@@ -34,6 +35,7 @@ const PATIENCE: Time = 10_000_000_000;
 /// Looks whether something is asked: one load if the process has a log, and nothing is.
 #[inline]
 pub fn look() {
+    staffing::look();
     if let Some(registry) = table::registry()
         && registry.control.is_some_and(ControlPage::is_asked)
         && !signals::may_be_in_handler()
@@ -45,6 +47,7 @@ pub fn look() {
 /// The same in a turn of an event loop, where no handler is.
 #[inline]
 pub fn look_in_turn() {
+    staffing::look();
     if let Some(registry) = table::registry()
         && registry.control.is_some_and(ControlPage::is_asked)
     {

@@ -1,26 +1,38 @@
-//! The logs that a failed sync has stopped, kept where the children of this process see them.
+//! The logs that a failed sync has stopped, kept where the processes forked from this one see them, and those see it.
 //!
-//! The kernel reports a failed write-back once for each open file, and a child has the same open files. The agent's
-//! sync has got that report, so no sync call of the child would. The child has no logs; it looks here. The memory is
-//! shared: a sync that fails after the fork counts, too.
+//! The kernel reports a failed write-back once for each open file, and a child has the same open files. What the agent's
+//! sync in one process has got no sync call of the others gets. A child has no logs, or has taken over its parent's; it
+//! looks here. The memory is shared: a sync that fails after the fork counts, too.
+//!
+//! A failure is never removed: a process that was forked before can have the open file for as long as it likes. The
+//! process whose log it was forgets it when it has closed the log, and so do the children that it makes then.
 //!
 //! Nothing here takes a lock or allocates but [`begin`].
 
+use crate::log::Core;
 use crate::registry::FileId;
+use crate::stamp::Known;
 use durac_abi::MAX_LOGS;
 use durac_engine::Errno;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// A place that a thread is about to fill.
 const CLAIMED: i32 = -1;
+const PLACES: usize = MAX_LOGS as usize;
 
 /// A log that has failed. All zero is none.
 struct Failure {
     device: AtomicU64,
     inode: AtomicU64,
+    /// When the file was made, or 0.
+    born: AtomicU64,
+    /// Its number among all failures.
+    serial: AtomicU64,
     /// The process whose log it is.
     owner: AtomicI32,
+    /// That process shares the open file with the one that has opened it.
+    inherited: AtomicBool,
     /// Its error, or 0.
     errno: AtomicI32,
 }
@@ -28,17 +40,43 @@ struct Failure {
 struct Shared {
     /// How many there are.
     count: AtomicU32,
-    failures: [Failure; MAX_LOGS as usize],
+    /// How many there ever were.
+    serial: AtomicU64,
+    failures: [Failure; PLACES],
 }
 
 static SHARED: AtomicPtr<Shared> = AtomicPtr::new(null_mut());
 
-/// A log is opened: from now on its failure is remembered, and that of an older log of this file is forgotten.
+/// By place: the number of the failure that this process has forgotten. A child has what its parent had forgotten.
+static FORGOTTEN: [AtomicU64; PLACES] = [const { AtomicU64::new(0) }; PLACES];
+
+/// A log is opened: from now on its failure is remembered, and that of an older log of this process of this file is
+/// forgotten.
 pub fn begin(file: FileId) {
     match shared() {
-        Some(shared) => shared.clear(file),
+        Some(_) => forget(file),
         None => make(),
     }
+}
+
+/// The log of this file is closed. The processes that were forked before keep its failure.
+pub fn forget(file: FileId) {
+    let pid = process();
+    for (failure, forgotten) in shared().into_iter().flat_map(Shared::filled) {
+        if failure.file() == file && failure.owner.load(Ordering::Relaxed) == pid {
+            forgotten.store(failure.serial.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+}
+
+/// The number of the latest failure.
+pub fn latest() -> u64 {
+    shared().map_or(0, |shared| shared.serial.load(Ordering::Acquire))
+}
+
+fn process() -> libc::pid_t {
+    // SAFETY: it takes no pointer, cannot fail, and changes nothing.
+    unsafe { libc::getpid() }
 }
 
 #[cold]
@@ -77,10 +115,13 @@ pub fn any() -> bool {
     shared().is_some_and(|shared| shared.count.load(Ordering::Acquire) > 0)
 }
 
-/// The log of this file has failed.
-pub fn add(file: FileId, errno: Errno) {
+/// This log has failed.
+pub fn add(core: &Core, errno: Errno) {
     if let Some(shared) = shared() {
-        shared.add(file, errno);
+        shared.add(core.file, &core.known, errno);
+        if core.retired {
+            forget(core.file);
+        }
     }
 }
 
@@ -89,82 +130,126 @@ pub fn add(file: FileId, errno: Errno) {
 pub struct Failed {
     /// Its file.
     pub file: FileId,
+    /// When that was made, or 0.
+    born: u64,
     /// Its error.
     pub errno: Errno,
     /// The process whose log it is.
     pub owner: libc::pid_t,
+    inherited: bool,
+    serial: u64,
 }
 
-/// Those that there are.
+impl Failed {
+    /// Whether it is of this file, which was made then, or at a time that is not known (0).
+    pub fn is_of(&self, file: FileId, born: u64) -> bool {
+        self.file == file && (born == 0 || self.born == 0 || born == self.born)
+    }
+}
+
+/// Those that this process has not forgotten.
 pub fn all() -> impl Iterator<Item = Failed> {
-    shared().into_iter().flat_map(Shared::known).filter_map(|failure| {
-        let (file, owner) = (failure.file(), failure.owner.load(Ordering::Relaxed));
-        let errno = failure.errno.load(Ordering::Acquire);
-        (errno > 0).then_some(Failed { file, errno, owner })
+    shared().into_iter().flat_map(Shared::filled).filter_map(|(failure, forgotten)| {
+        let failed = Failed {
+            file: failure.file(),
+            born: failure.born.load(Ordering::Relaxed),
+            owner: failure.owner.load(Ordering::Relaxed),
+            inherited: failure.inherited.load(Ordering::Relaxed),
+            serial: failure.serial.load(Ordering::Relaxed),
+            errno: failure.errno.load(Ordering::Acquire),
+        };
+        (failed.errno > 0 && failed.serial != forgotten.load(Ordering::Relaxed)).then_some(failed)
     })
+}
+
+/// The error that another process has got of the open file of this log: one that the two of them share, because one of
+/// them has inherited it.
+pub fn of_shared(file: FileId, known: &Known) -> Option<Errno> {
+    let pid = process();
+    let concerns = |it: &Failed| {
+        it.owner != pid
+            && it.serial > known.older
+            && (it.inherited || known.inherited)
+            && it.is_of(file, known.born)
+    };
+    all().find(concerns).map(|it| it.errno)
 }
 
 impl Failure {
     fn file(&self) -> FileId {
         (self.device.load(Ordering::Relaxed), self.inode.load(Ordering::Relaxed))
     }
+
+    /// Whether it is one of this process, of this file.
+    fn is_ours(&self, file: FileId, born: u64) -> bool {
+        self.file() == file
+            && self.born.load(Ordering::Relaxed) == born
+            && self.owner.load(Ordering::Relaxed) == process()
+    }
 }
 
 impl Shared {
-    /// The places that are filled.
-    fn known(&self) -> impl Iterator<Item = &Failure> {
+    /// The places that are filled, and what this process has forgotten of them.
+    fn filled(&self) -> impl Iterator<Item = (&Failure, &AtomicU64)> {
         let count = self.count.load(Ordering::Acquire);
         let places = if count == 0 { &[] } else { &self.failures[..] };
-        places.iter().filter(|failure| failure.errno.load(Ordering::Acquire) > 0)
+        places.iter().zip(&FORGOTTEN).filter(|(it, _)| it.errno.load(Ordering::Acquire) > 0)
     }
 
-    fn add(&self, file: FileId, errno: Errno) {
-        let owner = std::process::id() as libc::pid_t;
-        if let Some(known) = self.known().find(|failure| failure.file() == file) {
-            known.owner.store(owner, Ordering::Relaxed);
-            known.errno.store(errno, Ordering::Release);
+    fn add(&self, file: FileId, known: &Known, errno: Errno) {
+        let serial = || self.serial.fetch_add(1, Ordering::AcqRel) + 1;
+        if let Some((known, forgotten)) = self.filled().find(|(it, _)| it.is_ours(file, known.born))
+        {
+            if known.serial.load(Ordering::Relaxed) == forgotten.load(Ordering::Relaxed) {
+                known.serial.store(serial(), Ordering::Relaxed);
+                known.errno.store(errno, Ordering::Release);
+            }
             return;
         }
         let claim = |failure: &&Failure| {
             let free = &failure.errno;
             free.compare_exchange(0, CLAIMED, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         };
-        // Of more than there is room for, the children do not learn.
+        // Of more than there is room for, the other processes do not learn.
         let Some(place) = self.failures.iter().find(claim) else { return };
         place.device.store(file.0, Ordering::Relaxed);
         place.inode.store(file.1, Ordering::Relaxed);
-        place.owner.store(owner, Ordering::Relaxed);
+        place.born.store(known.born, Ordering::Relaxed);
+        place.serial.store(serial(), Ordering::Relaxed);
+        place.owner.store(process(), Ordering::Relaxed);
+        place.inherited.store(known.inherited, Ordering::Relaxed);
         place.errno.store(errno, Ordering::Release);
         self.count.fetch_add(1, Ordering::AcqRel);
-    }
-
-    fn clear(&self, file: FileId) {
-        for known in self.known().filter(|failure| failure.file() == file) {
-            if known.errno.swap(0, Ordering::AcqRel) != 0 {
-                self.count.fetch_sub(1, Ordering::AcqRel);
-            }
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Failed, add, all, any, begin};
+    use super::{Known, all, any, begin, forget, latest, of_shared, shared};
 
     #[test]
-    fn failures_are_known_until_the_file_is_a_log_again() {
+    fn a_failure_is_known_until_the_log_is_closed() {
+        let of = |born, inherited| Known { born, inherited, ..Known::default() };
+        let add = |file, known, errno| shared().unwrap().add(file, &known, errno);
+        let errors = || all().map(|it| (it.file, it.errno)).collect::<Vec<_>>();
         begin((1, 2));
-        assert!(!any() && all().next().is_none());
-        add((1, 2), libc::EIO);
-        add((1, 3), libc::ENOSPC);
-        add((1, 2), libc::EDQUOT);
-        let owner = std::process::id() as i32;
-        let [first, second] = [((1, 2), libc::EDQUOT), ((1, 3), libc::ENOSPC)]
-            .map(|(file, errno)| Failed { file, errno, owner });
-        assert_eq!(all().collect::<Vec<_>>(), [first, second]);
+        assert!(!any() && errors().is_empty());
+        add((1, 2), of(7, false), libc::EIO);
+        add((1, 3), of(7, false), libc::ENOSPC);
+        add((1, 2), of(7, false), libc::EDQUOT);
+        assert_eq!((errors(), latest()), (vec![((1, 2), libc::EIO), ((1, 3), libc::ENOSPC)], 2));
+        // Another file that has got the inode, and one of which nothing is known.
+        let first = all().next().unwrap();
+        assert_eq!([7, 0, 8].map(|born| first.is_of((1, 2), born)), [true, true, false]);
+        forget((1, 2));
+        assert_eq!(errors(), [((1, 3), libc::ENOSPC)]);
+        add((1, 2), of(7, false), libc::EDQUOT);
+        assert_eq!(errors(), [((1, 2), libc::EDQUOT), ((1, 3), libc::ENOSPC)]);
         begin((1, 2));
-        assert_eq!(all().collect::<Vec<_>>(), [second]);
         begin((1, 3));
-        assert!(!any());
+        assert!(any() && errors().is_empty());
+        // Of this process's own no other has got the report.
+        add((1, 4), of(7, true), libc::EIO);
+        assert_eq!(of_shared((1, 4), &of(7, true)), None);
     }
 }

@@ -13,6 +13,7 @@ use crate::record;
 use crate::replies;
 use crate::ring::{Batch, Ring};
 use crate::stage::write_all;
+use crate::stamp::Stamp;
 use crate::table;
 use crate::watch::Claimed;
 use durac_engine::{Drain, Errno, Flight, Time, Tries, is_transient};
@@ -102,6 +103,7 @@ impl Slot {
         let bytes = core.engine.pending_bytes();
         let taken = core.take_staged();
         let lasting = core.own_fd == Some(fd);
+        let closes = core.fds == 0 && taken.is_none();
         let early = background && fault_injection::injects(Fault::EarlyCompletion);
         if early {
             core.engine.finish(flight.id, start, Ok(()));
@@ -109,6 +111,7 @@ impl Slot {
             core = self.wake_waiters(core);
         }
         drop(core);
+        let stamp = if closes { Stamp::of(fd) } else { None };
         let result = match (taken, ring) {
             (None, _) => self.sync_file(fd, flight.full),
             (Some((taken, own)), ring) => self.sync_batch(taken, own, fd, flight.full, ring),
@@ -122,14 +125,18 @@ impl Slot {
         if !early {
             core.engine.land(flight.id, end, as_judged(result), proved);
         }
+        if proved && result.is_ok() {
+            core.known.durable = stamp;
+        }
         if lasting && !proved {
             self.lose_own_fd(&mut core, fd);
         }
         self.report_failure(&core);
         self.publish(&mut core);
         if let Some(errno) = core.engine.error() {
-            failures::add(core.file, errno);
+            failures::add(&core, errno);
         }
+        self.learn(&mut core);
         self.release_own_fd(&mut core);
         let mut core = self.wake_waiters(core);
         if table::registry().is_some_and(|registry| registry.replies.hold()) {
@@ -139,22 +146,40 @@ impl Slot {
             }
             core = self.lock();
         }
-        let core = if background { self.tell_failed(core, result) } else { core };
+        let core = self.tell_failed(core, "a sync");
         let core = self.look_for_slow(core, &flight, end);
         let core = self.tell_broken(core, &flight, end);
         let core = self.tell_late(core, &flight, end);
         (core, Ok(Flown { flight, end, result }))
     }
 
-    /// Tells of a background sync that has stopped the log. No call has returned its error yet, and a stream never does.
-    fn tell_failed<'a>(&'a self, core: Held<'a>, result: Result<(), Errno>) -> Held<'a> {
-        let Err(errno) = result else { return core };
-        if core.engine.error() != Some(errno) {
-            return core;
+    /// The log fails if another process has got the kernel's report of an error of this open file.
+    pub fn learn(&self, core: &mut Core) {
+        if !failures::any() || core.retired || core.engine.error().is_some() {
+            return;
         }
+        if let Some(errno) = failures::of_shared(core.file, &core.known) {
+            core.engine.fail(errno);
+            core.known.told = true;
+            self.report_failure(core);
+            self.publish(core);
+        }
+    }
+
+    /// The same, for a caller that does not hold the lock.
+    pub fn learn_and_wake(&'static self) {
+        let mut core = self.lock();
+        self.learn(&mut core);
+        drop(self.wake_waiters(core));
+    }
+
+    /// Tells that the log has stopped, once. A call may not have returned the error yet, and a stream never does.
+    pub fn tell_failed<'a>(&'a self, mut core: Held<'a>, what: &str) -> Held<'a> {
+        let Some(errno) = core.engine.error().filter(|_| !core.known.told) else { return core };
+        core.known.told = true;
         drop(core);
         note::later(&format!(
-            "{}: a sync failed: {}; nothing more is acknowledged on it",
+            "{}: {what} failed: {}; nothing more is acknowledged on it",
             self.status.path(self.index),
             std::io::Error::from_raw_os_error(errno)
         ));
@@ -170,8 +195,9 @@ impl Slot {
         core.engine.fail(errno);
         self.report_failure(&core);
         self.publish(&mut core);
-        failures::add(core.file, errno);
-        drop(self.wake_waiters(core));
+        failures::add(&core, errno);
+        let core = self.wake_waiters(core);
+        drop(self.tell_failed(core, "a sync"));
     }
 
     /// Writes a batch, and syncs. The sync's own descriptor may be one of the application.
@@ -227,7 +253,7 @@ impl Slot {
                 Err(errno) if is_transient(errno) => unwritten = Err(errno),
                 Err(errno) => {
                     core.engine.fail(errno);
-                    failures::add(core.file, errno);
+                    failures::add(&core, errno);
                     self.report_failure(&core);
                 }
                 Ok(()) => {}
@@ -239,6 +265,7 @@ impl Slot {
                 break;
             }
         }
+        let core = self.tell_failed(core, "a write");
         let failed = core.engine.error().filter(|_| core.engine.staged_writes() > 0);
         (core, failed.map_or(unwritten, Err))
     }

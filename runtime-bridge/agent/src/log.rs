@@ -152,6 +152,8 @@ pub struct Core {
     pub acknowledged_before: u64,
     /// The log is closed, and the agent's descriptor of it is still used by a sync: counted in [`LATE`].
     lingers: bool,
+    /// What is known of the file.
+    pub known: crate::stamp::Known,
 }
 
 /// Logs whose agent's descriptor outlives the application's.
@@ -244,6 +246,7 @@ impl Slot {
                 way: Way::Loop,
                 acknowledged_before: 0,
                 lingers: false,
+                known: crate::stamp::Known::default(),
             }),
             done: Condvar::new(),
         }
@@ -766,12 +769,10 @@ impl Slot {
         };
     }
 
-    /// Starts the first syncer thread of its device.
-    pub fn staff(&self) {
+    /// Starts the first syncer thread of its device. Returns whether there is one.
+    pub fn staff(&self) -> bool {
         let pool = self.lock().pool;
-        if let Some(pool) = pool {
-            pool.staff();
-        }
+        pool.is_some_and(Pool::staff)
     }
 
     /// Whether the place can serve another file: nobody is inside.

@@ -250,7 +250,8 @@ fn asked_engine() -> Option<Engine> {
     match environment::engine(&name) {
         Ok(engine) => Some(engine),
         Err(name) => {
-            note::error(&format!("{ENV_ENGINE}: unknown engine `{name}`"));
+            let all = Engine::WORDS.join("` or `");
+            note::error(&format!("{ENV_ENGINE}: unknown engine `{name}`; it is `{all}`"));
             None
         }
     }

@@ -177,12 +177,10 @@ impl Pool {
         self.quits.store(false, Ordering::Release);
     }
 
-    /// Starts the first worker, if it has none.
-    pub fn staff(&'static self) {
+    /// Starts the first worker, if it has none. Returns whether it has one then.
+    pub fn staff(&'static self) -> bool {
         let queue = self.lock();
-        if queue.threads == 0 {
-            self.hire(queue);
-        }
+        queue.threads > 0 || self.hire(queue)
     }
 
     /// Whether it has workers.

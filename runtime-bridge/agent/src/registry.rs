@@ -15,6 +15,7 @@ use crate::real;
 use crate::record;
 use crate::replies::Replies;
 use crate::stage::StageOff;
+use crate::stamp::{Known, Stamp};
 use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::table::{self, Entry};
@@ -78,37 +79,12 @@ pub struct Files {
     used: usize,
     /// The syncer threads, by device.
     pools: BTreeMap<u64, &'static Pool>,
-    /// What files were when this process closed them, with everything in them durable.
+    /// What files were when this process closed them, and before the sync that it did in closing them.
     durable: BTreeMap<FileId, Stamp>,
-}
-
-/// How long a file is, and when it and what is known of it changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    length: i64,
-    written: (i64, i64),
-    changed: (i64, i64),
 }
 
 /// Files that are remembered so.
 const REMEMBERED: usize = 64;
-
-impl Stamp {
-    fn of(fd: RawFd) -> Option<Self> {
-        let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
-        // SAFETY: any number may be passed, and `stat` has room for the result.
-        if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } != 0 {
-            return None;
-        }
-        // SAFETY: the call succeeded and filled it.
-        let stat = unsafe { stat.assume_init() };
-        Some(Self {
-            length: stat.st_size,
-            written: (stat.st_mtime, stat.st_mtime_nsec),
-            changed: (stat.st_ctime, stat.st_ctime_nsec),
-        })
-    }
-}
 
 /// What is in a file that becomes a log can be in memory only: a process that was killed has left it there. It is made durable,
 /// so that nothing is acknowledged, and no reply sent, on top of it.
@@ -118,7 +94,8 @@ fn make_durable(fd: c_int, id: FileId) -> Result<(), Errno> {
     if before == Some(now) {
         return Ok(());
     }
-    match completion(real_sync(fd, false), true) {
+    // Not as of a log: that the file system syncs nothing says nothing of the data.
+    match completion(real_sync(fd, false), false) {
         Completion::Failed(errno) => Err(errno),
         Completion::Durable | Completion::Nothing => Ok(()),
     }
@@ -167,7 +144,7 @@ pub fn opened(policy: &'static Policy, fd: c_int, id: FileId, path: &Path, flags
     }
     let known = table::registry().is_some_and(|r| r.files().open.contains_key(&id));
     if known || policy.covers(path) {
-        has_begun(policy, fd, id, path, flags, known);
+        has_begun(policy, fd, id, path, Some(flags), known);
     }
 }
 
@@ -177,23 +154,28 @@ pub fn inherited(policy: &'static Policy, fd: c_int, id: FileId, path: &Path) {
         return;
     }
     let known = table::registry().is_some_and(|r| r.files().open.contains_key(&id));
-    has_begun(policy, fd, id, path, 0, known);
+    has_begun(policy, fd, id, path, None, known);
 }
 
+/// `flags`: those that the process has opened it with; none if it has not.
 fn has_begun(
     policy: &'static Policy,
     fd: c_int,
     id: FileId,
     path: &Path,
-    flags: c_int,
+    flags: Option<c_int>,
     known: bool,
 ) {
-    // What an application does with its next log may rest on what it did with the ones before. An error
-    // stays in its log.
     let mut there = Ok(());
+    let mut failed_before = false;
     if !known {
+        // What an application does with its next log may rest on what it did with the ones before. An error
+        // stays in its log.
         let _ = crate::order::drain_others(None);
-        there = make_durable(fd, id);
+        failures::begin(id);
+        let before = failures::of_shared(id, &Known::of(fd, flags.is_none()));
+        failed_before = before.is_some();
+        there = before.map_or_else(|| make_durable(fd, id), Err);
     }
     let made = table::registry().or_else(|| table::registry_or(|| make(policy)));
     let Some(registry) = made else { return };
@@ -203,7 +185,7 @@ fn has_begun(
     let index = match files.open.get(&id) {
         _ if !table::fits(fd) => None,
         Some(&index) => Some(index),
-        None => registry.new_log(policy, &mut files, fd, id, path),
+        None => registry.new_log(policy, &mut files, fd, id, path, flags.is_none()),
     };
     let Some(index) = index else {
         drop(files);
@@ -213,11 +195,21 @@ fn has_begun(
     let Some(slot) = registry.slot(index) else { return };
     let mut core = slot.lock();
     core.fds += 1;
+    if flags.is_none() {
+        // The process may have opened the file besides.
+        core.known.inherited = true;
+        core.known.older = 0;
+    }
     if let Err(errno) = there {
         core.engine.fail(errno);
         slot.report_failure(&core);
-        failures::add(id, errno);
+        match failed_before {
+            // Who has got the error has told of it.
+            true => core.known.told = true,
+            false => failures::add(&core, errno),
+        }
     }
+    let flags = flags.unwrap_or(0);
     if flags & libc::O_TRUNC != 0 {
         slot.add_written(1);
         slot.begins();
@@ -231,6 +223,9 @@ fn has_begun(
     table::set(fd, Entry::Log(index));
     drop(core);
     drop(files);
+    if there.is_err() {
+        drop(slot.tell_failed(slot.lock(), "a sync"));
+    }
     if let Some(why) = why {
         slot.revoke(why);
     }
@@ -269,6 +264,7 @@ impl Registry {
         fd: c_int,
         id: FileId,
         path: &Path,
+        inherited: bool,
     ) -> Option<usize> {
         let slot = self.free_slot(files)?;
         let index = slot.index;
@@ -287,6 +283,7 @@ impl Registry {
         let mut core = slot.lock();
         slot.reuse(&mut core, policy.rules, opened);
         slot.set_watch(&mut core, watch::watch(id));
+        core.known = Known::of(fd, inherited);
         drop(core);
         record::opened(index, &path);
         files.free.remove(&index);
@@ -361,15 +358,16 @@ impl Registry {
         if core.fds > 0 || core.retired {
             return;
         }
-        if let Some(stamp) = core.own_fd.and_then(Stamp::of)
-            && core.engine.error().is_none()
-            && core.engine.undrained().is_none()
+        // Without a sync at this close nothing is known: others may have written to the file, or a child of this process.
+        if let Some(stamp) = core.known.durable.filter(|_| core.engine.error().is_none())
+            && core.own_fd.and_then(Stamp::of) == Some(stamp)
         {
             if files.durable.len() >= REMEMBERED {
                 files.durable.clear();
             }
             files.durable.insert(core.file, stamp);
         }
+        failures::forget(core.file);
         let (log, covered) = slot.covered();
         self.replies.closed(log, covered, slot.written.total());
         files.open.remove(&core.file);

@@ -10,6 +10,7 @@
 mod choice;
 mod clean;
 mod connection;
+mod drain;
 mod event_loop;
 mod group;
 mod links;
@@ -153,7 +154,7 @@ pub enum Outcome {
 pub struct Put {
     /// Its bytes; none if they cannot be kept: the call waits instead.
     pub pieces: Option<Pieces>,
-    /// How many there are.
+    /// How many there are, or more.
     pub len: usize,
     /// It does not block, whatever the descriptor says.
     pub at_once: bool,
@@ -340,6 +341,9 @@ impl Replies {
 
     /// Syncs have ended, or logs failed: sends what may go.
     pub fn release(&self, registry: &'static Registry) {
+        if self.poller.is_wanted() {
+            self.settle_all();
+        }
         let mut tickets = self.tickets();
         if tickets.waiting.is_empty() && !tickets.rule.is_holding() {
             return;
@@ -689,60 +693,6 @@ impl Replies {
         self.settle(connection, &mut state);
         state.shuts |= !state.queue.is_empty();
         state.shuts
-    }
-
-    /// Waits until nothing is held of a connection, for a call that cannot be held. It does not wait for a client
-    /// that does not read.
-    pub fn let_pass(&self, registry: &'static Registry, fd: RawFd) {
-        self.wait(registry);
-        if let Some(connection) = self.of(fd) {
-            let mut state = connection.lock();
-            self.settle(connection, &mut state);
-        }
-    }
-
-    /// Waits until everything is durable and sent, or until then.
-    fn send_all(&self, registry: &'static Registry, connection: &'static Connection, until: Time) {
-        self.wait(registry);
-        loop {
-            let mut state = connection.lock();
-            self.settle(connection, &mut state);
-            let fd = state.fd;
-            if state.queue.is_empty() || clock::now() > until {
-                return;
-            }
-            drop(state);
-            connection::await_room(fd, 10);
-        }
-    }
-
-    /// Another process is about to have the connections, too, and writes to them what comes after: all that is written
-    /// is made durable, and what is held is sent. A server forks for a snapshot, too, and must not stand still for slow clients.
-    pub fn before_child(&self, registry: &'static Registry) {
-        if self.holds && (self.bytes() > 0 || !are_free(registry)) {
-            self.send_held(registry, PATIENCE / 10);
-        }
-    }
-
-    /// Sends everything that is held, once it is durable, and waits so long for clients that do not read.
-    fn send_held(&self, registry: &'static Registry, patience: Time) {
-        self.wait(registry);
-        let until = clock::now() + patience;
-        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for connection in all.into_iter().filter(|connection| !connection.is_empty()) {
-            self.send_all(registry, connection, until);
-        }
-    }
-
-    /// The process ends: sends everything that is held.
-    pub fn finish(&self, registry: &'static Registry) {
-        if self.bytes() == 0 {
-            return;
-        }
-        self.send_held(registry, PATIENCE);
-        if self.bytes() > 0 {
-            note::error("replies were not sent at exit: their clients do not read");
-        }
     }
 
     /// Ends the thread that waits for full sockets.

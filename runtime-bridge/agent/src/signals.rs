@@ -11,6 +11,7 @@
 use crate::guard;
 use crate::local::{Zero, zeroed_thread_local};
 use crate::policy;
+use crate::readable;
 use crate::real;
 use crate::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::sys;
@@ -59,15 +60,108 @@ zeroed_thread_local! {
     static DEFERRED: Deferred;
 }
 
+/// A handler of the application that runs, told by what lies on its stack. One that has left by a jump never says so, but
+/// its stack is used by others then.
+#[derive(Clone, Copy)]
+struct Frame {
+    /// Where the agent's word for it is.
+    at: usize,
+    /// The lowest address of its stack, if that is an alternate one; else 0.
+    low: usize,
+    /// Two words that stay as they are while it runs: that of the agent, and one that the kernel has put above it.
+    words: [(usize, u32); 2],
+}
+
+/// Handlers that are told apart. Of more, only the innermost is known.
+const DEPTH: usize = 16;
+
+/// The handlers that run on a thread, the outermost first.
+struct Handlers {
+    depth: Cell<u32>,
+    /// So many have begun.
+    begun: Cell<u32>,
+    frames: [Cell<Frame>; DEPTH],
+}
+
+// SAFETY: none, and frames of numbers.
+unsafe impl Zero for Handlers {}
+
 zeroed_thread_local! {
-    // Handlers of the application that run, or have left by a jump.
-    static HANDLERS: Cell<u32>;
+    static HANDLERS: Handlers;
+}
+
+/// Where the magic number of the saved registers lies in them (`arch/x86/include/uapi/asm/sigcontext.h`, `_fpx_sw_bytes`).
+const REGISTERS_MAGIC: usize = 464;
+
+fn word(address: usize) -> Option<u32> {
+    let place = std::ptr::with_exposed_provenance::<u32>(address);
+    // SAFETY: it can be read. It may be part of another frame by now: any bytes are a number.
+    readable::all(place.cast(), size_of::<u32>()).then(|| unsafe { place.read_volatile() })
+}
+
+impl Frame {
+    /// Whether it can still run, seen from a call whose frame is at `here`.
+    fn is_alive(&self, here: usize) -> bool {
+        (self.low..=self.at).contains(&here)
+            && self.words.iter().all(|&(address, was)| word(address) == Some(was))
+    }
+}
+
+impl Handlers {
+    fn frame(&self, index: u32) -> Option<&Cell<Frame>> {
+        self.frames.get((index as usize).min(DEPTH - 1))
+    }
+
+    /// A handler begins, with the agent's word for it there. Returns what the word is, and how many run around it.
+    fn begin(&self, at: usize, context: &ucontext_t) -> (u32, u32) {
+        let stack = context.uc_stack;
+        let bottom = stack.ss_sp.addr();
+        let is_alternate = stack.ss_flags & libc::SS_DISABLE == 0
+            && (bottom..bottom.saturating_add(stack.ss_size)).contains(&at);
+        let low = if is_alternate { bottom } else { 0 };
+        // What lies where this one does, or below, on the same stack has left by a jump.
+        while let Some(last) = self.depth.get().checked_sub(1).and_then(|last| self.frame(last))
+            && last.get().low == low
+            && last.get().at <= at
+        {
+            self.depth.set(self.depth.get() - 1);
+        }
+        let around = self.depth.get();
+        self.begun.set(self.begun.get().wrapping_add(1));
+        let own = self.begun.get().wrapping_mul(0x9e37_79b9) ^ at as u32;
+        let registers = context.uc_mcontext.fpregs.addr();
+        let above = match registers {
+            0 => (at, own),
+            _ => (registers + REGISTERS_MAGIC, word(registers + REGISTERS_MAGIC).unwrap_or(0)),
+        };
+        if let Some(frame) = self.frame(around) {
+            frame.set(Frame { at, low, words: [(at, own), above] });
+        }
+        self.depth.set(around + 1);
+        (own, around)
+    }
 }
 
 /// Whether the thread may be in a handler, which can have interrupted the C library anywhere: no thread can be
-/// started there. A handler that has left by a jump counts for ever.
+/// started there.
 pub fn may_be_in_handler() -> bool {
-    HANDLERS.with(Cell::get) > 0
+    HANDLERS.with(|handlers| handlers.depth.get()) > 0 && is_in_handler()
+}
+
+#[cold]
+#[inline(never)]
+fn is_in_handler() -> bool {
+    let here = 0_u8;
+    let here = (&raw const here).addr();
+    HANDLERS.with(|handlers| {
+        while let Some(last) = handlers.depth.get().checked_sub(1) {
+            if handlers.frame(last).is_some_and(|frame| frame.get().is_alive(here)) {
+                return true;
+            }
+            handlers.depth.set(last);
+        }
+        false
+    })
 }
 
 fn bit(signal: c_int) -> u64 {
@@ -256,8 +350,13 @@ unsafe extern "C-unwind" fn arrive(signal: c_int, info: *mut siginfo_t, context:
         unsafe { real::SIGACTION.get()(signal, &raw const default, std::ptr::null_mut()) };
     }
     let own = if flags & libc::SA_NODEFER != 0 { 0 } else { bit(signal) };
+    let mark = AtomicU32::new(0);
+    // SAFETY: the kernel passes a valid context.
+    let (value, around) = HANDLERS.with(|handlers| unsafe {
+        handlers.begin((&raw const mark).expose_provenance(), &*context.cast::<ucontext_t>())
+    });
+    mark.store(value, Ordering::Relaxed);
     block(blocked | action.mask.load(Ordering::Relaxed) | own);
-    HANDLERS.with(|handlers| handlers.set(handlers.get().saturating_add(1)));
     // SAFETY: the application has installed a function of one of these two types, as the flag says.
     crate::hooks::interrupting(|| unsafe {
         if flags & libc::SA_SIGINFO != 0 {
@@ -271,7 +370,8 @@ unsafe extern "C-unwind" fn arrive(signal: c_int, info: *mut siginfo_t, context:
             handler(signal);
         }
     });
-    HANDLERS.set(HANDLERS.get().saturating_sub(1));
+    mark.store(0, Ordering::Relaxed);
+    HANDLERS.with(|handlers| handlers.depth.set(around));
 }
 
 /// The thread has left: the signal that has waited for it arrives now.

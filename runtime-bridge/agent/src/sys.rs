@@ -89,6 +89,36 @@ pub fn identity(fd: RawFd) -> Option<Identity> {
     })
 }
 
+/// When an open file was made, in nanoseconds; 0 if the file system does not say. Another file that gets the inode of one
+/// that was removed is made later.
+pub fn born(fd: RawFd) -> u64 {
+    let mut stat = std::mem::MaybeUninit::<libc::statx>::uninit();
+    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
+    // SAFETY: the path is an empty string, and `stat` has room for the result.
+    let result = unsafe {
+        call(
+            libc::SYS_statx,
+            [
+                fd as usize,
+                c"".as_ptr().addr(),
+                flags as usize,
+                libc::STATX_BTIME as usize,
+                stat.as_mut_ptr().expose_provenance(),
+            ],
+        )
+    };
+    if decode(result).is_err() {
+        return 0;
+    }
+    // SAFETY: the call succeeded and filled it.
+    let stat = unsafe { stat.assume_init() };
+    if stat.stx_mask & libc::STATX_BTIME == 0 {
+        return 0;
+    }
+    let seconds = u64::try_from(stat.stx_btime.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(stat.stx_btime.tv_nsec.into())
+}
+
 /// What an open file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {

@@ -43,6 +43,8 @@ struct Shared {
     making: AtomicBool,
     /// The process that has these descriptors, or 0. A child of `vfork` shares the table, and is another.
     process: AtomicI32,
+    /// The process has made a child that shares the table.
+    shared: AtomicBool,
     /// It was looked at which descriptors the process has that no hook saw come.
     looked: AtomicBool,
     /// Logs with calls that are acknowledged and not durable, or with staged bytes.
@@ -56,6 +58,7 @@ static SHARED: Emptied<Shared> = Emptied::new(Shared {
     registry: AtomicPtr::new(std::ptr::null_mut()),
     making: AtomicBool::new(false),
     process: AtomicI32::new(0),
+    shared: AtomicBool::new(false),
     looked: AtomicBool::new(false),
     dirty: AtomicU64::new(0),
     staged: AtomicU64::new(0),
@@ -167,6 +170,18 @@ pub fn is_ours() -> bool {
     let pid = unsafe { libc::getpid() };
     let known = SHARED.process.compare_exchange(0, pid, Ordering::AcqRel, Ordering::Acquire);
     known.map_or_else(|process| process == pid, |_| true)
+}
+
+/// The process is about to make a child that shares its memory, and has descriptors of its own.
+pub fn share() {
+    is_ours();
+    SHARED.shared.store(true, Ordering::Release);
+}
+
+/// Whether the caller is such a child. One load in a process that makes none.
+#[inline(always)]
+pub fn is_in_child() -> bool {
+    SHARED.shared.load(Ordering::Acquire) && !is_ours()
 }
 
 /// Whether nobody has asked this before in this process.

@@ -10,6 +10,7 @@
 //! nanoseconds of any monotonic clock and come in as arguments. It knows an object's note
 //! ([`Rules`] come from it) and nothing of its code.
 
+mod amounts;
 mod completion;
 pub mod gather;
 pub mod keys;

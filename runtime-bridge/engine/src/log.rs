@@ -75,6 +75,8 @@ pub struct Counters {
     pub max_pending: u64,
     /// Most updates that were acknowledged and not durable at once.
     pub max_updates: u64,
+    /// Most bytes that were acknowledged and not durable at once.
+    pub max_bytes: u64,
     /// Syncs that ended with success.
     pub syncs: u64,
     /// Syncs that failed.
@@ -126,6 +128,8 @@ pub struct Log {
     pub(crate) covered_updates: u64,
     /// Updates that had been written when the last call was acknowledged without a sync of its own.
     pub(crate) acknowledged_updates: u64,
+    /// Bytes that had been written when the last call began of those acknowledged without a sync of their own.
+    pub(crate) acknowledged_bytes: u64,
     /// The numbers of updates above are too small, perhaps.
     pub(crate) unsure_of_updates: bool,
     /// The number of bytes written is too small, perhaps.
@@ -327,6 +331,8 @@ impl Log {
         self.counters.max_pending = self.counters.max_pending.max(self.unsynced());
         self.acknowledged_updates = self.updates;
         self.counters.max_updates = self.counters.max_updates.max(self.unsynced_updates());
+        self.acknowledged_bytes = self.marked.unwrap_or(0);
+        self.counters.max_bytes = self.counters.max_bytes.max(self.unsynced_bytes());
         if self.rules.needs_time() && call > self.durable {
             self.oldest.get_or_insert(now);
             if call > self.newest_covers() {
@@ -732,30 +738,6 @@ impl Log {
     pub fn read_updates(&self) -> u64 {
         let pending = self.updates.saturating_sub(self.covered_updates);
         if self.unsure_of_updates { READING_MOST } else { pending.min(READING_MOST) }
-    }
-
-    /// Updates that a replay applies to what was written up to now.
-    #[must_use]
-    pub fn settled_updates(&self) -> u64 {
-        self.settled
-    }
-
-    /// Updates that are acknowledged and not durable: what a power loss takes now, at most.
-    #[must_use]
-    pub fn unsynced_updates(&self) -> u64 {
-        self.acknowledged_updates.saturating_sub(self.covered_updates)
-    }
-
-    /// Whether the number of bytes is not known.
-    #[must_use]
-    pub fn is_unsure_of_bytes(&self) -> bool {
-        self.unsure_of_bytes
-    }
-
-    /// Whether the number of updates is not known.
-    #[must_use]
-    pub fn is_unsure_of_updates(&self) -> bool {
-        self.unsure_of_updates
     }
 
     /// `pending.age`: 0 if everything acknowledged is durable.

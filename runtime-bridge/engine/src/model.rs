@@ -66,6 +66,7 @@ impl Log {
         self.written = order(self.written);
         (self.updates, self.settled) = (0, 0);
         (self.covered_updates, self.acknowledged_updates) = (0, 0);
+        self.acknowledged_bytes = 0;
         self.oldest = self.oldest.map(|_| 0);
         self.oldest_after = self.oldest_after.map(|_| 0);
         self.passed = self.missed().min(1);

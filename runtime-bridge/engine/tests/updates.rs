@@ -79,17 +79,17 @@ fn a_count_that_is_lost_is_the_most() {
 fn what_is_at_risk_is_what_was_acknowledged() {
     let mut log = log();
     write(&mut log, 10, 3, 3);
-    assert_eq!(log.unsynced_updates(), 0);
+    assert_eq!((log.unsynced_updates(), log.unsynced_bytes()), (0, 0));
     defer(&mut log);
-    assert_eq!(log.unsynced_updates(), 3);
+    assert_eq!((log.unsynced_updates(), log.unsynced_bytes()), (3, 10));
     write(&mut log, 20, 7, 7);
-    assert_eq!(log.unsynced_updates(), 3, "no call has followed");
+    assert_eq!((log.unsynced_updates(), log.unsynced_bytes()), (3, 10), "no call has followed");
     let flight = log.start(true, false, 0);
     defer(&mut log);
-    assert_eq!(log.unsynced_updates(), 7);
+    assert_eq!((log.unsynced_updates(), log.unsynced_bytes()), (7, 20));
     log.finish(flight.id, 1, Ok(()));
-    assert_eq!(log.unsynced_updates(), 0);
-    assert_eq!(log.counters().max_updates, 7);
+    assert_eq!((log.unsynced_updates(), log.unsynced_bytes()), (0, 0));
+    assert_eq!((log.counters().max_updates, log.counters().max_bytes), (7, 20));
 }
 
 #[test]

@@ -37,8 +37,10 @@ use times::TimesPlace;
 pub const MAGIC: u64 = u64::from_le_bytes(*b"duracst\x01");
 /// Version of the layout.
 pub const VERSION: u64 = 10;
-/// Logs that have a place in the page; those beyond run under the policy and are not shown.
+/// Logs that have a place in the page; those beyond run under the policy, and only their number is shown.
 pub const MAX_LOGS: usize = 64;
+/// Words with a bit for each log beyond.
+const BEYOND: usize = (durac_abi::MAX_LOGS as usize - MAX_LOGS).div_ceil(64);
 /// Parameters that have a place in the page; an object with more is refused.
 pub const MAX_PARAMS: usize = 64;
 
@@ -97,16 +99,22 @@ pub struct Snapshot {
     pub bound: Bound,
     /// It was switched off ([`Command::Off`]): every call runs as the application makes it.
     pub is_off: bool,
+    /// It has turned itself off for as long as the command runs: [`Command::On`] is refused.
+    pub stays_off: bool,
     /// How often it was exchanged, switched off or on.
     pub changes: u64,
     /// Most sync calls at once that were acknowledged and not durable, of any log since the process began.
     pub most_syncs: u64,
     /// The same in updates.
     pub most_updates: u64,
+    /// The same in bytes.
+    pub most_bytes: u64,
     /// Forked children that run.
     pub children: u64,
     /// How often a file of the policy's was opened that found no room, and runs without it.
     pub unplaced: u64,
+    /// Open logs that run under the policy and have no place in the page.
+    pub beyond: u64,
     /// The program is written in Go: it makes system calls past the C library, which the policy does not see.
     pub is_go: bool,
     /// It is a supervisor, which runs the policy for the processes of a command.
@@ -187,6 +195,7 @@ pub struct StatusPage {
     what: AtomicU64,
     most_syncs: AtomicU64,
     most_updates: AtomicU64,
+    most_bytes: AtomicU64,
     held_bytes: AtomicU64,
     held_connections: AtomicU64,
     held_replies: AtomicU64,
@@ -194,6 +203,8 @@ pub struct StatusPage {
     head: HeadPlace,
     params: [ParamPlace; MAX_PARAMS],
     logs: [LogPlace; MAX_LOGS],
+    /// A bit for each log from [`MAX_LOGS`] on: it is open.
+    beyond: [AtomicU64; BEYOND],
 }
 
 impl StatusPage {
@@ -221,6 +232,11 @@ impl StatusPage {
                 }
             }
         });
+    }
+
+    /// The policy, which is off, stays so. What is published next says it anew.
+    pub fn publish_stays_off(&self) {
+        self.head.stays_off();
     }
 
     /// Whether a head of this version is there.
@@ -320,14 +336,18 @@ impl StatusPage {
     /// Writes the numbers of the log at `index`. The caller keeps other writers of it away.
     #[inline]
     pub fn publish_log(&self, index: usize, numbers: LogNumbers) {
-        for (most, now) in
-            [(&self.most_syncs, numbers.max_pending), (&self.most_updates, numbers.max_updates)]
-        {
+        for (most, now) in [
+            (&self.most_syncs, numbers.max_pending),
+            (&self.most_updates, numbers.max_updates),
+            (&self.most_bytes, numbers.max_bytes),
+        ] {
             if most.load(Ordering::Relaxed) < now {
                 most.fetch_max(now, Ordering::Relaxed);
             }
         }
-        let Some(place) = self.logs.get(index) else { return };
+        let Some(place) = self.logs.get(index) else {
+            return self.publish_beyond(index, numbers.descriptors > 0);
+        };
         let sequence = place.sequence.load(Ordering::Relaxed);
         place.sequence.store(sequence.wrapping_add(1), Ordering::Relaxed);
         fence(Ordering::Release);
@@ -335,6 +355,19 @@ impl StatusPage {
             word.store(value, Ordering::Relaxed);
         }
         place.sequence.store(sequence.wrapping_add(2), Ordering::Release);
+    }
+
+    /// A log without a place is open, or not.
+    fn publish_beyond(&self, index: usize, is_open: bool) {
+        let at = index.saturating_sub(MAX_LOGS);
+        let Some(word) = self.beyond.get(at / 64) else { return };
+        let bit = 1 << (at % 64);
+        // Mostly it is known.
+        match (word.load(Ordering::Relaxed) & bit != 0, is_open) {
+            (false, true) => _ = word.fetch_or(bit, Ordering::Relaxed),
+            (true, false) => _ = word.fetch_and(!bit, Ordering::Relaxed),
+            _ => {}
+        }
     }
 
     /// Says how long the syncs of the log at `index` took.
@@ -382,11 +415,18 @@ impl StatusPage {
             object: head.object,
             bound: head.bound,
             is_off: head.is_off,
+            stays_off: head.stays_off,
             changes: head.changes,
             most_syncs: self.most_syncs.load(Ordering::Relaxed),
             most_updates: self.most_updates.load(Ordering::Relaxed),
+            most_bytes: self.most_bytes.load(Ordering::Relaxed),
             children: self.children.load(Ordering::Relaxed),
             unplaced: self.unplaced(),
+            beyond: self
+                .beyond
+                .iter()
+                .map(|word| u64::from(word.load(Ordering::Relaxed).count_ones()))
+                .sum(),
             is_go: self.what.load(Ordering::Relaxed) & GO != 0,
             is_supervisor: self.what.load(Ordering::Relaxed) & SUPERVISOR != 0,
             serves: self.serves(),

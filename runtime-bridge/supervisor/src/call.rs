@@ -26,6 +26,8 @@ pub struct Call<'a> {
     pub full: bool,
     /// The process.
     pub process: u32,
+    /// The thread.
+    pub thread: u32,
 }
 
 /// A call that is counted in a log until it leaves. If a bug has it leave by a panic, the log does not wait for it for ever,
@@ -129,10 +131,11 @@ fn sync_held<'a>(
         (Entry::Direct(_) | Entry::Ask(_), _) => {
             record::done(direct);
             let passed = core.engine.passed();
+            let begun = Slot::written_beginnings(&core, call.thread);
             let (mut core, result) = slot.sync(core, Some(call.file), full);
             if result.is_ok() {
                 core.engine.direct_done(passed);
-                slot.synced_by(&mut core, call.process);
+                Slot::covers_beginnings(&mut core, &begun);
             }
             return (core, result);
         }

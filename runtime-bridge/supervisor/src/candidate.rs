@@ -2,7 +2,7 @@
 //! path leads to by then.
 
 use crate::fault_injection::{Fault, injects};
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -105,10 +105,17 @@ fn is_trusted(program: &File) -> Result<(), String> {
     let path = std::fs::read_link(of_descriptor(program)).map_err(|why| why.to_string())?;
     for folder in path.ancestors().skip(1) {
         let meta = std::fs::metadata(folder).map_err(|why| why.to_string())?;
-        let is_owned = meta.uid() == 0 || meta.uid() == user;
-        if !is_owned || meta.mode() & (libc::S_IWOTH | libc::S_ISVTX) == libc::S_IWOTH {
+        if may_others_replace(&meta, user) {
             return Err(format!("others may write to `{}`", folder.display()));
         }
     }
     Ok(())
+}
+
+/// Whether others than root and `user` can put another file in the place of one that is in this folder. That a group may
+/// write to it is not looked at.
+#[must_use]
+pub fn may_others_replace(folder: &Metadata, user: u32) -> bool {
+    let is_owned = folder.uid() == 0 || folder.uid() == user;
+    !is_owned || folder.mode() & (libc::S_IWOTH | libc::S_ISVTX) == libc::S_IWOTH
 }

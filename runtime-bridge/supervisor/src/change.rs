@@ -125,6 +125,8 @@ impl Supervisor {
 
     fn exchange(&'static self, next: &'static Policy) -> Result<(), Unchanged> {
         let _gate = Gate::close(self);
+        // A file whose server hangs is waited for here, where no lock is held.
+        self.logs.all().iter().for_each(|slot| slot.look());
         let until = clock::now().saturating_add(PATIENCE);
         self.in_quiet(until, |logs| {
             // It would stop at once.
@@ -133,7 +135,7 @@ impl Supervisor {
             }
             let now = clock::now();
             // What was written since the last look is found by the old policy, and keeps its deadline.
-            logs.iter_mut().for_each(|(slot, core)| slot.look(core, now));
+            logs.iter_mut().for_each(|(slot, core)| slot.look_locked(core, now));
             let looked = self.looks();
             self.exchange_policy(next);
             self.switch_on();
@@ -155,7 +157,7 @@ impl Supervisor {
         let _ = self.in_quiet(until, |_| ());
         // Something may have turned it off meanwhile.
         if self.how_off() != page::Off::No {
-            self.page.publish_off(self.policy(), self.how_off());
+            self.page.publish_off(self.policy(), self.how_off(), self.stays_off());
         }
         Ok(())
     }

@@ -1,11 +1,15 @@
 //! The threads that answer calls. One of them, the leader, receives; it answers what it can at once. Before it
 //! blocks, for a sync or for another thread, it gives the lead to another, so that no call waits for a call that has
 //! nothing to do with it.
+//!
+//! A process of the command may serve a file system, and make calls for each of its own. Threads that wait for a file system
+//! ([`Crew::asks`]) are therefore limited: one is always left to receive.
 
 use crate::clock;
 use crate::shared::MAX_THREADS;
 use durac_engine::Time;
 use std::cell::Cell;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -15,6 +19,8 @@ use std::time::Duration;
 const STACK: usize = 256 << 10;
 /// Between two looks whether they have stopped.
 const NAP: Duration = Duration::from_micros(200);
+/// Threads that may wait for a file system at once.
+const MOST_ASKING: usize = MAX_THREADS - 64;
 /// Ends the system call of a thread that waits for a call. Nothing happens where it comes too late, and a program that
 /// this process becomes ignores it.
 const WAKE: libc::c_int = libc::SIGURG;
@@ -24,6 +30,8 @@ thread_local! {
     static LEADS: Cell<bool> = const { Cell::new(false) };
     /// Its number in the system.
     static NUMBER: Cell<libc::pid_t> = const { Cell::new(0) };
+    /// It waits for a file system, or may.
+    static ASKS: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The threads.
@@ -50,8 +58,27 @@ impl Drop for Stopped {
     }
 }
 
+/// While it lives, this thread may wait for a file system.
+pub struct Asking {
+    /// None if the thread is not counted, or counted already.
+    counted: Option<&'static Crew>,
+    /// It is this thread's.
+    _of_thread: PhantomData<*const ()>,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if let Some(crew) = self.counted {
+            ASKS.set(false);
+            crew.lock().asking -= 1;
+        }
+    }
+}
+
 struct State {
     has_leader: bool,
+    /// Threads that may wait for a file system.
+    asking: usize,
     idle: usize,
     threads: usize,
 }
@@ -59,7 +86,7 @@ struct State {
 impl Crew {
     /// A crew without threads.
     pub const fn new(work: fn(usize)) -> Self {
-        let state = State { has_leader: false, idle: 0, threads: 0 };
+        let state = State { has_leader: false, asking: 0, idle: 0, threads: 0 };
         let (is_stopped, receiver) = (AtomicBool::new(false), AtomicI32::new(0));
         Self { state: Mutex::new(state), turn: Condvar::new(), work, is_stopped, receiver }
     }
@@ -92,6 +119,25 @@ impl Crew {
         LEADS.set(false);
         drop(state);
         self.turn.notify_one();
+    }
+
+    /// This thread may wait for a file system. None if too many do, or if it would have to wait while it leads, since there
+    /// are as many threads as can be: a process of the command may serve that file system. Threads that answer no calls
+    /// always may.
+    pub fn asks(&'static self) -> Option<Asking> {
+        let is_counted = NUMBER.get() != 0 && !ASKS.get();
+        self.may_block();
+        let mut state = self.lock();
+        let is_full = LEADS.get() && state.threads >= MAX_THREADS;
+        if is_counted && (is_full || state.asking >= MOST_ASKING) {
+            return None;
+        }
+        if is_counted {
+            state.asking += 1;
+            ASKS.set(true);
+        }
+        drop(state);
+        Some(Asking { counted: is_counted.then_some(self), _of_thread: PhantomData })
     }
 
     /// Whether this thread leads, and should receive another call.

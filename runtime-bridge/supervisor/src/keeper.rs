@@ -98,13 +98,16 @@ fn keep(listener: RawFd, supervisor: RawFd, shared: &'static Shared) -> ! {
 
 /// The supervisor is dead.
 fn take_over(listener: RawFd, shared: &Shared) {
+    if shared.has_ended() {
+        return;
+    }
     let mut failed = false;
     for fd in shared.deferred().filter(|_| !injects(Fault::KeeperForgets)) {
         // SAFETY: any number may be passed.
         failed |= unsafe { libc::fsync(fd) } != 0;
     }
     if is_hung_up(listener) && !failed {
-        // It has ended with its command.
+        // So is its command.
         return;
     }
     record::ends_early();

@@ -44,6 +44,7 @@ mod start;
 mod upgrade;
 mod writes;
 
+pub use candidate::may_others_replace;
 pub use handover::HandoverError;
 pub use launch::{InstallError, Installed, install};
 pub use load::LoadError;

@@ -6,17 +6,19 @@ use crate::clock;
 use crate::fault_injection::{self, Fault, injects};
 use crate::load::Policy;
 use crate::look::Look;
+use crate::notify::Notification;
 use crate::record::{self, Recorded};
 use crate::serve::Supervisor;
 use durac_abi::{Layout, READING_MOST};
 use durac_engine::{Able, Drain, Errno, Log, Slow, Step, Time, Wait};
 use durac_shm::status::{LogNumbers, SyncTimes};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs::{File, Metadata};
 use std::ops::{Deref, DerefMut};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
@@ -43,6 +45,8 @@ pub struct Slot {
     pub path: String,
     /// The supervisor's own open file.
     pub own: File,
+    /// Who looks at the file may wait for its server.
+    pub asks: AtomicBool,
     /// Who it belongs to.
     pub supervisor: &'static Supervisor,
     /// What the trace knows of it, if it is recorded.
@@ -82,8 +86,8 @@ pub struct Core {
     told_alone: bool,
     /// What each process saw of the file at its last sync call.
     seen: HashMap<u32, Seen>,
-    /// Processes that have written at the beginning of a log that starts again, and have not synced it since.
-    restarted: HashSet<u32>,
+    /// Writes at the beginning of a log that starts again which no sync call covers yet, made directly and by whomever.
+    beginnings: Vec<Beginning>,
     /// Bytes by which the file is known to have grown.
     grown: u64,
     /// Its length, as far as it is counted in `grown`.
@@ -126,6 +130,13 @@ pub struct Core {
     pub times: SyncTimes,
     /// Calls in a row whose process had not appended anything.
     pub in_place: u32,
+}
+
+/// A write at the beginning of a log: the notification, which no other has, its thread, and the number of the system call.
+struct Beginning {
+    id: u64,
+    thread: u32,
+    number: i32,
 }
 
 /// The lock, held.
@@ -214,7 +225,7 @@ impl Slot {
             hire_at: None,
             told_alone: false,
             seen: HashMap::new(),
-            restarted: HashSet::new(),
+            beginnings: Vec::new(),
             grown: 0,
             length: meta.len(),
             begun: 0,
@@ -248,6 +259,7 @@ impl Slot {
             path,
             recorded,
             own,
+            asks: AtomicBool::new(true),
             supervisor,
             me: me.clone(),
             core,
@@ -392,7 +404,7 @@ impl Slot {
         if core.syncer != Syncer::Failed || core.retired {
             return;
         }
-        self.look_in_time(&mut core, now);
+        core = self.look_in_time(core, now);
         if core.syncer == Syncer::Failed && core.step(self, now) == Step::Start {
             drop(self.fly(core, None, (true, false)));
         }
@@ -405,7 +417,7 @@ impl Slot {
         loop {
             core.syncer = Syncer::Awake;
             let now = clock::now();
-            self.look_in_time(&mut core, now);
+            core = self.look_in_time(core, now);
             let pause = match core.step(self, now) {
                 Step::Start => {
                     fault_injection::panics(Fault::PanicInSyncer, |_| true);
@@ -441,10 +453,9 @@ impl Slot {
             }
         }
         let before = core.seen.insert(process, now);
-        let restarted = core.restarted.contains(&process);
         let grown = before.is_some_and(|before| match self.policy().meta.layout {
             Layout::Append => now.length > before.length,
-            Layout::Ring => now != before && !restarted,
+            Layout::Ring => now != before && core.beginnings.is_empty(),
         });
         let grown = grown || before.is_some() && injects(Fault::NoBarrier);
         self.measure(core, now.length, grown);
@@ -504,14 +515,27 @@ impl Slot {
         reads && core.engine.is_unsure_of_bytes()
     }
 
-    /// A process is about to write at the beginning of the log: its next sync call is made directly.
-    pub fn starts_again(&self, process: u32) {
-        self.lock().restarted.insert(process);
+    /// A thread is about to write at the beginning of the log: sync calls are made directly until one covers it, whichever
+    /// process calls.
+    pub fn starts_again(&self, call: &Notification) {
+        let mut core = self.lock();
+        // What the thread has written before is written: its last one stands for all.
+        core.beginnings.retain(|begun| begun.thread != call.thread);
+        let Notification { id, thread, number, .. } = *call;
+        core.beginnings.push(Beginning { id, thread, number });
     }
 
-    /// A sync call of a process was made directly, with success.
-    pub fn synced_by(&self, core: &mut Core, process: u32) {
-        core.restarted.remove(&process);
+    /// The beginnings that are written, and that a sync of this thread covers if it begins now.
+    pub fn written_beginnings(core: &Core, thread: u32) -> Vec<u64> {
+        let is_written = |begun: &&Beginning| {
+            begun.thread == thread || !crate::process::may_be_in(begun.thread, begun.number)
+        };
+        core.beginnings.iter().filter(is_written).map(|begun| begun.id).collect()
+    }
+
+    /// A sync that covers these was made directly, with success.
+    pub fn covers_beginnings(core: &mut Core, covered: &[u64]) {
+        core.beginnings.retain(|begun| !covered.contains(&begun.id));
     }
 
     /// A recorded call uses it: somebody has it open.

@@ -16,18 +16,21 @@ use crate::serve::Supervisor;
 use durac_abi::MAX_LOGS;
 use durac_abi::object::OnError;
 use durac_engine::{Errno, Time};
-pub use served::{Facts, Mounts, is_memory};
+pub use served::{Facts, Mounts, is_memory, may_ask};
 use std::collections::HashMap;
 use std::fs::{File, Metadata, OpenOptions};
+use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A log of which nothing is deferred is forgotten after so long: its file can then be unmounted.
 const IDLE: Duration = Duration::from_secs(10);
+/// Between two searches for logs that are closed, where there is no room for another.
+const ROOM: Duration = Duration::from_secs(1);
 /// Between two searches for processes that have a log open which does not change, at most.
 const IDLE_MOST: Duration = Duration::from_secs(60);
 /// The same where a log that is given up too early is not found again before its next open.
@@ -45,6 +48,23 @@ pub struct Logs {
     looks: AtomicBool,
     /// When processes were last searched for open files, or 0: that takes a while where there are many.
     searched: AtomicU64,
+    /// The same, because there was no room for another log.
+    made_room: AtomicU64,
+    /// The keeper's process: it has the same descriptors as this one.
+    keeper: AtomicU32,
+}
+
+/// Why a file has no log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoLog {
+    /// It is none by its name, or does not need one: a process of the command may serve its file system.
+    NotOne,
+    /// It cannot be opened.
+    Unopened,
+    /// That cannot be told now.
+    Later,
+    /// There are as many logs as can be.
+    NoRoom,
 }
 
 /// The logs, locked.
@@ -56,7 +76,23 @@ impl Logs {
         self.lock().get(&file).cloned()
     }
 
-    /// The log of an open file that a process syncs: it has one, or it gets one if the policy covers its name.
+    /// The log of an open file that a process syncs. A file that has another name by now, or none, is no log, unless a sync
+    /// of it has failed.
+    pub fn synced(
+        &self,
+        supervisor: &'static Supervisor,
+        file: &File,
+        facts: Facts,
+        process: u32,
+    ) -> Option<Arc<Slot>> {
+        if log_name(supervisor, file).is_some() {
+            return self.find(supervisor, file, facts, process);
+        }
+        let has_failed = |slot: &Arc<Slot>| slot.lock().engine.error().is_some();
+        self.get(facts.id).filter(|slot| has_failed(slot) && !is_left(slot, process))
+    }
+
+    /// The log of an open file: it has one, whatever its name is by now, or it gets one if the policy covers its name.
     pub fn find(
         &self,
         supervisor: &'static Supervisor,
@@ -64,29 +100,52 @@ impl Logs {
         facts: impl Into<Facts>,
         process: u32,
     ) -> Option<Arc<Slot>> {
-        let Facts { id, is_file, .. } = facts.into();
+        self.find_or_why(supervisor, file, facts.into(), process).ok()
+    }
+
+    /// The same, or why it has none.
+    pub fn find_or_why(
+        &self,
+        supervisor: &'static Supervisor,
+        file: &File,
+        Facts { id, is_file, .. }: Facts,
+        process: u32,
+    ) -> Result<Arc<Slot>, NoLog> {
         if let Some(slot) = self.get(id).filter(|slot| !is_left(slot, process)) {
-            return Some(slot);
+            return Ok(slot);
         }
-        let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
-        let policy = &supervisor.policy().meta;
-        if !is_file || !durac_abi::glob::covers(&policy.files, &policy.except, &path) {
-            return None;
-        }
-        // From here on its server may be asked, and others have to be answered meanwhile.
-        supervisor.crew.may_block();
-        if supervisor.mounts.are_served(file, id.0) {
+        let path = log_name(supervisor, file).filter(|_| is_file).ok_or(NoLog::NotOne)?;
+        let is_served = match supervisor.mounts.is_served(id.0) {
+            Some(is_served) => is_served,
+            // Its server may be asked, and its calls have to be answered meanwhile.
+            None => match supervisor.crew.asks() {
+                Some(_asking) => supervisor.mounts.is_served_unseen(file),
+                None => return Err(NoLog::Later),
+            },
+        };
+        if is_served {
+            // Even to close the file its server is asked (FLUSH).
+            supervisor.crew.may_block();
             if supervisor.mounts.is_news() {
                 note::info(&format!(
                     "{}: a process of the command may serve its file system (FUSE): its syncs run as the command calls them",
                     path.display()
                 ));
             }
-            return None;
+            return Err(NoLog::NotOne);
         }
-        let own = own_file(file)?;
-        let meta = own.metadata().ok()?;
-        self.place(supervisor, (&meta, own), path.display().to_string(), process)
+        // Its disk may hang.
+        supervisor.crew.may_block();
+        if self.is_full() {
+            self.make_room();
+        }
+        let own = own_file(file).map_err(|_| NoLog::Unopened)?;
+        let meta = own.metadata().map_err(|_| NoLog::Unopened)?;
+        let may_ask = served::may_ask(&own);
+        let slot = self.place(supervisor, (&meta, own), path.display().to_string(), process);
+        let slot = slot.ok_or(NoLog::NoRoom)?;
+        slot.asks.store(may_ask, Ordering::Relaxed);
+        Ok(slot)
     }
 
     /// Gives a file a log, in the place of one that was left. Of two threads that come at once, both get the first one's.
@@ -140,9 +199,8 @@ impl Logs {
     /// Whether a log has something deferred. Writes that are looked for are looked for now.
     pub fn are_dirty(&self) -> bool {
         if self.looks.load(Ordering::Relaxed) {
-            let now = clock::now();
             for slot in self.all() {
-                slot.look(&mut slot.lock(), now);
+                slot.look();
             }
         }
         self.dirty.load(Ordering::Acquire) != 0
@@ -184,17 +242,15 @@ impl Logs {
     pub fn sweep(&self, keeper: Option<u32>, watched: bool) {
         let now = clock::now();
         let most = if watched || record::is_on() { IDLE_MOST_WATCHED } else { IDLE_MOST };
-        self.find_closed(keeper, now, most);
+        self.keeper.store(keeper.unwrap_or(0), Ordering::Relaxed);
+        self.find_closed(now, most);
         self.lock().retain(|_, slot| {
             let mut core = slot.lock();
-            let removed = slot.own.metadata().is_ok_and(|meta| meta.nlink() == 0);
+            // No server is asked: it may hang, and others wait for these locks.
+            let removed = Facts::of(&slot.own).is_ok_and(|facts| facts.links == 0);
             let unused = Duration::from_nanos(now.saturating_sub(core.used)) > IDLE;
-            let failed = core.engine.error().is_some();
-            let ends = core.users == 0
-                && !core.engine.is_flying()
-                // A write may be under way that a sync would have to cover.
-                && core.begun == core.ended
-                && match failed {
+            let ends = is_quiet(&core)
+                && match core.engine.error().is_some() {
                     true => removed,
                     false => {
                         let closed = unused && core.is_closed;
@@ -208,9 +264,62 @@ impl Logs {
         });
     }
 
+    fn is_full(&self) -> bool {
+        self.lock().len() >= MAX_LOGS as usize
+    }
+
+    /// Forgets the logs of which everything is durable and that nobody can write to, however recently they were used. No lock
+    /// is held while it looks, and it looks once in a while at most.
+    fn make_room(&self) {
+        let now = clock::now();
+        let before = self.made_room.load(Ordering::Relaxed);
+        let is_soon = before != 0 && now.saturating_sub(before) < ROOM.as_nanos() as Time;
+        let is_first = || {
+            let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+            self.made_room.compare_exchange(before, now, success, failure).is_ok()
+        };
+        if is_soon || !is_first() {
+            return;
+        }
+        let is_clean = |core: &Core| {
+            is_quiet(core) && core.engine.error().is_none() && core.engine.undrained().is_none()
+        };
+        let used = |slot: &Arc<Slot>| {
+            let core = slot.lock();
+            is_clean(&core).then_some(core.used)
+        };
+        let slots = self.lock();
+        let clean: Vec<(FileId, Arc<Slot>, Time)> =
+            slots.iter().filter_map(|(id, slot)| Some((*id, slot.clone(), used(slot)?))).collect();
+        drop(slots);
+        let ids: Vec<FileId> = clean.iter().map(|(id, ..)| *id).collect();
+        let open = process::open_anywhere(&ids, &self.ours());
+        for (id, slot, used) in clean {
+            if open.contains(&id) {
+                continue;
+            }
+            // What was written until it was closed is seen now.
+            slot.look();
+            let mut slots = self.lock();
+            let mut core = slot.lock();
+            // It may have been used meanwhile, by that name or another.
+            let is_it = slots.get(&id).is_some_and(|there| Arc::ptr_eq(there, &slot));
+            if is_it && core.used == used && is_clean(&core) {
+                slot.retire(&mut core);
+                slots.remove(&id);
+            }
+        }
+    }
+
+    /// This process and its keeper: they have the logs open, too.
+    fn ours(&self) -> Vec<u32> {
+        let keeper = Some(self.keeper.load(Ordering::Relaxed)).filter(|keeper| *keeper != 0);
+        [Some(std::process::id()), keeper].into_iter().flatten().collect()
+    }
+
     /// Of logs that were not used for a while: finds those that nobody can write to. They are looked for again after a pause
     /// that grows up to `most`.
-    fn find_closed(&self, keeper: Option<u32>, now: Time, most: Duration) {
+    fn find_closed(&self, now: Time, most: Duration) {
         let idle: Vec<(FileId, Arc<Slot>)> = {
             let slots = self.lock();
             let idle = slots.iter().filter(|(_, slot)| slot.is_idle(&slot.lock(), now, IDLE));
@@ -223,8 +332,7 @@ impl Logs {
         }
         self.searched.store(now, Ordering::Relaxed);
         let ids: Vec<FileId> = idle.iter().map(|(id, _)| *id).collect();
-        let ours = [Some(std::process::id()), keeper].into_iter().flatten();
-        let open = process::open_anywhere(&ids, &ours.collect::<Vec<_>>());
+        let open = process::open_anywhere(&ids, &self.ours());
         for (id, slot) in idle {
             let mut core = slot.lock();
             // It may have been opened meanwhile.
@@ -271,6 +379,11 @@ impl Logs {
     }
 }
 
+/// Whether no call is inside a log, and none may be under way that a sync would have to cover.
+fn is_quiet(core: &Core) -> bool {
+    core.users == 0 && !core.engine.is_flying() && core.begun == core.ended
+}
+
 /// Whether a log has failed for processes that are all gone: a program that is started again reads its log anew.
 fn is_left(slot: &Slot, process: u32) -> bool {
     let core = slot.lock();
@@ -281,16 +394,36 @@ fn is_left(slot: &Slot, process: u32) -> bool {
         && !slot.is_in_use(&core)
 }
 
+/// The name that the kernel shows for an open file, if it is that of a log.
+fn log_name(supervisor: &Supervisor, file: &File) -> Option<PathBuf> {
+    let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
+    let policy = &supervisor.policy().meta;
+    durac_abi::glob::covers(&policy.files, &policy.except, &path).then_some(path)
+}
+
 /// The supervisor's own open file of the same inode: it holds no lock of the caller's, and sees errors for itself. It is only
 /// synced and looked at. One to write would keep a program that was just written from being executed (`ETXTBSY`).
-fn own_file(file: &File) -> Option<File> {
+fn own_file(file: &File) -> io::Result<File> {
     let again = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    let written = || OpenOptions::new().read(true).write(true).open(&again).ok();
-    let read = || File::open(&again).ok();
+    // Nobody is waited for who has a lease on it: that may be the caller.
+    let open = |read, write| {
+        let mut options = OpenOptions::new();
+        options.read(read).write(write).custom_flags(libc::O_NONBLOCK).open(&again)
+    };
+    let flags = process::flags_of(file);
     match served::has_layers(file) {
-        // One to read may lead to the lower file, whose errors are others.
-        true => written().or_else(read),
+        // One to read may lead to the lower file, whose errors are others, and one to write would copy that into the upper layer.
+        // A file that the caller has open to be written is there already.
+        true if flags & libc::O_PATH == 0 && flags & libc::O_ACCMODE == libc::O_RDONLY => {
+            Err(io::ErrorKind::ReadOnlyFilesystem.into())
+        }
+        true => open(true, true).or_else(|_| open(true, false)),
         // Without the right to read it, one to write does.
-        false => read().or_else(|| OpenOptions::new().write(true).open(&again).ok()),
+        false => open(true, false).or_else(|_| open(false, true)),
     }
+}
+
+/// Whether a file cannot be opened now, since a process has a lease on it. It is told to release it.
+pub fn is_leased(file: &File) -> bool {
+    own_file(file).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }

@@ -9,6 +9,7 @@ use crate::log::{Core, Held, Slot};
 use durac_engine::Time;
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A file that was written so recently may be written again without another time of change (a tick of the kernel is
@@ -19,6 +20,9 @@ const TICK: Duration = Duration::from_millis(20);
 const COARSE: Duration = Duration::from_secs(2);
 /// Times that are multiples of it are taken for those of such a file system, nanoseconds. By chance they are once in 10^16.
 const FINE: i64 = 100_000_000;
+
+/// Length and times of change of a file, and whether the next write may leave them as they are.
+type Stamp = ([i64; 5], bool);
 
 /// What was seen of a file.
 #[derive(Clone, Copy, Default)]
@@ -64,19 +68,48 @@ impl Slot {
         }
     }
 
-    /// Looks, if it is time to.
-    pub fn look_in_time(&self, core: &mut Held<'_>, now: Time) {
-        if core.look.due(self, core).is_some_and(|due| due <= now) {
-            self.look(core, now);
+    /// Looks, if it is time to. The lock is let go meanwhile.
+    pub fn look_in_time<'a>(&'a self, core: Held<'a>, now: Time) -> Held<'a> {
+        if core.look.due(self, &core).is_none_or(|due| due > now) {
+            return core;
+        }
+        drop(core);
+        self.look();
+        self.lock()
+    }
+
+    /// Looks at the file of a log whose writes are deferred. Its server may have to be asked, so nobody waits for this thread,
+    /// and no lock is held.
+    pub fn look(&self) {
+        let core = self.lock();
+        if core.look.due(self, &core).is_none() {
+            return;
+        }
+        drop(core);
+        if self.asks.load(Ordering::Relaxed) {
+            self.supervisor.crew.may_block();
+        }
+        // Before the look: what is written meanwhile may not be seen.
+        let now = clock::now();
+        let Some(stamp) = stamp(&self.own) else { return };
+        self.has_seen(&mut self.lock(), now, stamp);
+    }
+
+    /// The same with the lock held, where the file must not change meanwhile.
+    pub fn look_locked(&self, core: &mut Held<'_>, now: Time) {
+        if core.look.due(self, core).is_some()
+            && let Some(stamp) = stamp(&self.own)
+        {
+            self.has_seen(core, now, stamp);
         }
     }
 
-    /// Looks at the file of a log whose writes are deferred.
-    pub fn look(&self, core: &mut Held<'_>, now: Time) {
-        if core.look.due(self, core).is_none() {
+    /// What the file was like at `now` or after.
+    fn has_seen(&self, core: &mut Held<'_>, now: Time, (seen, is_young): Stamp) {
+        // Or another thread has looked since.
+        if core.look.due(self, core).is_none() || core.look.at > now {
             return;
         }
-        let Some((seen, is_young)) = stamp(&self.own) else { return };
         let before = core.look;
         core.look = Look { at: now, seen: Some(seen), is_young, is_on: true };
         if before.seen == Some(seen) && !before.is_young {
@@ -93,8 +126,8 @@ impl Slot {
     }
 }
 
-/// Length and times of change of a file, and whether the next write may leave them as they are.
-fn stamp(file: &File) -> Option<([i64; 5], bool)> {
+/// What a file is like now.
+fn stamp(file: &File) -> Option<Stamp> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let meta: Metadata = file.metadata().ok()?;
     let time = |seconds: i64, rest: i64| {

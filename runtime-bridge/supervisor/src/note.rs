@@ -5,7 +5,7 @@ use std::io::Write;
 
 /// Prints a line if the environment does not ask for silence.
 pub fn info(text: &str) {
-    if std::env::var_os(ENV_LOG).is_none_or(|value| value != "quiet") {
+    if std::env::var_os(ENV_LOG).is_none_or(|value| !durac_abi::is_quiet(&value)) {
         error(text);
     }
 }

@@ -4,20 +4,25 @@
 //! would; one that is made is looked up until it is there, or the call is over. Where a name does not lead to it by then,
 //! the files that the thread has open are searched. Looking at a file too many costs a sync.
 //!
+//! A name may lead to a file system that hangs, or whose server is a process of the command and waits for another call of it.
+//! So no search waits for another, and a process that ends searches for what it has opened itself.
+//!
 //! The thread that searches also looks after logs that have no thread of their own.
 
 use crate::clock;
 use crate::fault_injection::{self, Fault, injects};
 use crate::filter::Open;
 use crate::handover::KnownOpen;
-use crate::log::{AGAIN, Slot};
+use crate::log::{AGAIN, FileId, Slot};
+use crate::logs::{Facts, NoLog, is_leased};
 use crate::memory;
 use crate::note;
 use crate::notify::{self, Notification};
-use crate::process;
+use crate::process::{self, PART};
 use crate::serve::Supervisor;
-use durac_abi::glob;
+use durac_abi::{MAX_LOGS, glob};
 use durac_engine::Time;
+use std::collections::HashMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -27,7 +32,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -36,27 +41,58 @@ const FIRST: Time = 1_000_000;
 const LAST: Time = 300_000_000;
 /// Between two looks whether a search has ended.
 const NAP: Duration = Duration::from_micros(200);
+/// Between two tries to find room for a log, nanoseconds.
+const ROOM: Time = 250_000_000;
 /// Stack of the thread that searches, bytes.
 const STACK: usize = 256 << 10;
 /// Symbolic links in one path, as the kernel follows them.
 const MOST_LINKS: usize = 40;
 
-/// No search runs while it is held.
-pub type Searching<'a> = MutexGuard<'a, ()>;
+/// While it lives, the searching thread does not search.
+pub struct Still<'a>(&'a Opening);
+
+impl Drop for Still<'_> {
+    fn drop(&mut self) {
+        self.0.lock().is_still = false;
+        self.0.came.notify_one();
+    }
+}
 
 /// What is being opened.
 #[derive(Default)]
 pub struct Opening {
-    expected: Mutex<Vec<Expected>>,
+    lists: Mutex<Lists>,
     came: Condvar,
-    /// Held while what was taken from the list is searched for.
-    searching: Mutex<()>,
     told: AtomicBool,
+    told_room: AtomicBool,
     /// There is a log without a thread.
     alone: AtomicBool,
 }
 
+/// What is searched for.
+#[derive(Default)]
+struct Lists {
+    expected: Vec<Expected>,
+    /// The one of them that the searching thread is at.
+    now: Option<Expected>,
+    /// Logs for which there was no room, with the time from which on they may have been written.
+    without_room: HashMap<FileId, (Arc<File>, Time)>,
+    /// When that is tried again; and whether it is tried now.
+    room_at: Time,
+    is_placing: bool,
+    /// Nothing new is searched for.
+    is_still: bool,
+}
+
+impl Lists {
+    /// All calls that open a file which is not found yet.
+    fn all(&mut self) -> impl Iterator<Item = &mut Expected> {
+        self.expected.iter_mut().chain(&mut self.now)
+    }
+}
+
 /// A call that opens a file which is not found yet.
+#[derive(Clone)]
 struct Expected {
     thread: u32,
     process: Option<u32>,
@@ -70,9 +106,10 @@ struct Expected {
     what: What,
 }
 
+#[derive(Clone)]
 enum What {
     /// It makes a file of this name in this folder.
-    Made(File, OsString),
+    Made(Arc<File>, OsString),
     /// A file of any name.
     Any,
 }
@@ -93,11 +130,14 @@ impl Supervisor {
     pub fn opens(&'static self, call: &Notification, open: Open, makes: bool) -> Found {
         let since = clock::now();
         self.opening.is_over(call.thread, since);
-        // A name may lead to a disk that hangs.
-        self.crew.may_block();
         let expect = |what| {
             let process = self.callers.process(&self.listener, call);
             self.opening.expect(call, process, since, what);
+        };
+        // A name may lead to a disk that hangs.
+        let Some(_asking) = self.crew.asks() else {
+            expect(What::Any);
+            return Found::Unknown;
         };
         let named = match self.room(|| self.look_up(call, open)) {
             Ok(Named::File(file)) => self.adopt(&file, since),
@@ -109,7 +149,7 @@ impl Supervisor {
                 match whole.map(|path| glob::covers(&meta.files, &meta.except, &path)) {
                     Ok(true) if injects(Fault::LookedUpOnce) => return Found::Unknown,
                     Ok(true) => {
-                        expect(What::Made(folder, name));
+                        expect(What::Made(Arc::new(folder), name));
                         return Found::Unknown;
                     }
                     Ok(false) => Found::NoLog,
@@ -162,32 +202,55 @@ impl Supervisor {
     /// Looks for what is written to a file from now on, if it is a log. What was written before counts as written at
     /// `since`.
     fn adopt(&'static self, handle: &File, since: Time) -> Found {
-        let Ok(meta) = handle.metadata() else { return Found::Unknown };
-        if !meta.is_file() {
-            return Found::NoLog;
+        match self.adopt_now(handle, since) {
+            Ok(found) => found,
+            Err(id) => {
+                let own = self.room(|| handle.try_clone()).ok();
+                let waits = own.is_some_and(|own| self.opening.wait_for_room(id, own, since));
+                match waits {
+                    true => self.tell_no_room(handle),
+                    false => self.tell_unplaced(handle),
+                }
+                Found::There
+            }
+        }
+    }
+
+    /// The same. An error if it is a log, and there is no room for it.
+    fn adopt_now(&'static self, handle: &File, since: Time) -> Result<Found, FileId> {
+        let Ok(facts) = Facts::of(handle) else { return Ok(Found::Unknown) };
+        if !facts.is_file {
+            return Ok(Found::NoLog);
         }
         let policy = &self.policy().meta;
         let covered =
             shown(handle).is_ok_and(|path| glob::covers(&policy.files, &policy.except, &path));
         if !covered {
-            return Found::NoLog;
+            return Ok(Found::NoLog);
         }
-        let id = (meta.dev(), meta.ino());
         loop {
-            let slot = match self.logs.get(id) {
-                Some(slot) => Some(slot),
+            let slot = match self.logs.get(facts.id) {
+                Some(slot) => Ok(slot),
                 // It needs a descriptor of its own.
                 None => match self.room(|| handle.try_clone()) {
-                    Ok(own) => self.logs.find(self, &own, &meta, 0),
+                    Ok(own) => self.logs.find_or_why(self, &own, facts, 0),
                     Err(_) => {
                         self.tell_unplaced(handle);
-                        return Found::Unknown;
+                        return Ok(Found::Unknown);
                     }
                 },
             };
-            let Some(slot) = slot else {
-                self.tell_unplaced(handle);
-                return Found::There;
+            let slot = match slot {
+                Ok(slot) => slot,
+                Err(NoLog::NotOne) => return Ok(Found::There),
+                Err(NoLog::Later) => return Ok(Found::Unknown),
+                // Until it is released, the call that opens it waits, or fails.
+                Err(NoLog::Unopened) if is_leased(handle) => return Ok(Found::Unknown),
+                Err(NoLog::NoRoom) => return Err(facts.id),
+                Err(NoLog::Unopened) => {
+                    self.tell_unplaced(handle);
+                    return Ok(Found::There);
+                }
             };
             let mut core = slot.lock();
             if core.retired {
@@ -199,7 +262,44 @@ impl Supervisor {
             if !core.look.is_on() {
                 slot.begin_to_look(&mut core, since);
             }
-            return Found::There;
+            return Ok(Found::There);
+        }
+    }
+
+    /// Logs for which there was no room.
+    fn place_those_without_room(&'static self) {
+        for (id, (file, since)) in self.opening.take_without_room(clock::now()) {
+            let place = AssertUnwindSafe(|| self.adopt_now(&file, since));
+            match catch_unwind(place) {
+                // Nor is there for the others.
+                Ok(Err(_)) => break,
+                Ok(Ok(_)) => self.opening.has_room(id),
+                // A bug: again.
+                Err(_) => {}
+            }
+        }
+        self.opening.has_placed();
+    }
+
+    /// The command has ended, and there was no room for these logs.
+    pub fn sync_without_room(&self) {
+        let files = std::mem::take(&mut self.opening.lock().without_room);
+        for (file, _) in files.into_values() {
+            let synced = File::open(descriptor(&file)).and_then(|file| file.sync_data());
+            if let Err(error) = synced {
+                let path = shown(&file).unwrap_or_default();
+                note::error(&format!("{}: {error}", path.display()));
+            }
+        }
+    }
+
+    fn tell_no_room(&self, handle: &File) {
+        if !self.opening.told_room.swap(true, Ordering::Relaxed) {
+            let path = shown(handle).unwrap_or_default();
+            note::error(&format!(
+                "{}: {MAX_LOGS} logs are open, and there is no room for another: until one is closed, its writes are left to the kernel",
+                path.display()
+            ));
         }
     }
 
@@ -207,7 +307,7 @@ impl Supervisor {
         if !self.opening.told.swap(true, Ordering::Relaxed) {
             let path = shown(handle).unwrap_or_default();
             note::error(&format!(
-                "{}: the supervisor cannot open it, or has no room for another log: its writes are left to the kernel",
+                "{}: the supervisor cannot open it, or has no descriptor left: its writes are left to the kernel",
                 path.display()
             ));
         }
@@ -257,19 +357,24 @@ impl Supervisor {
 
     /// A process ends, or all have ended: what it has opened is found now or never.
     pub fn search_before_exit(&'static self, process: Option<u32>) {
-        let _searching = self.opening.searching.lock().unwrap_or_else(PoisonError::into_inner);
-        let ends = |one: &mut Expected| process.is_none() || one.process == process;
-        let its: Vec<Expected> = self.opening.lock().extract_if(.., ends).collect();
+        let its = self.opening.take_of(process);
+        if its.is_empty() {
+            return;
+        }
+        // A name may lead to a disk that hangs, or to a file system whose server waits for this end.
+        let asking = self.crew.asks();
         for one in its {
-            self.search_once(&one, true);
+            self.search_once(&one, true, asking.is_some());
         }
     }
 
     /// Searches once. Returns whether no other search is needed, however often this one is made; with `is_over` the call
-    /// is over, and what it has opened is there.
-    fn search_once(&'static self, one: &Expected, is_over: bool) -> bool {
+    /// is over, and what it has opened is there. Names are looked up only if the thread `may_ask` for them.
+    fn search_once(&'static self, one: &Expected, is_over: bool, may_ask: bool) -> bool {
         fault_injection::panics(Fault::PanicInSearch, |search| search < 3);
-        if let What::Made(folder, name) = &one.what {
+        if let What::Made(folder, name) = &one.what
+            && may_ask
+        {
             let made = self.room(|| handle(&descriptor(folder).join(name)));
             let found = made.is_ok_and(|file| self.adopt(&file, one.since) == Found::There);
             // The thread has opened another file since: this may be that one, by the name that the first had.
@@ -302,17 +407,14 @@ impl Supervisor {
             if self.opening.alone.load(Ordering::SeqCst) {
                 self.look_after_lone_logs();
             }
-            let _searching = self.opening.searching.lock().unwrap_or_else(PoisonError::into_inner);
-            for mut one in self.opening.due() {
+            self.place_those_without_room();
+            let begun = clock::now();
+            while let Some(one) = self.opening.take_due(begun) {
                 // In this order: what it has opened by the end of the call is there.
                 let is_over = one.is_over || !process::may_be_in(one.thread, one.number);
-                let search = AssertUnwindSafe(|| self.search_once(&one, is_over));
+                let search = AssertUnwindSafe(|| self.search_once(&one, is_over, true));
                 // After a bug, too, it is searched for again: nobody else finds what is never synced.
-                if !catch_unwind(search).unwrap_or(false) {
-                    one.due = clock::now().saturating_add(one.pause);
-                    one.pause = (one.pause * 5).min(LAST);
-                    self.opening.lock().push(one);
-                }
+                self.opening.has_searched(!catch_unwind(search).unwrap_or(false));
             }
         }
     }
@@ -334,7 +436,7 @@ impl Supervisor {
 impl Opening {
     /// A log has no thread: the one that searches looks after it.
     pub fn comes(&self) {
-        let _expected = self.lock();
+        let _lists = self.lock();
         self.alone.store(true, Ordering::SeqCst);
         self.came.notify_one();
     }
@@ -344,15 +446,23 @@ impl Opening {
         let due = since.saturating_add(FIRST);
         let (pause, is_over) = (5 * FIRST, false);
         let one = Expected { thread, process, number, since, due, pause, is_over, what };
-        self.lock().push(one);
+        self.lock().expected.push(one);
         self.came.notify_one();
     }
 
-    /// All of them, for a program that takes over, with the descriptors that it needs. Nothing is searched for while
-    /// `_searching` is held.
-    pub fn known(&self, _searching: &Searching<'_>) -> Vec<KnownOpen> {
-        let expected = self.lock();
-        let known = expected.iter().map(|one| KnownOpen {
+    /// All of them, for a program that takes over, with the descriptors that it needs. A log without room is a file in its own
+    /// place, without a name.
+    pub fn known(&self, _still: &Still<'_>) -> Vec<KnownOpen> {
+        let lists = self.lock();
+        let without_room = lists.without_room.values().map(|(file, since)| KnownOpen {
+            thread: 0,
+            process: 0,
+            number: 0,
+            since: *since,
+            is_over: true,
+            made: Some((file.as_raw_fd(), Vec::new())),
+        });
+        let known = lists.expected.iter().map(|one| KnownOpen {
             thread: one.thread,
             process: one.process.unwrap_or(0),
             number: one.number,
@@ -363,30 +473,41 @@ impl Opening {
                 What::Any => None,
             },
         });
-        known.collect()
+        known.chain(without_room).collect()
     }
 
     /// Has no search begin. None if one does not end: a name may lead to a disk that hangs.
-    pub fn hold_still(&self, until: Time) -> Option<Searching<'_>> {
+    pub fn hold_still(&self, until: Time) -> Option<Still<'_>> {
+        self.lock().is_still = true;
+        let still = Still(self);
         loop {
-            match self.searching.try_lock() {
-                Ok(searching) => return Some(searching),
-                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
-                Err(TryLockError::WouldBlock) if clock::now() > until => return None,
-                Err(TryLockError::WouldBlock) => thread::sleep(NAP),
+            let lists = self.lock();
+            if lists.now.is_none() && !lists.is_placing {
+                return Some(still);
             }
+            drop(lists);
+            if clock::now() > until {
+                return None;
+            }
+            thread::sleep(NAP);
         }
     }
 
     /// A call that the program before has let through. `folder` is where it makes the file.
     pub fn restore(&self, known: &KnownOpen, folder: Option<File>) {
         let what = match (folder, &known.made) {
+            (Some(file), Some((_, name))) if name.is_empty() => {
+                if let Ok(Facts { id, .. }) = Facts::of(&file) {
+                    self.lock().without_room.insert(id, (Arc::new(file), known.since));
+                }
+                return;
+            }
             (Some(folder), Some((_, name))) => {
-                What::Made(folder, OsStr::from_bytes(name).to_owned())
+                What::Made(Arc::new(folder), OsStr::from_bytes(name).to_owned())
             }
             _ => What::Any,
         };
-        self.lock().push(Expected {
+        self.lock().expected.push(Expected {
             thread: known.thread,
             process: Some(known.process).filter(|process| *process != 0),
             number: known.number,
@@ -400,7 +521,7 @@ impl Opening {
 
     /// A thread opens another file: what it has opened before is there by now.
     fn is_over(&self, thread: u32, now: Time) {
-        for one in self.lock().iter_mut().filter(|one| one.thread == thread) {
+        for one in self.lock().all().filter(|one| one.thread == thread) {
             one.is_over = true;
             one.due = now;
         }
@@ -408,31 +529,94 @@ impl Opening {
 
     /// Waits until a search is due, or for a while if there is a log without a thread.
     fn wait(&self) {
-        let mut expected = self.lock();
+        let mut lists = self.lock();
         let since = clock::now();
         loop {
             let now = clock::now();
             let is_alone = self.alone.load(Ordering::SeqCst);
             let again = is_alone.then(|| since.saturating_add(AGAIN.as_nanos() as Time));
-            expected = match expected.iter().map(|one| one.due).chain(again).min() {
+            let searches = !lists.is_still;
+            let room = (searches && !lists.without_room.is_empty()).then_some(lists.room_at);
+            let due = lists.expected.iter().filter(|_| searches).map(|one| one.due);
+            lists = match due.chain(again).chain(room).min() {
                 Some(due) if due <= now => return,
                 Some(due) => {
-                    let waited = self.came.wait_timeout(expected, Duration::from_nanos(due - now));
+                    let waited = self.came.wait_timeout(lists, Duration::from_nanos(due - now));
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
-                None => self.came.wait(expected).unwrap_or_else(PoisonError::into_inner),
+                None => self.came.wait(lists).unwrap_or_else(PoisonError::into_inner),
             };
         }
     }
 
-    /// Takes the searches that are due.
-    fn due(&self) -> Vec<Expected> {
-        let now = clock::now();
-        self.lock().extract_if(.., |one| one.due <= now).collect()
+    /// Takes a search that is due at `now`. [`Opening::has_searched`] follows.
+    fn take_due(&self, now: Time) -> Option<Expected> {
+        let mut lists = self.lock();
+        if lists.is_still {
+            return None;
+        }
+        let at = lists.expected.iter().position(|one| one.due <= now)?;
+        lists.now = Some(lists.expected.remove(at));
+        lists.now.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Expected>> {
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The one that was taken is searched for again, if `again`.
+    fn has_searched(&self, again: bool) {
+        let mut lists = self.lock();
+        if let Some(mut one) = lists.now.take().filter(|_| again) {
+            one.due = clock::now().saturating_add(one.pause);
+            one.pause = (one.pause * 5).min(LAST);
+            lists.expected.push(one);
+        }
+    }
+
+    /// Those of a process, or all; and the one that is being searched for, which may be found too late.
+    fn take_of(&self, process: Option<u32>) -> Vec<Expected> {
+        let mut lists = self.lock();
+        let ends = |one: &Expected| process.is_none() || one.process == process;
+        let now = lists.now.clone().filter(ends);
+        lists.expected.extract_if(.., |one| ends(one)).chain(now).collect()
+    }
+
+    /// There is no room for a log. Returns whether it can wait for it: that takes a descriptor.
+    fn wait_for_room(&self, id: FileId, file: File, since: Time) -> bool {
+        let most = process::descriptors() / PART;
+        let mut lists = self.lock();
+        if lists.without_room.len() >= most {
+            return false;
+        }
+        if lists.without_room.is_empty() {
+            lists.room_at = clock::now().saturating_add(ROOM);
+        }
+        lists.without_room.entry(id).or_insert((Arc::new(file), since));
+        self.came.notify_one();
+        true
+    }
+
+    /// Those without room, if it is time to try again. [`Opening::has_placed`] follows.
+    fn take_without_room(&self, now: Time) -> Vec<(FileId, (Arc<File>, Time))> {
+        let mut lists = self.lock();
+        if lists.is_still || lists.room_at > now {
+            return Vec::new();
+        }
+        lists.is_placing = true;
+        lists.without_room.iter().map(|(id, one)| (*id, one.clone())).collect()
+    }
+
+    /// It has some now.
+    fn has_room(&self, id: FileId) {
+        self.lock().without_room.remove(&id);
+    }
+
+    fn has_placed(&self) {
+        let mut lists = self.lock();
+        if std::mem::take(&mut lists.is_placing) {
+            lists.room_at = clock::now().saturating_add(ROOM);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Lists> {
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -41,10 +41,13 @@ impl Page {
         self.status.publish_ready(std::process::id(), clock::now());
     }
 
-    /// Says whether the policy is off.
-    pub fn publish_off(&self, policy: &Policy, off: Off) {
+    /// Says whether the policy is off, and whether it stays so.
+    pub fn publish_off(&self, policy: &Policy, off: Off, stays_off: bool) {
         let value = |index, default| self.status.param(index).unwrap_or(default);
         self.status.publish_policy(&head(policy, off), &params(policy, value));
+        if off != Off::No && stays_off {
+            self.status.publish_stays_off();
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use crate::clock;
 use crate::fault_injection::{Fault, injects};
 use crate::keeper::pidfd;
 use crate::log::FileId;
+use crate::logs::Facts;
 use crate::note;
 use crate::notify::{self, Notification};
 use durac_engine::Errno;
@@ -12,14 +13,14 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// `PIDFD_THREAD` (linux/pidfd.h): since Linux 6.9.
 const THREAD: i32 = libc::O_EXCL;
 /// Threads that are remembered, at most; and the part of all descriptors that they may take.
 const MOST: usize = 4096;
-const PART: usize = 4;
+pub const PART: usize = 4;
 /// Tables of open files of one process that are told from each other. What is left is read for each thread.
 const MOST_TABLES: usize = 16;
 
@@ -137,8 +138,13 @@ impl Callers {
 
     /// The process that calls; none if it is not known.
     pub fn process(&self, listener: &OwnedFd, call: &Notification) -> Option<u32> {
-        if let Some(caller) = self.lock().get(&call.thread) {
-            return Some(caller.process);
+        let known = self.lock().get(&call.thread).cloned();
+        if let Some(caller) = known {
+            if !caller.has_ended() {
+                return Some(caller.process);
+            }
+            // Another thread has its number.
+            self.lock().remove(&call.thread);
         }
         let process = self.with_room(|| process_of(call.thread), |errno| *errno).ok()?;
         notify::is_valid(listener, call.id).then_some(process)
@@ -169,6 +175,14 @@ impl Caller {
             Err(_) => return Err(libc::EPERM),
         };
         Ok((Self { fd: Arc::new(fd), process }, lasting))
+    }
+
+    /// Whether the thread has ended: a call with its number is that of another.
+    fn has_ended(&self) -> bool {
+        let mut polled = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one entry.
+        unsafe { libc::poll(&raw mut polled, 1, 0) };
+        polled.revents != 0
     }
 
     fn file(&self, fd: RawFd) -> Result<File, Errno> {
@@ -225,7 +239,7 @@ pub fn is_short(errno: Errno) -> bool {
 }
 
 /// Descriptors that this process may have.
-fn descriptors() -> usize {
+pub fn descriptors() -> usize {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the structure is there.
     match unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } {
@@ -338,18 +352,15 @@ pub fn open_anywhere(wanted: &[FileId], except: &[u32]) -> HashSet<FileId> {
                 Err(_) if is_hidden(table) => return all(),
                 Err(_) => continue,
             };
-            let ids = files.iter().filter_map(|(fd, _)| fd.metadata().ok());
-            open.extend(ids.map(|meta| id_of(&meta)).filter(|id| wanted.contains(id)));
+            // No server is asked, which may hang.
+            let ids = files.iter().filter_map(|(fd, _)| Some(Facts::of_path(fd).ok()?.id));
+            open.extend(ids.filter(|id| wanted.contains(id)));
         }
         if open.len() < wanted.len() {
             open.extend(mapped_files(pid, wanted));
         }
     }
     open
-}
-
-fn id_of(meta: &std::fs::Metadata) -> FileId {
-    (meta.dev(), meta.ino())
 }
 
 /// Which of these files a process has in shared mappings that it may write to.
@@ -368,9 +379,10 @@ fn mapped_files(process: u32, wanted: &[FileId]) -> Vec<FileId> {
             continue;
         }
         // A file system may show other numbers here than stat(2) does. What can be asked is asked, too.
-        let found = std::fs::metadata(format!("/proc/{process}/map_files/{range}"))
-            .or_else(|_| std::fs::metadata(format!("/proc/{process}/root{}", word().trim_start())));
-        let found = found.ok().map(|meta| id_of(&meta));
+        let facts = |path: String| Facts::of_path(Path::new(&path));
+        let found = facts(format!("/proc/{process}/map_files/{range}"))
+            .or_else(|_| facts(format!("/proc/{process}/root{}", word().trim_start())));
+        let found = found.ok().map(|facts| facts.id);
         let shown = device_of(device).zip(inode.parse().ok());
         mapped
             .extend(wanted.iter().filter(|id| found == Some(**id) || shown == Some(**id)).copied());
@@ -447,7 +459,7 @@ if way != 'table': says()
         let path = std::env::temp_dir().join(format!("durac-open-{}", std::process::id()));
         let file = File::create(&path).unwrap();
         file.set_len(4096).unwrap();
-        let id = id_of(&file.metadata().unwrap());
+        let id = Facts::of(&file).unwrap().id;
         let ways = [
             ("first", true),
             ("dead", true),
@@ -488,6 +500,24 @@ if way != 'table': says()
         left.sort_unstable();
         alive.sort_unstable();
         assert_eq!(left, alive);
+    }
+
+    #[test]
+    fn a_thread_that_has_ended_is_not_taken_for_another() {
+        // SAFETY: no preconditions.
+        let thread = unsafe { libc::gettid() } as u32;
+        let callers = Callers::default();
+        let other = Killed(Command::new("sleep").arg("3600").spawn().unwrap());
+        let process = other.0.id();
+        let fd = Arc::new(pidfd(process as libc::pid_t, 0).unwrap());
+        callers.keep(thread, Caller { fd, process });
+        let mut call = Notification::default();
+        call.thread = thread;
+        let listener = File::open("/dev/null").unwrap().into();
+        assert_eq!(callers.process(&listener, &call), Some(process));
+        drop(other);
+        // This is no listener, so nothing else is known of the call, either.
+        assert_eq!(callers.process(&listener, &call), None);
     }
 
     #[test]

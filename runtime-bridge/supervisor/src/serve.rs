@@ -15,6 +15,7 @@ use crate::page::{Off, Page};
 use crate::process::Callers;
 use crate::record;
 use crate::shared::Shared;
+use crate::start::describe;
 use crate::writes::Unended;
 use durac_engine::Errno;
 use libc::{POLLERR, POLLHUP, POLLIN, POLLPRI, pollfd};
@@ -249,6 +250,8 @@ impl Supervisor {
             return Err(UNSEEN);
         }
         self.command.store(call.thread, Ordering::Relaxed);
+        // What the command prints, and its end, come after the line.
+        note::info(&describe(self.policy()));
         self.page.status.publish_served(call.thread, clock::of(libc::CLOCK_BOOTTIME));
         if self.asked.opens {
             self.search(call.thread, clock::now());
@@ -278,6 +281,7 @@ impl Supervisor {
         if (self.policy().rules.keeps_amounts || record::is_on())
             && let Ok((file, _)) = self.callers.file(&self.listener, call, call.descriptor(fd))
             && let Ok(facts) = Facts::of(&file)
+            && let () = self.may_wait_to_close(facts)
             && let Some(slot) = self.logs.get(facts.id)
         {
             if self.policy().rules.keeps_amounts {
@@ -299,15 +303,27 @@ impl Supervisor {
             }
         };
         let Ok(facts) = Facts::of(&file) else { return self.after_the_logs(call) };
-        while let Some(slot) = self.logs.find(self, &file, facts, process) {
-            // It has a log, so no process of the command serves it.
+        while let Some(slot) = self.logs.synced(self, &file, facts, process) {
+            // It has a log, so no process of the command serves it; but its server may hang.
+            if slot.asks.load(Ordering::Relaxed) {
+                self.crew.may_block();
+            }
             let Ok(meta) = file.metadata() else { return self.after_the_logs(call) };
-            let call = Call { file: &file, meta: &meta, full, process };
+            let thread = call.thread;
+            let call = Call { file: &file, meta: &meta, full, process, thread };
             if let Some(result) = call::sync(&slot, &call) {
                 return Answer::Return(result.map(|()| 0));
             }
         }
+        self.may_wait_to_close(facts);
         self.ordered(self.logs.drain_others(None, Some(process)))
+    }
+
+    /// Closing this process' copy of a caller's open file may ask its server (FLUSH), which may be a process of the command.
+    pub fn may_wait_to_close(&self, facts: Facts) {
+        if self.mounts.is_served(facts.id.0) != Some(false) {
+            self.crew.may_block();
+        }
     }
 
     /// Tells once of a process whose open files cannot be taken, though it is there and has them.
@@ -396,8 +412,8 @@ impl Supervisor {
             }
             if calls.revents & POLLHUP != 0 {
                 self.search_before_exit(None);
-                // Nobody is left who could be told of an error; it is told on stderr.
-                let _ = self.logs.drain_others(None, None);
+                self.sync_without_room();
+                self.end();
                 return;
             }
             if kept.revents & POLLIN != 0 {
@@ -419,6 +435,18 @@ impl Supervisor {
         }
     }
 
+    /// The command has ended. Nobody is left whose call could return an error: it is told on stderr.
+    fn end(&self) {
+        let failed =
+            || self.logs.all().iter().filter(|slot| slot.lock().engine.error().is_some()).count();
+        let before = failed();
+        let _ = self.logs.drain_others(None, None);
+        if failed() > before {
+            note::error("the command has ended, and a sync of what it had deferred failed");
+        }
+        self.shared.ends();
+    }
+
     fn replace_keeper(&self, us: RawFd, dead: Option<Keeper>) -> Option<Keeper> {
         if let Some(dead) = dead {
             keeper::dismiss(dead.pid);
@@ -438,7 +466,7 @@ impl Supervisor {
     pub fn switch_off(&self) {
         self.drop_policy("`durac off`");
         self.is_blind.store(true, Ordering::Release);
-        self.page.publish_off(self.policy(), self.how_off());
+        self.page.publish_off(self.policy(), self.how_off(), self.stays_off());
     }
 
     /// The policy is on, unless something has turned it off by itself.
@@ -460,7 +488,7 @@ impl Supervisor {
                 // What was written meanwhile has a deadline from now on.
                 slot.begin_to_look(&mut core, clock::now());
             }
-            self.page.publish_off(self.policy(), self.how_off());
+            self.page.publish_off(self.policy(), self.how_off(), self.stays_off());
         }
         may
     }
@@ -500,7 +528,7 @@ impl Supervisor {
             // An error stays in its log.
             let _ = self.logs.drain_others(None, None);
         }
-        self.page.publish_off(self.policy(), self.how_off());
+        self.page.publish_off(self.policy(), self.how_off(), self.stays_off());
         note::info(&format!("the policy is off: {why}; every sync runs as the command calls it"));
     }
 }

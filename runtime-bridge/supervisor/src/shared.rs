@@ -13,6 +13,8 @@ pub const MAX_THREADS: usize = 256;
 pub struct Shared {
     /// Number of the newest call that was received.
     newest: AtomicU64,
+    /// Not 0: the command has ended, and the supervisor has synced what was deferred, or told that it could not.
+    ended: AtomicU64,
     /// The call that each thread has in hand; 0 is none.
     calls: [AtomicU64; MAX_THREADS],
     /// The descriptor of each log of which something is deferred, plus one; 0 is none. The keeper has the same
@@ -38,6 +40,16 @@ impl Shared {
     /// This was the newest call of the program before.
     pub fn begin_after(&self, id: u64) {
         self.newest.store(id, Ordering::Release);
+    }
+
+    /// The command has ended, and nothing is left to do.
+    pub fn ends(&self) {
+        self.ended.store(1, Ordering::Release);
+    }
+
+    /// Whether the command had ended before the supervisor did.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire) != 0
     }
 
     /// A thread has received a call. Only one thread receives at a time.

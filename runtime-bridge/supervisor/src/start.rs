@@ -47,12 +47,10 @@ pub fn serve(path: &Path, fd: OwnedFd) -> Result<(), ServeError> {
     record::start();
     let listener = launch::take_listener(&fd).map_err(system("no listener"))?;
     let asked = policy.asked;
-    let line = describe(&policy);
     let (parts, us, keeper) = Parts::new(listener, asked, policy, page)?;
     let supervisor = Supervisor::new(parts);
     supervisor.start()?;
-    note::info(&line);
-    // The command starts now: what it prints, and its end, come after the line.
+    // The command starts once its first call is answered, which says that the policy is in force.
     drop(fd);
     supervisor.look_after(&signals, us.as_raw_fd(), keeper);
     // The keeper's descriptors are these: it watches through this one until this process has ended.
@@ -141,7 +139,7 @@ impl Supervisor {
 }
 
 /// One line that says what runs.
-fn describe(policy: &Policy) -> String {
+pub fn describe(policy: &Policy) -> String {
     let has = |full| policy.program(full).is_some();
     let meta = &policy.meta;
     let writes = policy.write.is_some() || meta.defers_writes;

@@ -16,6 +16,7 @@ use crate::fault_injection::{Fault, injects};
 use crate::filter::{self, Asked};
 use crate::handover::{Handover, HandoverError, KnownLog};
 use crate::keeper::Keeper;
+use crate::logs::may_ask;
 use crate::note;
 use crate::page::Off;
 use crate::record;
@@ -226,7 +227,7 @@ impl Supervisor {
             switch.store(handed.flags & 1 << index != 0, Ordering::SeqCst);
         }
         if self.how_off() != Off::No {
-            self.page.publish_off(self.policy(), self.how_off());
+            self.page.publish_off(self.policy(), self.how_off(), self.stays_off());
         }
         let logs: Vec<_> = handed.logs.iter().map(|known| self.restore_log(known)).collect();
         for write in &handed.writes {
@@ -244,7 +245,9 @@ impl Supervisor {
         let own = taken(known.fd)?;
         let meta = own.metadata().ok()?;
         let shown = String::from_utf8_lossy(&known.path).into_owned();
+        let may_ask = may_ask(&own);
         let slot = self.logs.place(self, (&meta, own), shown, 0)?;
+        slot.asks.store(may_ask, Ordering::Relaxed);
         let mut core = slot.lock();
         if known.is_unsure {
             core.engine.lose_bytes();

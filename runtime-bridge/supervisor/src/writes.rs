@@ -157,6 +157,7 @@ impl Supervisor {
             }
         };
         let Ok(found) = Facts::of(&file) else { return self.after_the_logs(call) };
+        self.may_wait_to_close(found);
         let durable = durable || flags_of(&file) & libc::O_DSYNC != 0 && sees_durable;
         if !found.is_file {
             // A block device may be written durably, too.
@@ -174,11 +175,8 @@ impl Supervisor {
         if let Some(slot) = self.logs.get(found.id) {
             let is_beginning = policy.meta.layout == Layout::Ring && is_at_start(&file, at);
             if is_beginning && !injects(Fault::NoBeginning) {
-                slot.starts_again(process);
+                slot.starts_again(call);
                 return self.after_the_logs(call);
-            }
-            if !durable {
-                return Answer::Continue;
             }
         }
         // The program may have waited.
@@ -198,7 +196,11 @@ impl Supervisor {
             return false;
         }
         let opened = self.callers.file(&self.listener, call, call.descriptor(source));
-        let found = opened.ok().and_then(|(file, _)| Facts::of(&file).ok());
+        let found = opened.ok().and_then(|(file, _)| {
+            let found = Facts::of(&file).ok()?;
+            self.may_wait_to_close(found);
+            Some(found)
+        });
         !found.is_some_and(|found| found.is_file)
     }
 
@@ -264,7 +266,7 @@ impl Supervisor {
     }
 
     /// Whether a file must not be written while the log is behind. What is known by no name counts as protected, and so does
-    /// a file of several names, which may have any, unless it is a log.
+    /// a file of several names, which may have any. A log that was renamed, linked or removed is a file like any other.
     fn is_protected(&self, opened: &Opened<'_>) -> bool {
         let meta = &self.policy().meta;
         if meta.protects.is_empty() || injects(Fault::NoProtection) {
@@ -277,15 +279,11 @@ impl Supervisor {
         if has_one && shown.is_some_and(|path| covers(&meta.protects, &path) && !is_log(&path)) {
             return true;
         }
-        // The log itself is written most often.
-        if has_one && self.logs.get(opened.found.id).is_some() {
-            return false;
+        if !has_one {
+            return true;
         }
         // It may have been renamed since.
-        self.name(opened).is_none_or(|path| match has_one {
-            true => covers(&meta.protects, &path) && !is_log(&path),
-            false => !is_log(&path),
-        })
+        self.name(opened).is_none_or(|path| covers(&meta.protects, &path) && !is_log(&path))
     }
 
     /// Whether a file may be a log, by this name or another.
@@ -307,7 +305,7 @@ impl Supervisor {
     /// have any.
     fn name(&self, opened: &Opened<'_>) -> Option<PathBuf> {
         let path = opened.shown()?;
-        self.crew.may_block();
+        let _asking = self.crew.asks()?;
         let leads = |path: &Path| {
             let meta = path.symlink_metadata();
             meta.is_ok_and(|meta| (meta.dev(), meta.ino()) == opened.found.id)
@@ -359,6 +357,7 @@ impl Supervisor {
             }
         };
         let Ok(found) = Facts::of(&file) else { return Answer::Continue };
+        self.may_wait_to_close(found);
         if !found.is_file {
             return Answer::Continue;
         }

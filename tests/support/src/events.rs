@@ -1,7 +1,7 @@
 //! Events made up by a generator with a seed.
 
 use crate::Random;
-use durac_trace::{Event, Header, Op, Recorded, Source, Verdict};
+use durac_trace::{Event, Header, MOST_WRITTEN, Op, Recorded, Source, Verdict};
 
 /// A header that has everything, and characters that have to be escaped.
 pub fn header() -> Header {
@@ -66,6 +66,9 @@ pub fn events(seed: u64, count: usize) -> Vec<Event> {
             event.wait = random.number();
         }
         event.bytes = random.number();
+        if event.op == Op::Write {
+            event.bytes = event.bytes.min(MOST_WRITTEN);
+        }
         event.covers = random.number();
         event.sync_cpu = random.number();
         event.background = random.below(2) == 0;

@@ -147,12 +147,13 @@ fn a_jump_out_of_a_write_leaves_no_write_behind() {
 }
 
 /// Closing any descriptor of a file drops a process' POSIX locks on it. The agent's own outlives the
-/// application's while a sync is out, and goes before a lock that comes meanwhile.
+/// application's while a sync is out, and goes before a lock that comes meanwhile. (A log would be synced when it is
+/// opened again; a file opened with `O_SYNC` is none.)
 #[test]
 fn a_late_sync_does_not_drop_a_lock() {
     let place = Place::new(&objects::pass());
     let running = place.start(
-        "open a wct x.log write a 1 hold spawn sync a open z wc synced end file begun close a open b w x.log \
+        "open a wct x.log write a 1 hold spawn sync a open z wc synced end file begun close a open b ws x.log \
          spawn file go release end open y wc opened plock b file synced plocked x.log",
     );
     poll("a sync", || (count(&place.calls(), "+fdatasync") == 1).then_some(()));

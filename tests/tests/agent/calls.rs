@@ -249,6 +249,19 @@ fn without_descriptors_every_sync_is_direct() {
 }
 
 #[test]
+fn without_descriptors_a_deadline_is_not_said_to_hold() {
+    let tries = std::iter::repeat_with(|| {
+        Place::new(&objects::at_least(100_000_000))
+            .env("DURAC_LOG", "all")
+            .run(&format!("nofile 4 {OPEN} write a 1 close a"))
+    });
+    let done =
+        tries.take(20).find(|done| !done.out.iter().any(|line| line.ends_with("EMFILE"))).unwrap();
+    assert!(done.err.contains("/x.log: policy `pass` is not in force on it"), "{done:?}");
+    assert!(!done.err.contains("is in force"), "{done:?}");
+}
+
+#[test]
 fn a_parameter_changes_while_the_policy_runs() {
     let place = Place::new(&objects::window_param(64)).with_status();
     let child = place.start(&format!(

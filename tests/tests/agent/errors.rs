@@ -143,8 +143,13 @@ fn the_error_of_the_agents_sync_is_every_sync_calls() {
         "io_submit",
         "io_submit_dsync",
     ];
-    let in_children =
-        ["forked:fdatasync", "forked:number:fdatasync", "forked:msync", "born:fdatasync"];
+    let in_children = [
+        "forked:fdatasync",
+        "forked:number:fdatasync",
+        "forked:msync",
+        "born:fdatasync",
+        "sibling:fdatasync",
+    ];
     let by_number = by_number.map(|way| format!("number:{way}"));
     for way in by_name.into_iter().chain(by_number.iter().map(String::as_str)).chain(in_children) {
         let done = reach(["failed", way], "SHIM_FAIL_SPAN", "0:1:28");
@@ -154,14 +159,50 @@ fn the_error_of_the_agents_sync_is_every_sync_calls() {
     }
 }
 
+/// A child made when the log is closed shares no open file with it. And `syncfs` reports of its own descriptor.
+#[test]
+fn the_error_of_a_log_is_not_another_files() {
+    for way in ["closed:fdatasync", "closed:number:fdatasync", "forked:syncfs"] {
+        let done = reach(["failed", way], "SHIM_FAIL_SPAN", "0:1:28");
+        assert_eq!(done.out, ["0 0"], "{way}: {done:?}");
+    }
+}
+
+/// A child that takes over its parent's log has the error that the parent's sync has got, before and after.
+#[test]
+fn the_error_of_a_log_is_that_of_the_child_that_takes_it_over() {
+    let at_least = objects::at_least(100_000_000);
+    let done = Place::new(&at_least)
+        .env("SHIM_FAIL_SPAN", "0:1:28")
+        .run("open a wct x.log write a 1 fails a fork fails a sync a end");
+    let child = ["write a = -1 ENOSPC", "sync a = -1 ENOSPC", "child exit = 0"];
+    assert_eq!(done.out[3..], child, "{done:?}");
+    // The child has the log when its parent's fourth sync fails, and all of its own succeed.
+    let done = Place::new(&at_least).env("SHIM_FAIL_SPAN", "3:1:28").run(
+        "open a wct x.log keepfork file go pause 300 sync a end sync a sync a sync a sync a \
+         open z wc go wait",
+    );
+    let syncs = done.out.iter().filter(|line| line.starts_with("sync a")).collect::<Vec<_>>();
+    let expected = ["0", "0", "0", "-1 ENOSPC", "-1 ENOSPC"].map(|it| format!("sync a = {it}"));
+    assert_eq!(syncs, expected.iter().collect::<Vec<_>>(), "{done:?}");
+}
+
 /// What another call that syncs has got of the kernel stops the log.
 #[test]
 fn an_error_that_another_call_takes_is_kept() {
-    for way in ["range", "syncfs", "msync", "pwritev2"] {
+    let line = "x.log: a sync failed: No space left on device (os error 28)";
+    for way in ["range", "msync", "pwritev2"] {
         let done = reach(["taken", way], "SHIM_FAIL_OTHERS", "28");
         assert_eq!(done.out, ["-1 28"; 3], "{way}: {done:?}");
+        assert_eq!(done.err.matches(line).count(), 1, "{way}: {done:?}");
         // What the system refuses, it has not looked at.
         let done = reach(["taken", way], "SHIM_FAIL_OTHERS", "22");
         assert_eq!(done.out, ["-1 22", "0 0", "0 0"], "{way}: {done:?}");
+    }
+    // Nor has it synced a file to which it has written nothing. What `syncfs` reports is not the log's.
+    for (way, fails) in [("pwritev2", "SHIM_REFUSE_WRITE"), ("syncfs", "SHIM_FAIL_OTHERS")] {
+        let done = reach(["taken", way], fails, "28");
+        assert_eq!(done.out, ["-1 28", "0 0", "0 0"], "{way}: {done:?}");
+        assert!(!done.err.contains("failed"), "{way}: {done:?}");
     }
 }

@@ -72,8 +72,8 @@ fn waiting_takes_no_time_after_the_last_sync() {
     assert_eq!(count(&done.calls, "+"), 2, "{done:?}");
 }
 
-/// What a killed process has acknowledged is durable before the next one goes on; what this process has closed itself is not
-/// synced again.
+/// What a killed process has acknowledged is durable before the next one goes on; what this process has synced in closing it
+/// is not synced again.
 #[test]
 fn what_is_in_a_log_is_durable_when_it_is_opened() {
     let place = Place::new(&objects::skip(None));
@@ -87,7 +87,23 @@ fn what_is_in_a_log_is_durable_when_it_is_opened() {
     let done = place.run(&format!("{} kill 9", again.repeat(5)));
     // One for what was there, and one at each close.
     assert_eq!(count(&done.calls, "-fdatasync x.log"), 6, "{done:?}");
+    // A close that has nothing to sync does not say that everything is durable: not what this process has written, nor
+    // what others have.
+    for written in ["write a 1", "fork write a 1 kill 9 end", "fork exec sh -c echo>>x.log end"] {
+        let place = Place::new(&objects::skip(None));
+        let done =
+            place.run(&format!("open a wct x.log {written} close a open a wca x.log kill 9"));
+        assert_eq!(count(&done.calls, "-fdatasync x.log main 0"), 1, "{written}: {done:?}");
+    }
     // What cannot be made durable is not built upon.
-    let done = place.env("SHIM_FAIL_SPAN", "0:1:5").run("open a wca x.log write a 1 sync a");
+    let place = place.env("DURAC_LOG", "all").env("SHIM_FAIL_SPAN", "0:1:5");
+    let done = place.run("open a wca x.log write a 1 sync a");
     assert!(done.out.iter().any(|line| line == "write a = -1 EIO"), "{done:?}");
+    assert!(
+        done.err.contains("x.log: a sync failed") && !done.err.contains("in force"),
+        "{done:?}"
+    );
+    // A file system that syncs nothing has lost nothing.
+    let done = place.env("SHIM_FAIL_SPAN", "0:1:22").run("open a wca x.log write a 1 sync a");
+    assert_eq!(done.out[1..], ["write a = 1", "sync a = 0"], "{done:?}");
 }

@@ -223,6 +223,58 @@ fn a_child_that_shares_memory_takes_no_agent_away() {
 }
 
 #[test]
+fn a_child_that_shares_memory_may_sync_a_log_without_the_agents_descriptors() {
+    for object in [objects::defer(), objects::window(4), objects::pass()] {
+        let done = shares(&object, &["vfork", "syncs"]);
+        assert_eq!((&*done.out, done.code), (&["fine".to_owned()][..], 0), "{done:?}");
+        // By itself: nothing of it is deferred.
+        assert!(count(&done.calls, "-fdatasync x.log main 0") >= 3, "{done:?}");
+    }
+}
+
+/// `c/handlers.c`
+fn handlers(object: &Object, words: &[&str]) -> Done {
+    let place = Place::new(object).env("DURAC_LOG", "all");
+    let running = place.start_words(&program("handlers"), words);
+    synced_again(&place, 0);
+    place.touch("go");
+    let done = place.finish(running);
+    assert_eq!((&*done.out, done.code), (&["fine".to_owned()][..], 0), "{words:?} {done:?}");
+    done
+}
+
+#[test]
+fn a_log_that_a_handler_has_opened_is_looked_after() {
+    for stack in ["same", "alternate"] {
+        let done = handlers(&objects::at_least(400_000_000), &["open", stack]);
+        let line = |text: &str| done.err.find(text).unwrap_or_else(|| panic!("{done:?}"));
+        assert!(line("it was opened in a signal handler") < line("is in force"), "{done:?}");
+    }
+}
+
+#[test]
+fn a_handler_that_has_left_by_a_jump_counts_no_longer() {
+    for stack in ["same", "alternate"] {
+        handlers(&objects::at_least(400_000_000), &["stream", stack]);
+        let done = handlers(&objects::skip(Some(400_000_000)), &["sync", stack]);
+        let first = done.calls.iter().find(|line| line.starts_with("-fdatasync x.log"));
+        assert_eq!(first.map(String::as_str), Some(BY_THREAD), "{done:?}");
+    }
+}
+
+#[test]
+fn a_policy_is_switched_off_after_a_handler_has_left_by_a_jump() {
+    let place = Place::new(&objects::skip(Some(400_000_000)));
+    let running = place.start_words(&program("handlers"), &["calls", "same"]);
+    synced_again(&place, 0);
+    let off = durac_tests::durac(["off", &running.id().to_string()]).unwrap();
+    let off = durac_tests::run(off).unwrap();
+    assert!(off.status.success(), "{}", durac_tests::show(&off));
+    place.touch("go");
+    assert_eq!(place.finish(running).out, ["fine"]);
+}
+
+#[test]
 fn what_a_child_that_shares_memory_opens_is_not_its_parents() {
     // The log has one descriptor, with which what is acknowledged becomes durable.
     let done = shares(&objects::skip(None), &["vfork", "known"]);

@@ -95,6 +95,21 @@ fn logs_that_find_no_room_are_counted() {
     assert!(done.err.contains("run without a policy"), "{}", done.err);
 }
 
+/// Those beyond the places of the status page are counted while they are open.
+#[test]
+fn logs_without_a_place_in_the_page_are_counted() {
+    let place = Place::new(&objects::window(4)).with_status();
+    let shown = durac_shm::status::MAX_LOGS as u64;
+    let names: String = (0..shown + 5).map(|log| format!("open c wct {log}.log ")).collect();
+    let child = place.start(&format!("{names} open d wct d.log file go close d file done"));
+    let status = place.status();
+    poll("six more", || (status.snapshot().beyond == 6).then_some(()));
+    place.touch("go");
+    poll("five more", || (status.snapshot().beyond == 5).then_some(()));
+    place.touch("done");
+    assert_eq!(place.finish(child).code, 0);
+}
+
 /// Names of more logs than a device has syncer threads.
 fn logs(start: &str) -> impl Iterator<Item = (char, String)> {
     ('a'..='t').map(move |name| (name, format!("{start}{name}.log")))

@@ -403,7 +403,7 @@ fn a_ring_survives_forks_and_stays_its_threads_own() {
 fn an_unknown_engine_is_said_and_changes_nothing() {
     let place = place(&objects::batch(1, None)).env("DURAC_ENGINE", "steam");
     let done = place.run(&format!("{OPEN} put a x sync a exit 0"));
-    assert!(done.err.contains("unknown engine `steam`"), "{done:?}");
+    assert!(done.err.contains("unknown engine `steam`; it is `thread` or `io_uring`"), "{done:?}");
     assert_eq!(size(&place), 1);
 }
 

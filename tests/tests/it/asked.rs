@@ -134,6 +134,33 @@ fn lines_go_to_a_file() -> Result<()> {
         ensure!(ended.status.success(), "{}", show(&ended));
         ensure!(ended.stderr.contains(&line) == told, "{name}={value}: {}", show(&ended));
     }
+    // `quiet` is one of several words, in the variable and in the option.
+    let etcd = dir.path().join("etcd");
+    durac_tests::copy_program("/bin/true", &etcd)?;
+    let warning = "should not run under a policy";
+    for (option, variable, told) in [
+        (None, None, true),
+        (None, Some("quiet"), false),
+        (None, Some("quiet,stderr"), false),
+        (Some("stderr,quiet"), None, false),
+        (Some("quiet"), None, false),
+        (Some("stderr"), Some("quiet"), true),
+    ] {
+        for engine in ["thread", "supervisor"] {
+            command = durac(["run", "--engine", engine])?;
+            command
+                .args(option.map(|value| format!("--log={value}")))
+                .arg("window")
+                .arg("--")
+                .arg(&etcd);
+            command.envs(variable.map(|value| ("DURAC_LOG", value)));
+            let ended = run(command)?;
+            let what = format!("{option:?} {variable:?} {engine}");
+            ensure!(ended.status.success(), "{what}: {}", show(&ended));
+            ensure!(ended.stderr.contains(warning) == told, "{what}: {}", show(&ended));
+            ensure!(told || ended.stderr.is_empty(), "{what}: {}", show(&ended));
+        }
+    }
     let server = Under::policy("window").env("DURAC_LOG", "nowhere").start()?;
     says(&server, "durac: DURAC_LOG: unknown value `nowhere`; it is `quiet`, `stderr`")?;
     Ok(())

@@ -186,6 +186,14 @@ fn a_folder_that_is_not_our_own_is_not_used() -> Result<()> {
         "a link was followed"
     );
     ensure!(entries(&elsewhere)?.is_empty(), "written to");
+    // Relative to which folder?
+    let relative = Path::new("cache");
+    let said = expect(&policy, relative, &[], NOW)?;
+    ensure!(said.contains("DURAC_CACHE must be an absolute path"), "{said}");
+    let mut command = durac(["doctor"])?;
+    command.env("DURAC_CACHE", relative);
+    let ended = run(command)?;
+    ensure!(ended.stdout.contains("DURAC_CACHE must be an absolute path"), "{}", show(&ended));
     // No place for it: no word about it.
     let nowhere = Path::new("/proc/durac/cache");
     let said = expect(&policy, nowhere, &[], NOW)?;

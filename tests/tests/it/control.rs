@@ -76,6 +76,7 @@ fn a_policy_is_exchanged_under_load() -> Result<()> {
     // Off: every call is durable when it returns, and nothing is deferred.
     let off = changed(&server, &["off".as_ref()])?;
     ensure!(off["after"]["on"] == false && off["after"]["bound_syncs"] == 0, "{off}");
+    ensure!(off["after"]["bound_updates"] == 0 && off["after"]["bound_bytes"] == 0, "{off}");
     goes_on()?;
     let seen = top_where(&server, |seen| {
         seen["calls"].as_f64() > Some(0.0) && seen["syncs"].as_f64() > Some(0.0)

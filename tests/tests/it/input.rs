@@ -346,3 +346,17 @@ fn output_in_shared_memory() -> Result<()> {
     ensure!(ended.status.success(), "{}", show(&ended));
     Ok(())
 }
+
+#[test]
+fn what_is_empty_or_asks_for_help() -> Result<()> {
+    // As a variable that is not set.
+    let mut command = durac(["run", "window", "--", "true"])?;
+    command.env("DURAC_AGENT", "");
+    let ended = run(command)?;
+    ensure!(ended.status.success(), "{}", show(&ended));
+    for option in ["--help", "-h"] {
+        let ended = run_durac(["help", option])?;
+        ensure!(ended.status.success() && ended.stdout.contains("Commands:"), "{}", show(&ended));
+    }
+    Ok(())
+}

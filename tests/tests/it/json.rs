@@ -210,6 +210,30 @@ fn a_tool_can_apply_the_fixes() -> Result<()> {
     Ok(())
 }
 
+/// A loss has a number in every unit: null is unbounded, and what loses nothing loses nothing in any.
+#[test]
+fn a_loss_has_every_unit() -> Result<()> {
+    for (policy, bounds) in [
+        ("always", serde_json::json!([0, 0, 0, 0])),
+        ("no", serde_json::json!([null, null, null, null])),
+        ("window:n=8", serde_json::json!([8, null, null, 50_000_000])),
+    ] {
+        let (_, checked) = document(&["check", policy])?;
+        let (_, shown) = document(&["show", policy])?;
+        for loss in [&checked["files"][0]["loss"], &shown["loss"]] {
+            let power = loss.as_array().context("an array")?;
+            let power = power.iter().find(|loss| loss["failure"] == "power_loss");
+            let power = power.context("a power loss")?;
+            let found: Vec<&Value> = ["syncs", "updates", "bytes", "within"]
+                .iter()
+                .map(|unit| power.get(unit).with_context(|| format!("{policy} {unit}: {power}")))
+                .collect::<Result<_>>()?;
+            ensure!(serde_json::json!(found) == bounds, "{policy}: {power}");
+        }
+    }
+    Ok(())
+}
+
 /// A monitor's tables are a document each, on a line.
 #[test]
 fn top_writes_a_line_for_each_table() -> Result<()> {

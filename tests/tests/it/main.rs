@@ -16,6 +16,7 @@ mod crash_programs;
 mod disk_faults;
 mod examples;
 mod faults;
+mod inherited;
 mod input;
 mod json;
 mod lifecycle;

@@ -78,6 +78,11 @@ fn the_doctor_reads_configurations_and_policies() -> Result<()> {
         show(&ended)
     );
     ensure!(ended.stdout.contains("`/dev/shm/a b` is on tmpfs"), "{}", show(&ended));
+    // What Redis does not start with is said to be that, and nothing of it is fine.
+    std::fs::write(&conf, "appendonly yes\nappendfsync \"always\ndir /tmp\n")?;
+    let (code, report) = json(&["doctor", conf.to_str().context("a path")?])?;
+    ensure!(code == 1 && found(&report, "ok").is_empty(), "{report:#}");
+    ensure!(found(&report, "wrong").contains("unbalanced quotes"), "{report:#}");
     // What never ends, and what is longer than a line.
     let pipe = dir.path().join("pipe");
     ensure!(Command::new("mkfifo").arg(&pipe).status()?.success());

@@ -154,6 +154,12 @@ fn every_command_takes_parameters_with_the_name() -> Result<()> {
     let pid = server.redis.pid().to_string();
     let said = fine(&format!("reload @:n=7 {pid} --format json"), "window")?;
     let said: Value = serde_json::from_str(&said)?;
-    ensure!(said["processes"][0]["after"]["bound_syncs"] == 7, "{said:#}");
+    let change = &said["processes"][0];
+    ensure!(change["after"]["bound_syncs"] == 7, "{said:#}");
+    ensure!(change["after"].get("bound_bytes").is_some_and(Value::is_null), "{said:#}");
+    // Where nothing is lost, it is in no unit.
+    for unit in ["bound_syncs", "bound_updates", "bound_bytes"] {
+        ensure!(change["before"][unit] == 0, "{unit}: {said:#}");
+    }
     Ok(())
 }

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use durac_tests::server::{Under, until, until_written};
 use durac_tests::{durac, heavy, run, show};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// What `durac top` says of the only log of the process.
 fn top(pid: &str) -> Result<Value> {
@@ -58,6 +59,7 @@ fn what_is_wrong_is_said_and_nothing_is_set() -> Result<()> {
         (&["set", "--pid", &pid, "n=5", "n=5000"], "`n` must be in 1..=4096, found 5000"),
         (&["set", "--pid", &pid, "n=5ms"], "invalid value `5ms` for `n`"),
         (&["set", "--pid", &pid, "n"], "invalid assignment `n`"),
+        (&["set", "--pid", &pid, "n=5", ":6379"], "expected NAME=VALUE; `--pid` names the process"),
         (&["set", "--pid", "1", "n=5"], "it has no log under a policy"),
         (&["top", "4000000000"], "no such process"),
         (&["top", "--interval", "0s"], "the interval must be at least 10ms"),
@@ -121,6 +123,16 @@ fn metrics() -> Result<()> {
     ensure!(value("durac_sync_seconds_count")? >= 1.0 && value("durac_sync_seconds_sum")? > 0.0);
     ensure!(value("durac_not_asked")? == 0.0 && value("durac_storage_is_memory")? == 0.0);
 
+    // Every metric is in the table of the documentation, and nothing else is.
+    let page = include_str!("../../../docs/operating.md");
+    let (_, table) = page.split_once("| metric |").context("a table of metrics")?;
+    let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+    let told: BTreeSet<&str> =
+        rows.flat_map(|row| row.split('`')).filter(|word| word.starts_with("durac_")).collect();
+    let types = ended.stdout.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let printed: BTreeSet<&str> = types.filter_map(|line| line.split(' ').next()).collect();
+    ensure!(told == printed, "{:?}", told.symmetric_difference(&printed));
+
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/monitoring");
     for file in ["durac.rules.yml", "grafana.json"] {
         let text = std::fs::read_to_string(root.join(file))?;
@@ -128,7 +140,9 @@ fn metrics() -> Result<()> {
         let named: Vec<&str> = text.split(word).filter(|w| w.starts_with("durac_")).collect();
         ensure!(named.len() > 4, "{file}");
         for name in named {
-            value(name).with_context(|| file)?;
+            let parts = ["_bucket", "_sum", "_count"];
+            let family = parts.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+            ensure!(printed.contains(family), "{file}: {name}");
         }
     }
     let grafana: Value =

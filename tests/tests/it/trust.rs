@@ -130,6 +130,14 @@ fn a_policy_that_others_can_write() -> Result<()> {
         show(&ended)
     );
 
+    // A link of root's leads to it.
+    let over = path("over.o");
+    symlink(&link, &over)?;
+    let ended = start(&over)?;
+    let told =
+        ended.stderr.contains("on the way is the link `") && ended.stderr.contains("chown -h 0 ");
+    ensure!(ended.status.code() == Some(1) && told, "{}", show(&ended));
+
     mode(Path::new(&text), 0o666)?;
     let warns = "warning: `";
     let ended = start(&text)?;
@@ -137,5 +145,99 @@ fn a_policy_that_others_can_write() -> Result<()> {
     ensure!(ended.stderr.contains("others may write to it (mode 666)"), "{}", show(&ended));
     let ended = run_durac(["reload", &text, &pid])?;
     ensure!(ended.status.success() && ended.stderr.contains(warns), "{}", show(&ended));
+    Ok(())
+}
+
+/// Who can write to a folder on the way to an object could put another in its place.
+#[test]
+fn a_policy_in_a_folder_of_others() -> Result<()> {
+    let dir = TempDir::new()?;
+    let folder = dir.path().join("a folder");
+    fs::create_dir(&folder)?;
+    let (object, link) = (folder.join("window.o"), dir.path().join("link"));
+    let ended = run(durac([Path::new("compile"), Path::new("window"), Path::new("-o"), &object])?)?;
+    ensure!(ended.status.success(), "{}", show(&ended));
+    symlink(&folder, &link)?;
+    let through = link.join("window.o");
+    let start = |file: &Path| -> Result<Ended> {
+        let mut command = durac(["run"])?;
+        command.arg(file).args(["--", "true"]);
+        run(command)
+    };
+    let all = |why: &str, advice: &str| -> Result<()> {
+        for file in [&object, &through] {
+            let ended = start(file)?;
+            let told = ended.stderr.contains(why) && ended.stderr.contains(advice);
+            ensure!(ended.status.code() == Some(1) && told, "{why}: {}", show(&ended));
+        }
+        Ok(())
+    };
+    let fine = || -> Result<()> {
+        for file in [&object, &through] {
+            let ended = start(file)?;
+            ensure!(ended.status.success(), "{}", show(&ended));
+        }
+        Ok(())
+    };
+    fine()?;
+    mode(&folder, 0o777)?;
+    all("others may write to its folder `", "chmod o-w '")?;
+    // As /tmp: only the owner of a file can replace it.
+    mode(&folder, 0o1777)?;
+    fine()?;
+    mode(&folder, 0o755)?;
+    if !sys::is_root() {
+        eprintln!("not root: there is no other user");
+        return Ok(());
+    }
+    chown(&folder, Some(NOBODY), None)?;
+    all("` is owned by user 65534, not by root", "chown 0 '")?;
+    chown(&folder, Some(0), None)?;
+    fine()?;
+    std::os::unix::fs::lchown(&link, Some(NOBODY), None)?;
+    ensure!(start(&object)?.status.success());
+    let ended = start(&through)?;
+    let told = ended.stderr.contains("on the way is the link `");
+    ensure!(ended.status.code() == Some(1) && told, "{}", show(&ended));
+    Ok(())
+}
+
+/// A file that is rewritten stays its owner's, with its mode and its other names.
+#[test]
+fn a_text_that_is_rewritten() -> Result<()> {
+    let dir = TempDir::new()?;
+    let (file, other) = (dir.path().join("a.dur"), dir.path().join("other.dur"));
+    let unformatted = "on fdatasync:   pass\n";
+    let slip = "on fdatasync(fd): pass\n";
+    for (words, text) in [(&["fmt"][..], unformatted), (&["check", "--fix"], slip)] {
+        for (linked, owner) in [(false, 0), (true, 0), (false, NOBODY), (true, NOBODY)] {
+            if owner != 0 && !sys::is_root() {
+                eprintln!("not root: there is no other user");
+                continue;
+            }
+            let _ = fs::remove_file(&file);
+            let _ = fs::remove_file(&other);
+            fs::write(&file, text)?;
+            mode(&file, 0o640)?;
+            if linked {
+                fs::hard_link(&file, &other)?;
+            }
+            if owner != 0 {
+                chown(&file, Some(owner), Some(owner))?;
+            }
+            let before = fs::metadata(&file)?;
+            let mut command = durac(words)?;
+            command.arg(&file);
+            let ended = run(command)?;
+            let what = format!("{words:?} {linked} {owner}: {}", show(&ended));
+            ensure!(ended.status.success() && fs::read_to_string(&file)? != text, "{what}");
+            let after = fs::metadata(&file)?;
+            let of = |kind: &fs::Metadata| (kind.uid(), kind.gid(), kind.mode(), kind.nlink());
+            ensure!(of(&before) == of(&after), "{what}: {before:?} {after:?}");
+            ensure!(!linked || before.ino() == after.ino(), "{what}: another file");
+            let left = fs::read_dir(dir.path())?.count();
+            ensure!(left == if linked { 2 } else { 1 }, "{what}: {left} files");
+        }
+    }
     Ok(())
 }

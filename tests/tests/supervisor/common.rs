@@ -75,6 +75,12 @@ pub fn with_fault<T>(fault: &'static str, body: impl FnOnce() -> T) -> T {
 /// A process that does not outlive its test.
 pub struct Killed(Child);
 
+impl Killed {
+    pub fn start(command: &mut Command) -> Result<Self> {
+        Ok(Self(command.spawn()?))
+    }
+}
+
 impl Deref for Killed {
     type Target = Child;
 

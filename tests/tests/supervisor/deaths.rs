@@ -134,6 +134,50 @@ pub fn a_failed_sync_stays_an_error() -> Result<()> {
     Ok(())
 }
 
+/// A thread that has synced a log ends; that log fails; and a process that knows no log has the number of that thread.
+const SAME_NUMBER: &str = "import os, sys, threading
+log, other = sys.argv[1:]
+last = os.open('/proc/sys/kernel/ns_last_pid', os.O_WRONLY)
+fd = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+os.close(os.open(other, os.O_CREAT | os.O_WRONLY))
+def sync():
+    os.write(fd, b'x\\n')
+    os.fdatasync(fd)
+    os.write(1, b'x\\n')
+def thread(): numbers.append(threading.get_native_id()), sync()
+numbers = []
+first = threading.Thread(target=thread)
+first.start(), first.join()
+try:
+    while True: sync()
+except OSError: os.write(1, b'failed\\n')
+for _ in range(10000):
+    os.write(last, str(numbers[0] - 1).encode())
+    child = os.fork()
+    if child == 0:
+        if os.getpid() != numbers[0]: os._exit(2)
+        try: os.rename(other, other)
+        except OSError: os._exit(1)
+        os._exit(0)
+    said = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if said != 2: break
+os.write(1, [b'fine\\n', b'told\\n', b'another number\\n'][said])
+";
+
+#[test]
+fn another_process_with_the_number_of_a_thread_is_told_of_no_error() -> Result<()> {
+    let _turn = heavy()?;
+    let words = ["python3", "-c", SAME_NUMBER, "@a.log", "@other"];
+    let mut run = Supervised::start(&window(8), LATENCY, &words)?;
+    run.until(50)?;
+    run.fail_sync_of("a.log");
+    run.until_it_says("failed\n")?;
+    run.end()?;
+    let said = run.acknowledged.last().map(String::as_str);
+    ensure!(said == Some("fine\n"), "{said:?}: {}", run.stderr());
+    Ok(())
+}
+
 #[test]
 fn a_program_that_relies_on_its_syncs_is_warned_of() -> Result<()> {
     let folder = tempfile::TempDir::new()?;

@@ -1,7 +1,9 @@
 //! What the supervisor keeps of a log: how long it is listed, its open file, and what it has told.
 
-use crate::common::{LATENCY, LAZY, Supervised, poll, seen};
+use crate::common::{LATENCY, LAZY, Supervised, pending, poll, seen, window};
 use anyhow::{Context, Result, ensure};
+use durac_disk::plan::Effect;
+use durac_disk::{Fault, Op, Plan};
 use durac_tests::heavy;
 
 /// A program that syncs two logs, closes the second, and does nothing.
@@ -98,5 +100,94 @@ fn the_example_of_a_target_matches_its_log() -> Result<()> {
     let logs = seen(run.supervisor()?.0)?.logs;
     let is_its = logs.iter().any(|log| log.path.ends_with("1.ldg") && log.numbers.calls >= 4);
     ensure!(is_its, "{logs:?}: {}", run.stderr());
+    Ok(())
+}
+
+/// A program that syncs a log on which it has a write lease, releases the lease, and syncs it three times more.
+const LEASED: &str = "import fcntl, os, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+fd = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR | os.O_APPEND)
+def append(count):
+    for _ in range(count): os.write(fd, b'x\\n'), os.fdatasync(fd)
+fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+append(2)
+fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+append(3)
+os.write(1, b'done\\n')
+signal.pause()
+";
+
+/// To open it would wait for the holder, which waits for its sync.
+#[test]
+fn a_log_with_a_write_lease_is_synced_directly() -> Result<()> {
+    let _turn = heavy()?;
+    let folder = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let path = folder.path().join("a.log");
+    let words = ["python3", "-c", LEASED, path.to_str().context("a path")?];
+    let mut run = Supervised::start(LAZY, LATENCY, &words)?;
+    run.until(1)?;
+    let behind = pending(run.supervisor()?.0)?;
+    ensure!(behind == 2, "{behind} calls are deferred: {}", run.stderr());
+    Ok(())
+}
+
+/// A program that mounts an overlay, syncs a file of its lower layer that it has open to read, appends to another, and says
+/// which files are in the upper layer.
+const LAYERED: &str = "import os, signal, subprocess, sys
+os.chdir(sys.argv[1])
+def run(*words): subprocess.run(words, check=True)
+run('mount', '-t', 'tmpfs', 'layers', '.')
+os.chdir(sys.argv[1])
+for name in 'lower', 'upper', 'work', 'all': os.mkdir(name)
+for name in 'read.log', 'written.log': open('lower/' + name, 'w').close()
+run('mount', '-t', 'overlay', 'layers', '-o', 'lowerdir=lower,upperdir=upper,workdir=work', 'all')
+fd = os.open('all/read.log', os.O_RDONLY)
+for _ in '123': os.fdatasync(fd)
+fd = os.open('all/written.log', os.O_WRONLY | os.O_APPEND)
+for _ in '123': os.write(fd, b'x\\n'), os.fdatasync(fd)
+os.write(1, ' '.join(sorted(os.listdir('upper'))).encode() + b'\\n')
+for place in 'all', '.': run('umount', '-l', os.path.join(sys.argv[1], place))
+signal.pause()
+";
+
+#[test]
+fn a_sync_of_a_file_of_a_lower_layer_copies_nothing() -> Result<()> {
+    let _turn = heavy()?;
+    let folder = tempfile::TempDir::new()?;
+    let words = ["python3", "-c", LAYERED, folder.path().to_str().context("a path")?];
+    let mut run = Supervised::start(LAZY, LATENCY, &words)?;
+    run.until(1)?;
+    ensure!(run.acknowledged == ["written.log\n"], "{:?}: {}", run.acknowledged, run.stderr());
+    let behind = pending(run.supervisor()?.0)?;
+    ensure!(behind == 2, "{behind} calls are deferred: {}", run.stderr());
+    Ok(())
+}
+
+/// A program that syncs a log until an error, and ends.
+const UNTIL_AN_ERROR: &str = "import os, sys
+fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+try:
+    while True: os.write(fd, b'x\\n'), os.fdatasync(fd), os.write(1, b'x\\n')
+except OSError: pass
+";
+
+/// The supervisor has told of the error, and has ended with the command.
+#[test]
+fn the_keeper_says_nothing_at_the_end_of_a_command_whose_log_has_failed() -> Result<()> {
+    let _turn = heavy()?;
+    let words = ["python3", "-c", UNTIL_AN_ERROR, "@a.log"];
+    let mut run = Supervised::start(&window(8), LATENCY, &words)?;
+    run.until(10)?;
+    let (_, keeper) = run.supervisor()?;
+    let effect = Effect::Fail(libc::EIO);
+    let fault = Fault { op: Op::Sync, path: "a.log".into(), after: 0, times: None, effect };
+    run.disk.plan(Plan { latency: LATENCY, faults: vec![fault], room: None });
+    run.end()?;
+    poll("the keeper's end", || {
+        let state = std::fs::read_to_string(format!("/proc/{keeper}/stat")).unwrap_or_default();
+        (state.is_empty() || state.contains(") Z")).then_some(())
+    })?;
+    let said = run.stderr();
+    ensure!(said.contains("a sync failed") && !said.contains("the supervisor is gone"), "{said}");
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What a power cut takes: at most the policy's bound, over all processes of a log.
 
 use crate::common::{
-    LATENCY, LAZY, SLOW, Supervised, append, loses_nothing, pending, poll, program, window,
+    LATENCY, LAZY, SLOW, Supervised, append, loses_nothing, pending, poll, program, seen, window,
 };
 use anyhow::{Result, ensure};
 use durac_tests::heavy;
@@ -211,6 +211,32 @@ pub fn the_new_beginning_of_a_ring_is_durable_when_it_is_acknowledged() -> Resul
     Ok(())
 }
 
+/// A program that syncs a log four times, has another process write at its beginning, and syncs it so often again.
+const BEGINS: &str = "import os, signal, sys
+fd = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
+def sync(at): os.pwrite(fd, b'x\\n', at), os.fdatasync(fd)
+for at in 0, 2, 4, 6: sync(at)
+if os.fork() == 0: os.pwrite(fd, b'y\\n', 0), os.kill(os.getpid(), signal.SIGKILL)
+os.wait()
+for call in range(int(sys.argv[2])): sync(8 + 2 * call)
+os.write(1, b'done\\n')
+signal.pause()
+";
+
+/// Whoever syncs next makes it durable.
+#[test]
+fn the_new_beginning_of_a_ring_is_durable_whichever_process_syncs() -> Result<()> {
+    let _turn = heavy()?;
+    for (calls, behind) in [("1", 0), ("3", 2)] {
+        let words = ["python3", "-c", BEGINS, "@a-wal", calls];
+        let mut run = Supervised::start(&lazy("layout ring"), LATENCY, &words)?;
+        run.until(1)?;
+        let found = pending(run.supervisor()?.0)?;
+        ensure!(found == behind, "{found} of {calls} calls are deferred: {}", run.stderr());
+    }
+    Ok(())
+}
+
 /// A program that syncs a log, copies to a file by one of these calls, and syncs the log again.
 const COPIES: &str = "import os, signal, sys
 log, to, page, call = sys.argv[1:]
@@ -238,8 +264,11 @@ fn deferred_behind_a_copy(more: &str, to: &str, call: &str) -> Result<(u64, Stri
     let mut run = Supervised::start(&lazy(more), LATENCY, &words)?;
     run.until(6)?;
     ensure!(run.acknowledged.len() == 6, "{call}: {}", run.stderr());
-    let behind = pending(run.supervisor()?.0)?;
-    Ok((behind, run.stderr()))
+    let seen = seen(run.supervisor()?.0)?;
+    let behind = seen.logs.iter().map(|log| log.numbers.pending()).sum();
+    let told = run.stderr();
+    ensure!(seen.stays_off == told.contains("the policy is off"), "{}: {told}", seen.stays_off);
+    Ok((behind, told))
 }
 
 /// It may wait for the pipe until calls that come later are acknowledged, and then write.

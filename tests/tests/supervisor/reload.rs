@@ -68,6 +68,58 @@ if os.fork() == 0:
 time.sleep(3600)
 ";
 
+/// A grandchild that has 70 logs and tells its number.
+const MANY: &str = "import os, sys, time
+if os.fork() == 0:
+    if os.fork() == 0:
+        for n in range(70):
+            fd = os.open(sys.argv[1] + str(n) + '.log', os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+            os.write(fd, b'x\\n'), os.fdatasync(fd)
+        os.write(1, b'%d\\n' % os.getpid())
+        time.sleep(3600)
+    os.wait()
+    sys.exit()
+time.sleep(3600)
+";
+
+/// The number of a supervised process, which is what `pidof` gives, stands for its supervisor; and logs without a place in the
+/// page are counted.
+#[test]
+fn a_supervised_process_stands_for_its_supervisor() -> Result<()> {
+    let mut run = Supervised::start(&window(4), Duration::ZERO, &["python3", "-c", MANY, "@"])?;
+    run.until(1)?;
+    let child = run.acknowledged.first().context("a number")?.trim().to_owned();
+    let supervisor = run.supervisor()?.0;
+    let json = |words: &[&str]| -> Result<serde_json::Value> {
+        let ended = run_durac(words.iter().chain(&["--format", "json"]))?;
+        ensure!(!ended.stdout.is_empty(), "{}", show(&ended));
+        Ok(serde_json::from_str(&ended.stdout)?)
+    };
+    for words in [["off", &child], ["on", &child]] {
+        let said = json(&words)?;
+        ensure!(said["processes"][0]["pid"] == supervisor, "{said:#}");
+        ensure!(said["processes"][0]["after"]["on"] == (words[0] == "on"), "{said:#}");
+    }
+    let said = json(&["show", &child])?;
+    ensure!(said["process"] == supervisor, "{said:#}");
+
+    let said = json(&["top", &child, "--once", "--interval", "20ms"])?;
+    let line = &said["logs"][0];
+    ensure!(line["pid"] == supervisor && line["logs_not_shown"] == 6, "{line:#}");
+    ensure!(said["total"]["logs"] == 64 && said["total"]["logs_not_shown"] == 6, "{said:#}");
+    let said = run_durac(["doctor", &supervisor.to_string()])?;
+    ensure!(said.stdout.contains("64 of 70 logs shown"), "{}", show(&said));
+    let said = run_durac(["metrics", &child])?;
+    for (name, value) in [("open_logs", 70), ("logs_not_shown", 6)] {
+        let line = format!("durac_{name}{{pid=\"{supervisor}\",policy=\"w\"}} {value}\n");
+        ensure!(said.stdout.contains(&line), "{line}{}", show(&said));
+    }
+    kill(child.parse()?);
+    kill(run.child.id().try_into()?);
+    run.end()?;
+    Ok(())
+}
+
 /// A supervisor is named by where the process serves that has its log, and no longer once that has ended.
 #[test]
 fn a_supervisor_is_named_by_whom_it_serves() -> Result<()> {

@@ -4,6 +4,7 @@ use crate::common::{LATENCY, Supervised, poll};
 use crate::writes::is_synced;
 use anyhow::{Context, Result, ensure};
 use durac_tests::heavy;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -161,4 +162,42 @@ fn no_thread_for_a_log() -> Result<()> {
         is_synced_at_last(run)?;
     }
     Ok(())
+}
+
+/// More logs than there can be at once, each of which is closed before the next is made.
+const MANY: &str = "import os, sys, time
+for number in range(int(sys.argv[2])):
+    fd = os.open('%s/%d.log' % (sys.argv[1], number), os.O_CREAT | os.O_WRONLY)
+    os.write(fd, b'x\\n'), os.close(fd)
+os.write(1, b'written\\n')
+time.sleep(3600)
+";
+
+/// The files that a process has open, but for those that it only names (`O_PATH`).
+fn opened(process: i32) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+    let is_open = |name: &str| {
+        let text = std::fs::read_to_string(format!("/proc/{process}/fdinfo/{name}")).ok()?;
+        let flags = text.lines().find_map(|line| line.strip_prefix("flags:"))?;
+        Some(i32::from_str_radix(flags.trim(), 8).ok()? & libc::O_PATH == 0)
+    };
+    let opened = files.filter(|file| is_open(&file.file_name().to_string_lossy()) == Some(true));
+    opened.filter_map(|file| std::fs::read_link(file.path()).ok()).collect()
+}
+
+#[test]
+fn a_log_takes_the_place_of_one_that_is_closed() -> Result<()> {
+    let _turn = heavy()?;
+    let last = 1024..1064;
+    let (folder, count) = (TempDir::new()?, last.end.to_string());
+    let words = ["python3", "-c", MANY, folder.path().to_str().context("a path")?, &count];
+    let mut run = Supervised::start(AT_LEAST, LATENCY, &words)?;
+    run.until_it_says("written\n")?;
+    let (supervisor, _) = run.supervisor()?;
+    let mut taken = BTreeSet::new();
+    poll("places for the last logs", || {
+        taken.extend(opened(supervisor));
+        let has_place = |number: u32| taken.contains(&folder.path().join(format!("{number}.log")));
+        last.clone().all(has_place).then_some(())
+    })
 }

@@ -47,7 +47,7 @@ impl Outcome {
 impl Place {
     pub fn new() -> Result<Self> {
         let folder = TempDir::with_prefix("durac-who-")?;
-        set_permissions(folder.path(), Permissions::from_mode(0o777))?;
+        set_permissions(folder.path(), Permissions::from_mode(0o1777))?;
         let object = object(&window(64), folder.path())?;
         let place = Self { folder, object };
         place.copy(&durac_tests::tool()?, "durac")?;

@@ -7,6 +7,7 @@ mod examples;
 mod first_build;
 mod layout;
 mod licences;
+mod paths;
 mod snapshots;
 
 use serde_json::Value;

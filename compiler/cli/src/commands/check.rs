@@ -3,7 +3,7 @@
 use crate::Outcome;
 use crate::args::{Budget, Deployment, Global};
 use crate::named::{Named, Settings};
-use crate::{certificate, input, output};
+use crate::{bound, certificate, input, output};
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use durac_abi::Runtime;
@@ -52,7 +52,7 @@ struct Report {
     ok: bool,
     policy: Option<String>,
     target: Option<String>,
-    loss: Vec<durac_abi::object::Loss>,
+    loss: Vec<bound::Shown>,
     proof: Option<Numbers>,
     /// With `--certificate`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,7 +114,7 @@ pub fn run(args: &Check, global: &Global) -> Result<Outcome> {
         files.push(one(named, args, global)?);
     }
     let fine = files.iter().all(|file| file.ok);
-    global.document.put(&serde_json::json!({ "files": files }))?;
+    global.document.put_field("files", &files)?;
     Ok(if fine { Outcome::Fine } else { Outcome::Wrong })
 }
 
@@ -157,7 +157,7 @@ impl Report {
             ok: checked.is_some(),
             policy: policy.map(|p| p.name.clone()),
             target: policy.map(|p| p.target.name.clone()),
-            loss: proved.map(|p| p.object.meta.loss.clone()).unwrap_or_default(),
+            loss: proved.map(|p| bound::shown(&p.object.meta.loss)).unwrap_or_default(),
             proof: proved.map(|p| Numbers::of(&p.proof)),
             certificate: None,
             smt2: None,

@@ -2,6 +2,7 @@
 
 use crate::Outcome;
 use crate::args::{Budget, Deployment, Global};
+use crate::bound;
 use crate::input;
 use crate::named::{Named, Settings};
 use crate::output;
@@ -111,7 +112,7 @@ pub fn run(args: &Compile, global: &Global) -> Result<Outcome> {
                     "policy": meta.policy,
                     "target": meta.target,
                     "runtime": meta.runtime.text(),
-                    "loss": meta.loss,
+                    "loss": bound::shown(&meta.loss),
                 }))?;
             }
         }

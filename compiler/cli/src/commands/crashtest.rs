@@ -483,7 +483,7 @@ fn worst(trials: &[Trial], again: impl Fn(&Trial) -> String) -> Option<Worst> {
 
 /// The command line that repeats one crash.
 fn again(named: &Named, trial: &Trial, args: &Crashtest) -> String {
-    let named = app::quoted(&named.to_string());
+    let named = output::quoted(&named.to_string());
     let mut text = format!(
         "durac crashtest {named} --first {} --trials 1 --seed {} --crash {} --at {} --clients {} \
          --latency {}",
@@ -494,11 +494,16 @@ fn again(named: &Named, trial: &Trial, args: &Crashtest) -> String {
         args.clients,
         args.latency
     );
-    args.settings.set.iter().for_each(|set| text.push_str(&format!(" --set {}", app::quoted(set))));
+    args.settings
+        .set
+        .iter()
+        .for_each(|set| text.push_str(&format!(" --set {}", output::quoted(set))));
     if let Some(engine) = args.engine {
         text.push_str(&format!(" --engine {}", names(&[engine])));
     }
-    args.fault.iter().for_each(|fault| text.push_str(&format!(" --fault {}", app::quoted(fault))));
+    args.fault
+        .iter()
+        .for_each(|fault| text.push_str(&format!(" --fault {}", output::quoted(fault))));
     if args.app != CrashApp::Redis {
         text.push_str(&format!(" --app {}", names(&[args.app])));
     }
@@ -686,7 +691,7 @@ mod tests {
         );
         let tested = |policy: &&str| {
             serde_json::json!({
-                "policy": policy, "power_loss": 4, "process_crash": 0, "power_loss_updates": 4,
+                "policy": policy, "object": "1", "power_loss": 4, "process_crash": 0, "power_loss_updates": 4,
                 "power_loss_bytes": null, "power_loss_within_us": null, "process_crash_within_us": null,
                 "assume_sync_us": null, "trials": [], "worst": null,
             })
@@ -719,5 +724,9 @@ mod tests {
         other.policies.first_mut().unwrap().power_loss_updates = Some(5);
         let bounds = merged(part(1, None, &both), other);
         assert_eq!(bounds, Err("the reports have different bounds for always".to_owned()));
+        let mut other = part(1, None, &both);
+        other.policies.first_mut().unwrap().object = "2".to_owned();
+        let objects = merged(part(1, None, &both), other);
+        assert!(objects.is_err_and(|why| why.contains("different policies of the name always")));
     }
 }

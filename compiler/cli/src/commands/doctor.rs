@@ -9,7 +9,7 @@ mod redis;
 use crate::args::Global;
 use crate::cache::Cache;
 use crate::named::{Named, Settings};
-use crate::{Outcome, input, output};
+use crate::{Outcome, input, output, processes};
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use durac_abi::Runtime;
@@ -25,13 +25,13 @@ use std::path::{Path, PathBuf};
 /// Each line says what was found, and what to do about it. Exits with 1 if something must be mended.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  durac doctor\n  durac doctor 4711\n  durac doctor /etc/redis/redis.conf\n  durac \
+    after_help = "Examples:\n  durac doctor\n  durac doctor 4711\n  durac doctor :6379\n  durac doctor /etc/redis/redis.conf\n  durac \
                   doctor window"
 )]
 pub struct Doctor {
-    /// A process id, the path of a redis.conf, a policy file or the name of a ready policy; several can be given
+    /// A process, by number or by directory and port, the path of a redis.conf, a policy file or the name of a ready policy; several can be given
     /// [default: this machine and every process under a policy]
-    #[arg(value_name = "WHAT")]
+    #[arg(value_name = "WHAT", value_parser = crate::args::word())]
     what: Vec<String>,
 }
 
@@ -117,6 +117,11 @@ pub fn run(args: &Doctor, global: &Global) -> Result<Outcome> {
     for what in &args.what {
         match what.parse::<u32>() {
             Ok(pid) => process::look(pid, &mut findings),
+            Err(_) if processes::is_place(what) => {
+                for pid in processes::named(std::slice::from_ref(what))? {
+                    process::look(pid, &mut findings);
+                }
+            }
             // A pipe may never end.
             Err(_) if std::fs::metadata(what).is_ok_and(|kind| !kind.is_file()) => {
                 findings.wrong(what, "is not a file", "name a policy, a redis.conf or a process");
@@ -129,7 +134,7 @@ pub fn run(args: &Doctor, global: &Global) -> Result<Outcome> {
     }
     let ok = findings.0.iter().all(|finding| finding.state != State::Wrong);
     if global.is_json() {
-        global.document.put(&serde_json::json!({ "findings": findings.0 }))?;
+        global.document.put_field("findings", &findings.0)?;
     } else {
         output::stdout(table(&findings.0).as_bytes())?;
     }

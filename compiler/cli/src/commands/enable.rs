@@ -9,7 +9,7 @@ mod systemd;
 
 use crate::args::Global;
 use crate::named::{Named, Settings};
-use crate::{Outcome, input, launch, output};
+use crate::{Outcome, bound, input, launch, output};
 use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
 use durac_abi::object::Object;
@@ -170,7 +170,18 @@ pub fn enable(args: &Enable, global: &Global) -> Result<Outcome> {
     let agent = launch::agent(args.agent.as_deref())?;
     launch::check_agent(&agent)?;
     let settings = args.file.settings(&args.settings);
-    let Some(ready) = input::ready(args.file.path(), &settings, global)? else {
+    let file = args.file.path();
+    if launch::is_object(file) {
+        let shown = file.display();
+        return Err(output::exit(
+            1,
+            format!(
+                "`{shown}` is a compiled policy: `durac enable` compiles the policy itself, and needs its text \
+                 (`durac show {shown} --text > policy.dur`)"
+            ),
+        ));
+    }
+    let Some(ready) = input::ready(file, &settings, global)? else {
         return Ok(Outcome::Wrong);
     };
     let object = ready.proved.object;
@@ -286,9 +297,9 @@ fn report(unit: &str, files: &Files, object: &Object) -> serde_json::Value {
     serde_json::json!({
         "unit": unit,
         "policy": object.meta.policy,
-        "loss": object.meta.loss,
-        "object": files.object,
-        "drop_in": files.drop_in,
+        "loss": bound::shown(&object.meta.loss),
+        "object": files.object.to_string_lossy(),
+        "drop_in": files.drop_in.to_string_lossy(),
     })
 }
 

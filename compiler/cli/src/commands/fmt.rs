@@ -65,11 +65,7 @@ fn one(path: &Path, check: bool, global: &Global, shown: &mut Option<String>) ->
     } else if is_stdin {
         output::stdout(formatted.as_bytes())?;
     } else if text != formatted {
-        // A file keeps its permissions; a link keeps being one.
-        use std::os::unix::fs::PermissionsExt;
-        let real = std::fs::canonicalize(path)?;
-        let mode = std::fs::metadata(&real)?.permissions().mode() & 0o7777;
-        output::write_atomically(&real, formatted.as_bytes(), mode)?;
+        output::rewrite(path, formatted.as_bytes())?;
     }
     Ok(true)
 }

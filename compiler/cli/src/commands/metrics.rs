@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 )]
 pub struct Metrics {
     /// Processes, by number or by directory and port [default: every process under a policy]
-    #[arg(value_name = "PID|DIR:PORT")]
+    #[arg(value_name = "PID|DIR:PORT", value_parser = crate::args::word())]
     processes: Vec<String>,
     /// Serve them over HTTP, at `/metrics`, until interrupted
     #[arg(long, value_name = "ADDRESS:PORT", conflicts_with = "output")]
@@ -179,7 +179,7 @@ type Family = (&'static str, &'static str, &'static str, fn(&LogNumbers, u64) ->
 const SECONDS: f64 = 1e-9;
 
 /// In the order of the output.
-const FAMILIES: [Family; 26] = [
+const FAMILIES: [Family; 28] = [
     ("at_risk_syncs", "gauge", "Acknowledged sync calls that are not durable", |n, _| {
         n.pending() as f64
     }),
@@ -189,7 +189,16 @@ const FAMILIES: [Family; 26] = [
         "Most sync calls at once that were acknowledged and not durable",
         |n, _| n.max_pending as f64,
     ),
-    ("at_risk_bytes", "gauge", "Bytes written and not durable", |n, _| n.pending_bytes as f64),
+    ("at_risk_bytes", "gauge", "Acknowledged bytes that are not durable", |n, _| {
+        n.acknowledged_bytes as f64
+    }),
+    (
+        "at_risk_bytes_max",
+        "gauge",
+        "Most bytes at once that were acknowledged and not durable",
+        |n, _| n.max_bytes as f64,
+    ),
+    ("pending_bytes", "gauge", "Bytes written and not durable", |n, _| n.pending_bytes as f64),
     (
         "not_asked",
         "gauge",
@@ -371,8 +380,14 @@ fn bounds(out: &mut String, seen: &[(u32, Snapshot)]) {
     head(out, "open_logs", "gauge", "Logs that are open; without one the policy has no effect");
     for (pid, process, _) in &all {
         let policy = label(&process.policy);
-        let open = process.logs.iter().filter(|log| log.numbers.descriptors > 0).count();
+        let shown = process.logs.iter().filter(|log| log.numbers.descriptors > 0).count() as u64;
+        let open = shown + process.beyond;
         let _ = writeln!(out, "durac_open_logs{{pid=\"{pid}\",policy=\"{policy}\"}} {open}");
+    }
+    head(out, "logs_not_shown", "gauge", "Open logs that have no samples of their own");
+    for (pid, process, _) in &all {
+        let (policy, beyond) = (label(&process.policy), process.beyond);
+        let _ = writeln!(out, "durac_logs_not_shown{{pid=\"{pid}\",policy=\"{policy}\"}} {beyond}");
     }
     head(out, "policy_on", "gauge", "0 if the policy was switched off");
     for (pid, process, _) in &all {
@@ -481,9 +496,11 @@ mod tests {
                 },
             },
             is_off: false,
+            stays_off: false,
             changes: 2,
             most_syncs: 9,
             most_updates: 0,
+            most_bytes: 0,
             is_go: false,
             is_supervisor: false,
             serves: (0, 0),
@@ -497,6 +514,7 @@ mod tests {
             object: 0,
             children: 0,
             unplaced: 0,
+            beyond: 6,
             params: vec![ParamStatus {
                 name: "n".to_owned(),
                 unit: "syncs".to_owned(),
@@ -523,6 +541,8 @@ mod tests {
             r#"durac_sync_seconds_bucket{pid="7",policy="window",log="/a \"b\"\\c",le="0.0001"} 1"#,
             r#"durac_sync_seconds_bucket{pid="7",policy="window",log="/a \"b\"\\c",le="+Inf"} 2"#,
             r#"durac_sync_seconds_sum{pid="7",policy="window",log="/a \"b\"\\c"} 3.00006"#,
+            r#"durac_open_logs{pid="7",policy="window"} 7"#,
+            r#"durac_logs_not_shown{pid="7",policy="window"} 6"#,
             r#"durac_held_reply_bytes{pid="7",policy="window"} 300"#,
             r#"durac_held_replies_total{pid="7",policy="window"} 40"#,
         ] {

@@ -59,6 +59,7 @@ pub fn run(args: &Record, global: &Global) -> Result<Outcome> {
     if let Some(file) = &args.from_strace {
         return import::run(file, args, global);
     }
+    crate::log::begin(args.launch.log.as_deref());
     if args.output == Path::new("-") {
         return Err(output::exit(1, "the command uses standard output: write the trace to a file"));
     }
@@ -139,9 +140,10 @@ impl Recording {
         let mut code = None;
         loop {
             let alone = family.reap(&mut code);
-            if code.is_some() && (alone || signals::is_stopped()) {
+            // If somebody else has collected the command, its exit code is unknown.
+            if alone || (code.is_some() && signals::is_stopped()) {
                 self.output.ring.stop();
-                return code.unwrap_or(0);
+                return code.unwrap_or(u8::MAX);
             }
             self.taker.take(monotonic, |event| self.output.write(event));
             self.show();

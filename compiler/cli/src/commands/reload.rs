@@ -38,7 +38,7 @@ pub struct Reload {
     #[arg(value_name = "FILE")]
     file: Named,
     /// Processes, by number or by directory and port [default: the only one under a policy]
-    #[arg(value_name = "PID|DIR:PORT")]
+    #[arg(value_name = "PID|DIR:PORT", value_parser = crate::args::word())]
     processes: Vec<String>,
     /// Its parameters.
     #[command(flatten)]
@@ -58,7 +58,7 @@ pub struct Reload {
 #[command(after_help = "Examples:\n  durac off\n  durac off /var/lib/redis:6379")]
 pub struct Off {
     /// Processes, by number or by directory and port [default: the only one under a policy]
-    #[arg(value_name = "PID|DIR:PORT")]
+    #[arg(value_name = "PID|DIR:PORT", value_parser = crate::args::word())]
     processes: Vec<String>,
 }
 
@@ -69,7 +69,7 @@ pub struct Off {
 #[command(after_help = "Examples:\n  durac on\n  durac on 4711")]
 pub struct On {
     /// Processes, by number or by directory and port [default: the only one under a policy]
-    #[arg(value_name = "PID|DIR:PORT")]
+    #[arg(value_name = "PID|DIR:PORT", value_parser = crate::args::word())]
     processes: Vec<String>,
 }
 
@@ -86,6 +86,7 @@ pub struct Change {
     refused: Option<String>,
     notes: Vec<String>,
     /// Where it is kept for the next start.
+    #[serde(serialize_with = "crate::document::path")]
     saved: Option<PathBuf>,
 }
 
@@ -262,7 +263,7 @@ pub fn ask(pid: u32, command: Command, bytes: &[u8]) -> Result<Change> {
 
 fn report(changes: &[Change], global: &Global) -> Result<Outcome> {
     if global.is_json() {
-        global.document.put(&serde_json::json!({ "processes": changes }))?;
+        global.document.put_field("processes", &changes)?;
     } else {
         let text: String = changes.iter().map(text).collect();
         // It has happened, whether or not the report can be written.

@@ -7,7 +7,7 @@ use super::watch;
 use crate::args::{Budget, Global, Launch};
 use crate::launch::{self, Ready, init};
 use crate::named::Named;
-use crate::{Outcome, signals};
+use crate::{Outcome, log, signals};
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use std::os::unix::process::CommandExt;
@@ -30,6 +30,7 @@ pub struct Run {
 /// Compiles, then becomes the command.
 pub fn run(args: &Run, global: &Global) -> Result<Outcome> {
     let signal = signals::ChildSignal::now();
+    log::begin(args.launch.log.as_deref());
     let global = &args.budget.of(global);
     if let Some(supervised) = launch::supervised(&args.file, &args.launch, global)? {
         let Some(mut supervised) = supervised else { return Ok(Outcome::Wrong) };

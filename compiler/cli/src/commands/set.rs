@@ -30,7 +30,7 @@ pub struct Set {
     #[arg(required = true, value_name = "NAME=VALUE")]
     assignments: Vec<String>,
     /// The process, by number or by directory and port [default: the only one under a policy]
-    #[arg(long, value_name = "PID|DIR:PORT")]
+    #[arg(long, value_name = "PID|DIR:PORT", value_parser = crate::args::word())]
     pid: Option<String>,
     /// Keep them for the next start, where `durac enable` has put the policy into the unit
     #[arg(long)]
@@ -57,6 +57,7 @@ struct Report {
     bound_syncs: Option<u64>,
     bound_updates: Option<u64>,
     bound_bytes: Option<u64>,
+    #[serde(serialize_with = "crate::document::path")]
     saved: Option<PathBuf>,
 }
 
@@ -70,7 +71,7 @@ pub fn run(args: &Set, global: &Global) -> Result<Outcome> {
             None => return Ok(Outcome::Wrong),
         }
     }
-    global.document.put(&serde_json::json!({ "processes": changed }))?;
+    global.document.put_field("processes", &changed)?;
     Ok(Outcome::Fine)
 }
 
@@ -85,7 +86,13 @@ fn change(args: &Set, pid: u32, global: &Global) -> Result<Option<Report>> {
     let mut changes = Vec::new();
     let mut sources = Sources::new();
     let found = settings::each(&args.assignments, &mut sources, |assignment| {
-        let (index, value) = durac_core::set::find(&policy, known.clone(), assignment)?;
+        let found = durac_core::set::find(&policy, known.clone(), assignment);
+        let (index, value) = found.map_err(|mut wrong| {
+            if !assignment.contains('=') {
+                wrong.help = Some("expected NAME=VALUE; `--pid` names the process".to_owned());
+            }
+            wrong
+        })?;
         changes.extend(before.params.get(index).map(|param| (param, value)));
         Ok(())
     });
@@ -164,7 +171,7 @@ fn lines(
         );
     }
     if before.is_off {
-        said.push_str("    the policy is off: `durac on` brings it back\n");
+        let _ = writeln!(said, "    {}", processes::off_note(before.stays_off));
     }
     said
 }

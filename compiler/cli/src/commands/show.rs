@@ -3,7 +3,7 @@
 use super::top;
 use crate::args::Global;
 use crate::named::{Named, Settings};
-use crate::{Outcome, certificate, input, launch, output};
+use crate::{Outcome, bound, certificate, input, launch, output, processes};
 use anyhow::Result;
 use clap::Args as ClapArgs;
 use durac_abi::object::{Failure, fingerprint};
@@ -25,11 +25,11 @@ use std::path::{Path, PathBuf};
 /// and proved first.
 #[derive(Debug, ClapArgs)]
 #[command(
-    after_help = "Examples:\n  durac show 4711\n  durac show policy.o --text > policy.dur\n  durac show window:n=16"
+    after_help = "Examples:\n  durac show 4711\n  durac show :6379\n  durac show policy.o --text > policy.dur\n  durac show window:n=16"
 )]
 pub struct Show {
     /// The process, the file of a compiled policy, or a policy, with `:name=value,…` to set parameters
-    #[arg(value_name = "PID|FILE")]
+    #[arg(value_name = "PID|DIR:PORT|FILE")]
     what: Named,
     /// Its parameters.
     #[command(flatten)]
@@ -62,7 +62,7 @@ struct Shown<'a> {
     runtime: &'a str,
     source_sha256: &'a str,
     text: &'a str,
-    loss: &'a [durac_abi::object::Loss],
+    loss: Vec<bound::Shown>,
     flush_within_ns: Option<u64>,
     assume_sync_ns: Option<u64>,
     params: Vec<ShownParam>,
@@ -72,7 +72,7 @@ struct Shown<'a> {
 /// Finds the object, checks it and prints it.
 pub fn run(args: &Show, global: &Global) -> Result<Outcome> {
     let (path, settings) = (args.what.path(), args.what.settings(&args.settings));
-    let pid = args.what.to_string().parse::<u32>().ok();
+    let pid = process(&args.what.to_string())?;
     if let Some(setting) = settings.first().filter(|_| pid.is_some() || launch::is_object(path)) {
         let why = "what is running or compiled is shown as it is; name a text";
         return Err(output::exit(1, format!("`{setting}` cannot be set: {why}")));
@@ -118,13 +118,27 @@ pub fn run(args: &Show, global: &Global) -> Result<Outcome> {
         runtime: meta.runtime.text(),
         source_sha256: &meta.source_sha256,
         text: &object.source.text,
-        loss: &meta.loss,
+        loss: bound::shown(&meta.loss),
         flush_within_ns: meta.flush_within,
         assume_sync_ns: meta.assume_sync,
         params,
         certificate: certificate::shown(&object)?,
     })?;
     Ok(Outcome::Fine)
+}
+
+/// The process that is meant, if one is.
+fn process(what: &str) -> Result<Option<u32>> {
+    if !processes::is_place(what) && what.parse::<u32>().is_err() {
+        return Ok(None);
+    }
+    match processes::named(&[what.to_owned()])?.as_slice() {
+        [one] => Ok(Some(*one)),
+        several => {
+            let list: String = several.iter().map(|pid| format!(" {pid}")).collect();
+            Err(output::exit(1, format!("several processes are at `{what}`: name one:{list}")))
+        }
+    }
 }
 
 /// Whether an object holds the text that it was compiled from: its digest is in the note, the text is among the debug data.

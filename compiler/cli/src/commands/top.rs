@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 #[command(after_help = "Examples:\n  durac top\n  durac top :6379 --once --format json")]
 pub struct Top {
     /// Processes, by number or by directory and port [default: every process under a policy]
-    #[arg(value_name = "PID|DIR:PORT")]
+    #[arg(value_name = "PID|DIR:PORT", value_parser = crate::args::word())]
     processes: Vec<String>,
     /// Interval over which rates are measured
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
@@ -164,7 +164,12 @@ pub fn unreadable(pid: u32, why: &io::Error) -> anyhow::Error {
         io::ErrorKind::NotFound if !std::path::Path::new(&format!("/proc/{pid}")).exists() => {
             "no such process".to_owned()
         }
-        io::ErrorKind::NotFound => "it has no log under a policy".to_owned(),
+        io::ErrorKind::NotFound => match processes::supervisor_of(pid) {
+            Some((supervisor, _)) => format!(
+                "it has no log under a policy of its own; if process {supervisor} supervises it, name that"
+            ),
+            None => "it has no log under a policy".to_owned(),
+        },
         io::ErrorKind::PermissionDenied => "it belongs to another user".to_owned(),
         io::ErrorKind::InvalidData => "its agent has a different version".to_owned(),
         _ => output::reason(why),

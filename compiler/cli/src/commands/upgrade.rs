@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(20);
 #[command(after_help = "Examples:\n  durac upgrade\n  durac upgrade 4711")]
 pub struct Upgrade {
     /// Supervisors, by number or by directory and port [default: the only process under a policy]
-    #[arg(value_name = "PID|DIR:PORT")]
+    #[arg(value_name = "PID|DIR:PORT", value_parser = crate::args::word())]
     processes: Vec<String>,
 }
 
@@ -44,6 +44,7 @@ struct Change {
     #[serde(flatten)]
     place: Place,
     /// The program that runs now.
+    #[serde(serialize_with = "crate::document::path")]
     program: Option<PathBuf>,
     /// Why the old one goes on.
     refused: Option<String>,
@@ -179,7 +180,7 @@ fn is_supervisor(pid: u32) -> bool {
 
 fn report(changes: &[Change], global: &Global) -> Result<()> {
     if global.is_json() {
-        global.document.put(&serde_json::json!({ "processes": changes }))?;
+        global.document.put_field("processes", &changes)?;
     }
     for change in changes {
         if let Some(why) = &change.refused {

@@ -6,6 +6,7 @@
 use crate::args::{Global, Launch};
 use crate::cache::{Cache, Key, Place};
 use crate::input::{self, Deployment, Input};
+use crate::log::info as say;
 use crate::output;
 use anyhow::{Context, Result};
 use durac_abi::{Object, Runtime};
@@ -129,11 +130,4 @@ fn while_telling<T>(path: &Path, settings: &[String], work: impl FnOnce() -> T) 
     drop(working);
     // It only prints, and does not panic. Where the user may start no thread there is none, and no line.
     (done, teller.is_ok_and(|teller| teller.join().unwrap_or(false)))
-}
-
-/// Prints a line, unless `DURAC_LOG` is `quiet`.
-fn say(text: &str) {
-    if std::env::var_os(durac_abi::ENV_LOG).is_none_or(|value| value != "quiet") {
-        output::error(text);
-    }
 }

@@ -37,9 +37,7 @@ pub fn wants_supervisor(policy: &Path, launch: &Launch, program: &Path) -> bool 
     let by_supervisor = unreached.as_ref().is_none_or(|unreached| unreached.by_supervisor);
     let reason = unreached.map(|unreached| unreached.why).or_else(|| target_reason(policy));
     let Some(reason) = reason.filter(|_| by_supervisor) else { return false };
-    if std::env::var_os(durac_abi::ENV_LOG).is_none_or(|value| value != "quiet") {
-        output::error(&format!("{reason}; using the supervisor (`--engine supervisor`)"));
-    }
+    crate::log::info(&format!("{reason}; using the supervisor (`--engine supervisor`)"));
     true
 }
 
@@ -89,9 +87,7 @@ pub fn supervised(
     }
     super::check_environment()?;
     let log = launch.log.clone();
-    if log.as_ref().is_some_and(|log| log != "stderr" && log != "quiet") {
-        return Err(output::exit(1, "the supervisor's log is `stderr` or `quiet`"));
-    }
+    log.as_deref().map_or(Ok(()), crate::log::for_supervisor)?;
     let settings = policy.settings(&launch.settings);
     let loaded = super::load(policy.path(), &settings, launch, Runtime::Supervisor, global)?;
     let Some(object) = loaded else {
@@ -101,6 +97,7 @@ pub fn supervised(
     let mut command = Command::new(&program);
     command.env_remove(crate::cache::ENV_CACHE).env_remove(durac_abi::ENV_RECORD);
     command.arg0(name).args(arguments);
+    crate::inherited::hand_on(&mut command);
     let ready = Ready { command, program, object };
     let preload = launch.preload_after.clone();
     Ok(Some(Some(Supervised { ready, object: path, preload, log })))
@@ -119,6 +116,7 @@ impl Supervised {
             run.arg("--preload-after").arg(library);
         }
         run.arg(&self.object).arg("--").args(words);
+        crate::inherited::hand_on(&mut run);
         run
     }
 
@@ -152,9 +150,10 @@ impl Supervised {
         asked.writes |= durac_supervisor::is_recording_wanted();
         let installed = durac_supervisor::install(ours.into(), asked)
             .map_err(|error| failed(error.to_string()))?;
-        let quiet = std::env::var_os(durac_abi::ENV_LOG).is_some_and(|value| value == "quiet");
-        if installed.no_new_privileges && !quiet {
-            output::error("setuid programs gain no privileges under the supervisor (no_new_privs)");
+        if installed.no_new_privileges {
+            crate::log::info(
+                "setuid programs gain no privileges under the supervisor (no_new_privs)",
+            );
         }
         Ok(())
     }

@@ -48,11 +48,10 @@ pub fn reason(program: &Path) -> Option<String> {
     Some(format!("`{shown}` should not run under a policy: {why} (docs/where-not.md)"))
 }
 
-/// Warns of such a program, unless `DURAC_LOG` is `quiet`.
+/// Warns of such a program, unless only errors are wanted.
 pub fn warn(program: &Path) {
-    let quiet = std::env::var_os(durac_abi::ENV_LOG).is_some_and(|value| value == "quiet");
-    if let Some(why) = reason(program).filter(|_| !quiet) {
-        crate::output::error(&format!("warning: {why}"));
+    if let Some(why) = reason(program) {
+        crate::log::info(&format!("warning: {why}"));
     }
 }
 

@@ -16,7 +16,7 @@ use crate::real;
 use crate::stage::StageOff;
 use crate::table::{self, Entry};
 use durac_engine::Errno;
-use libc::{c_int, c_long, c_uint, mmsghdr, msghdr};
+use libc::{c_int, c_long, c_uint, mmsghdr, msghdr, off_t};
 use std::sync::atomic::Ordering;
 
 /// `io_pgetevents`, which the `libc` crate does not name.
@@ -25,7 +25,7 @@ const IO_PGETEVENTS: c_long = 333;
 /// What a system call does that concerns logs and connections. A number is that of an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Effect {
-    /// Gives, copies or takes a descriptor, or locks its file.
+    /// Gives, copies or takes a descriptor, locks its file, or shuts its connection.
     Descriptor,
     /// Reads the file of this descriptor, or looks at it, or receives from it.
     Reads(usize),
@@ -37,8 +37,8 @@ enum Effect {
     Resizes(usize),
     /// Moves the position of this descriptor.
     Moves(usize),
-    /// Sends to the connection of this descriptor, or shuts it.
-    Sends(usize),
+    /// Sends to the connection of this descriptor, with the flags there.
+    Sends(usize, usize),
     /// The message there can pass descriptors.
     Passes(usize),
     /// The same of several messages.
@@ -104,7 +104,8 @@ const fn effects(number: c_long) -> &'static [Effect] {
         | libc::SYS_socket
         | libc::SYS_pipe
         | libc::SYS_pipe2
-        | libc::SYS_pidfd_getfd => &[Descriptor],
+        | libc::SYS_pidfd_getfd
+        | libc::SYS_shutdown => &[Descriptor],
         libc::SYS_read
         | libc::SYS_readv
         | libc::SYS_pread64
@@ -120,9 +121,9 @@ const fn effects(number: c_long) -> &'static [Effect] {
         libc::SYS_ftruncate => &[Writes(0), Resizes(0)],
         libc::SYS_sendfile => &[Reads(1), Writes(0)],
         libc::SYS_splice | libc::SYS_copy_file_range => &[Reads(0), Writes(2)],
-        libc::SYS_sendto | libc::SYS_shutdown => &[Sends(0)],
-        libc::SYS_sendmsg => &[Passes(1), Sends(0)],
-        libc::SYS_sendmmsg => &[PassesMany(1), Sends(0)],
+        libc::SYS_sendto => &[Sends(0, 3)],
+        libc::SYS_sendmsg => &[Passes(1), Sends(0, 2)],
+        libc::SYS_sendmmsg => &[PassesMany(1), Sends(0, 3)],
         libc::SYS_ioctl => &[Requests(0)],
         libc::SYS_lseek => &[Moves(0)],
         libc::SYS_stat
@@ -233,6 +234,7 @@ unsafe extern "C-unwind" fn through(
         ([Effect::Renames], _) => paths::drained(real),
         ([Effect::Truncates(path)], _) => paths::resize(call.pointer(*path), real),
         (_, Some(syncs)) => sync::guarded(syncs, real),
+        _ if number == libc::SYS_syncfs => paths::drained(real),
         _ => real(),
     };
     call.follows(result, written);
@@ -276,7 +278,9 @@ impl Call {
                 super::seen();
                 let _ = super::uncount_by_number(self.int(fd), true);
             }
-            Effect::Sends(fd) => sockets::let_pass(self.int(fd)),
+            Effect::Sends(fd, flags) => {
+                sockets::let_pass(self.int(fd), self.int(flags) & libc::MSG_DONTWAIT != 0)?;
+            }
             Effect::Passes(message) => passes(self.pointer(message)),
             Effect::PassesMany(messages) => {
                 let first = self.pointer::<mmsghdr>(messages);
@@ -310,7 +314,7 @@ impl Call {
         super::seen_by(fd);
         // The next library's own call in a write has been seen as that.
         let is_other = super::uncount_by_number(fd, false);
-        sockets::let_pass(fd);
+        sockets::let_pass(fd, false)?;
         if table::get(fd) == Entry::Durable {
             drained()?;
         }
@@ -327,14 +331,13 @@ impl Call {
         match self.number {
             libc::SYS_fsync | libc::SYS_fdatasync => Some(Syncs::File(self.int(0))),
             libc::SYS_pwritev2 if self.int(5) & sync::DURABLY != 0 => {
-                Some(Syncs::File(self.int(0)))
+                Some(Syncs::Write(self.int(0), self.word(3) as off_t, self.int(5)))
             }
             libc::SYS_sync_file_range
                 if self.word(3) as c_uint & sync::WAITS != 0 || failures::any() =>
             {
                 Some(Syncs::File(self.int(0)))
             }
-            libc::SYS_syncfs => Some(Syncs::FileSystem(self.int(0))),
             libc::SYS_msync if self.int(2) & libc::MS_SYNC != 0 => {
                 Some(Syncs::Pages(self.word(0), self.word(1)))
             }
@@ -394,6 +397,12 @@ impl Call {
                 super::found::copied_unseen(super::open::opening(self.int(2), real))
             }
             libc::SYS_accept | libc::SYS_accept4 => sockets::accepted(real()),
+            libc::SYS_shutdown => sockets::shut(fd, self.int(1), |how| {
+                // SAFETY: the caller's arguments, or a part of what it asks for.
+                unsafe {
+                    real::SYSCALL.get()(self.number, fd as usize, how as usize, 0, 0, 0, 0) as c_int
+                }
+            }),
             libc::SYS_pidfd_getfd => super::found::copied_unseen(real()),
             libc::SYS_socket => {
                 let fd = real();
@@ -460,7 +469,7 @@ impl Call {
                 _ if table::is_other(block.fd) => {}
                 _ => {
                     super::lose_writes(block.fd);
-                    sockets::let_pass(block.fd);
+                    sockets::let_pass(block.fd, true)?;
                 }
             }
         }
@@ -478,7 +487,10 @@ impl Call {
                 // SAFETY: as above; the application may have reused the block, which then is of another file or no sync.
                 && let Some(block) = unsafe { read(place) }.filter(Block::syncs)
             {
-                sync::may_have_taken(Syncs::File(block.fd), -event.result as Errno);
+                let syncs = block.as_call();
+                if !syncs.wrote_nothing(None) {
+                    sync::may_have_taken(syncs, -event.result as Errno);
+                }
             }
         }
     }
@@ -505,10 +517,22 @@ struct Block {
 
 impl Block {
     const READ: u16 = 0;
+    const WRITE: u16 = 1;
     const SYNC: u16 = 2;
     const SYNC_DATA: u16 = 3;
     const POLL: u16 = 5;
     const READ_PIECES: u16 = 7;
+    const WRITE_PIECES: u16 = 8;
+
+    /// What it syncs.
+    fn as_call(&self) -> Syncs {
+        match (self.operation, self.rest) {
+            (Self::WRITE | Self::WRITE_PIECES, [_, _, at, ..]) => {
+                Syncs::Write(self.fd, at as off_t, self.flags)
+            }
+            _ => Syncs::File(self.fd),
+        }
+    }
 
     /// Whether it makes something durable.
     fn syncs(&self) -> bool {

@@ -96,6 +96,12 @@ fn is_ours() -> bool {
     table::is_ours()
 }
 
+/// In a child that shares the memory: whether bytes of the parent's are staged of the file of `fd`, which come first.
+#[cold]
+fn staged_by_parent(fd: c_int) -> bool {
+    log_of(fd).is_some_and(|log| log.slot.has_staged() && log.slot.proof.is_file(fd))
+}
+
 /// Something can write to the file of `fd` that has no hook: each reply waits for a sync that begins after it.
 #[cold]
 fn lose_writes(fd: c_int) {
@@ -214,7 +220,7 @@ fn formats(fd: c_int) {
     settle(fd);
     uncount(fd, false);
     lose_writes(fd);
-    sockets::let_pass(fd);
+    sockets::let_pass_or_cut(fd, false);
     if table::get(fd) == Entry::Durable {
         rights::drain();
     }

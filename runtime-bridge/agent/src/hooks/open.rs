@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 #[inline]
 pub(super) fn opened(fd: c_int, dir: c_int, path: *const c_char, flags: c_int) -> c_int {
     forget_stale(fd);
+    crate::staffing::look();
     if fd >= 0 && flags & libc::O_ACCMODE != libc::O_RDONLY && policy::get().is_some() {
         opened_for_writing(fd, dir, path, flags);
     } else {
@@ -112,15 +113,10 @@ pub fn adopt(
 /// file may be staged. `since`: its first writes are not older.
 fn begin(policy: &'static Policy, fd: c_int, id: registry::FileId, since: Option<Time>) {
     let Some(log) = super::log_of(fd) else { return };
-    if !log.slot.has_failed() {
-        crate::failures::begin(id);
-    }
+    let alone = if policy.defers() { crate::staffing::begin(log.slot) } else { None };
     // Each program that a shell starts inherits its log: the first of them tells.
     if since.is_none() || !log.slot.is_crowded() {
-        crate::attention::opened(log.registry, policy, log.slot);
-    }
-    if policy.defers() {
-        log.slot.staff();
+        crate::attention::opened(log.registry, policy, log.slot, alone);
     }
     if policy.rules.defers_writes {
         let since = since.unwrap_or_else(clock::now);

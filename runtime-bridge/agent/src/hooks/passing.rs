@@ -70,7 +70,8 @@ pub(super) unsafe fn passes(message: *const msghdr) {
                 // SAFETY: inside the control data, which can be read; nothing says that it is aligned.
                 let fd = unsafe { data.cast::<c_int>().add(index).read_unaligned() };
                 if !table::is_other(fd) {
-                    super::sockets::let_pass(fd);
+                    // Another process writes what comes next.
+                    super::sockets::let_pass_or_cut(fd, true);
                     super::lose_writes(fd);
                     revoke(fd, StageOff::PassedOn);
                 }
@@ -96,6 +97,16 @@ unsafe fn descriptor_of(block: *const c_void) -> c_int {
     unsafe { block.cast::<libc::aiocb>().as_ref() }.map_or(-1, |block| block.aio_fildes)
 }
 
+/// Whether a control block of a list writes.
+///
+/// # Safety
+/// `block` is null or points to one.
+unsafe fn writes(block: *const c_void) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe { block.cast::<libc::aiocb>().as_ref() }
+        .is_some_and(|block| block.aio_lio_opcode == libc::LIO_WRITE)
+}
+
 /// Before a control block is submitted: nothing is staged of its file any more. If it is written durably, what the
 /// logs have deferred comes first; if it is a connection that is written, all that is written to the logs.
 ///
@@ -115,7 +126,10 @@ unsafe fn submits(block: *const c_void, reads: bool) -> c_int {
         true => super::sockets::unseen(fd),
         false => {
             super::lose_writes(fd);
-            super::sockets::let_pass(fd);
+            if let Err(errno) = super::sockets::let_pass(fd, true) {
+                crate::errno::set(errno);
+                return -1;
+            }
         }
     }
     0
@@ -187,8 +201,12 @@ macro_rules! lists {
             ) -> c_int {
                 if !blocks.is_null() {
                     for index in 0..usize::try_from(n).unwrap_or(0) {
-                        // SAFETY: the caller promises an array of `n` pointers.
-                        if unsafe { submits(blocks.add(index).read(), false) } != 0 {
+                        // SAFETY: the caller promises an array of `n` pointers to blocks.
+                        let result = unsafe {
+                            let block = blocks.add(index).read();
+                            submits(block, !writes(block))
+                        };
+                        if result != 0 {
                             return -1;
                         }
                     }

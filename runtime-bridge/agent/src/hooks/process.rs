@@ -102,10 +102,19 @@ fn clones(flags: u64) {
         (true, true) => {}
         (false, true) => off::process(Off::Shared),
         (true, false) if has(libc::CLONE_THREAD) => off::process(Off::Descriptors),
-        (true, false) => send_held(),
+        (true, false) => {
+            table::share();
+            send_held();
+        }
         // A child that nobody counts.
         (false, false) => before_fork(),
     }
+}
+
+/// A child of `vfork` runs the application's own code until it becomes another program.
+fn shares() {
+    table::share();
+    spawns();
 }
 
 /// Another program is started: it inherits the descriptors that are not closed for it.
@@ -329,7 +338,7 @@ macro_rules! preparations {
 /// What comes before functions of any number of arguments. Each returns the address of the real one.
 pub mod before {
     use super::super::{by_number, formats, seen};
-    use super::{before_fork, drain, real, spawns};
+    use super::{before_fork, drain, real, shares, spawns};
     use libc::{c_int, c_long};
 
     /// Before `syscall`.
@@ -364,9 +373,12 @@ pub mod before {
     }
 
     // Another process is about to look at the files.
-    preparations! { spawns:
+    preparations! { shares:
         vfork / VFORK;
         __vfork / VFORK;
+    }
+
+    preparations! { spawns:
         posix_spawn / POSIX_SPAWN;
         posix_spawnp / POSIX_SPAWNP;
         system / SYSTEM;

@@ -12,6 +12,7 @@ use crate::registry::Registry;
 use crate::replies::{self, Outcome, Put};
 use crate::stage::Pieces;
 use crate::table::{self, Entry};
+use durac_engine::Errno;
 use libc::{c_int, c_uint, c_void, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -157,17 +158,40 @@ fn held_or_sent(put: Put, fd: c_int, real: impl FnOnce() -> ssize_t) -> ssize_t 
     }
 }
 
-/// Before a call whose bytes cannot be kept, and that is made all the same: what is written is durable, and
-/// what is held is sent.
-#[cold]
-pub(super) fn let_pass(fd: c_int) {
+/// Before a call whose bytes cannot be kept: what is written is durable, and what is held is sent. `at_once`: it does not
+/// wait for a client that does not read.
+///
+/// # Errors
+/// What the call has to return: `EPIPE` if what it depends on is lost, which shuts the connection; `EAGAIN` if it does not
+/// wait, and something is held.
+pub(super) fn let_pass(fd: c_int, at_once: bool) -> Result<(), Errno> {
     unseen(fd);
-    if table::get(fd) == Entry::Reply
-        && let Some((registry, _)) = holding()
-    {
-        let kept = Kept::now();
-        guard::run(|| registry.replies.let_pass(registry, fd));
-        drop(kept);
+    if table::get(fd) != Entry::Reply {
+        return Ok(());
+    }
+    let kept = Kept::now();
+    // Nobody knows how long it is.
+    let put = Put { pieces: None, len: usize::MAX, at_once };
+    let result = held_or_sent(put, fd, || 0);
+    let errno = errno::get();
+    drop(kept);
+    if result < 0 { Err(errno) } else { Ok(()) }
+}
+
+/// The same before a call that must run, and cannot be given a result. What is lost, or held of a client that
+/// does not read, shuts the connection first: the call then fails by itself.
+#[cold]
+pub(super) fn let_pass_or_cut(fd: c_int, at_once: bool) {
+    while let Err(errno) = let_pass(fd, at_once) {
+        // In a signal's handler inside a call of its thread, it runs as without the agent.
+        let Some((registry, _)) = holding().filter(|_| !guard::is_inside()) else { return };
+        // Interrupted, while it waited for the client.
+        if errno != libc::EINTR {
+            let kept = Kept::now();
+            guard::run(|| registry.replies.empty_or_cut(fd));
+            drop(kept);
+            return;
+        }
     }
 }
 
@@ -425,16 +449,19 @@ pub unsafe fn sendmmsg(fd: c_int, messages: *mut c_void, n: c_uint, flags: c_int
 /// As the real function.
 #[inline]
 pub unsafe fn shutdown(fd: c_int, how: c_int) -> c_int {
-    let mut how = how;
-    if !table::is_other(fd) && how != libc::SHUT_RD && shuts(fd) {
-        // What is held is sent first.
-        match how {
-            libc::SHUT_RDWR => how = libc::SHUT_RD,
-            _ => return 0,
-        }
+    // SAFETY: the caller's arguments, or a part of what it asks for.
+    shut(fd, how, |how| unsafe { real::SHUTDOWN.get()(fd, how) })
+}
+
+/// Shuts a connection, by `real`. What is held is sent first.
+pub(super) fn shut(fd: c_int, how: c_int, real: impl FnOnce(c_int) -> c_int) -> c_int {
+    match how {
+        libc::SHUT_WR | libc::SHUT_RDWR if !table::is_other(fd) && shuts(fd) => match how {
+            libc::SHUT_RDWR => real(libc::SHUT_RD),
+            _ => 0,
+        },
+        _ => real(how),
     }
-    // SAFETY: the caller's arguments.
-    unsafe { real::SHUTDOWN.get()(fd, how) }
 }
 
 #[cold]

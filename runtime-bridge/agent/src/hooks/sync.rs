@@ -3,7 +3,8 @@
 //! The kernel keeps one report of a failed write-back for each open file, and whoever syncs next takes it. The
 //! agent's descriptor of a log is a copy of the application's, so either can take it from the other. Two rules keep
 //! it: what the agent has got is returned by every call that syncs the log ([`guarded`]), and what such a call has got
-//! stops the log ([`may_have_taken`]).
+//! stops the log ([`may_have_taken`]). `syncfs` is none of them: it reports what the file system keeps for the open file of
+//! its own descriptor (`f_sb_err`, Linux 5.8), and takes nothing from a log.
 
 use crate::call;
 use crate::errno::{self, Kept};
@@ -14,11 +15,12 @@ use crate::real;
 use crate::record;
 use crate::registry::{self, FileId};
 use crate::sole;
+use crate::stamp::Stamp;
 use crate::sys;
 use crate::table;
 use durac_abi::Hook;
 use durac_engine::{Errno, is_transient};
-use libc::{c_int, c_uint, c_void, loff_t, size_t};
+use libc::{c_int, c_uint, c_void, loff_t, off_t, size_t};
 use std::sync::atomic::Ordering;
 
 #[inline(always)]
@@ -31,9 +33,21 @@ fn sync(fd: c_int, hook: Hook, real: impl FnOnce() -> c_int) -> c_int {
 
 #[inline(never)]
 fn sync_log(fd: c_int, hook: Hook, real: impl FnOnce() -> c_int) -> c_int {
+    if table::is_in_child() {
+        return match super::staged_by_parent(fd) {
+            true => {
+                errno::set(libc::EINTR);
+                -1
+            }
+            false => guarded(Syncs::File(fd), real),
+        };
+    }
     crate::control::look();
     crate::attention::look(table::get(fd));
     let Some(log) = super::proved(fd) else { return guarded(Syncs::File(fd), real) };
+    if failures::any() {
+        guard::run(|| log.slot.learn_and_wake());
+    }
     // The real function is a point where a thread can be cancelled. No lock is held here yet.
     guard::test_cancel();
     let kept = Kept::now();
@@ -61,11 +75,45 @@ fn sync_log(fd: c_int, hook: Hook, real: impl FnOnce() -> c_int) -> c_int {
 pub(super) enum Syncs {
     /// The file of a descriptor.
     File(c_int),
-    /// Everything on the file system of a descriptor.
-    FileSystem(c_int),
+    /// The file of a descriptor, what is written to it at this place (-1: at its position) with these flags.
+    Write(c_int, off_t, c_int),
     /// The files of the pages from here on.
     Pages(usize, usize),
 }
+
+impl Syncs {
+    /// The length of the file that the call writes, if it writes one.
+    pub fn length(self) -> Option<i64> {
+        let Self::Write(fd, ..) = self else { return None };
+        Stamp::of(fd).map(|stamp| stamp.length)
+    }
+
+    /// Whether a write that has failed has written nothing, so that the kernel has synced nothing either: it was to begin
+    /// at the end of the file, and that is where it was (`before`).
+    #[cold]
+    pub fn wrote_nothing(self, before: Option<i64>) -> bool {
+        let (Self::Write(fd, at, flags), Some(length)) = (self, self.length()) else {
+            return false;
+        };
+        // SAFETY: any number may be passed; the command only looks.
+        let status = unsafe { real::FCNTL.get()(fd, libc::F_GETFL, 0) };
+        if flags & libc::RWF_APPEND != 0
+            || status & libc::O_APPEND != 0 && flags & RWF_NOAPPEND == 0
+        {
+            return before == Some(length);
+        }
+        let at = match at {
+            // SAFETY: any number may be passed; this moves nothing.
+            -1 => unsafe { real::LSEEK.get()(fd, 0, libc::SEEK_CUR) },
+            at => at,
+        };
+        at >= length && before.is_none_or(|before| before == length)
+    }
+}
+
+/// `RWF_NOAPPEND` (`include/uapi/linux/fs.h`, Linux 6.9): the write goes where it says although the file is open for
+/// appending.
+const RWF_NOAPPEND: c_int = 0x20;
 
 /// A call, carried out by `real`, that can sync a log and is not decided by a policy. It fails with the error of a log
 /// that has failed, without being made. What the logs have deferred comes first. What it says of a log stops that.
@@ -80,9 +128,14 @@ pub(super) fn guarded<T: From<i8> + PartialOrd>(syncs: Syncs, real: impl FnOnce(
         return T::from(-1);
     }
     drop(kept);
+    let length = syncs.length();
     let result = real();
     if result < T::from(0) {
-        may_have_taken(syncs, errno::get());
+        let errno = errno::get();
+        if !syncs.wrote_nothing(length) {
+            may_have_taken(syncs, errno);
+        }
+        errno::set(errno);
     }
     result
 }
@@ -106,7 +159,7 @@ pub(super) fn refused(syncs: Syncs) -> Result<(), Errno> {
 
 /// The error of a log that such a call would sync.
 fn error_of(syncs: Syncs) -> Option<Errno> {
-    if let Syncs::File(fd) = syncs
+    if let Syncs::File(fd) | Syncs::Write(fd, ..) = syncs
         && let Some(log) = super::log_of(fd)
     {
         let errno = log.slot.error.load(Ordering::Acquire);
@@ -117,19 +170,15 @@ fn error_of(syncs: Syncs) -> Option<Errno> {
         return None;
     }
     match syncs {
-        Syncs::File(fd) => {
+        Syncs::File(fd) | Syncs::Write(fd, ..) => {
             let file = sys::identity(fd)?.file;
-            error_where(|it| it == file)
-        }
-        Syncs::FileSystem(fd) => {
-            let (device, _) = sys::identity(fd)?.file;
-            error_where(|it| it.0 == device)
+            error_where(file, sys::born(fd))
         }
         Syncs::Pages(address, n) => {
             let mut error = None;
             // Without `/proc` nothing is known, as before.
             let _ = sole::files_mapped(address, n, |file| {
-                error = error.or_else(|| error_where(|it| it == file));
+                error = error.or_else(|| error_where(file, 0));
             });
             error
         }
@@ -137,13 +186,13 @@ fn error_of(syncs: Syncs) -> Option<Errno> {
 }
 
 /// The error of a log of such a file that has failed, in this process or in one that it was forked from. One of this
-/// process is forgotten when it is closed.
-fn error_where(is: impl Fn(FileId) -> bool) -> Option<Errno> {
+/// process is forgotten when it is closed. The file was made at `born`, or at a time that is not known (0).
+fn error_where(file: FileId, born: u64) -> Option<Errno> {
     // SAFETY: it takes no pointer, cannot fail, and changes nothing.
     let pid = unsafe { libc::getpid() };
     let still_open = |file| guard::run(|| registry::slot_of(file).is_some()).unwrap_or(false);
     failures::all()
-        .find(|it| is(it.file) && (it.owner != pid || still_open(it.file)))
+        .find(|it| it.is_of(file, born) && (it.owner != pid || still_open(it.file)))
         .map(|it| it.errno)
 }
 
@@ -163,19 +212,13 @@ pub(super) fn may_have_taken(syncs: Syncs, errno: Errno) {
     }
     let kept = Kept::now();
     match syncs {
-        Syncs::File(fd) => {
+        Syncs::File(fd) | Syncs::Write(fd, ..) => {
             if let Some(log) = super::proved(fd) {
                 guard::run(|| log.slot.stop(errno));
             }
         }
         // Pages that are not mapped.
         Syncs::Pages(..) if errno == libc::ENOMEM => {}
-        Syncs::FileSystem(fd) => {
-            guard::run(|| {
-                let device = sys::identity(fd).map(|it| it.file.0);
-                stop_each(errno, |file| Some(file.0) == device);
-            });
-        }
         Syncs::Pages(address, n) => {
             guard::run(|| {
                 let mut any = false;
@@ -194,17 +237,6 @@ pub(super) fn may_have_taken(syncs: Syncs, errno: Errno) {
         }
     }
     drop(kept);
-}
-
-/// Stops the open logs of these files.
-fn stop_each(errno: Errno, is: impl Fn(FileId) -> bool) {
-    let Some(registry) = table::registry().filter(|registry| registry.is_ours()) else { return };
-    for slot in registry.slots().filter(|slot| slot.is_open()) {
-        let file = slot.lock().file;
-        if is(file) {
-            slot.stop(errno);
-        }
-    }
 }
 
 /// Whether the system has refused the call itself, and looked at no file, or says that it may be made again.
@@ -272,14 +304,14 @@ pub unsafe fn sync_file_range(fd: c_int, at: loff_t, n: loff_t, flags: c_uint) -
     range(fd, flags, || unsafe { real::SYNC_FILE_RANGE.get()(fd, at, n, flags) })
 }
 
-/// Hook of `syncfs`.
+/// Hook of `syncfs`: what the logs have deferred comes first.
 ///
 /// # Safety
 /// As the real function.
 #[inline]
 pub unsafe fn syncfs(fd: c_int) -> c_int {
     // SAFETY: the caller's argument.
-    guarded(Syncs::FileSystem(fd), || unsafe { real::SYNCFS.get()(fd) })
+    super::paths::drained(|| unsafe { real::SYNCFS.get()(fd) })
 }
 
 /// Hook of `msync`: what the logs have deferred comes before pages that are made durable.

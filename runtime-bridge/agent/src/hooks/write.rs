@@ -37,6 +37,9 @@ fn write_to_log(
     real: impl FnOnce() -> ssize_t,
 ) -> ssize_t {
     let Some(log) = log_of(fd) else { return other_write(fd, len, pieces, real) };
+    if table::is_in_child() {
+        return write_in_child(fd, log, real);
+    }
     crate::control::look();
     if log.policy.program(Hook::Write).is_none() && log.slot.error.load(Ordering::Acquire) == 0 {
         let begun = record::begin();
@@ -82,6 +85,21 @@ fn write_to_log(
         begun.write_ended(log.index, result);
     }
     result
+}
+
+/// A write of a child that shares the memory: the parent's descriptors and counts are not its own.
+#[cold]
+fn write_in_child(fd: c_int, log: OnLog, real: impl FnOnce() -> ssize_t) -> ssize_t {
+    let errno = match log.slot.error.load(Ordering::Acquire) {
+        0 if super::staged_by_parent(fd) => libc::EINTR,
+        errno if errno != 0 && log.slot.proof.is_file(fd) => errno,
+        _ => {
+            super::uncount(fd, false);
+            return real();
+        }
+    };
+    errno::set(errno);
+    -1
 }
 
 /// A write has ended that no program has seen: the policy may have been exchanged meanwhile.
@@ -200,23 +218,23 @@ writes! {
 #[inline(always)]
 fn write_flagged(
     fd: c_int,
-    flags: c_int,
+    (at, flags): (off_t, c_int),
     len: impl FnOnce() -> Option<u64>,
     real: impl FnOnce() -> ssize_t,
 ) -> ssize_t {
     match flags & super::sync::DURABLY != 0 {
-        true => write_durably(fd, len, real),
+        true => write_durably(super::sync::Syncs::Write(fd, at, flags), fd, len, real),
         false => write_to(fd, len, None, real),
     }
 }
 
 #[inline(never)]
 fn write_durably(
+    syncs: super::sync::Syncs,
     fd: c_int,
     len: impl FnOnce() -> Option<u64>,
     real: impl FnOnce() -> ssize_t,
 ) -> ssize_t {
-    let syncs = super::sync::Syncs::File(fd);
     if log_of(fd).is_none() {
         return super::sync::guarded(syncs, || write_to(fd, len, None, real));
     }
@@ -224,15 +242,21 @@ fn write_durably(
     let taken = Cell::new(0);
     let result = super::paths::drained(|| {
         write_to(fd, len, None, || {
+            let length = syncs.length();
             let result = real();
             if result < 0 {
-                taken.set(errno::get());
+                let errno = errno::get();
+                if !syncs.wrote_nothing(length) {
+                    taken.set(errno);
+                }
+                errno::set(errno);
             }
             result
         })
     });
     if taken.get() != 0 {
         super::sync::may_have_taken(syncs, taken.get());
+        errno::set(taken.get());
     }
     result
 }
@@ -254,7 +278,7 @@ macro_rules! flagged_writes {
             ) -> ssize_t {
                 // SAFETY: the caller's arguments, which it vouches for.
                 let real = move || unsafe { real::$real.get()(fd, v, n, at, flags) };
-                write_flagged(fd, flags, move || sum(v, n), real)
+                write_flagged(fd, (at, flags), move || sum(v, n), real)
             }
         )*
     };

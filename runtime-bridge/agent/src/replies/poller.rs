@@ -7,6 +7,7 @@ use crate::guard;
 use crate::note;
 use crate::real;
 use crate::registry;
+use crate::signals;
 use crate::sync;
 use crate::sys;
 use crate::table;
@@ -22,6 +23,8 @@ pub struct Poller {
     epoll: AtomicI32,
     starting: AtomicBool,
     quits: AtomicBool,
+    /// A socket was full in a signal handler, where no thread can be started.
+    wanted: AtomicBool,
 }
 
 impl Poller {
@@ -31,12 +34,24 @@ impl Poller {
             epoll: AtomicI32::new(NONE),
             starting: AtomicBool::new(false),
             quits: AtomicBool::new(false),
+            wanted: AtomicBool::new(false),
         }
+    }
+
+    /// Whether a handler has left full sockets, and the caller can start the thread for them.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed)
+            && !signals::may_be_in_handler()
+            && self.wanted.swap(false, Ordering::Relaxed)
     }
 
     /// Looks at a connection when its socket can be written; false if nobody is going to.
     pub fn watch(&self, connection: &'static Connection, state: &mut State) -> bool {
-        let Some(epoll) = self.epoll() else { return false };
+        let Some(epoll) = self.epoll() else {
+            let later = signals::may_be_in_handler();
+            self.wanted.fetch_or(later, Ordering::Relaxed);
+            return later;
+        };
         let mut event = libc::epoll_event {
             events: (libc::EPOLLOUT | libc::EPOLLONESHOT) as u32,
             u64: connection.number as u64,
@@ -82,8 +97,9 @@ impl Poller {
     }
 
     fn start(&self) -> Option<RawFd> {
-        // Descriptor and thread would be those of a child of `vfork`.
-        if !table::is_ours() {
+        // Descriptor and thread would be those of a child of `vfork`. A handler may have interrupted the allocator, which a
+        // new thread needs.
+        if !table::is_ours() || signals::may_be_in_handler() {
             return None;
         }
         // SAFETY: the call makes a descriptor.

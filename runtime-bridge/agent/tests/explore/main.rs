@@ -67,6 +67,8 @@ mod registry;
 mod ring;
 #[path = "../../src/stage.rs"]
 mod stage;
+#[path = "../../src/stamp.rs"]
+mod stamp;
 mod sync;
 #[path = "../../src/syncer.rs"]
 mod syncer;

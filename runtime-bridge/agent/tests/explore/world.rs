@@ -435,7 +435,20 @@ pub mod record {
 }
 
 pub mod failures {
-    pub fn add(_: (u64, u64), _: i32) {}
+    use crate::{log::Core, stamp::Known};
+
+    pub fn add(_: &Core, _: i32) {}
+    pub fn begin(_: (u64, u64)) {}
+    pub fn forget(_: (u64, u64)) {}
+    pub fn latest() -> u64 {
+        0
+    }
+    pub fn any() -> bool {
+        false
+    }
+    pub fn of_shared(_: (u64, u64), _: &Known) -> Option<i32> {
+        None
+    }
 }
 
 pub mod note {

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// Words of the bound's text: 256 bytes.
 const TEXT: usize = 32;
+/// What `off` is if the policy is off and nothing brings it back; 1 if something does.
+const FOR_GOOD: u64 = 2;
 /// A number that is not known, or unbounded.
 const NONE: u64 = u64::MAX;
 
@@ -75,6 +77,7 @@ pub(super) struct Read {
     pub object: u64,
     pub bound: Bound,
     pub is_off: bool,
+    pub stays_off: bool,
     pub changes: u64,
 }
 
@@ -100,6 +103,11 @@ impl HeadPlace {
         self.sequence.store(sequence.wrapping_add(2), Ordering::Release);
     }
 
+    /// What is off stays so, until it is written again.
+    pub fn stays_off(&self) {
+        self.off.store(FOR_GOOD, Ordering::Relaxed);
+    }
+
     /// Reads it, and what `also` reads that belongs to it. What a writer that died left half written is read
     /// as it is.
     pub fn read<T>(&self, patience: &mut Patience, mut also: impl FnMut() -> T) -> (Read, T) {
@@ -114,6 +122,7 @@ impl HeadPlace {
             (value != NONE).then_some(value)
         };
         let [syncs, updates, bytes, within] = self.amounts.each_ref().map(amount);
+        let off = self.off.load(Ordering::Relaxed);
         Read {
             policy: load_text(&self.policy),
             target: load_text(&self.target),
@@ -122,7 +131,8 @@ impl HeadPlace {
                 text: load_text(&self.loss),
                 amounts: Amounts { syncs, updates, bytes, within },
             },
-            is_off: self.off.load(Ordering::Relaxed) != 0,
+            is_off: off != 0,
+            stays_off: off == FOR_GOOD,
             changes: self.changes.load(Ordering::Relaxed),
         }
     }

@@ -83,6 +83,10 @@ numbers! {
     pending_updates;
     /// Most that ever were at once.
     max_updates;
+    /// Bytes that are acknowledged and not durable.
+    acknowledged_bytes;
+    /// Most that ever were at once.
+    max_bytes;
     /// Whether updates are counted ([`super::Counting::code`]).
     counting;
     /// Why the policy has no effect ([`super::NotAsked::code`]), or 0.
@@ -108,6 +112,8 @@ impl LogNumbers {
             max_pending: counters.max_pending,
             pending_updates: log.unsynced_updates(),
             max_updates: counters.max_updates,
+            acknowledged_bytes: log.unsynced_bytes(),
+            max_bytes: counters.max_bytes,
             syncs: counters.syncs,
             errors: counters.errors,
             broken_assumptions: counters.broken_assumptions,

@@ -4,7 +4,9 @@
 //                syncs there were before that write, and after it. `late:WAY`: the log is open before the other file
 //   reply WAY LOG  writes x.log by LOG and then a reply by WAY, without a sync call, while syncs are held. Prints whether the
 //                client got it meanwhile, and what came when they are let go
-//   failed WAY   syncs x.log, and the agent's background sync of it fails. Prints what the call WAY says then
+//   failed WAY   syncs x.log, and the agent's background sync of it fails. Prints what the call WAY says then. `forked:WAY`: in
+//                a child; `born:WAY`: in one that was there before; `sibling:WAY`: another child has opened the log anew before;
+//                `closed:WAY`: in a child made when the log was closed, which opens the file
 //   taken WAY    syncs x.log, and the call WAY gets the error of its file. Prints what it says, and two syncs then
 //   close WAY    syncs x.log, closes descriptors by number, and syncs it again
 #define _GNU_SOURCE
@@ -324,7 +326,8 @@ static void tell(long result) {
 }
 
 static void fail(const char *way, int is_taken) {
-    int log = open_log(), begins[2], born = !strncmp(way, "born:", 5), forked = born || !strncmp(way, "forked:", 7);
+    int log = open_log(), begins[2], born = !strncmp(way, "born:", 5), forked = strncmp(way, "number:", 7) && strchr(way, ':');
+    int sibling = !strncmp(way, "sibling:", 8), closed = !strncmp(way, "closed:", 7);
     CHECK(ftruncate(log, 4096) == 0 && pipe(begins) == 0);
     void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, log, 0);
     CHECK(page != MAP_FAILED);
@@ -335,7 +338,16 @@ static void fail(const char *way, int is_taken) {
         // The error is known to the agent when it has told of it.
         while (!is_taken && (!shim("shim_syncs", 0) || usleep(20000))) usleep(1000);
         if (born) CHECK(write(begins[1], &byte, 1) == 1);
-        else if (forked) child = fork();
+        if (sibling && !fork()) {
+            // It opens the log anew, with no error of its own.
+            log = open("x.log", O_WRONLY | O_APPEND);
+            CHECK(write(log, "y\n", 2) == 2 && fdatasync(log) == 0);
+            _exit(0);
+        }
+        if (sibling) wait(NULL);
+        if (closed) munmap(page, 4096), close(log);
+        if (forked && !born) child = fork();
+        if (closed && !child) log = open("x.log", O_RDONLY);
     } else CHECK(read(begins[0], &byte, 1) == 1);
     if (forked && child) waitpid(child, NULL, 0);
     else tell(sync_by(forked ? strchr(way, ':') + 1 : way, log, page));

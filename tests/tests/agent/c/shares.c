@@ -87,7 +87,30 @@ static void opens_in_child(void) {
     CHECK(waitpid(child, &status, 0) == child && status == 0);
 }
 
+static void syncs_in_child(void) {
+    x = open_log("x.log");
+    put_and_sync();
+    while (!shim("shim_syncs", 0)) usleep(1000);
+    pid_t child = vfork();
+    if (!child) {
+        // The agent's descriptors, too.
+        if (close_range(x + 1, AGENTS - 1, 0) || close_range(SHIMS + 1, ~0u, 0)) _exit(1);
+        for (int i = 0; i < 3; i++)
+            if (write(x, "x\n", 2) != 2 || fdatasync(x) || fsync(x)) _exit(2);
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    for (int i = 0; i < 4; i++) put_and_sync();
+    CHECK(close(x) == 0);
+    say("fine\n");
+}
+
 static void vforks(void) {
+    if (IS("syncs")) {
+        syncs_in_child();
+        return;
+    }
     if (IS("known") || IS("durable")) {
         x = open_log("x.log");
         put_and_sync();

@@ -9,6 +9,7 @@
 //   SHIM_FAIL_WRITE=n:errno  writes to a log after the first n fail with that number
 //   SHIM_SHORT=n         a write to a log takes at most n bytes; every second one says EAGAIN or EINTR
 //   SHIM_FAIL_OTHERS=errno  other calls that sync fail with that number
+//   SHIM_REFUSE_WRITE=errno  writes with flags fail with that number, and write nothing
 //   SHIM_NO_THREADS=1    no thread can be started
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -114,6 +115,13 @@ static int do_sync(int fd, const char *what, long number) {
 int fdatasync(int fd) { return do_sync(fd, "fdatasync", SYS_fdatasync); }
 int fsync(int fd) { return do_sync(fd, "fsync", SYS_fsync); }
 
+// Of a write that is refused nothing is written.
+static int refuses(void) {
+    const char *refuse = getenv("SHIM_REFUSE_WRITE");
+    if (refuse) errno = atoi(refuse);
+    return refuse != NULL;
+}
+
 static long do_other(long result) {
     const char *fail = getenv("SHIM_FAIL_OTHERS");
     if (!fail) return result;
@@ -127,6 +135,7 @@ int sync_file_range(int fd, off_t at, off_t n, unsigned flags) {
 int syncfs(int fd) { return do_other(syscall(SYS_syncfs, fd)); }
 int msync(void *address, size_t n, int flags) { return do_other(syscall(SYS_msync, address, n, flags)); }
 ssize_t pwritev2(int fd, const struct iovec *v, int n, off_t at, int flags) {
+    if (flags && refuses()) return -1;
     return do_other(syscall(SYS_pwritev2, fd, v, n, at, 0, flags));
 }
 

@@ -49,3 +49,32 @@ fn a_log_that_is_closed_takes_no_connection_with_it() {
         assert_eq!(run(&["close", way]).out, ["fine"], "{way}");
     }
 }
+
+/// `c/passes.c`
+fn passes(place: &Place, words: &[&str]) -> Vec<String> {
+    let running = place.start_words(&program("passes"), words);
+    let done = place.finish_within(running, Duration::from_secs(60));
+    assert_eq!(done.code, 0, "{words:?} {done:?}");
+    done.out
+}
+
+#[test]
+fn what_depends_on_lost_bytes_leaves_by_no_call() {
+    for way in ["write", "dprintf", "number", "number:sendto", "aio"] {
+        let place = Place::new(&external_synchrony()).env("SHIM_FAIL", "0:5");
+        assert_eq!(passes(&place, &["lost", way]), ["cut"], "{way}");
+    }
+}
+
+#[test]
+fn calls_that_cannot_be_held_come_behind_what_is_held() {
+    for way in ["write", "dprintf", "number", "number:sendto", "aio"] {
+        let place = Place::new(&external_synchrony());
+        assert_eq!(passes(&place, &["order", way]), ["in order"], "{way}");
+    }
+    // A call that must not wait is refused, or the connection is cut if it cannot be.
+    for (way, what) in [("number", "later"), ("aio", "later"), ("dprintf", "cut")] {
+        let place = Place::new(&external_synchrony());
+        assert_eq!(passes(&place, &["full", way]), [what], "{way}");
+    }
+}

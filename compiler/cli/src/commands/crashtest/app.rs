@@ -105,21 +105,12 @@ pub(super) fn faults(args: &Crashtest) -> Result<Vec<Fault>> {
 pub(super) fn words(args: &Crashtest) -> String {
     let mut text = String::new();
     if let Some(check) = &args.check {
-        text.push_str(&format!(" --per-sync {} --check {}", args.per_sync, quoted(check)));
+        text.push_str(&format!(" --per-sync {} --check {}", args.per_sync, output::quoted(check)));
     }
     if !args.command.is_empty() {
         text.push_str(" --");
-        let words = args.command.iter().map(|word| quoted(&word.to_string_lossy()));
+        let words = args.command.iter().map(|word| output::quoted(&word.to_string_lossy()));
         words.for_each(|word| text.push_str(&format!(" {word}")));
     }
     text
-}
-
-/// A word as a shell reads it.
-pub(super) fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    }
 }

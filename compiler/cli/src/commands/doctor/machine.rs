@@ -20,13 +20,17 @@ pub(super) fn look(findings: &mut Findings) {
         ),
     );
     agent(findings);
-    match Cache::open() {
-        Some(_) => findings.ok("cache", "proofs are remembered"),
-        None => findings.note(
+    let advice = "set DURAC_CACHE to a folder that only this user can write";
+    match Cache::look() {
+        Ok(Some(_)) => findings.ok("cache", "proofs are remembered"),
+        Ok(None) => findings.note(
             "cache",
             "off, or there is no folder for it: each start of a text proves it again",
-            "set DURAC_CACHE to a folder that only this user can write",
+            advice,
         ),
+        Err(why) => {
+            findings.note("cache", format!("{why}: each start of a text proves it again"), advice)
+        }
     }
     notify("kernel notify", "", findings);
     io_uring("io_uring", "", findings);

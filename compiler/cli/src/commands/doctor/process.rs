@@ -2,10 +2,12 @@
 
 use super::{Findings, file_system, redis};
 use crate::commands::top;
+use crate::processes::{is_filtered, supervisor_of};
 use durac_grammar::render::printable;
 use durac_shm::status::{LogStatus, Status};
 use durac_workload::columns::counted;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Looks at the process `pid`.
@@ -19,8 +21,21 @@ pub(super) fn look(pid: u32, findings: &mut Findings) {
     let about = format!("process {pid} ({})", printable(name.trim_end()));
     let maps = match proc("maps") {
         Ok(maps) => maps,
-        Err(_) => {
-            findings.wrong(&about, "belongs to another user", "run durac as that user, or as root");
+        Err(why) => {
+            let user = rustix::process::geteuid().as_raw();
+            let owner = fs::metadata(format!("/proc/{pid}")).map_or(user, |kind| kind.uid());
+            if user != 0 && owner != user {
+                let advice = "run durac as that user, or as root";
+                findings.wrong(&about, "belongs to another user", advice);
+            } else {
+                let why = crate::output::reason(&why);
+                findings.wrong(
+                    &about,
+                    format!("its memory map cannot be read: {why}"),
+                    "run durac where the process may be looked at (ptrace(2)): with its capabilities or CAP_SYS_PTRACE, and \
+                     in its user namespace",
+                );
+            }
             return;
         }
     };
@@ -42,7 +57,10 @@ pub(super) fn look(pid: u32, findings: &mut Findings) {
                 findings.wrong(
                     &about,
                     "the policy is switched off",
-                    "`durac on` switches it on again",
+                    match seen.stays_off {
+                        true => "the supervisor's log says why; it is on again when the command is started again",
+                        false => "`durac on` switches it on again",
+                    },
                 );
             }
             if seen.is_go {
@@ -54,16 +72,34 @@ pub(super) fn look(pid: u32, findings: &mut Findings) {
             }
             if seen.unplaced > 0 {
                 let found = match seen.unplaced {
-                    1 => "1 log has no place in the status page".to_owned(),
-                    more => format!("{more} logs have no place in the status page"),
+                    1 => {
+                        "a log was opened that found no room: it runs without the policy".to_owned()
+                    }
+                    more => format!(
+                        "{more} times a log was opened that found no room: it runs without the policy"
+                    ),
                 };
                 findings.note(
                     &about,
                     found,
-                    "they are under the policy, and `durac top` does not show them",
+                    format!(
+                        "at most {} logs can be open at once under a policy",
+                        durac_abi::MAX_LOGS
+                    ),
                 );
             }
-            logs(pid, &about, &seen.logs, findings);
+            if seen.beyond > 0 {
+                let shown = seen.logs.iter().filter(|log| log.numbers.descriptors > 0).count();
+                let all = seen.beyond.saturating_add(shown as u64);
+                findings.note(
+                    &about,
+                    format!("{shown} of {all} logs shown"),
+                    "the others run under the policy, too; the status page has no room for them",
+                );
+            }
+            if seen.beyond == 0 || seen.logs.iter().any(|log| log.numbers.descriptors > 0) {
+                logs(pid, &about, &seen.logs, findings);
+            }
         }
         Err(_) if agent.is_none() => {}
         Err(why) => {
@@ -99,9 +135,7 @@ fn without_agent(pid: u32, about: &str, findings: &mut Findings) {
     let preloads = environment.split(|byte| *byte == 0).any(|entry| {
         entry.starts_with(b"LD_PRELOAD=") && is_agent(&String::from_utf8_lossy(entry))
     });
-    // It acts on processes that it has put under a filter.
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let supervisor = supervisor_of(pid).filter(|_| !preloads && is_filtered(&status));
+    let supervisor = supervisor_of(pid).filter(|_| !preloads);
     if let Some((supervisor, is_certain)) = supervisor {
         let (knows, condition) = match is_certain {
             true => ("supervises it", ""),
@@ -127,39 +161,6 @@ fn without_agent(pid: u32, about: &str, findings: &mut Findings) {
         )
     };
     findings.wrong(about, found, advice);
-}
-
-/// The supervisor of a process, and whether it is known to be that: it has a descriptor of the command that it was started
-/// for, from which the process descends. A process whose parents have ended may be any supervisor's.
-fn supervisor_of(pid: u32) -> Option<(u32, bool)> {
-    let supervisors: Vec<u32> = durac_shm::status::running()
-        .into_iter()
-        .map(|running| running.pid)
-        .filter(|pid| {
-            let command = fs::read_to_string(format!("/proc/{pid}/cmdline"));
-            command.is_ok_and(|command| command.contains("supervise-command"))
-        })
-        .collect();
-    let line: Vec<u32> = std::iter::successors(Some(pid), |pid| parent(*pid)).take(64).collect();
-    let certain = supervisors.iter().find(|pid| commands(**pid).iter().any(|of| line.contains(of)));
-    certain.map(|pid| (*pid, true)).or_else(|| Some((*supervisors.first()?, false)))
-}
-
-fn parent(pid: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok();
-    parent.filter(|parent| *parent > 1)
-}
-
-/// The processes that this one has descriptors of (pidfd_open(2)).
-fn commands(pid: u32) -> Vec<u32> {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fdinfo")) else { return Vec::new() };
-    let texts = entries.flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok());
-    texts
-        .filter_map(|text| {
-            text.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()
-        })
-        .collect()
 }
 
 fn logs(pid: u32, about: &str, logs: &[LogStatus], findings: &mut Findings) {
@@ -218,6 +219,12 @@ fn logs(pid: u32, about: &str, logs: &[LogStatus], findings: &mut Findings) {
         let inside = Path::new("/proc").join(pid.to_string()).join("root").join(inside);
         if inside.exists() {
             file_system(about, Path::new(&log.path), &inside, findings);
+        } else if !is_whole(&log.path) {
+            findings.note(
+                about,
+                format!("`{path}`: its name cannot be shown as it is, and its file system was not looked at"),
+                "see that it is on a disk of this machine",
+            );
         } else {
             findings.note(
                 about,
@@ -226,6 +233,11 @@ fn logs(pid: u32, about: &str, logs: &[LogStatus], findings: &mut Findings) {
             );
         }
     }
+}
+
+/// Whether this is the path as it is: a status page has the last 128 bytes, and no bytes that are not UTF-8.
+fn is_whole(path: &str) -> bool {
+    path.starts_with('/') && !path.contains(|c: char| c.is_control() || c == '\u{fffd}')
 }
 
 /// Seccomp and privileges.
@@ -240,12 +252,6 @@ fn restrictions(about: &str, status: &str, findings: &mut Findings) {
     } else {
         findings.ok(about, "no system call filter");
     }
-}
-
-/// Whether a process runs under seccomp, as its `/proc/PID/status` says.
-fn is_filtered(status: &str) -> bool {
-    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
-    mode.is_some_and(|mode| mode.trim() != "0")
 }
 
 /// Where a Redis listens.
@@ -276,7 +282,13 @@ fn listens(command_line: &str) -> Option<Listens> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Listens, listens};
+    use super::{Listens, is_whole, listens};
+
+    #[test]
+    fn names_that_cannot_be_shown() {
+        assert!(is_whole("/var/lib/x.log") && is_whole("/ä b"));
+        assert!(!is_whole("r/lib/x.log") && !is_whole("/a\nb") && !is_whole("/a\u{fffd}b"));
+    }
 
     #[test]
     fn titles_of_redis() {

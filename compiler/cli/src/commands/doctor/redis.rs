@@ -2,7 +2,7 @@
 
 use super::{Findings, file_system};
 use crate::output;
-use crate::redis_conf::{read, text, value};
+use crate::redis_conf::{read, refused, text, value};
 use durac_workload::Error;
 use durac_workload::resp::Client;
 use std::io::ErrorKind;
@@ -63,6 +63,14 @@ pub(super) fn look(path: &Path, findings: &mut Findings) {
             return;
         }
     };
+    let wrong = refused(&conf.text);
+    for (line, why) in &wrong {
+        let advice = "correct the line: Redis does not start with it";
+        findings.wrong(&about, format!("`{line}`: {why}"), advice);
+    }
+    if !wrong.is_empty() {
+        return;
+    }
     // What is in it can change each of them.
     if !conf.unread.is_empty() {
         let names = SETTINGS.map(|(name, ..)| name).join(", ");

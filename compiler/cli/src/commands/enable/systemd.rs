@@ -406,6 +406,9 @@ impl Unit {
         if let Some(unread) = read.unread.first() {
             return vec![format!("`{path}` includes {unread}, which was not read: {see}")];
         }
+        if let Some((line, why)) = redis_conf::refused(&read.text).first() {
+            return vec![format!("`{path}` has `{line}`, with which Redis does not start: {why}")];
+        }
         // What stands behind its name counts after all of it.
         let words = self.argv.join(" ");
         let lines = words.split(" --").skip(1);

@@ -210,6 +210,7 @@ impl Teller<'_> {
         }
         command.env("LD_PRELOAD", preload(&agent(), std::env::var_os(ENV_PRELOAD).as_deref())?);
         signals.spare(&mut command);
+        crate::inherited::hand_on(&mut command);
         command.spawn().map_err(|why| cannot_start(&program, &why))
     }
 

@@ -55,6 +55,7 @@ pub fn run(args: &Load, global: &Global) -> Result<Outcome> {
     }
     command.args(words).env(ENV_LOCK, lock.to_string()).env(ENV_AGENT, &agent);
     command.env("LD_PRELOAD", preload(&server, None)?);
+    crate::inherited::hand_on(&mut command);
     match std::env::var_os("LD_PRELOAD") {
         Some(before) => command.env(ENV_PRELOAD, before),
         None => command.env_remove(ENV_PRELOAD),

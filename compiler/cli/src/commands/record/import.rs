@@ -48,6 +48,7 @@ pub fn run(file: &Path, args: &Record, global: &Global) -> Result<Outcome> {
             let why = "`--format json` uses standard output: write the trace to a file";
             return Err(output::exit(1, why));
         }
+        output::check_stdout()?;
         let writer = Writer::new(io::stdout().lock(), &header)?;
         return Ok(match import(importer, writer)? {
             Ok(events) => said(events, &target, args, global)?,

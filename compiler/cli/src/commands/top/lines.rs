@@ -21,6 +21,8 @@ pub struct Line {
     pub policy: String,
     /// False if it was switched off.
     pub on: bool,
+    /// It was not switched off, but has turned itself off for as long as the command runs.
+    pub stays_off: bool,
     pub params: Vec<Param>,
     pub log: String,
     /// Acknowledged sync calls that are not durable; the most that ever were at once, of any log of the process; and
@@ -36,6 +38,9 @@ pub struct Line {
     pub not_counted: Option<String>,
     /// Bytes that are written and not durable.
     pub bytes: u64,
+    /// Those that are acknowledged, the most that ever were, and what was proved.
+    pub bytes_at_risk: u64,
+    pub most_bytes_at_risk: u64,
     pub bound_bytes: Option<u64>,
     pub staged: u64,
     /// Age of the oldest call at risk, milliseconds; none if the policy has no deadline.
@@ -67,6 +72,8 @@ pub struct Line {
     /// Bytes of held replies of the process, and the connections that they wait for.
     pub held_bytes: u64,
     pub held_connections: u64,
+    /// Open logs of the process that are not shown.
+    pub logs_not_shown: u64,
     pub not_staged: Option<String>,
     /// The error that stopped the log.
     pub error: Option<String>,
@@ -98,7 +105,9 @@ impl Param {
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Total {
     pub processes: usize,
+    /// Logs that are shown, and open ones that are not: the other numbers are without these.
     pub logs: usize,
+    pub logs_not_shown: u64,
     pub at_risk: u64,
     pub updates: u64,
     pub bytes: u64,
@@ -114,7 +123,10 @@ impl Total {
         let mut pids: Vec<u32> = lines.iter().map(|line| line.pid).collect();
         pids.sort_unstable();
         pids.dedup();
-        lines.iter().fold(Self { processes: pids.len(), ..Self::default() }, |sum, line| Self {
+        let of = |pid: &u32| lines.iter().find(|line| line.pid == *pid);
+        let logs_not_shown = pids.iter().filter_map(of).map(|line| line.logs_not_shown).sum();
+        let none = Self { processes: pids.len(), logs_not_shown, ..Self::default() };
+        lines.iter().fold(none, |sum, line| Self {
             logs: sum.logs + 1,
             at_risk: sum.at_risk.saturating_add(line.at_risk),
             updates: sum.updates.saturating_add(line.updates.unwrap_or(0)),
@@ -162,12 +174,15 @@ pub fn lines(
         let old = before.iter().find(|(old, then)| old == pid && then.since == seen.since);
         let place = Place::of(*pid);
         if seen.logs.iter().all(|log| log.numbers.descriptors == 0) {
+            let none = || format!("no log is open{}", no_log_hint(&seen.target));
             lines.push(Line {
                 pid: *pid,
                 place,
                 policy: printable(&seen.policy),
                 on: !seen.is_off,
-                not_asked: Some(format!("no log is open{}", no_log_hint(&seen.target))),
+                stays_off: seen.stays_off,
+                not_asked: (seen.beyond == 0).then(none),
+                logs_not_shown: seen.beyond,
                 ..Line::default()
             });
             continue;
@@ -218,6 +233,7 @@ fn line(
     Line {
         policy: printable(&seen.policy),
         on: !seen.is_off,
+        stays_off: seen.stays_off,
         params: params.collect(),
         log: printable(&log.path),
         at_risk: numbers.pending(),
@@ -231,6 +247,8 @@ fn line(
             Counting::No | Counting::Yes => None,
         },
         bytes: numbers.pending_bytes,
+        bytes_at_risk: numbers.acknowledged_bytes,
+        most_bytes_at_risk: seen.most_bytes.max(numbers.max_bytes),
         bound_bytes: bytes,
         staged: numbers.staged,
         age_ms: aged.then(|| ms(age)),
@@ -252,6 +270,7 @@ fn line(
         is_go: seen.is_go,
         held_bytes: seen.held_bytes,
         held_connections: seen.held_connections,
+        logs_not_shown: seen.beyond,
         not_staged: StageOff::of_code(numbers.stage_off).map(|why| why.to_string()),
         error: error.map(|error| output::reason(&io::Error::from_raw_os_error(error))),
         ..Line::default()

@@ -1,6 +1,7 @@
 //! The table of `durac top`: as many columns as the terminal has room for, the most important first.
 
 use super::lines::{Line, Total};
+use crate::processes::off_note;
 use durac_core::unit::{Unit, show};
 use durac_workload::columns::Align::{Left, Right};
 use durac_workload::columns::{columns, counted, wrapped};
@@ -10,21 +11,21 @@ type Column = (&'static str, u8, bool, fn(&Line) -> String);
 
 /// In the order in which they are shown.
 const COLUMNS: [Column; 15] = [
-    ("pid", 4, false, |line| line.pid.to_string()),
+    ("pid", 1, false, |line| line.pid.to_string()),
     ("where", 2, true, |line| short(&line.place.text(), 28)),
-    ("policy", 1, true, policy),
+    ("policy", 3, true, policy),
     ("at risk", 0, false, |line| at_risk(line)),
     ("bound", 0, false, bound),
-    ("most", 1, false, |line| most(line)),
-    ("age ms", 3, false, |line| age(line.age_ms)),
-    ("of", 3, false, |line| age(line.bound_ms.filter(|ms| *ms > 0.0))),
-    ("late", 5, false, |line| line.late.to_string()),
-    ("syncs/s", 4, false, |line| format!("{:.0}", line.syncs)),
-    ("sync µs", 7, false, |line| format!("{:.0}", line.sync_us)),
-    ("waits/s", 6, false, |line| format!("{:.0}", line.waits)),
-    ("waited", 8, false, |line| format!("{:.0} %", line.waited * 100.0)),
-    ("calls/s", 9, false, |line| format!("{:.0}", line.calls)),
-    ("bytes", 10, false, |line| line.bytes.to_string()),
+    ("most", 3, false, |line| most(line)),
+    ("age ms", 4, false, |line| age(line.age_ms)),
+    ("of", 4, false, |line| age(line.bound_ms.filter(|ms| *ms > 0.0))),
+    ("late", 6, false, |line| line.late.to_string()),
+    ("syncs/s", 5, false, |line| format!("{:.0}", line.syncs)),
+    ("sync µs", 8, false, |line| format!("{:.0}", line.sync_us)),
+    ("waits/s", 7, false, |line| format!("{:.0}", line.waits)),
+    ("waited", 9, false, |line| format!("{:.0} %", line.waited * 100.0)),
+    ("calls/s", 10, false, |line| format!("{:.0}", line.calls)),
+    ("bytes", 11, false, |line| line.bytes.to_string()),
 ];
 
 fn policy(line: &Line) -> String {
@@ -35,36 +36,58 @@ fn policy(line: &Line) -> String {
     format!("{} {}", line.policy, params.join(" ")).trim_end().to_owned()
 }
 
-/// Whether updates are what the policy bounds.
-fn in_updates(line: &Line) -> bool {
-    line.bound_syncs.is_none() && line.bound_updates.is_some()
+/// What the policy bounds, which all of these columns count.
+enum Counted {
+    Syncs,
+    Updates,
+    Bytes,
+}
+
+impl Counted {
+    fn of(line: &Line) -> Self {
+        match (line.bound_syncs, line.bound_updates, line.bound_bytes) {
+            (None, Some(_), _) => Self::Updates,
+            (None, None, Some(_)) => Self::Bytes,
+            _ => Self::Syncs,
+        }
+    }
+
+    fn number(&self, amount: Option<u64>) -> String {
+        match (amount, self) {
+            (None, _) => "?".to_owned(),
+            (Some(amount), Self::Bytes) => show(amount, Unit::Bytes),
+            (Some(amount), _) => amount.to_string(),
+        }
+    }
 }
 
 /// What is at risk now, marked if it is more than what was proved.
 fn at_risk(line: &Line) -> String {
-    let (amount, bound) = match in_updates(line) {
-        true => (line.updates, line.bound_updates),
-        false => (Some(line.at_risk), line.bound_syncs),
+    let of = Counted::of(line);
+    let (amount, bound) = match of {
+        Counted::Syncs => (Some(line.at_risk), line.bound_syncs),
+        Counted::Updates => (line.updates, line.bound_updates),
+        Counted::Bytes => (Some(line.bytes_at_risk), line.bound_bytes),
     };
     let more = amount.zip(bound).is_some_and(|(amount, bound)| amount > bound);
-    format!("{}{}", number(amount), if more { "!" } else { "" })
+    format!("{}{}", of.number(amount), if more { "!" } else { "" })
 }
 
 /// The most that ever was; the bound may have been another then.
 fn most(line: &Line) -> String {
-    number(if in_updates(line) { line.most_updates } else { Some(line.most_at_risk) })
-}
-
-fn number(amount: Option<u64>) -> String {
-    amount.map_or_else(|| "?".to_owned(), |amount| amount.to_string())
+    let of = Counted::of(line);
+    let amount = match of {
+        Counted::Syncs => Some(line.most_at_risk),
+        Counted::Updates => line.most_updates,
+        Counted::Bytes => Some(line.most_bytes_at_risk),
+    };
+    of.number(amount)
 }
 
 fn bound(line: &Line) -> String {
     match (line.bound_syncs, line.bound_updates, line.bound_bytes) {
-        (Some(syncs), ..) => format!("{syncs} sync{}", if syncs == 1 { "" } else { "s" }),
-        (None, Some(updates), _) => {
-            format!("{updates} update{}", if updates == 1 { "" } else { "s" })
-        }
+        (Some(syncs), ..) => counted(syncs, "sync"),
+        (None, Some(updates), _) => counted(updates, "update"),
         (None, None, Some(bytes)) => show(bytes, Unit::Bytes),
         _ => "none".to_owned(),
     }
@@ -99,7 +122,12 @@ pub fn table(lines: &[Line], width: usize) -> String {
     let total = Total::of(lines);
     let mut below = Vec::new();
     if total.logs > 1 {
-        let Total { logs, processes, at_risk, late, not_asked, stopped, .. } = total;
+        let Total { logs, logs_not_shown, processes, at_risk, late, not_asked, stopped, .. } =
+            total;
+        let logs = match logs_not_shown {
+            0 => logs.to_string(),
+            more => format!("{logs} of {}", more.saturating_add(logs as u64)),
+        };
         let processes = match processes {
             1 => "1 process".to_owned(),
             more => format!("{more} processes"),
@@ -110,6 +138,13 @@ pub fn table(lines: &[Line], width: usize) -> String {
         ));
     }
     below.extend(lines.iter().flat_map(notes));
+    let mut counted = Vec::new();
+    for line in lines.iter().filter(|line| line.logs_not_shown > 0) {
+        if !counted.contains(&line.pid) {
+            counted.push(line.pid);
+            below.push(not_shown(line, lines));
+        }
+    }
     for line in below.iter().flat_map(|text| wrapped(text, width.max(20))) {
         out.push_str(&line);
         out.push('\n');
@@ -122,6 +157,14 @@ fn rendered(shown: &[&Column], lines: &[Line]) -> String {
     let mut rows = vec![shown.iter().map(|c| c.0.to_owned()).collect::<Vec<_>>()];
     rows.extend(lines.iter().map(|line| shown.iter().map(|c| (c.3)(line)).collect()));
     columns(&aligns, &rows)
+}
+
+/// A process with more logs than its status page has room for.
+fn not_shown(line: &Line, lines: &[Line]) -> String {
+    let of_it = lines.iter().filter(|other| other.pid == line.pid && !other.log.is_empty());
+    let shown = of_it.count() as u64;
+    let all = shown.saturating_add(line.logs_not_shown);
+    format!("{}: {shown} of {all} logs shown; the others run under the policy, too", line.pid)
 }
 
 /// What there is to say of a log.
@@ -139,7 +182,7 @@ fn notes(line: &Line) -> Vec<String> {
         say(format!(" stopped acknowledging: {error}"));
     }
     if !line.on {
-        say(": the policy is off: `durac on` brings it back".to_owned());
+        say(format!(": {}", off_note(line.stays_off)));
     }
     if let Some(why) = &line.not_asked {
         say(format!(": {why}"));
@@ -249,6 +292,29 @@ mod tests {
         };
         let said = table(&[updates], WIDE);
         assert!(said.contains("   3  100 updates    90  "), "{said}");
+        let bytes = |bytes_at_risk| Line {
+            bound_syncs: None,
+            bound_bytes: Some(65_536),
+            bytes_at_risk,
+            most_bytes_at_risk: 61_440,
+            ..line()
+        };
+        let said = table(&[bytes(4096)], WIDE);
+        assert!(said.contains("   4KiB  64KiB  60KiB  "), "{said}");
+        let said = table(&[bytes(65_537)], WIDE);
+        assert!(said.contains("!  64KiB  60KiB  "), "{said}");
+    }
+
+    #[test]
+    fn logs_that_are_not_shown_are_counted() {
+        let of = |pid| Line { pid, logs_not_shown: 6, ..line() };
+        let said = table(&[of(7), of(7), Line { pid: 8, ..line() }], WIDE);
+        assert!(said.contains("\ntotal: 3 of 9 logs, 2 processes,"), "{said}");
+        assert!(
+            said.ends_with("\n7: 2 of 8 logs shown; the others run under the policy, too\n"),
+            "{said}"
+        );
+        assert_eq!(said.matches("logs shown").count(), 1, "{said}");
     }
 
     #[test]
@@ -277,6 +343,8 @@ mod tests {
             let said = table(&lines, width);
             let title = said.lines().next().unwrap_or_default();
             assert!(title.contains("at risk") && title.contains("bound"), "{said}");
+            // What the other commands take a process by stays longest.
+            assert!(title.contains("pid") && (width < 80 || title.contains("where")), "{said}");
             assert!(said.lines().all(|line| line.chars().count() <= width), "{width}\n{said}");
             let shown = title.split_whitespace().count();
             assert!(shown <= before, "{said}");
@@ -289,7 +357,7 @@ mod tests {
         let quiet = table(&[line()], WIDE);
         assert_eq!(quiet.lines().count(), 2, "{quiet}");
         type Case = (fn(&mut Line), &'static str);
-        let cases: [Case; 7] = [
+        let cases: [Case; 8] = [
             (|l| l.broken_assumptions = 3, "3 syncs took longer than the policy assumes"),
             (
                 |l| l.not_counted = Some("two writes overlapped".to_owned()),
@@ -302,6 +370,10 @@ mod tests {
             (|l| l.late = 2, "2 calls became durable after the deadline, the oldest after 48.0 ms"),
             (|l| l.not_asked = Some("never".to_owned()), "never"),
             (|l| l.on = false, "the policy is off: `durac on` brings it back"),
+            (
+                |l| (l.on, l.stays_off) = (false, true),
+                "the policy is off until the command ends, as the supervisor's log says: `durac on` is refused",
+            ),
             (|l| l.storage = Some("in memory".to_owned()), "in memory"),
         ];
         for (change, expected) in cases {

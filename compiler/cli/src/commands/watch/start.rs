@@ -27,9 +27,9 @@ const MARK_CALLS: [libc::c_long; 1] = [libc::SYS_memfd_create];
 
 /// Starts it for `command`. Without it nothing is told, and nothing else changes, so a failure is no error.
 pub fn start(meta: &Meta, command: &mut Command) {
-    let wanted = |name: &str, off: &str| std::env::var_os(name).is_none_or(|value| value != off);
-    let wanted =
-        wanted(durac_abi::ENV_LOG, "quiet") && wanted(durac_abi::ENV_WATCH, durac_abi::WATCH_OFF);
+    let is_off =
+        std::env::var_os(durac_abi::ENV_WATCH).is_some_and(|value| value == durac_abi::WATCH_OFF);
+    let wanted = !is_off && !crate::log::is_quiet();
     if wanted && filter::survives(&CALLS) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let run = format!("{}-{}", getpid().as_raw_nonzero(), since.as_nanos());
