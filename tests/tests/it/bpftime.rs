@@ -163,7 +163,7 @@ fn a_call_that_fails_ends_the_loader() -> Result<()> {
         ensure!(!place.memory().exists(), "{call}: the memory is left");
     }
     // BPFtime returns an error without errno: not "Success".
-    for (result, why) in [("28", "No space left on device"), ("1", "no reason given")] {
+    for (result, why) in [("28", "no space left on device"), ("1", "no reason given")] {
         let mut command = place.load(&compiled, &[])?;
         command.env("REFUSE", "7").env("REFUSE_AS", result);
         let ended = run(command)?;
@@ -174,7 +174,7 @@ fn a_call_that_fails_ends_the_loader() -> Result<()> {
     let mut command = place.load(&compiled, &[])?;
     command.env("REFUSE", "7").env("REFUSE_AS", "17").env("REFUSE_ALL", "1");
     let ended = run(command)?;
-    ensure!(ended.stderr.contains("the program of `write`: File exists"), "{}", show(&ended));
+    ensure!(ended.stderr.contains("the program of `write`: file exists"), "{}", show(&ended));
     Ok(())
 }
 
