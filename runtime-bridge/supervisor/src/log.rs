@@ -18,7 +18,7 @@ use std::ops::{Deref, DerefMut};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
@@ -47,6 +47,8 @@ pub struct Slot {
     pub own: File,
     /// Who looks at the file may wait for its server.
     pub asks: AtomicBool,
+    /// When it was seen that a file which is synced has the name of a log, or 0.
+    pub named: AtomicU64,
     /// Who it belongs to.
     pub supervisor: &'static Supervisor,
     /// What the trace knows of it, if it is recorded.
@@ -260,6 +262,7 @@ impl Slot {
             recorded,
             own,
             asks: AtomicBool::new(true),
+            named: AtomicU64::new(0),
             supervisor,
             me: me.clone(),
             core,

@@ -29,6 +29,9 @@ use std::time::Duration;
 
 /// A log of which nothing is deferred is forgotten after so long: its file can then be unmounted.
 const IDLE: Duration = Duration::from_secs(10);
+/// The name of a log that has one only is looked at again after so long, and at each call for so long after the command may
+/// have changed names, nanoseconds. What others rename is noticed later.
+const NAMED: Time = 100_000_000;
 /// Between two searches for logs that are closed, where there is no room for another.
 const ROOM: Duration = Duration::from_secs(1);
 /// Between two searches for processes that have a log open which does not change, at most.
@@ -50,6 +53,8 @@ pub struct Logs {
     searched: AtomicU64,
     /// The same, because there was no room for another log.
     made_room: AtomicU64,
+    /// When the command last made a call that can change names.
+    renamed: AtomicU64,
     /// The keeper's process: it has the same descriptors as this one.
     keeper: AtomicU32,
 }
@@ -76,6 +81,11 @@ impl Logs {
         self.lock().get(&file).cloned()
     }
 
+    /// The command is about to make a call that can change names.
+    pub fn names_change(&self) {
+        self.renamed.store(clock::now(), Ordering::SeqCst);
+    }
+
     /// The log of an open file that a process syncs. A file that has another name by now, or none, is no log, unless a sync
     /// of it has failed.
     pub fn synced(
@@ -85,8 +95,19 @@ impl Logs {
         facts: Facts,
         process: u32,
     ) -> Option<Arc<Slot>> {
+        let (now, known) = (clock::now(), self.get(facts.id));
+        // The name is a third of what a call costs.
+        let is_named = |slot: &Arc<Slot>| {
+            let [named, renamed] = [&slot.named, &self.renamed].map(|at| at.load(Ordering::SeqCst));
+            facts.links == 1 && named != 0 && now < named + NAMED && now > renamed + NAMED
+        };
+        if let Some(slot) = known.filter(|slot| is_named(slot) && !is_left(slot, process)) {
+            return Some(slot);
+        }
         if log_name(supervisor, file).is_some() {
-            return self.find(supervisor, file, facts, process);
+            let slot = self.find(supervisor, file, facts, process)?;
+            slot.named.store(now, Ordering::SeqCst);
+            return Some(slot);
         }
         let has_failed = |slot: &Arc<Slot>| slot.lock().engine.error().is_some();
         self.get(facts.id).filter(|slot| has_failed(slot) && !is_left(slot, process))

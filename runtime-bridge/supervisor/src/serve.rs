@@ -222,7 +222,11 @@ impl Supervisor {
             }
             Some(Kind::Open(_)) if injects(Fault::NoOrderOfOpens) => Answer::Continue,
             Some(Kind::Exit) if injects(Fault::NoOrderOfEnds) => Answer::Continue,
-            Some(Kind::Order) => self.after_the_logs(call),
+            Some(Kind::Order) => {
+                let answer = self.after_the_logs(call);
+                self.logs.names_change();
+                answer
+            }
             Some(Kind::Length(fd)) => self.length_changes(call, fd),
             Some(Kind::Submit) => {
                 self.loses_bytes();
