@@ -17,13 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define CHECK(what)                                                                                                    \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            fprintf(stderr, "%s: %s\n", #what, strerror(errno));                                                       \
-            _exit(3);                                                                                                  \
-        }                                                                                                              \
-    } while (0)
+#include "check.h"
 
 static sigjmp_buf place;
 static int x = -1;

@@ -19,30 +19,16 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "check.h"
+
 enum { HELD = 900000, BEHIND = 50000 };
 
 #define IS(text) (!strcmp(way, text))
-#define CHECK(what)                                                                                                    \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            fprintf(stderr, "%s: %s\n", #what, strerror(errno));                                                       \
-            _exit(3);                                                                                                  \
-        }                                                                                                              \
-    } while (0)
 
 static const char *way;
 static int x, server_fd, client_fd;
 static atomic_int reads;
 static char a[HELD], b[BEHIND + 1], got[HELD + BEHIND + 1];
-
-static void connection(void) {
-    struct sockaddr_un name = {AF_UNIX, "sock"};
-    int listener = socket(AF_UNIX, SOCK_STREAM, 0);
-    client_fd = socket(AF_UNIX, SOCK_STREAM, 0);
-    CHECK(bind(listener, (void *)&name, sizeof name) == 0 && listen(listener, 5) == 0);
-    CHECK(connect(client_fd, (void *)&name, sizeof name) == 0);
-    CHECK((server_fd = accept(listener, 0, 0)) >= 0);
-}
 
 static ssize_t puts_by_way(const char *bytes, size_t size) {
     if (IS("dprintf")) return dprintf(server_fd, "%.*s", (int)size, bytes);
@@ -98,7 +84,7 @@ int main(int count, char **words) {
     CHECK(count == 3);
     way = words[2];
     signal(SIGPIPE, SIG_IGN);
-    connection();
+    server_fd = connected(SOCK_STREAM, &client_fd);
     if (!strcmp(words[1], "lost")) {
         x = open("x.log", O_RDWR | O_CREAT | O_APPEND, 0644);
         CHECK(write(x, "x\n", 2) == 2);

@@ -34,14 +34,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "check.h"
+
 #define IS(text) (!strcmp(way, text))
-#define CHECK(what)                                                                                                    \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            fprintf(stderr, "%s: %s\n", #what, strerror(errno));                                                       \
-            _exit(3);                                                                                                  \
-        }                                                                                                              \
-    } while (0)
 
 static long shim(const char *name, long argument) {
     long (*function)(long) = (long (*)(long))dlsym(RTLD_DEFAULT, name);

@@ -29,17 +29,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "check.h"
+
 // The agent's own numbers are higher, and this one is the shim's.
 enum { AGENTS = 700, SHIMS = 900 };
 
 #define IS(text) (!strcmp(way, text))
-#define CHECK(what)                                                                                                    \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            fprintf(stderr, "%s: %s\n", #what, strerror(errno));                                                       \
-            _exit(3);                                                                                                  \
-        }                                                                                                              \
-    } while (0)
 
 extern char **environ;
 static const char *way;
@@ -134,15 +129,6 @@ static void vforks(void) {
 
 // ---- clients ----
 
-static void connection(int kind) {
-    struct sockaddr_un name = {AF_UNIX, "sock"};
-    int listener = socket(AF_UNIX, kind, 0);
-    client_fd = socket(AF_UNIX, kind | SOCK_CLOEXEC, 0);
-    CHECK(bind(listener, (void *)&name, sizeof name) == 0 && listen(listener, 5) == 0);
-    CHECK(connect(client_fd, (void *)&name, sizeof name) == 0);
-    CHECK((server_fd = accept(listener, 0, 0)) >= 0);
-}
-
 // Tells what comes to the client until nothing comes for this long: for each read, with a line end.
 static void tell(int milliseconds, size_t most) {
     struct pollfd one = {client_fd, POLLIN, 0};
@@ -197,7 +183,7 @@ static pid_t child_that_writes(void) {
 }
 
 static void orders(void) {
-    connection(SOCK_STREAM);
+    server_fd = connected(SOCK_STREAM, &client_fd);
     x = open_log("x.log");
     put();
     shim("shim_hold", 1);
@@ -227,7 +213,7 @@ static void *is_cancelled(void *unused) {
 }
 
 static void replies(void) {
-    connection(IS("packets") ? SOCK_SEQPACKET : SOCK_STREAM);
+    server_fd = connected(IS("packets") ? SOCK_SEQPACKET : SOCK_STREAM, &client_fd);
     x = open_log("x.log");
     // When the client has it, all that was written is durable.
     put();
@@ -253,7 +239,7 @@ static void *closes(void *unused) {
 }
 
 static void closing(void) {
-    connection(SOCK_STREAM);
+    server_fd = connected(SOCK_STREAM, &client_fd);
     for (int round = 0; round < 20; round++) {
         stream = NULL;
         if (IS("stream")) CHECK((stream = fopen("x.log", "a")) && fputs("x\n", stream) >= 0);
@@ -338,7 +324,7 @@ int main(int count, char **words) {
     else if (!strcmp(what, "table")) tables();
     else if (!strcmp(what, "own")) owns();
     else {
-        connection(SOCK_STREAM);
+        server_fd = connected(SOCK_STREAM, &client_fd);
         x = open_log("x.log");
         put();
         CHECK(write(server_fd, "A", 1) == 1);
