@@ -15,7 +15,7 @@ use crate::stamp::Known;
 use durac_abi::MAX_LOGS;
 use durac_engine::Errno;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering};
 
 /// A place that a thread is about to fill.
 const CLAIMED: i32 = -1;
@@ -38,8 +38,6 @@ struct Failure {
 }
 
 struct Shared {
-    /// How many there are.
-    count: AtomicU32,
     /// How many there ever were.
     serial: AtomicU64,
     failures: [Failure; PLACES],
@@ -74,9 +72,9 @@ pub fn latest() -> u64 {
     shared().map_or(0, |shared| shared.serial.load(Ordering::Acquire))
 }
 
+/// Whose logs these are: a child of `vfork` works with those of its parent.
 fn process() -> libc::pid_t {
-    // SAFETY: it takes no pointer, cannot fail, and changes nothing.
-    unsafe { libc::getpid() }
+    crate::table::owner()
 }
 
 #[cold]
@@ -112,7 +110,8 @@ fn shared() -> Option<&'static Shared> {
 /// Whether there is one.
 #[inline]
 pub fn any() -> bool {
-    shared().is_some_and(|shared| shared.count.load(Ordering::Acquire) > 0)
+    let first = shared().and_then(|shared| shared.failures.first());
+    first.is_some_and(|failure| failure.errno.load(Ordering::Acquire) != 0)
 }
 
 /// This log has failed.
@@ -191,9 +190,10 @@ impl Failure {
 impl Shared {
     /// The places that are filled, and what this process has forgotten of them.
     fn filled(&self) -> impl Iterator<Item = (&Failure, &AtomicU64)> {
-        let count = self.count.load(Ordering::Acquire);
-        let places = if count == 0 { &[] } else { &self.failures[..] };
-        places.iter().zip(&FORGOTTEN).filter(|(it, _)| it.errno.load(Ordering::Acquire) > 0)
+        // None is ever freed, so those after the first free one are free.
+        let state = |it: &Failure| it.errno.load(Ordering::Acquire);
+        let used = self.failures.iter().zip(&FORGOTTEN).take_while(move |(it, _)| state(it) != 0);
+        used.filter(move |(it, _)| state(it) > 0)
     }
 
     fn add(&self, file: FileId, known: &Known, errno: Errno) {
@@ -219,7 +219,6 @@ impl Shared {
         place.owner.store(process(), Ordering::Relaxed);
         place.inherited.store(known.inherited, Ordering::Relaxed);
         place.errno.store(errno, Ordering::Release);
-        self.count.fetch_add(1, Ordering::AcqRel);
     }
 }
 

@@ -111,7 +111,7 @@ impl Slot {
             core = self.wake_waiters(core);
         }
         drop(core);
-        let stamp = if closes { Stamp::of(fd) } else { None };
+        let stamp = if closes { Stamp::of(fd).filter(Stamp::is_settled) } else { None };
         let result = match (taken, ring) {
             (None, _) => self.sync_file(fd, flight.full),
             (Some((taken, own)), ring) => self.sync_batch(taken, own, fd, flight.full, ring),
@@ -125,6 +125,8 @@ impl Slot {
         if !early {
             core.engine.land(flight.id, end, as_judged(result), proved);
         }
+        // Before the success is seen: another process may have got the report.
+        self.learn(&mut core);
         if proved && result.is_ok() {
             core.known.durable = stamp;
         }
@@ -133,10 +135,10 @@ impl Slot {
         }
         self.report_failure(&core);
         self.publish(&mut core);
-        if let Some(errno) = core.engine.error() {
+        // That a number of this process leads elsewhere is nothing that the kernel has reported.
+        if let Some(errno) = core.engine.error().filter(|_| proved) {
             failures::add(&core, errno);
         }
-        self.learn(&mut core);
         self.release_own_fd(&mut core);
         let mut core = self.wake_waiters(core);
         if table::registry().is_some_and(|registry| registry.replies.hold()) {

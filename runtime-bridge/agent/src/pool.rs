@@ -172,9 +172,13 @@ impl Pool {
         self.work.notify_all();
     }
 
-    /// Workers may be started again.
-    pub fn resume(&self) {
+    /// Workers may be started again, and one is if a log waits for one.
+    pub fn resume(&'static self) {
         self.quits.store(false, Ordering::Release);
+        let queue = self.lock();
+        if queue.threads == 0 && (queue.timed > 0 || !queue.ready.is_empty()) {
+            self.hire(queue);
+        }
     }
 
     /// Starts the first worker, if it has none. Returns whether it has one then.

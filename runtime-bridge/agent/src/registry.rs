@@ -180,6 +180,11 @@ fn has_begun(
     let made = table::registry().or_else(|| table::registry_or(|| make(policy)));
     let Some(registry) = made else { return };
     let mut files = registry.files();
+    if known && !files.open.contains_key(&id) {
+        // Another thread has closed it meanwhile.
+        drop(files);
+        return has_begun(policy, fd, id, path, flags, false);
+    }
     // Another may have come meanwhile; none comes while the files are held.
     let policy = policy::loaded().unwrap_or(policy);
     let index = match files.open.get(&id) {

@@ -1,6 +1,8 @@
 //! What the kernel says of a log's file, for the rules that do not follow from the calls of this process.
 
+use crate::clock;
 use crate::sys;
+use durac_engine::Time;
 use std::os::fd::RawFd;
 
 /// How long a file is, and when it and what is known of it changed.
@@ -27,6 +29,16 @@ impl Stamp {
             written: (stat.st_mtime, stat.st_mtime_nsec),
             changed: (stat.st_ctime, stat.st_ctime_nsec),
         })
+    }
+
+    /// Whether the next write will change the times: they are a tick of the kernel's clock old (10 ms at most), or two
+    /// seconds where the file system may keep those only.
+    pub fn is_settled(&self) -> bool {
+        let last = self.written.max(self.changed);
+        let coarse = last.1 % 100_000_000 == 0;
+        let now = clock::of(libc::CLOCK_REALTIME);
+        let at = (last.0 as Time).wrapping_mul(1_000_000_000).wrapping_add(last.1 as Time);
+        now > at.saturating_add(if coarse { 2_000_000_000 } else { 20_000_000 })
     }
 }
 

@@ -168,8 +168,20 @@ pub fn registry_or(make: impl FnOnce() -> Option<&'static Registry>) -> Option<&
 pub fn is_ours() -> bool {
     // SAFETY: it takes no pointer, cannot fail, and changes nothing.
     let pid = unsafe { libc::getpid() };
-    let known = SHARED.process.compare_exchange(0, pid, Ordering::AcqRel, Ordering::Acquire);
-    known.map_or_else(|process| process == pid, |_| true)
+    match SHARED.process.load(Ordering::Acquire) {
+        0 => {
+            let process = &SHARED.process;
+            let known = process.compare_exchange(0, pid, Ordering::AcqRel, Ordering::Acquire);
+            known.map_or_else(|process| process == pid, |_| true)
+        }
+        process => process == pid,
+    }
+}
+
+/// The process that has these descriptors.
+pub fn owner() -> libc::pid_t {
+    is_ours();
+    SHARED.process.load(Ordering::Acquire)
 }
 
 /// The process is about to make a child that shares its memory, and has descriptors of its own.

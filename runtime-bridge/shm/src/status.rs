@@ -438,7 +438,9 @@ impl StatusPage {
         }
     }
 
-    fn serves(&self) -> (u32, Time) {
+    /// What was published so.
+    #[must_use]
+    pub fn serves(&self) -> (u32, Time) {
         let [process, at] = self.serves.each_ref().map(|word| word.load(Ordering::Relaxed));
         (u32::try_from(process).unwrap_or(0), at)
     }

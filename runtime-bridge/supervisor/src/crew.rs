@@ -121,15 +121,14 @@ impl Crew {
         self.turn.notify_one();
     }
 
-    /// This thread may wait for a file system. None if too many do, or if it would have to wait while it leads, since there
-    /// are as many threads as can be: a process of the command may serve that file system. Threads that answer no calls
+    /// This thread may wait for a file system. None if too many do, or if it would have to wait while it leads, since no
+    /// other thread can be started: a process of the command may serve that file system. Threads that answer no calls
     /// always may.
     pub fn asks(&'static self) -> Option<Asking> {
         let is_counted = NUMBER.get() != 0 && !ASKS.get();
         self.may_block();
         let mut state = self.lock();
-        let is_full = LEADS.get() && state.threads >= MAX_THREADS;
-        if is_counted && (is_full || state.asking >= MOST_ASKING) {
+        if is_counted && (LEADS.get() || state.asking >= MOST_ASKING) {
             return None;
         }
         if is_counted {

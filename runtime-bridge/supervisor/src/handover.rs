@@ -12,7 +12,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 /// How the bytes begin.
 const MAGIC: u64 = u64::from_le_bytes(*b"dursuper");
 /// The format: it rises with each change.
-const VERSION: u64 = 3;
+const VERSION: u64 = 4;
 /// More of anything is no hand-over.
 const MOST: u64 = 1 << 24;
 
@@ -89,6 +89,8 @@ pub struct Handover {
     pub keeper: u32,
     /// The process that became the command, or 0.
     pub command: u32,
+    /// The process that the status page names as served, and when it was.
+    pub serves: (u32, Time),
     /// Number of the newest call that was received.
     pub newest: u64,
     /// Which filter the command has.
@@ -152,6 +154,8 @@ impl Handover {
         to.fd(self.listener);
         to.word(self.keeper.into());
         to.word(self.command.into());
+        to.word(self.serves.0.into());
+        to.word(self.serves.1);
         to.word(self.newest);
         to.word(self.filter);
         to.word(self.flags);
@@ -255,6 +259,7 @@ impl Reader<'_> {
             listener: self.fd()?,
             keeper: self.small()?,
             command: self.small()?,
+            serves: (self.small()?, self.word()?),
             newest: self.word()?,
             filter: self.word()?,
             flags: self.word()?,
@@ -310,6 +315,7 @@ mod tests {
             listener: 5,
             keeper: 77,
             command: 78,
+            serves: (79, 1 << 60),
             newest: 1 << 63,
             filter: 3,
             flags: 0x155,

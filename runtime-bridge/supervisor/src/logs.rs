@@ -17,7 +17,7 @@ use durac_abi::MAX_LOGS;
 use durac_abi::object::OnError;
 use durac_engine::{Errno, Time};
 pub use served::{Facts, Mounts, is_memory, may_ask};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -32,6 +32,8 @@ const IDLE: Duration = Duration::from_secs(10);
 /// The name of a log that has one only is looked at again after so long, and at each call for so long after the command may
 /// have changed names, nanoseconds. What others rename is noticed later.
 const NAMED: Time = 100_000_000;
+/// Files that are counted as without room, at most.
+const MOST_WITHOUT: usize = 1 << 16;
 /// Between two searches for logs that are closed, where there is no room for another.
 const ROOM: Duration = Duration::from_secs(1);
 /// Between two searches for processes that have a log open which does not change, at most.
@@ -53,6 +55,8 @@ pub struct Logs {
     searched: AtomicU64,
     /// The same, because there was no room for another log.
     made_room: AtomicU64,
+    /// Files that found no room, as far as they are counted.
+    without: Mutex<HashSet<FileId>>,
     /// When the command last made a call that can change names.
     renamed: AtomicU64,
     /// The keeper's process: it has the same descriptors as this one.
@@ -86,6 +90,13 @@ impl Logs {
         self.renamed.store(clock::now(), Ordering::SeqCst);
     }
 
+    /// Whether a file with a log was seen lately to have the name of one, and to look again is to no purpose: that is a third
+    /// of what a call costs.
+    pub fn is_named(&self, slot: &Slot, links: u64, now: Time) -> bool {
+        let [named, renamed] = [&slot.named, &self.renamed].map(|at| at.load(Ordering::SeqCst));
+        links == 1 && named != 0 && now < named + NAMED && now > renamed + NAMED
+    }
+
     /// The log of an open file that a process syncs. A file that has another name by now, or none, is no log, unless a sync
     /// of it has failed.
     pub fn synced(
@@ -96,11 +107,7 @@ impl Logs {
         process: u32,
     ) -> Option<Arc<Slot>> {
         let (now, known) = (clock::now(), self.get(facts.id));
-        // The name is a third of what a call costs.
-        let is_named = |slot: &Arc<Slot>| {
-            let [named, renamed] = [&slot.named, &self.renamed].map(|at| at.load(Ordering::SeqCst));
-            facts.links == 1 && named != 0 && now < named + NAMED && now > renamed + NAMED
-        };
+        let is_named = |slot: &Arc<Slot>| self.is_named(slot, facts.links, now);
         if let Some(slot) = known.filter(|slot| is_named(slot) && !is_left(slot, process)) {
             return Some(slot);
         }
@@ -196,7 +203,11 @@ impl Logs {
         let taken: Vec<usize> = slots.values().map(|slot| slot.index).collect();
         let index = (0..MAX_LOGS as usize).find(|index| !taken.contains(index));
         let Some(index) = index else {
-            supervisor.page.status.count_unplaced();
+            // Each file once: it is tried again and again.
+            let mut without = self.without.lock().unwrap_or_else(PoisonError::into_inner);
+            if without.len() < MOST_WITHOUT && without.insert(id) {
+                supervisor.page.status.count_unplaced();
+            }
             return None;
         };
         if let Some(state) = supervisor.policy().state {
@@ -289,7 +300,7 @@ impl Logs {
         self.lock().len() >= MAX_LOGS as usize
     }
 
-    /// Forgets the logs of which everything is durable and that nobody can write to, however recently they were used. No lock
+    /// Forgets the logs of which everything is durable and that nobody can write to, if they were not used for a second. No lock
     /// is held while it looks, and it looks once in a while at most.
     fn make_room(&self) {
         let now = clock::now();
@@ -307,7 +318,9 @@ impl Logs {
         };
         let used = |slot: &Arc<Slot>| {
             let core = slot.lock();
-            is_clean(&core).then_some(core.used)
+            // A call that opens it may be under way.
+            let is_idle = now.saturating_sub(core.used) > ROOM.as_nanos() as Time;
+            (is_clean(&core) && is_idle).then_some(core.used)
         };
         let slots = self.lock();
         let clean: Vec<(FileId, Arc<Slot>, Time)> =
@@ -424,7 +437,7 @@ fn log_name(supervisor: &Supervisor, file: &File) -> Option<PathBuf> {
 
 /// The supervisor's own open file of the same inode: it holds no lock of the caller's, and sees errors for itself. It is only
 /// synced and looked at. One to write would keep a program that was just written from being executed (`ETXTBSY`).
-fn own_file(file: &File) -> io::Result<File> {
+pub fn own_file(file: &File) -> io::Result<File> {
     let again = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
     // Nobody is waited for who has a lease on it: that may be the caller.
     let open = |read, write| {

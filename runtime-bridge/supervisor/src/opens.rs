@@ -14,7 +14,7 @@ use crate::fault_injection::{self, Fault, injects};
 use crate::filter::Open;
 use crate::handover::KnownOpen;
 use crate::log::{AGAIN, FileId, Slot};
-use crate::logs::{Facts, NoLog, is_leased};
+use crate::logs::{Facts, NoLog, is_leased, own_file};
 use crate::memory;
 use crate::note;
 use crate::notify::{self, Notification};
@@ -273,9 +273,14 @@ impl Supervisor {
             match catch_unwind(place) {
                 // Nor is there for the others.
                 Ok(Err(_)) => break,
-                Ok(Ok(_)) => self.opening.has_room(id),
-                // A bug: again.
-                Err(_) => {}
+                Ok(Ok(Found::There)) => self.opening.has_room(id),
+                // It has another name by now. What was written under that of a log is made durable.
+                Ok(Ok(Found::NoLog)) => {
+                    sync(&file);
+                    self.opening.has_room(id);
+                }
+                // It cannot be opened now, or a bug: again.
+                Ok(Ok(Found::Unknown)) | Err(_) => {}
             }
         }
         self.opening.has_placed();
@@ -284,13 +289,7 @@ impl Supervisor {
     /// The command has ended, and there was no room for these logs.
     pub fn sync_without_room(&self) {
         let files = std::mem::take(&mut self.opening.lock().without_room);
-        for (file, _) in files.into_values() {
-            let synced = File::open(descriptor(&file)).and_then(|file| file.sync_data());
-            if let Err(error) = synced {
-                let path = shown(&file).unwrap_or_default();
-                note::error(&format!("{}: {error}", path.display()));
-            }
-        }
+        files.into_values().for_each(|(file, _)| sync(&file));
     }
 
     fn tell_no_room(&self, handle: &File) {
@@ -414,7 +413,7 @@ impl Supervisor {
                 let is_over = one.is_over || !process::may_be_in(one.thread, one.number);
                 let search = AssertUnwindSafe(|| self.search_once(&one, is_over, true));
                 // After a bug, too, it is searched for again: nobody else finds what is never synced.
-                self.opening.has_searched(!catch_unwind(search).unwrap_or(false));
+                self.opening.has_searched(!catch_unwind(search).unwrap_or(false), one.is_over);
             }
         }
     }
@@ -430,6 +429,14 @@ impl Supervisor {
                 self.opening.alone.fetch_or(slot.is_alone(), Ordering::SeqCst);
             }
         }
+    }
+}
+
+/// Makes a file durable that has no log. Nobody can be told of an error but the administrator.
+fn sync(file: &File) {
+    if let Err(error) = own_file(file).and_then(|own| own.sync_data()) {
+        let path = shown(file).unwrap_or_default();
+        note::error(&format!("{}: {error}", path.display()));
     }
 }
 
@@ -560,10 +567,11 @@ impl Opening {
         lists.now.clone()
     }
 
-    /// The one that was taken is searched for again, if `again`.
-    fn has_searched(&self, again: bool) {
+    /// The one that was taken is searched for again, if `again`, or if its call is over by now and was not (`was_over`): what was
+    /// found by its name may be another file.
+    fn has_searched(&self, again: bool, was_over: bool) {
         let mut lists = self.lock();
-        if let Some(mut one) = lists.now.take().filter(|_| again) {
+        if let Some(mut one) = lists.now.take().filter(|one| again || one.is_over && !was_over) {
             one.due = clock::now().saturating_add(one.pause);
             one.pause = (one.pause * 5).min(LAST);
             lists.expected.push(one);

@@ -340,6 +340,7 @@ impl Supervisor {
             Err(errno) => return self.tell_unseen(errno),
         };
         let Ok(facts) = Facts::of(&file) else { return };
+        self.may_wait_to_close(facts);
         let Some(slot) = self.logs.find(self, &file, facts, process) else { return };
         let result = match answer {
             Answer::Return(Err(errno)) => Err(errno),

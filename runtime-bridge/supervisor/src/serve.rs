@@ -193,6 +193,7 @@ impl Supervisor {
         if matches!(kind, Some(Kind::Fsync | Kind::Fdatasync))
             && let Ok((file, _)) = self.callers.file(&self.listener, call, call.descriptor(0))
             && let Ok(facts) = Facts::of(&file)
+            && let () = self.may_wait_to_close(facts)
             && let Some(slot) = self.logs.get(facts.id)
         {
             let failed = slot.lock().engine.error();
@@ -377,13 +378,15 @@ impl Supervisor {
         if !asked.opens {
             return self.after_the_logs(call);
         }
-        let found = self.opens(call, open, makes);
         let truncates = flags.is_none_or(|flags| flags & libc::O_TRUNC as u64 != 0);
+        let waits = durable || truncates || makes && self.policy().defers_syncs();
+        // Before the file is looked up: a log that was found could be given up while the call waits.
+        let ordered = waits.then(|| self.after_the_logs(call));
         // What is there already, and what is no log, has nothing to wait for.
-        let is_new = self.policy().defers_syncs() || found == Found::Unknown;
-        match durable || truncates || makes && is_new {
-            true => self.after_the_logs(call),
-            false => Answer::Continue,
+        match (ordered, self.opens(call, open, makes)) {
+            (Some(answer), _) => answer,
+            (None, Found::Unknown) if makes => self.after_the_logs(call),
+            (None, _) => Answer::Continue,
         }
     }
 
@@ -521,6 +524,8 @@ impl Supervisor {
         }
         self.stays_off.store(true, Ordering::SeqCst);
         self.drop_policy(why);
+        // It may have been off.
+        self.page.status.publish_stays_off();
     }
 
     /// Nothing is deferred from now on, and what was is synced.

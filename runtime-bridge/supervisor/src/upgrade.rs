@@ -148,6 +148,7 @@ impl Supervisor {
             listener: self.listener.as_raw_fd(),
             keeper,
             command: self.command.load(Ordering::Relaxed),
+            serves: self.page.status.serves(),
             newest: self.shared.newest(),
             filter: filter::mark(self.asked),
             flags,
@@ -217,6 +218,7 @@ impl Supervisor {
     /// Takes what the program before has handed over. No thread answers calls yet.
     pub fn restore(&'static self, handed: &Handover) {
         self.command.store(handed.command, Ordering::Relaxed);
+        self.page.status.publish_served(handed.serves.0, handed.serves.1);
         self.shared.begin_after(handed.newest);
         if handed.failed != 0 {
             self.logs.failed(handed.failed);

@@ -5,6 +5,7 @@
 //! question on, and a sync covers them only if its thread has been seen elsewhere before the sync began.
 
 use crate::call;
+use crate::clock;
 use crate::fault_injection::{Fault, injects};
 use crate::filter::{self, Length, Map, Offset, Write};
 use crate::handover::KnownWrite;
@@ -270,6 +271,11 @@ impl Supervisor {
     fn is_protected(&self, opened: &Opened<'_>) -> bool {
         let meta = &self.policy().meta;
         if meta.protects.is_empty() || injects(Fault::NoProtection) {
+            return false;
+        }
+        let id = opened.found.id;
+        let is_named = |slot: &Slot| self.logs.is_named(slot, opened.found.links, clock::now());
+        if self.logs.get(id).is_some_and(|slot| is_named(&slot)) {
             return false;
         }
         let covers = |globs: &[String], path: &Path| glob::covers(globs, &meta.except, path);

@@ -218,7 +218,7 @@ fn a_program_that_cannot_take_over_leaves_the_old_one_at_work() -> Result<()> {
                 "newer",
                 &format!("perl -0pe 's/^(.{{8}})\\x03/$1\\x63/s' | {durac} \"$@\""),
             )?,
-            "hands over in format 99, and this durac knows format 3",
+            "hands over in format 99, and this durac knows format 4",
         ),
         (
             script(

@@ -59,7 +59,14 @@ fn distrust(path: &Path, kind: &Metadata) -> Option<Distrust> {
     let user = rustix::process::geteuid().as_raw();
     of_file(kind.uid(), kind.mode(), user)
         .map(|(why, advice)| Distrust { why, advice: on(&advice, path) })
-        .or_else(|| on_the_way(path, user))
+        .or_else(|| match on_the_way(path, user) {
+            Err(found) => Some(found),
+            // Somebody has exchanged the way since the file was opened.
+            Ok(end) if (end.dev(), end.ino()) != (kind.dev(), kind.ino()) => {
+                Some(unseen(path, "it leads to another file by now"))
+            }
+            Ok(_) => None,
+        })
 }
 
 /// A file of this owner and mode, for this user: what is wrong with it, and what ends that.
@@ -79,16 +86,21 @@ fn owned(owner: u32, user: u32) -> Option<String> {
 /// As many links as the kernel follows (path_resolution(7)).
 const MOST_LINKS: u32 = 40;
 
-/// Follows a path as the kernel does, and looks at every folder and link.
-fn on_the_way(path: &Path, user: u32) -> Option<Distrust> {
-    // What cannot be looked at could not be read either.
-    let path = std::path::absolute(path).ok()?;
+/// The way to a file that cannot be looked at.
+fn unseen(path: &Path, why: &str) -> Distrust {
+    Distrust { why: format!("the way to it: {why}"), advice: on("namei -l", path) }
+}
+
+/// Follows a path as the kernel does, and looks at every folder and link. Returns what it leads to.
+fn on_the_way(path: &Path, user: u32) -> Result<Metadata, Distrust> {
+    let failed = |why: std::io::Error| unseen(path, &output::reason(&why));
+    let path = &std::path::absolute(path).map_err(failed)?;
     let mut links = 0;
     let mut here = PathBuf::from("/");
-    let mut rest = parts(&path);
-    let root = fs::metadata(&here).ok()?;
-    if let Some(found) = folder(&here, &root, user) {
-        return Some(found);
+    let mut rest = parts(path);
+    let mut kind = fs::metadata(&here).map_err(failed)?;
+    if let Some(found) = folder(&here, &kind, user) {
+        return Err(found);
     }
     while let Some(part) = rest.pop() {
         if part == ".." {
@@ -96,22 +108,22 @@ fn on_the_way(path: &Path, user: u32) -> Option<Distrust> {
             continue;
         }
         let next = here.join(part);
-        let kind = fs::symlink_metadata(&next).ok()?;
+        kind = fs::symlink_metadata(&next).map_err(failed)?;
         if kind.is_symlink() {
             links += 1;
             if links > MOST_LINKS {
-                return None;
+                return Err(unseen(path, "too many links"));
             }
             // A link has no mode; its owner can exchange it.
             if let Some(why) = owned(kind.uid(), user) {
-                let what = match next == path {
+                let what = match next == *path {
                     true => "it is a link".to_owned(),
                     false => format!("on the way is the link `{}`", next.display()),
                 };
                 let advice = on(&format!("chown -h {user}"), &next);
-                return Some(Distrust { why: format!("{what} {why}"), advice });
+                return Err(Distrust { why: format!("{what} {why}"), advice });
             }
-            let target = fs::read_link(&next).ok()?;
+            let target = fs::read_link(&next).map_err(failed)?;
             if target.is_absolute() {
                 here = PathBuf::from("/");
             }
@@ -119,11 +131,11 @@ fn on_the_way(path: &Path, user: u32) -> Option<Distrust> {
             continue;
         }
         if let Some(found) = folder(&next, &kind, user).filter(|_| kind.is_dir()) {
-            return Some(found);
+            return Err(found);
         }
         here = next;
     }
-    None
+    Ok(kind)
 }
 
 /// What leads on from a folder, the first part last.

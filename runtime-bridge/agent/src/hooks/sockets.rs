@@ -186,10 +186,14 @@ pub(super) fn let_pass_or_cut(fd: c_int, at_once: bool) {
         // In a signal's handler inside a call of its thread, it runs as without the agent.
         let Some((registry, _)) = holding().filter(|_| !guard::is_inside()) else { return };
         // Interrupted, while it waited for the client.
-        if errno != libc::EINTR {
-            let kept = Kept::now();
-            guard::run(|| registry.replies.empty_or_cut(fd));
-            drop(kept);
+        if errno == libc::EINTR {
+            continue;
+        }
+        let kept = Kept::now();
+        guard::run(|| registry.replies.empty_or_cut(fd));
+        drop(kept);
+        // Nobody has waited yet for what the call itself depends on.
+        if errno != libc::EAGAIN {
             return;
         }
     }

@@ -56,7 +56,8 @@ fn sync_log(fd: c_int, hook: Hook, real: impl FnOnce() -> c_int) -> c_int {
     if let (Some(begun), Some(result)) = (begun, result) {
         begun.sync_ended(log.index, hook, result);
     }
-    crate::replies::release();
+    // A handler that interrupts it would find its locks held.
+    guard::run(crate::replies::release);
     super::turn::synced();
     match result {
         Some(Ok(())) => 0,
