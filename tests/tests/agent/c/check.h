@@ -1,4 +1,5 @@
 // What the programs of these tests share.
+#include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +14,13 @@
             _exit(3);                                                                                                  \
         }                                                                                                              \
     } while (0)
+
+// Calls a function of the library behind the agent.
+static inline long shim(const char *name, long argument) {
+    long (*function)(long) = (long (*)(long))dlsym(RTLD_DEFAULT, name);
+    CHECK(function);
+    return function(argument);
+}
 
 // A connection of this kind, and its client, which this process is as well.
 static inline int connected(int kind, int *client) {

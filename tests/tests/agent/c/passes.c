@@ -71,12 +71,14 @@ static void hold(void) {
     memset(a, 'A', sizeof a);
     memset(b, 'B', BEHIND);
     x = open("x.log", O_RDWR | O_CREAT | O_APPEND, 0644);
+    shim("shim_hold", 1);
     CHECK(write(x, "x\n", 2) == 2);
     for (size_t done = 0; done < sizeof a;) {
         ssize_t n = write(server_fd, a + done, sizeof a - done);
         CHECK(n > 0);
         done += n;
     }
+    shim("shim_hold", 0);
     CHECK(fdatasync(x) == 0);
 }
 

@@ -38,12 +38,6 @@
 
 #define IS(text) (!strcmp(way, text))
 
-static long shim(const char *name, long argument) {
-    long (*function)(long) = (long (*)(long))dlsym(RTLD_DEFAULT, name);
-    CHECK(function);
-    return function(argument);
-}
-
 // Another file than standard output, which some ways replace.
 static int out;
 

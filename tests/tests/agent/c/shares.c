@@ -40,12 +40,6 @@ extern char **environ;
 static const char *way;
 static int x, server_fd, client_fd;
 
-static long shim(const char *name, long argument) {
-    long (*function)(long) = (long (*)(long))dlsym(RTLD_DEFAULT, name);
-    CHECK(function);
-    return function(argument);
-}
-
 static void say(const char *text) {
     CHECK(write(1, text, strlen(text)) >= 0);
 }
