@@ -348,10 +348,10 @@ mod tests {
         assert!(matches!(Handover::load(&more[..]), Err(HandoverError::Invalid)));
         let mut other = bytes.clone();
         other[8] += 1;
-        assert!(matches!(Handover::load(&other[..]), Err(HandoverError::Version(4))));
+        assert!(matches!(Handover::load(&other[..]), Err(HandoverError::Version(5))));
         // A length that is not there.
         let mut long = bytes;
-        long[80..88].copy_from_slice(&u64::MAX.to_le_bytes());
+        long[96..104].copy_from_slice(&u64::MAX.to_le_bytes());
         assert!(matches!(Handover::load(&long[..]), Err(HandoverError::Invalid)));
     }
 }

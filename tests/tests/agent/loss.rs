@@ -81,7 +81,8 @@ fn what_is_in_a_log_is_durable_when_it_is_opened() {
     assert_eq!(count(&done.calls, "+"), 0, "{done:?}");
     let done = place.run("open a wca x.log write a 1 sync a kill 9");
     assert_eq!(count(&done.calls, "-fdatasync x.log main 0"), 1, "{done:?}");
-    let again = "open a wca x.log write a 1 sync a close a ";
+    // Long enough for the times of the file to tell a later write.
+    let again = "open a wca x.log write a 1 sync a pause 50 close a ";
     let place = Place::new(&objects::skip(None));
     std::fs::write(place.path("x.log"), "x").unwrap();
     let done = place.run(&format!("{} kill 9", again.repeat(5)));

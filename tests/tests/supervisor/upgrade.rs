@@ -216,7 +216,7 @@ fn a_program_that_cannot_take_over_leaves_the_old_one_at_work() -> Result<()> {
             script(
                 folder,
                 "newer",
-                &format!("perl -0pe 's/^(.{{8}})\\x03/$1\\x63/s' | {durac} \"$@\""),
+                &format!("perl -0pe 's/^(.{{8}})\\x04/$1\\x63/s' | {durac} \"$@\""),
             )?,
             "hands over in format 99, and this durac knows format 4",
         ),
@@ -224,7 +224,7 @@ fn a_program_that_cannot_take_over_leaves_the_old_one_at_work() -> Result<()> {
             script(
                 folder,
                 "filter",
-                &format!("perl -0777pe 's/^(.{{48}})./$1\x63/s' | {durac} \"$@\""),
+                &format!("perl -0777pe 's/^(.{{64}})./$1\x63/s' | {durac} \"$@\""),
             )?,
             "its filter of system calls is another one",
         ),

@@ -7,8 +7,8 @@ use std::time::Duration;
 const SPINS: u32 = 100;
 /// Between the readings after them: a writer that waits for a processor gets it.
 const NAP: Duration = Duration::from_micros(100);
-/// Pauses until a writer is taken for dead: a second or more.
-const NAPS: u32 = 10_000;
+/// Pauses until a writer is taken for dead: three seconds or more, which is long for one that waits for a processor.
+const NAPS: u32 = 30_000;
 
 /// How long a reader still waits for writers.
 pub(super) struct Patience {
