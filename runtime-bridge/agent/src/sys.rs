@@ -61,12 +61,10 @@ pub fn compare_open_files(fd: RawFd, other: RawFd) -> Result<bool, c_int> {
     decode(result).map(|order| order == 0)
 }
 
-/// Device, inode and mode of an open file, from the kernel's own memory: a remote file system is not
-/// called.
-pub fn identity(fd: RawFd) -> Option<Identity> {
+/// What is asked for of an open file, from the kernel's own memory: a remote file system is not called.
+fn statx(fd: RawFd, mask: u32) -> Option<libc::statx> {
     let mut stat = std::mem::MaybeUninit::<libc::statx>::uninit();
     let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
-    let mask = libc::STATX_INO | libc::STATX_TYPE;
     // SAFETY: the path is an empty string, and `stat` has room for the result.
     let result = unsafe {
         call(
@@ -82,7 +80,12 @@ pub fn identity(fd: RawFd) -> Option<Identity> {
     };
     decode(result).ok()?;
     // SAFETY: the call succeeded and filled it.
-    let stat = unsafe { stat.assume_init() };
+    Some(unsafe { stat.assume_init() })
+}
+
+/// Device, inode and mode of an open file.
+pub fn identity(fd: RawFd) -> Option<Identity> {
+    let stat = statx(fd, libc::STATX_INO | libc::STATX_TYPE)?;
     Some(Identity {
         file: (libc::makedev(stat.stx_dev_major, stat.stx_dev_minor), stat.stx_ino),
         is_regular: libc::mode_t::from(stat.stx_mode) & libc::S_IFMT == libc::S_IFREG,
@@ -92,29 +95,8 @@ pub fn identity(fd: RawFd) -> Option<Identity> {
 /// When an open file was made, in nanoseconds; 0 if the file system does not say. Another file that gets the inode of one
 /// that was removed is made later.
 pub fn born(fd: RawFd) -> u64 {
-    let mut stat = std::mem::MaybeUninit::<libc::statx>::uninit();
-    let flags = libc::AT_EMPTY_PATH | libc::AT_STATX_DONT_SYNC;
-    // SAFETY: the path is an empty string, and `stat` has room for the result.
-    let result = unsafe {
-        call(
-            libc::SYS_statx,
-            [
-                fd as usize,
-                c"".as_ptr().addr(),
-                flags as usize,
-                libc::STATX_BTIME as usize,
-                stat.as_mut_ptr().expose_provenance(),
-            ],
-        )
-    };
-    if decode(result).is_err() {
-        return 0;
-    }
-    // SAFETY: the call succeeded and filled it.
-    let stat = unsafe { stat.assume_init() };
-    if stat.stx_mask & libc::STATX_BTIME == 0 {
-        return 0;
-    }
+    let known = |stat: &libc::statx| stat.stx_mask & libc::STATX_BTIME != 0;
+    let Some(stat) = statx(fd, libc::STATX_BTIME).filter(known) else { return 0 };
     let seconds = u64::try_from(stat.stx_btime.tv_sec).unwrap_or(0);
     seconds.saturating_mul(1_000_000_000).saturating_add(stat.stx_btime.tv_nsec.into())
 }

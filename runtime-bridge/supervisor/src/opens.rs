@@ -293,23 +293,15 @@ impl Supervisor {
     }
 
     fn tell_no_room(&self, handle: &File) {
-        if !self.opening.told_room.swap(true, Ordering::Relaxed) {
-            let path = shown(handle).unwrap_or_default();
-            note::error(&format!(
-                "{}: {MAX_LOGS} logs are open, and there is no room for another: until one is closed, its writes are left to the kernel",
-                path.display()
-            ));
-        }
+        let why = format!(
+            "{MAX_LOGS} logs are open, and there is no room for another: until one is closed, its writes are left to the kernel"
+        );
+        tell_once(&self.opening.told_room, handle, &why);
     }
 
     fn tell_unplaced(&self, handle: &File) {
-        if !self.opening.told.swap(true, Ordering::Relaxed) {
-            let path = shown(handle).unwrap_or_default();
-            note::error(&format!(
-                "{}: the supervisor cannot open it, or has no descriptor left: its writes are left to the kernel",
-                path.display()
-            ));
-        }
+        let why = "the supervisor cannot open it, or has no descriptor left: its writes are left to the kernel";
+        tell_once(&self.opening.told, handle, why);
     }
 
     /// Looks for logs among the files that a process has open to be written.
@@ -435,8 +427,18 @@ impl Supervisor {
 /// Makes a file durable that has no log. Nobody can be told of an error but the administrator.
 fn sync(file: &File) {
     if let Err(error) = own_file(file).and_then(|own| own.sync_data()) {
-        let path = shown(file).unwrap_or_default();
-        note::error(&format!("{}: {error}", path.display()));
+        tell(file, &error.to_string());
+    }
+}
+
+fn tell(file: &File, what: &str) {
+    let path = shown(file).unwrap_or_default();
+    note::error(&format!("{}: {what}", path.display()));
+}
+
+fn tell_once(told: &AtomicBool, file: &File, what: &str) {
+    if !told.swap(true, Ordering::Relaxed) {
+        tell(file, what);
     }
 }
 
