@@ -13,7 +13,7 @@ use crate::record;
 use crate::replies;
 use crate::ring::{Batch, Ring};
 use crate::stage::write_all;
-use crate::stamp::Stamp;
+use crate::stamp::settled_stamp;
 use crate::table;
 use crate::watch::Claimed;
 use durac_engine::{Drain, Errno, Flight, Time, Tries, is_transient};
@@ -111,7 +111,7 @@ impl Slot {
             core = self.wake_waiters(core);
         }
         drop(core);
-        let stamp = if closes { Stamp::of(fd).filter(Stamp::is_settled) } else { None };
+        let stamp = if closes { settled_stamp(fd) } else { None };
         let result = match (taken, ring) {
             (None, _) => self.sync_file(fd, flight.full),
             (Some((taken, own)), ring) => self.sync_batch(taken, own, fd, flight.full, ring),
@@ -295,7 +295,7 @@ impl Slot {
     /// Makes everything acknowledged durable, and leaves nothing staged.
     pub fn drain<'a>(&'static self, mut core: Held<'a>) -> (Held<'a>, Result<(), Errno>) {
         if core.defers_writes() {
-            self.look_at_file(&mut core, clock::now());
+            core = self.look_at_file(core, clock::now());
         }
         while !core.retired {
             let target = match core.engine.drain() {

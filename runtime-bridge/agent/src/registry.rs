@@ -15,13 +15,13 @@ use crate::real;
 use crate::record;
 use crate::replies::Replies;
 use crate::stage::StageOff;
-use crate::stamp::{Known, Stamp};
+use crate::stamp::{Known, stamp};
 use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::table::{self, Entry};
 use crate::watch;
 use durac_abi::MAX_LOGS;
-use durac_engine::{Completion, Errno, completion};
+use durac_engine::{Completion, Errno, Stamp, completion};
 use durac_shm::status::{ControlPage, StatusPage, Storage};
 use libc::{c_int, pid_t};
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,7 +89,7 @@ const REMEMBERED: usize = 64;
 /// What is in a file that becomes a log can be in memory only: a process that was killed has left it there. It is made durable,
 /// so that nothing is acknowledged, and no reply sent, on top of it.
 fn make_durable(fd: c_int, id: FileId) -> Result<(), Errno> {
-    let Some(now) = Stamp::of(fd).filter(|now| now.length > 0) else { return Ok(()) };
+    let Some(now) = stamp(fd).filter(|now| now.length > 0) else { return Ok(()) };
     let before = table::registry().and_then(|r| r.files().durable.get(&id).copied());
     if before == Some(now) {
         return Ok(());
@@ -347,6 +347,8 @@ impl Registry {
 
     /// Frees the place if still nobody has the file open.
     fn retire(&self, slot: &'static Slot) {
+        let own = slot.lock().own_fd;
+        let now = own.and_then(stamp);
         let mut files = self.files();
         let mut core = slot.lock();
         // A write of another thread may have ended since the last sync, and a reply wait for it.
@@ -365,7 +367,8 @@ impl Registry {
         }
         // Without a sync at this close nothing is known: others may have written to the file, or a child of this process.
         if let Some(stamp) = core.known.durable.filter(|_| core.engine.error().is_none())
-            && core.own_fd.and_then(Stamp::of) == Some(stamp)
+            && core.own_fd == own
+            && now == Some(stamp)
         {
             if files.durable.len() >= REMEMBERED {
                 files.durable.clear();

@@ -2,44 +2,30 @@
 
 use crate::clock;
 use crate::sys;
-use durac_engine::Time;
+use durac_engine::Stamp;
 use std::os::fd::RawFd;
 
-/// How long a file is, and when it and what is known of it changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    /// Bytes.
-    pub length: i64,
-    written: (i64, i64),
-    changed: (i64, i64),
+/// That of an open file. Its server may be asked: no lock of a log is held.
+pub fn stamp(fd: RawFd) -> Option<Stamp> {
+    let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: any number may be passed, and `stat` has room for the result.
+    if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } != 0 {
+        return None;
+    }
+    // SAFETY: the call succeeded and filled it.
+    let stat = unsafe { stat.assume_init() };
+    Some(Stamp {
+        length: stat.st_size,
+        written: (stat.st_mtime, stat.st_mtime_nsec),
+        changed: (stat.st_ctime, stat.st_ctime_nsec),
+    })
 }
 
-impl Stamp {
-    /// That of an open file.
-    pub fn of(fd: RawFd) -> Option<Self> {
-        let mut stat = std::mem::MaybeUninit::<libc::stat>::uninit();
-        // SAFETY: any number may be passed, and `stat` has room for the result.
-        if unsafe { libc::fstat(fd, stat.as_mut_ptr()) } != 0 {
-            return None;
-        }
-        // SAFETY: the call succeeded and filled it.
-        let stat = unsafe { stat.assume_init() };
-        Some(Self {
-            length: stat.st_size,
-            written: (stat.st_mtime, stat.st_mtime_nsec),
-            changed: (stat.st_ctime, stat.st_ctime_nsec),
-        })
-    }
-
-    /// Whether the next write will change the times: they are a tick of the kernel's clock old (10 ms at most), or two
-    /// seconds where the file system may keep those only.
-    pub fn is_settled(&self) -> bool {
-        let last = self.written.max(self.changed);
-        let coarse = last.1 % 100_000_000 == 0;
-        let now = clock::of(libc::CLOCK_REALTIME);
-        let at = (last.0 as Time).wrapping_mul(1_000_000_000).wrapping_add(last.1 as Time);
-        now > at.saturating_add(if coarse { 2_000_000_000 } else { 20_000_000 })
-    }
+/// The same, if the next write will change it.
+pub fn settled_stamp(fd: RawFd) -> Option<Stamp> {
+    // Before the look: a write in between may leave the stamp as it is.
+    let now = clock::of(libc::CLOCK_REALTIME);
+    stamp(fd).filter(|stamp| stamp.is_settled(now))
 }
 
 /// What is known of the file of a log.

@@ -63,7 +63,11 @@ impl Worker {
         core.syncer = Syncer::Awake;
         while !core.retired && core.own_fd.is_some() {
             let now = clock::now();
-            slot.look_in_time(&mut core, now);
+            if core.look.due(&core).is_some_and(|due| due <= now) {
+                // The lock was let go meanwhile.
+                core = slot.look_at_file(core, now);
+                continue;
+            }
             let by_loop = Slot::look_for_loop(&mut core);
             let acknowledged = core.engine.counters().acknowledged;
             let goes_on = core.acknowledged_before != acknowledged;

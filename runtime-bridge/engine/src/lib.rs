@@ -24,6 +24,7 @@ pub mod requests;
 pub mod resp;
 mod rules;
 mod slow;
+mod stamp;
 
 pub use completion::{Again, Completion, Tries, completion, is_transient};
 pub use log::{Call, Counters, Errno, Flight, Log, Step, Time};
@@ -32,3 +33,4 @@ pub use protocol::{Able, Answer, Decision, Drain, Entry, Put, Wait, Writing};
 pub use release::{Fate, LogKey, Need, Release, Ticket};
 pub use rules::Rules;
 pub use slow::{Quiet, SLOW, Slow};
+pub use stamp::Stamp;

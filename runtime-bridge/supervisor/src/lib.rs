@@ -33,6 +33,7 @@ mod maps;
 mod memory;
 mod note;
 mod notify;
+mod opened;
 mod opens;
 mod page;
 mod process;

@@ -93,7 +93,7 @@ pub struct Core {
     /// Bytes by which the file is known to have grown.
     grown: u64,
     /// Its length, as far as it is counted in `grown`.
-    length: u64,
+    pub length: u64,
     /// Bytes of the writes that were let through, at most, if the policy reads them.
     pub begun: u64,
     /// Those of writes that are known to have ended.

@@ -6,33 +6,19 @@
 
 use crate::clock;
 use crate::log::{Core, Held, Slot};
-use durac_engine::Time;
-use std::fs::{File, Metadata};
+use durac_engine::{Stamp, Time};
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-/// A file that was written so recently may be written again without another time of change (a tick of the kernel is
-/// 10 ms at most).
-const TICK: Duration = Duration::from_millis(20);
-/// The same, where the file system keeps whole seconds (ext4 with inodes of 128 bytes, NFS from such a one) or every second
-/// one (FAT).
-const COARSE: Duration = Duration::from_secs(2);
-/// Times that are multiples of it are taken for those of such a file system, nanoseconds. By chance they are once in 10^16.
-const FINE: i64 = 100_000_000;
-
-/// Length and times of change of a file, and whether the next write may leave them as they are.
-type Stamp = ([i64; 5], bool);
+use std::time::Duration;
 
 /// What was seen of a file.
 #[derive(Clone, Copy, Default)]
 pub struct Look {
     /// When.
     at: Time,
-    /// Length, and times of change.
-    seen: Option<[i64; 5]>,
-    /// What is written next may look the same.
-    is_young: bool,
+    /// What it was like; none if what is written next may look the same, or nothing is known.
+    seen: Option<Stamp>,
     /// It is looked at from time to time.
     is_on: bool,
 }
@@ -62,7 +48,7 @@ impl Slot {
     pub fn begin_to_look(&self, core: &mut Held<'_>, since: Time) {
         if core.engine.rules().defers_writes && !core.retired {
             let seen = None;
-            core.look = Look { at: since, seen, is_young: true, is_on: true };
+            core.look = Look { at: since, seen, is_on: true };
             self.publish(core);
             self.poke(core, clock::now());
         }
@@ -91,75 +77,51 @@ impl Slot {
         }
         // Before the look: what is written meanwhile may not be seen.
         let now = clock::now();
-        let Some(stamp) = stamp(&self.own) else { return };
-        self.has_seen(&mut self.lock(), now, stamp);
+        let seen = stamp(&self.own);
+        self.has_seen(&mut self.lock(), now, seen);
     }
 
     /// The same with the lock held, where the file must not change meanwhile.
     pub fn look_locked(&self, core: &mut Held<'_>, now: Time) {
-        if core.look.due(self, core).is_some()
-            && let Some(stamp) = stamp(&self.own)
-        {
-            self.has_seen(core, now, stamp);
+        if core.look.due(self, core).is_some() {
+            let seen = stamp(&self.own);
+            self.has_seen(core, now, seen);
         }
     }
 
-    /// What the file was like at `now` or after.
-    fn has_seen(&self, core: &mut Held<'_>, now: Time, (seen, is_young): Stamp) {
+    /// What the file was like at `now` or after. A file that says nothing of itself may have been written.
+    fn has_seen(&self, core: &mut Held<'_>, now: Time, seen: Option<(Stamp, bool)>) {
         // Or another thread has looked since.
         if core.look.due(self, core).is_none() || core.look.at > now {
             return;
         }
         let before = core.look;
-        core.look = Look { at: now, seen: Some(seen), is_young, is_on: true };
-        if before.seen == Some(seen) && !before.is_young {
+        let settled = seen.filter(|(_, is_settled)| *is_settled).map(|(stamp, _)| stamp);
+        core.look = Look { at: now, seen: settled, is_on: true };
+        let stamp = seen.map(|(stamp, _)| stamp);
+        if stamp.is_some() && before.seen == stamp {
             return;
         }
         core.used = now;
         core.is_closed = false;
         core.search_pause = Duration::ZERO;
-        let [length, ..] = seen;
-        self.measure(core, length.try_into().unwrap_or(0), true);
+        let length = stamp.and_then(|stamp| stamp.length.try_into().ok()).unwrap_or(core.length);
+        self.measure(core, length, true);
         core.engine.owe(before.at);
         self.publish(core);
         self.poke(core, now);
     }
 }
 
-/// What a file is like now.
-fn stamp(file: &File) -> Option<Stamp> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let meta: Metadata = file.metadata().ok()?;
-    let time = |seconds: i64, rest: i64| {
-        Duration::new(seconds.try_into().unwrap_or(0), rest.try_into().unwrap_or(0))
+/// What a file is like now, and whether the next write will change that.
+fn stamp(file: &File) -> Option<(Stamp, bool)> {
+    // Before the look: a write in between may leave the stamp as it is.
+    let now = clock::of(libc::CLOCK_REALTIME);
+    let meta = file.metadata().ok()?;
+    let stamp = Stamp {
+        length: meta.len().try_into().unwrap_or(i64::MAX),
+        written: (meta.mtime(), meta.mtime_nsec()),
+        changed: (meta.ctime(), meta.ctime_nsec()),
     };
-    // The program may set the first (`utimensat`), not the second.
-    let written = time(meta.mtime(), meta.mtime_nsec()).max(time(meta.ctime(), meta.ctime_nsec()));
-    let is_young = now < written.saturating_add(tick(meta.mtime_nsec(), meta.ctime_nsec()));
-    let length = meta.len().try_into().unwrap_or(i64::MAX);
-    let seen = [length, meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
-    Some((seen, is_young))
-}
-
-/// How long a file may be written again without another time of change, by the nanoseconds of its times.
-fn tick(mtime: i64, ctime: i64) -> Duration {
-    // The program may set one of them to a whole second.
-    match (mtime % FINE, ctime % FINE) {
-        (0, 0) => COARSE,
-        _ => TICK,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whole_seconds_are_those_of_a_coarse_clock() {
-        assert_eq!(tick(0, 0), COARSE);
-        assert_eq!(tick(500_000_000, 0), COARSE);
-        for (mtime, ctime) in [(0, 1), (1, 0), (0, 120_000_001), (999_999_999, 999_999_999)] {
-            assert_eq!(tick(mtime, ctime), TICK);
-        }
-    }
+    Some((stamp, stamp.is_settled(now)))
 }

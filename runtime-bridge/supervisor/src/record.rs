@@ -7,7 +7,6 @@
 use crate::clock;
 use crate::filter::Write;
 use crate::log::Slot;
-use crate::logs::Facts;
 use crate::note;
 use crate::notify::{Answer, Notification};
 use crate::serve::Supervisor;
@@ -334,14 +333,12 @@ impl Supervisor {
         if !is_on() {
             return;
         }
-        let opened = self.callers.file(&self.listener, call, call.descriptor(write.fd));
-        let (file, process) = match opened {
+        let opened = match self.opened(call, call.descriptor(write.fd)) {
             Ok(opened) => opened,
             Err(errno) => return self.tell_unseen(errno),
         };
-        let Ok(facts) = Facts::of(&file) else { return };
-        self.may_wait_to_close(facts);
-        let Some(slot) = self.logs.find(self, &file, facts, process) else { return };
+        let found = self.logs.find(self, &opened.file, opened.facts, opened.process);
+        let Some(slot) = found else { return };
         let result = match answer {
             Answer::Return(Err(errno)) => Err(errno),
             Answer::Continue | Answer::Return(Ok(_)) => Ok(()),

@@ -7,7 +7,7 @@ use crate::fault_injection::{Fault, injects};
 use crate::filter::{self, Asked, Flags, Kind, MAKES, Open};
 use crate::keeper::{self, Keeper};
 use crate::load::Policy;
-use crate::logs::{Facts, Logs, Mounts};
+use crate::logs::{Logs, Mounts};
 use crate::note;
 use crate::notify::{self, Answer, Notification};
 use crate::opens::{Found, Opening};
@@ -191,10 +191,8 @@ impl Supervisor {
     fn after_a_bug(&'static self, call: &Notification) -> Answer {
         let kind = filter::kind(call.arch, call.number, false);
         if matches!(kind, Some(Kind::Fsync | Kind::Fdatasync))
-            && let Ok((file, _)) = self.callers.file(&self.listener, call, call.descriptor(0))
-            && let Ok(facts) = Facts::of(&file)
-            && let () = self.may_wait_to_close(facts)
-            && let Some(slot) = self.logs.get(facts.id)
+            && let Ok(opened) = self.opened(call, call.descriptor(0))
+            && let Some(slot) = self.logs.get(opened.facts.id)
         {
             let failed = slot.lock().engine.error();
             if let Some(errno) = failed {
@@ -249,7 +247,7 @@ impl Supervisor {
     /// The first call is made by what becomes the command, which has one thread, on no descriptor. It may have logs open
     /// already.
     fn begin(&'static self, call: &Notification) -> Result<(), Errno> {
-        if let Err(errno) = self.callers.file(&self.listener, call, call.descriptor(0))
+        if let Err(errno) = self.opened(call, call.descriptor(0))
             && errno != libc::EBADF
         {
             return Err(UNSEEN);
@@ -284,10 +282,8 @@ impl Supervisor {
     /// The length of a file changes: how much of it is written is not known any more, if it is a log.
     fn length_changes(&'static self, call: &Notification, fd: usize) -> Answer {
         if (self.policy().rules.keeps_amounts || record::is_on())
-            && let Ok((file, _)) = self.callers.file(&self.listener, call, call.descriptor(fd))
-            && let Ok(facts) = Facts::of(&file)
-            && let () = self.may_wait_to_close(facts)
-            && let Some(slot) = self.logs.get(facts.id)
+            && let Ok(opened) = self.opened(call, call.descriptor(fd))
+            && let Some(slot) = self.logs.get(opened.facts.id)
         {
             if self.policy().rules.keeps_amounts {
                 slot.lock().engine.lose_bytes();
@@ -298,8 +294,7 @@ impl Supervisor {
     }
 
     fn sync(&'static self, call: &Notification, full: bool) -> Answer {
-        let opened = self.callers.file(&self.listener, call, call.descriptor(0));
-        let (file, process) = match opened {
+        let opened = match self.opened(call, call.descriptor(0)) {
             Ok(opened) => opened,
             // Not open, or not for us to see: the kernel says what it is.
             Err(errno) => {
@@ -307,28 +302,21 @@ impl Supervisor {
                 return self.after_the_logs(call);
             }
         };
-        let Ok(facts) = Facts::of(&file) else { return self.after_the_logs(call) };
-        while let Some(slot) = self.logs.synced(self, &file, facts, process) {
-            // It has a log, so no process of the command serves it; but its server may hang.
+        let (file, process) = (&opened.file, opened.process);
+        while let Some(slot) = self.logs.synced(self, file, opened.facts, process) {
+            opened.is_of_log();
+            // Its server may hang all the same.
             if slot.asks.load(Ordering::Relaxed) {
                 self.crew.may_block();
             }
             let Ok(meta) = file.metadata() else { return self.after_the_logs(call) };
             let thread = call.thread;
-            let call = Call { file: &file, meta: &meta, full, process, thread };
+            let call = Call { file, meta: &meta, full, process, thread };
             if let Some(result) = call::sync(&slot, &call) {
                 return Answer::Return(result.map(|()| 0));
             }
         }
-        self.may_wait_to_close(facts);
         self.ordered(self.logs.drain_others(None, Some(process)))
-    }
-
-    /// Closing this process' copy of a caller's open file may ask its server (FLUSH), which may be a process of the command.
-    pub fn may_wait_to_close(&self, facts: Facts) {
-        if self.mounts.is_served(facts.id.0) != Some(false) {
-            self.crew.may_block();
-        }
     }
 
     /// Tells once of a process whose open files cannot be taken, though it is there and has them.

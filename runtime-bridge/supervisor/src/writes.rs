@@ -10,9 +10,10 @@ use crate::fault_injection::{Fault, injects};
 use crate::filter::{self, Length, Map, Offset, Write};
 use crate::handover::KnownWrite;
 use crate::log::Slot;
-use crate::logs::{Facts, is_memory};
+use crate::logs::is_memory;
 use crate::memory;
 use crate::notify::{Answer, Notification};
+use crate::opened::Opened;
 use crate::process::{self, flags_of};
 use crate::serve::Supervisor;
 use durac_abi::{Layout, Reading, glob};
@@ -36,21 +37,6 @@ const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
 #[derive(Default)]
 pub struct Unended {
     writes: Mutex<HashMap<u32, Begun>>,
-}
-
-/// A caller's open file.
-struct Opened<'a> {
-    file: &'a File,
-    found: Facts,
-    /// The caller.
-    thread: u32,
-}
-
-impl Opened<'_> {
-    /// The path that the kernel shows for it.
-    fn shown(&self) -> Option<PathBuf> {
-        std::fs::read_link(format!("/proc/self/fd/{}", self.file.as_raw_fd())).ok()
-    }
 }
 
 struct Begun {
@@ -147,8 +133,7 @@ impl Supervisor {
         if !dirty && !may_restart && !may_wait && !policy.sees_writes() {
             return Answer::Continue;
         }
-        let opened = self.callers.file(&self.listener, call, call.descriptor(write.fd));
-        let (file, process) = match opened {
+        let opened = match self.opened(call, call.descriptor(write.fd)) {
             Ok(opened) => opened,
             Err(errno) => {
                 if may_wait && errno != libc::EBADF {
@@ -157,24 +142,22 @@ impl Supervisor {
                 return self.after_the_logs(call);
             }
         };
-        let Ok(found) = Facts::of(&file) else { return self.after_the_logs(call) };
-        self.may_wait_to_close(found);
-        let durable = durable || flags_of(&file) & libc::O_DSYNC != 0 && sees_durable;
-        if !found.is_file {
+        let Opened { file, facts, process, .. } = &opened;
+        let durable = durable || flags_of(file) & libc::O_DSYNC != 0 && sees_durable;
+        if !facts.is_file {
             // A block device may be written durably, too.
             return if durable { self.after_the_logs(call) } else { Answer::Continue };
         }
-        let opened = Opened { file: &file, found, thread: call.thread };
         if may_wait {
             self.waits_to_write(&opened);
         }
         if policy.sees_writes()
-            && let Some(errno) = self.on_write(call, write, &opened, process)
+            && let Some(errno) = self.on_write(call, write, &opened)
         {
             return Answer::Return(Err(errno));
         }
-        if let Some(slot) = self.logs.get(found.id) {
-            let is_beginning = policy.meta.layout == Layout::Ring && is_at_start(&file, at);
+        if let Some(slot) = self.logs.get(facts.id) {
+            let is_beginning = policy.meta.layout == Layout::Ring && is_at_start(file, at);
             if is_beginning && !injects(Fault::NoBeginning) {
                 slot.starts_again(call);
                 return self.after_the_logs(call);
@@ -183,31 +166,26 @@ impl Supervisor {
         // The program may have waited.
         let dirty = dirty || self.logs.are_dirty();
         match dirty && (durable || self.is_protected(&opened)) {
-            true => self.ordered(self.logs.drain_others(None, Some(process))),
+            true => self.ordered(self.logs.drain_others(None, Some(*process))),
             false => Answer::Continue,
         }
     }
 
     /// Whether a write may wait for what it reads from, where it matters when it writes: the order would be kept only of
     /// what was deferred before the question.
-    fn may_wait(&self, call: &Notification, write: Write) -> bool {
+    fn may_wait(&'static self, call: &Notification, write: Write) -> bool {
         let meta = &self.policy().meta;
         let Some(source) = write.source else { return false };
         if meta.protects.is_empty() && meta.layout != Layout::Ring || self.stays_off() {
             return false;
         }
-        let opened = self.callers.file(&self.listener, call, call.descriptor(source));
-        let found = opened.ok().and_then(|(file, _)| {
-            let found = Facts::of(&file).ok()?;
-            self.may_wait_to_close(found);
-            Some(found)
-        });
-        !found.is_some_and(|found| found.is_file)
+        let source = self.opened(call, call.descriptor(source));
+        !source.is_ok_and(|source| source.facts.is_file)
     }
 
     /// A write to this file may wait, and is not asked about again: if it must not come before what is deferred meanwhile,
     /// nothing can be deferred any more.
-    fn waits_to_write(&self, opened: &Opened<'_>) {
+    fn waits_to_write(&self, opened: &Opened) {
         if self.is_protected(opened) {
             self.turn_off("a protected file is written by splice or sendfile: that may happen at any later time");
         } else if self.policy().meta.layout == Layout::Ring && self.may_be_log(opened) {
@@ -219,15 +197,9 @@ impl Supervisor {
 
     /// A write to a file that may be a log: the policy's program runs, and its bytes are counted. Returns the error that
     /// the write returns.
-    fn on_write(
-        &'static self,
-        call: &Notification,
-        write: Write,
-        opened: &Opened<'_>,
-        process: u32,
-    ) -> Option<i32> {
+    fn on_write(&'static self, call: &Notification, write: Write, opened: &Opened) -> Option<i32> {
         let rules = self.policy().rules;
-        while let Some(slot) = self.logs.find(self, opened.file, opened.found, process) {
+        while let Some(slot) = self.logs.find(self, &opened.file, opened.facts, opened.process) {
             let asks_length = rules.keeps_amounts || self.policy().reads(Reading::CallLen);
             let len = if asks_length { self.length(call, write, &slot) } else { 0 };
             match call::write(&slot, len) {
@@ -268,19 +240,19 @@ impl Supervisor {
 
     /// Whether a file must not be written while the log is behind. What is known by no name counts as protected, and so does
     /// a file of several names, which may have any. A log that was renamed, linked or removed is a file like any other.
-    fn is_protected(&self, opened: &Opened<'_>) -> bool {
+    fn is_protected(&self, opened: &Opened) -> bool {
         let meta = &self.policy().meta;
         if meta.protects.is_empty() || injects(Fault::NoProtection) {
             return false;
         }
-        let id = opened.found.id;
-        let is_named = |slot: &Slot| self.logs.is_named(slot, opened.found.links, clock::now());
+        let id = opened.facts.id;
+        let is_named = |slot: &Slot| self.logs.is_named(slot, opened.facts.links, clock::now());
         if self.logs.get(id).is_some_and(|slot| is_named(&slot)) {
             return false;
         }
         let covers = |globs: &[String], path: &Path| glob::covers(globs, &meta.except, path);
         let is_log = |path: &Path| covers(&meta.files, path);
-        let has_one = opened.found.links <= 1 || injects(Fault::OneName);
+        let has_one = opened.facts.links <= 1 || injects(Fault::OneName);
         let shown = opened.shown();
         if has_one && shown.is_some_and(|path| covers(&meta.protects, &path) && !is_log(&path)) {
             return true;
@@ -293,15 +265,15 @@ impl Supervisor {
     }
 
     /// Whether a file may be a log, by this name or another.
-    fn may_be_log(&self, opened: &Opened<'_>) -> bool {
+    fn may_be_log(&self, opened: &Opened) -> bool {
         let meta = &self.policy().meta;
-        if self.logs.get(opened.found.id).is_some() {
+        if self.logs.get(opened.facts.id).is_some() {
             return true;
         }
         match self.name(opened) {
-            Some(path) if opened.found.links <= 1 => glob::covers(&meta.files, &meta.except, &path),
+            Some(path) if opened.facts.links <= 1 => glob::covers(&meta.files, &meta.except, &path),
             // What has no name gets none any more, but for one that was made without.
-            None if opened.found.links == 0 => flags_of(opened.file) & TMPFILE != 0,
+            None if opened.facts.links == 0 => flags_of(&opened.file) & TMPFILE != 0,
             _ => true,
         }
     }
@@ -309,12 +281,12 @@ impl Supervisor {
     /// The path that the kernel shows for a caller's open file, if it leads there: it is that of the name by which the file
     /// was opened, which may be gone while there are others. Its server may be asked. A file that goes with the power may
     /// have any.
-    fn name(&self, opened: &Opened<'_>) -> Option<PathBuf> {
+    fn name(&self, opened: &Opened) -> Option<PathBuf> {
         let path = opened.shown()?;
         let _asking = self.crew.asks()?;
         let leads = |path: &Path| {
             let meta = path.symlink_metadata();
-            meta.is_ok_and(|meta| (meta.dev(), meta.ino()) == opened.found.id)
+            meta.is_ok_and(|meta| (meta.dev(), meta.ino()) == opened.facts.id)
         };
         // Or there by the mounts of the caller.
         let there = || {
@@ -322,7 +294,7 @@ impl Supervisor {
             there.push(&path);
             leads(Path::new(&there))
         };
-        let is_its = leads(&path) || there() || is_memory(opened.file, &opened.found);
+        let is_its = leads(&path) || there() || is_memory(&opened.file, &opened.facts);
         is_its.then_some(path)
     }
 
@@ -352,8 +324,8 @@ impl Supervisor {
         if !written || has(kind, libc::MAP_ANONYMOUS) {
             return Answer::Continue;
         }
-        let (file, _) = match self.callers.file(&self.listener, call, fd) {
-            Ok(found) => found,
+        let opened = match self.opened(call, fd) {
+            Ok(opened) => opened,
             // The kernel says so, too.
             Err(libc::EBADF) => return Answer::Continue,
             Err(_) => {
@@ -362,12 +334,9 @@ impl Supervisor {
                 return Answer::Continue;
             }
         };
-        let Ok(found) = Facts::of(&file) else { return Answer::Continue };
-        self.may_wait_to_close(found);
-        if !found.is_file {
+        if !opened.facts.is_file {
             return Answer::Continue;
         }
-        let opened = Opened { file: &file, found, thread: call.thread };
         if self.is_protected(&opened) {
             self.turn_off("a protected file is mapped to be written: those writes cannot be seen");
         } else if self.may_be_log(&opened) {

@@ -15,7 +15,7 @@ use crate::real;
 use crate::record;
 use crate::registry::{self, FileId};
 use crate::sole;
-use crate::stamp::Stamp;
+use crate::stamp::stamp;
 use crate::sys;
 use crate::table;
 use durac_abi::Hook;
@@ -86,7 +86,7 @@ impl Syncs {
     /// The length of the file that the call writes, if it writes one.
     pub fn length(self) -> Option<i64> {
         let Self::Write(fd, ..) = self else { return None };
-        Stamp::of(fd).map(|stamp| stamp.length)
+        stamp(fd).map(|stamp| stamp.length)
     }
 
     /// Whether a write that has failed has written nothing, so that the kernel has synced nothing either: it was to begin
