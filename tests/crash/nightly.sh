@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Crashes a real Redis under every ready policy for hours, and writes docs/crash-report.md. Then it crashes a
+# Crashes a real Redis under every ready policy for hours, and writes a report (REPORT, target/crash/report.md). Then it crashes a
 # server that works at the agent's edges (tests/shims/edges.c), and prints what that lost. As root.
 #
 #   tests/crash/nightly.sh [CRASHES] [EDGES] [HELD]      of each policy; 500, 200 and 1000 if not said
@@ -21,7 +21,7 @@ edges=${2:-200}
 held=${3:-1000}
 seed=${SEED:-1}
 folder=${FOLDER:-target/crash}
-report=${REPORT:-docs/crash-report.md}
+report=${REPORT:-$folder/report.md}
 read -ra policies <<<"${POLICIES:-always everysec delayed_fsync fast_notify batch window:n=4 window:n=64}"
 # Crashes in one part: what is lost of the work when the script is stopped.
 part=50
