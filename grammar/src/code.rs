@@ -64,6 +64,7 @@ codes! {
     NotALog = "E0217", "a target for files that are not a log";
     UnknownLinks = "E0218", "unknown connections in a target's `hold`";
     BadPattern = "E0219", "a pattern that matches no file";
+    LongName = "E0220", "a policy's name that is too long";
     // E03xx: types and units.
     Mismatch = "E0301", "mismatched units";
     NotBool = "E0302", "expected a condition";

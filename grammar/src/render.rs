@@ -223,9 +223,13 @@ mod tests {
             for file in [empty, umlaut, long, FileId(9)] {
                 let span = Span::new(file, start, end);
                 let d = Diagnostic::new(Code::Unexpected, "m", span, "l").also(span, "again");
-                for format in [Format::Human, Format::Short, Format::Json] {
-                    let _ = render(std::slice::from_ref(&d), &sources, format, false);
-                }
+                let shown = |format| render(std::slice::from_ref(&d), &sources, format, false);
+                assert!(shown(Format::Human).contains("E0105"), "{span:?}");
+                let short = shown(Format::Short);
+                assert_eq!((short.lines().count(), short.ends_with('\n')), (1, true), "{short:?}");
+                assert!(short.ends_with("error[E0105]: m\n"), "{short:?}");
+                let json: serde_json::Value = serde_json::from_str(&shown(Format::Json)).unwrap();
+                assert_eq!(json[0]["labels"].as_array().map(Vec::len), Some(2), "{json}");
             }
         }
     }

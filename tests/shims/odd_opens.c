@@ -5,9 +5,11 @@
                             `absolute`, `relative`, `folder` (by a descriptor) or `up` (by ".." beyond the root)
    renamed NEW LOG          makes NEW and renames it to LOG
    table FOLDER             a thread with open files of its own, by a name that leads elsewhere for another process
-   late GO LOG              makes LOG once GO is there */
+   late GO LOG              makes LOG once GO is there
+   within FOLDER LOG        opens LOG with FOLDER as its root for this call */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -15,6 +17,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static int is(const char *word, const char *other) {
@@ -33,6 +36,11 @@ static void make(const char *path) {
 
 static int made(int folder, const char *name) {
     return openat(folder, name, O_WRONLY | O_APPEND | O_CREAT, 0644);
+}
+
+static int within(const char *folder, const char *name) {
+    struct open_how how = {.flags = O_WRONLY | O_APPEND, .resolve = RESOLVE_IN_ROOT};
+    return syscall(SYS_openat2, open(folder, O_PATH | O_DIRECTORY), name, &how, sizeof how);
 }
 
 static int in_root(const char *root, const char *folder, const char *how) {
@@ -88,6 +96,8 @@ int main(int count, char **words) {
             usleep(1000);
         fd = made(AT_FDCWD, words[3]);
     }
+    if (is(way, "within"))
+        fd = within(words[2], words[3]);
     if (is(way, "table")) {
         pthread_t thread;
         return pthread_create(&thread, 0, in_thread, words[2]) || pthread_join(thread, 0);

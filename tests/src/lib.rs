@@ -33,6 +33,20 @@ pub const POLICIES: [&str; 10] = [
     "no",
 ];
 
+/// Whether a test can do what only root can. If not, it says that it was skipped; in CI it fails.
+///
+/// # Panics
+/// Not root, where the environment variable `CI` is set.
+#[must_use]
+pub fn needs_root(why: &str) -> bool {
+    let is_root = durac_workload::sys::is_root();
+    if !is_root {
+        assert!(std::env::var_os("CI").is_none(), "CI has to run the tests as root: {why}");
+        eprintln!("skipped, not root: {why}");
+    }
+    is_root
+}
+
 /// A command that takes longer has hung.
 const WITHIN: Duration = Duration::from_secs(900);
 

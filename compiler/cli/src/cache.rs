@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -169,14 +169,7 @@ impl Place {
     /// Stores an entry, for the next start: not synced, because a start must not wait for the disk; a torn one is
     /// refused by its checksum. What cannot be stored is proved again.
     pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        // Two processes can have one number, in two containers that share the folder.
-        let nanos = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |d| d.subsec_nanos());
-        let temporary = self.folder.join(format!(".{name}.{}.{nanos}.tmp", std::process::id()));
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        let (mut file, temporary) = output::temporary(&self.folder, 0o600)?;
         let written = file.write_all(bytes).and_then(|()| fs::rename(&temporary, &self.path));
         if written.is_err() {
             let _ = fs::remove_file(&temporary);

@@ -42,10 +42,18 @@ extern "C" fn note() {
     }
 }
 
-/// Makes this process able to wait for its children.
+/// Makes this process able to wait for its children, and to go on where a file is at its limit (`ulimit -f`): the write
+/// returns an error.
 pub fn begin() {
     if is_ignored(1) {
         set(libc::SIGCHLD, libc::SIG_DFL);
+    }
+    extern "C" fn nothing(_: libc::c_int) {}
+    let handler: extern "C" fn(libc::c_int) = nothing;
+    // Not ignored: a command that is started would inherit that, and a handler it does not.
+    // SAFETY: the handler does nothing.
+    if unsafe { libc::signal(libc::SIGXFSZ, handler as libc::sighandler_t) } == libc::SIG_IGN {
+        set(libc::SIGXFSZ, libc::SIG_IGN);
     }
 }
 
@@ -84,7 +92,7 @@ fn restore() -> io::Result<()> {
     Ok(())
 }
 
-/// Both are signals that may be set, so it cannot fail.
+/// They are signals that may be set, so it cannot fail.
 fn set(signal: libc::c_int, handler: libc::sighandler_t) {
     // SAFETY: neither value is a function.
     unsafe { libc::signal(signal, handler) };

@@ -18,6 +18,7 @@ use std::path::Path;
 const MAX_BYTES: u64 = 1 << 20;
 
 /// A text that was read.
+#[derive(Clone, Debug)]
 pub struct Input {
     /// The sources with the text as their first file.
     pub sources: Sources,
@@ -58,8 +59,10 @@ pub fn read(path: &Path, global: &Global) -> Option<Input> {
         Ok(Ok(text)) if text.len() as u64 <= MAX_BYTES => return Some(input(shown, text, &stem)),
         Ok(Err(error)) if error.as_bytes().starts_with(b"\x7fELF") => {
             let message = format!("`{shown}` is an ELF file, not the text of a policy");
+            // What was read from a pipe can be named no second time.
+            let shown = if path.is_file() { output::quoted(&name) } else { "FILE".to_owned() };
             let help =
-                format!("`durac show {name}` shows the text and bounds of a compiled policy");
+                format!("`durac show {shown}` shows the text and bounds of a compiled policy");
             (Code::NotUtf8, message, Some(help))
         }
         Ok(Err(error)) if error.as_bytes().len() as u64 <= MAX_BYTES => {
@@ -246,17 +249,11 @@ pub fn policy(
     Ok(found.is_empty().then_some((input, policy)))
 }
 
-/// The parameters of what `path` names, without a word about what is wrong with it; none if it has none, or cannot be
-/// read twice.
-pub fn params(path: &Path) -> Option<Vec<hir::Param>> {
-    let name = path.to_string_lossy().into_owned();
-    let text = match durac_stdlib::policy(&name).filter(|_| !path.is_file()) {
-        Some(ready) => ready.text.to_owned(),
-        None => String::from_utf8(limited(File::open(path).ok()?).ok()?).ok()?,
-    };
-    let Input { mut sources, file, stem } = input(&name, text, "policy");
+/// The parameters of a policy, without a word about what is wrong with it.
+pub fn params(input: &Input) -> Vec<hir::Param> {
+    let Input { mut sources, file, stem } = input.clone();
     let analysis = durac_core::analyse(&mut sources, file, &Options::new(&stem).analysis());
-    analysis.policy.map(|policy| policy.params)
+    analysis.policy.map(|policy| policy.params).unwrap_or_default()
 }
 
 fn no_policy(input: &Input, global: &Global) {

@@ -11,6 +11,7 @@ pub use program::{check_agent, program_reason};
 pub use supervise::{needs_supervisor, supervised};
 
 use crate::args::{Global, Launch, RunEngine};
+use crate::input::{self, Input};
 use crate::named::{Named, Settings};
 use crate::{certificate, notify, output};
 use anyhow::{Context, Result};
@@ -125,24 +126,78 @@ pub fn cannot_start(program: &Path, error: &std::io::Error) -> anyhow::Error {
     output::exit(126, format!("cannot run `{shown}`: {}", output::reason(error)))
 }
 
-/// The object of a policy with these parameters, proved now or at an earlier start, or of a compiled file.
-pub fn object(
-    policy: &Path,
-    set: &[String],
-    runtime: Runtime,
-    global: &Global,
-) -> Result<Option<Object>> {
-    let launch = Launch {
-        settings: Settings::default(),
-        engine: None,
-        agent: None,
-        no_cache: false,
-        verbose: false,
-        log: None,
-        preload_after: None,
-        command: Vec::new(),
-    };
-    load(policy, set, &launch, runtime, global)
+/// What a policy's name leads to. It is read once: a pipe is at its end then, and a file can change.
+pub enum Given {
+    /// The text of a policy.
+    Text(Input),
+    /// A compiled file.
+    Object(Vec<u8>),
+}
+
+impl Given {
+    /// Reads it; `None`, reported, if it cannot be read as a text.
+    pub fn read(policy: &Path, global: &Global) -> Result<Option<Self>> {
+        if is_elf(policy) {
+            return trusted::read(policy).map(|bytes| Some(Self::Object(bytes)));
+        }
+        trusted::warn(policy);
+        Ok(input::read(policy, global).map(Self::Text))
+    }
+
+    /// The object of this policy with these parameters, proved now or at an earlier start, or of a compiled file.
+    pub fn object(
+        &self,
+        policy: &Path,
+        set: &[String],
+        runtime: Runtime,
+        global: &Global,
+    ) -> Result<Option<Object>> {
+        let launch = Launch {
+            settings: Settings::default(),
+            engine: None,
+            agent: None,
+            no_cache: false,
+            verbose: false,
+            log: None,
+            preload_after: None,
+            command: Vec::new(),
+        };
+        self.load(policy, set, &launch, runtime, global)
+    }
+
+    /// The object: compiled from a text, or verified again.
+    fn load(
+        &self,
+        policy: &Path,
+        settings: &[String],
+        launch: &Launch,
+        runtime: Runtime,
+        global: &Global,
+    ) -> Result<Option<Object>> {
+        let bytes = match self {
+            Self::Text(input) => {
+                return proved::object(input.clone(), policy, settings, launch, runtime, global);
+            }
+            Self::Object(bytes) => bytes,
+        };
+        let shown = policy.display();
+        if let Some(setting) = settings.first() {
+            return Err(output::exit(
+                1,
+                format!(
+                    "`{setting}` cannot be set in an object, whose bounds are proved: name the text, or use `durac set` \
+                     while it runs"
+                ),
+            ));
+        }
+        let object = durac_verify::admit(bytes, runtime)
+            .map_err(|why| output::exit(1, format!("`{shown}` is rejected: {why}")))?;
+        certificate::check(&object, policy)?;
+        if launch.verbose {
+            output::error(&format!("`{shown}` was proved when it was compiled: 0 states explored"));
+        }
+        Ok(Some(object))
+    }
 }
 
 /// Whether this is a compiled file, not a text.
@@ -158,28 +213,10 @@ fn load(
     runtime: Runtime,
     global: &Global,
 ) -> Result<Option<Object>> {
-    if !is_elf(policy) {
-        trusted::warn(policy);
-        return proved::object(policy, settings, launch, runtime, global);
+    match Given::read(policy, global)? {
+        Some(given) => given.load(policy, settings, launch, runtime, global),
+        None => Ok(None),
     }
-    let shown = policy.display();
-    if let Some(setting) = settings.first() {
-        return Err(output::exit(
-            1,
-            format!(
-                "`{setting}` cannot be set in an object, whose bounds are proved: name the text, or use `durac set` \
-                 while it runs"
-            ),
-        ));
-    }
-    let bytes = trusted::read(policy)?;
-    let object = durac_verify::admit(&bytes, runtime)
-        .map_err(|why| output::exit(1, format!("`{shown}` is rejected: {why}")))?;
-    certificate::check(&object, policy)?;
-    if launch.verbose {
-        output::error(&format!("`{shown}` was proved when it was compiled: 0 states explored"));
-    }
-    Ok(Some(object))
 }
 
 fn is_elf(path: &Path) -> bool {
@@ -241,27 +278,50 @@ pub fn preload(library: &Path, existing: Option<&OsStr>) -> Result<OsString> {
     Ok(all)
 }
 
-/// The file of a command, as a shell finds it.
+/// Where programs are looked for without `PATH` (execvp(3): what `confstr(_CS_PATH)` returns in glibc).
+const DEFAULT_PATH: &str = "/bin:/usr/bin";
+
+/// The file of a command, as execvp(3) finds it.
 pub fn find_program(name: &OsStr) -> Result<PathBuf> {
     let shown = name.to_string_lossy().into_owned();
     let missing = || output::exit(127, format!("`{shown}`: command not found"));
-    let candidates: Vec<PathBuf> = if shown.contains('/') {
+    let candidates: Vec<PathBuf> = if name.is_empty() {
+        Vec::new()
+    } else if name.as_bytes().contains(&b'/') {
         vec![PathBuf::from(name)]
     } else {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).map(|folder| folder.join(name)).collect()
+        let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+        let here = |folder: PathBuf| match folder.as_os_str().is_empty() {
+            true => Path::new(".").join(name),
+            false => folder.join(name),
+        };
+        std::env::split_paths(&path).map(here).collect()
     };
     let mut denied = None;
     for candidate in candidates {
-        let Ok(kind) = fs::metadata(&candidate) else { continue };
-        if kind.is_file() && kind.permissions().mode() & 0o111 != 0 {
-            return Ok(candidate);
+        match fs::metadata(&candidate) {
+            Ok(kind) if kind.is_file() && may_execute(&candidate) => return Ok(candidate),
+            Ok(_) => {}
+            // It may be there.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+            Err(_) => continue,
         }
         denied.get_or_insert(candidate);
     }
     match denied {
         Some(path) => Err(output::exit(126, format!("`{}`: not executable", path.display()))),
         None => Err(missing()),
+    }
+}
+
+/// Whether this user may execute a file: a mode says only that somebody may.
+fn may_execute(path: &Path) -> bool {
+    use rustix::fs::{Access, AtFlags, CWD};
+    match rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
+        Ok(()) => true,
+        Err(rustix::io::Errno::ACCESS) => false,
+        // A sandbox may not know the call.
+        Err(_) => fs::metadata(path).is_ok_and(|kind| kind.mode() & 0o111 != 0),
     }
 }
 

@@ -42,7 +42,7 @@ pub fn for_agent(value: &OsStr) -> Result<OsString> {
         let (word, after) = rest.split_at(end);
         if WORDS.contains(&word) {
             whole.extend_from_slice(word);
-        } else if rest.iter().any(|byte| b"/.".contains(byte)) {
+        } else if word.iter().any(|byte| b"/.".contains(byte)) {
             let path = std::path::absolute(OsStr::from_bytes(rest));
             whole.extend_from_slice(
                 path.context("cannot find the working folder")?.as_os_str().as_bytes(),
@@ -72,6 +72,24 @@ pub fn for_supervisor(value: &OsStr) -> Result<()> {
     }
 }
 
+/// Where the supervisor's log goes: as `--log` says, else as `DURAC_LOG` does as far as it can. What it cannot is told.
+pub fn of_supervisor(option: Option<&OsStr>) -> Result<Option<OsString>> {
+    if let Some(value) = option {
+        return for_supervisor(value).map(|()| Some(value.to_owned()));
+    }
+    let value = std::env::var_os(durac_abi::ENV_LOG).filter(|value| !value.is_empty());
+    let Some(value) = value else { return Ok(None) };
+    let Err(why) = for_supervisor(&value) else { return Ok(None) };
+    let shown = durac_grammar::render::printable(&value.to_string_lossy());
+    let text = format!("{}=`{shown}`: {why}, not another place", durac_abi::ENV_LOG);
+    match for_agent(&value) {
+        Ok(_) => info(&text),
+        // It is known to nobody: perhaps `quiet` is not what was meant, either.
+        Err(_) => output::error(&text),
+    }
+    Ok(Some(if durac_abi::is_quiet(&value) { "quiet" } else { "stderr" }.into()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::{for_agent, for_supervisor};
@@ -92,6 +110,8 @@ mod tests {
             ("quiet,", None),
             ("sylog", None),
             ("quiet,sylog", None),
+            ("quie,/var/log/a", None),
+            ("quiet,quie,a.log", None),
         ] {
             let given = for_agent(OsStr::new(value)).ok();
             assert_eq!(given.as_deref(), taken.as_deref().map(OsStr::new), "{value}");

@@ -26,10 +26,15 @@ mod shard;
 mod signals;
 mod traces;
 
+use anyhow::Context;
 use args::{Args, Command};
 use clap::FromArgMatches;
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
+
+/// Bytes of stack for the command line and the deepest policy that is not refused.
+const STACK: u64 = 512 << 10;
 
 /// How a command ends when it does not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +49,13 @@ pub enum Outcome {
 
 fn main() -> ExitCode {
     inherited::begin();
+    if let Some(kib) = small_stack() {
+        output::error(&format!(
+            "the stack is limited to {kib} KiB (`ulimit -s`): durac needs {} KiB",
+            STACK >> 10
+        ));
+        return ExitCode::from(2);
+    }
     let parsed = examples::command().try_get_matches_from(words()).and_then(|found| {
         let name = found.subcommand_name().map(str::to_owned);
         Args::from_arg_matches(&found).map(|args| (name, args))
@@ -52,8 +64,13 @@ fn main() -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) => {
             // clap prints help and version on standard output, and exits 0 for them.
-            let _ = error.print();
-            let code = u8::from(error.use_stderr());
+            let code = match printed(&error) {
+                Ok(()) => u8::from(error.use_stderr()),
+                Err(why) => {
+                    output::error(&output::reasons(&why));
+                    2
+                }
+            };
             if error.use_stderr() && asks_for_json() {
                 let why = error.to_string();
                 let why = why.trim().trim_start_matches("error: ");
@@ -69,7 +86,6 @@ fn main() -> ExitCode {
         Ok(Outcome::Wrong) => (1, None),
         // Standard output is the command's.
         Ok(Outcome::Ended(code)) => return ExitCode::from(*code),
-        Err(error) if output::is_broken_pipe(error) => return ExitCode::SUCCESS,
         Err(error) => {
             let text = output::reasons(error);
             output::error(&text);
@@ -78,14 +94,31 @@ fn main() -> ExitCode {
     };
     if args.global.is_json() && args.command.has_document() {
         let printed = args.global.document.print(name.as_deref(), code, error.as_deref());
-        if let Err(error) = printed
-            && !output::is_broken_pipe(&error)
-        {
-            output::error(&format!("{error:#}"));
+        if let Err(error) = printed {
+            output::error(&output::reasons(&error));
             return ExitCode::from(2);
         }
     }
     ExitCode::from(code)
+}
+
+/// The limit of the stack in KiB, if that is too small.
+fn small_stack() -> Option<u64> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Stack).current?;
+    (limit < STACK).then_some(limit >> 10)
+}
+
+/// Prints what clap says: an error on standard error, where a failure cannot be told, or help or the version.
+fn printed(error: &clap::Error) -> anyhow::Result<()> {
+    if error.use_stderr() {
+        let _ = error.print();
+        return Ok(());
+    }
+    output::check_stdout()?;
+    match error.print().and_then(|()| std::io::stdout().flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
+    }
 }
 
 /// The command line. clap's `help` knows no options.

@@ -186,6 +186,11 @@ pub fn named_as(words: &[String], how: &str) -> Result<Vec<u32>> {
             }
             _ => (word.as_str(), None),
         };
+        // A script's variable that is empty is not every process.
+        if directory.is_empty() && port.is_none() {
+            let why = "invalid process ``: the word is empty; expected PID or DIR:PORT";
+            return Err(output::exit(1, why));
+        }
         let running = durac_shm::status::running();
         let found = running.iter().map(|r| r.pid).filter(|&pid| Place::of(pid).is(directory, port));
         let before = pids.len();

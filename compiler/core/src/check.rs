@@ -13,6 +13,7 @@ use crate::hir::{
 use crate::names;
 use crate::target::{self, CheckedTarget};
 use crate::unit::{Unit, show};
+use durac_abi::elf::MAX_POLICY_NAME;
 use durac_abi::object::OnError;
 use durac_abi::{Hook, LOOK_LEAST, Reading, Records};
 use durac_grammar::ast::{self, BinOp, Ident, Item};
@@ -106,10 +107,13 @@ impl Checker<'_> {
 
     fn policy(mut self, local: &[CheckedTarget], options: &CompileOptions<'_>) -> Option<Policy> {
         let name = self.single("the policy's name", |i| match i {
-            Item::Policy(name) => Some(name.node.clone()),
+            Item::Policy(name) => Some(name.clone()),
             _ => None,
         });
-        let name = name.map_or_else(|| name_of_stem(options.stem), |n| n.node);
+        let name = match name {
+            Some(name) => self.policy_name(name.node),
+            None => name_of_stem(options.stem),
+        };
         let target = match options.target {
             Some(name) => self.known_target(name, None, local),
             None => self.target(local),
@@ -247,6 +251,19 @@ impl Checker<'_> {
                  `hold until durable` alone holds every reply",
             ));
         }
+    }
+
+    /// The name that the policy gives itself, which has to fit into an object.
+    fn policy_name(&mut self, name: Ident) -> String {
+        if name.node.len() > MAX_POLICY_NAME {
+            let message = format!(
+                "the policy's name has {} characters; at most {MAX_POLICY_NAME} are allowed",
+                name.node.len()
+            );
+            let found = Diagnostic::new(Code::LongName, message, name.span, "too long");
+            self.report(found.help("choose a shorter name"));
+        }
+        name.node
     }
 
     fn unused(&mut self, code: Code, what: &str, name: &Spanned<String>) {

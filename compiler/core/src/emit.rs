@@ -8,7 +8,7 @@ use crate::hir::StateId;
 use crate::mir::{Block, BlockId, End, Function, InstKind, Value};
 use durac_abi::insn::{Alu, Cond, Insn, Reg, Size};
 use durac_abi::object::{MAX_SLOTS, Program};
-use durac_abi::{Helper, Reading, Verdict};
+use durac_abi::{Helper, Hook, Reading, Verdict};
 use durac_bpf::asm::{Asm, AsmError, Label};
 use durac_grammar::{Sources, Span};
 use std::collections::BTreeMap;
@@ -85,7 +85,7 @@ pub fn emit(
         plan,
         asm,
         labels,
-        exits: Exits { exit, exit_bound: false, pass: None, pass_bound: false },
+        exits: Exits { exit, exit_bound: false, null: None, null_bound: false },
         held: Held::default(),
         calls: BTreeMap::new(),
         span: None,
@@ -102,11 +102,11 @@ pub fn emit(
     if program.insns.len() > MAX_SLOTS { Err(EmitError::TooLong) } else { Ok(program) }
 }
 
-/// Whether a block is the last to end the program, and the last to end it with `pass`.
+/// Whether a block is the last to end the program, and the last to end it as a lookup without result does.
 #[derive(Clone, Copy)]
 struct Last {
     exit: bool,
-    pass: bool,
+    null: bool,
 }
 
 /// Where a program ends.
@@ -114,9 +114,15 @@ struct Exits {
     /// `exit`, with the verdict in r0.
     exit: Label,
     exit_bound: bool,
-    /// Where a lookup that gives nothing goes: `r0 = 0; exit`.
-    pass: Option<Label>,
-    pass_bound: bool,
+    /// Where a lookup that gives nothing goes: `r0 = if_null(hook); exit`.
+    null: Option<Label>,
+    null_bound: bool,
+}
+
+/// The verdict if a lookup gives nothing: the call runs as the application made it. A reply is held: the
+/// prover, which does not know that a lookup always gives something, has to find `hold` on this path too.
+fn if_null(hook: Hook) -> Verdict {
+    if hook == Hook::Reply { Verdict::Hold } else { Verdict::Pass }
 }
 
 /// What registers hold between two instructions.
@@ -166,9 +172,10 @@ impl Emitter<'_> {
                 && self.function.block(*id).is_some_and(|b| matches!(b.end, End::Return(_)))
         };
         let last_return = order.iter().rposition(returning);
-        let last_pass = order.iter().rposition(|id| {
-            let passes = |b: &Block| b.end == End::Return(Verdict::Pass);
-            returning(id) && self.function.block(*id).is_some_and(passes)
+        let if_null = if_null(self.function.hook);
+        let last_null = order.iter().rposition(|id| {
+            let same = |b: &Block| b.end == End::Return(if_null);
+            returning(id) && self.function.block(*id).is_some_and(same)
         });
         let mut falls_through = None;
         for (position, &id) in order.iter().enumerate() {
@@ -205,7 +212,7 @@ impl Emitter<'_> {
             falls_through = next.filter(|next| block.end.successors().contains(next));
             self.place(block.span);
             let last =
-                Last { exit: Some(position) == last_return, pass: Some(position) == last_pass };
+                Last { exit: Some(position) == last_return, null: Some(position) == last_null };
             self.end(id, &block.end, next, last)?;
         }
         if self.framed {
@@ -215,12 +222,12 @@ impl Emitter<'_> {
             self.asm.bind(self.exits.exit);
             self.asm.push(Insn::exit());
         }
-        if let Some(pass) = self.exits.pass
-            && !self.exits.pass_bound
+        if let Some(null) = self.exits.null
+            && !self.exits.null_bound
         {
             // The lookup left 0 in r0, but as an address that is null: a verdict is a number.
-            self.asm.bind(pass);
-            self.asm.push(Insn::mov_imm(Reg::R0, Verdict::Pass.encode()));
+            self.asm.bind(null);
+            self.asm.push(Insn::mov_imm(Reg::R0, if_null.encode()));
             self.asm.push(Insn::exit());
         }
         Ok(())
@@ -371,7 +378,7 @@ impl Emitter<'_> {
         }
     }
 
-    /// `r0 = lookup(map, key)`; a null address, which only another runtime could give, means pass.
+    /// `r0 = lookup(map, key)`; a null address, which only another runtime could give, means `if_null`.
     fn look_up(&mut self, map: MapKind) {
         let (index, keep) = match map {
             MapKind::Params => (self.maps.params, self.plan.keep_params.then_some(PARAMS)),
@@ -393,12 +400,12 @@ impl Emitter<'_> {
         self.asm.load_map(Reg::R1, index);
         self.asm.push(Insn::call(Helper::MapLookup));
         self.clobber();
-        // Jumps go forward: a lookup behind the last `pass` has an end of its own.
-        if std::mem::take(&mut self.exits.pass_bound) {
-            self.exits.pass = None;
+        // Jumps go forward: a lookup behind the last such verdict has an end of its own.
+        if std::mem::take(&mut self.exits.null_bound) {
+            self.exits.null = None;
         }
-        let pass = *self.exits.pass.get_or_insert_with(|| self.asm.label());
-        self.asm.jump_if_imm(Cond::Eq, Reg::R0, 0, pass);
+        let null = *self.exits.null.get_or_insert_with(|| self.asm.label());
+        self.asm.jump_if_imm(Cond::Eq, Reg::R0, 0, null);
         let register = match keep {
             Some(register) => {
                 self.asm.push(Insn::mov(register, Reg::R0));
@@ -427,10 +434,10 @@ impl Emitter<'_> {
                 }
             }
             End::Return(verdict) => {
-                if *verdict == Verdict::Pass && last.pass && !self.exits.pass_bound {
-                    let pass = *self.exits.pass.get_or_insert_with(|| self.asm.label());
-                    self.exits.pass_bound = true;
-                    self.asm.bind(pass);
+                if last.null && !self.exits.null_bound {
+                    let null = *self.exits.null.get_or_insert_with(|| self.asm.label());
+                    self.exits.null_bound = true;
+                    self.asm.bind(null);
                 }
                 self.asm.push(Insn::mov_imm(Reg::R0, verdict.encode()));
                 if last.exit && !self.exits.exit_bound {

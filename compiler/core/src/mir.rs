@@ -148,14 +148,6 @@ impl Function {
         of_insts.chain(of_ends.flatten())
     }
 
-    /// Whether it reads or writes state.
-    #[must_use]
-    pub fn has_state(&self) -> bool {
-        let stores = |inst: &Inst| matches!(inst.kind, InstKind::Store(..));
-        self.values().any(Value::reads_state)
-            || self.blocks.iter().any(|b| b.insts.iter().any(stores))
-    }
-
     /// Whether it reads this.
     #[must_use]
     pub fn reads(&self, reading: Reading) -> bool {

@@ -73,7 +73,7 @@ fn cases() {
     });
 }
 
-/// The verifier accepts no jump backwards; a lookup behind the last `pass` needs an end of its own.
+/// The verifier accepts no jump backwards; a lookup behind the last `pass` (in `on reply`: `hold`) needs an end of its own.
 #[test]
 fn jumps_go_forward() {
     insta::glob!("codegen/*.dur", |path| {

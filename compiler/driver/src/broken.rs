@@ -1,11 +1,13 @@
 //! What is said of a policy that is refused, or whose bound is only derived.
 
 use crate::report::{amount, bounded_by};
+use durac_abi::elf::MAX_SIZE;
+use durac_bpf::WriteError;
 use durac_core::bounds;
 use durac_core::hir::{Bound, Expr, Failure, Guarantee, Policy};
 use durac_core::unit::{Unit, show};
 use durac_engine::Pace;
-use durac_grammar::{Code, Diagnostic, FileId, Span};
+use durac_grammar::{Code, Diagnostic, FileId, Sources, Span};
 use durac_prove::cells::Why;
 use durac_prove::explore::{Most, Unit as Counted};
 use durac_prove::machine::MachineError;
@@ -33,6 +35,27 @@ pub fn not_run(error: &MachineError, policy: &Policy, file: FileId) -> Diagnosti
         error.to_string(),
     )
     .help("this is a bug in durac: please report it with the text of the policy")
+}
+
+/// The object does not fit into a file: its text is in it, too.
+pub fn not_written(error: &WriteError, sources: &Sources, file: FileId) -> Diagnostic {
+    let start = Span::new(file, 0, 0);
+    match error {
+        WriteError::TooLarge { size } => Diagnostic::new(
+            Code::TooLarge,
+            format!("`{}` is too large", sources.name(file)),
+            start,
+            format!("its object has {size} bytes, at most {MAX_SIZE} are allowed"),
+        )
+        .help("the text is part of the object: remove comments or tests"),
+        error => Diagnostic::new(
+            Code::VerifierRejects,
+            "the object cannot be written",
+            start,
+            error.to_string(),
+        )
+        .help("this is a bug in durac: please report it with the text of the policy"),
+    }
 }
 
 fn hook_span(policy: &Policy, hook: durac_abi::Hook, file: FileId) -> Span {
@@ -91,9 +114,9 @@ fn seen_by_clients(policy: &Policy, found: Diagnostic) -> Diagnostic {
     let found =
         found.note("clients see what the application acknowledges, unless every reply is held");
     match policy.hooks.iter().find(|body| body.hook == durac_abi::Hook::Reply) {
-        Some(body) => {
-            found.also(body.span, "a path through this does not end in `hold until durable`")
-        }
+        Some(body) => found
+            .also(body.span, "a path through this does not end in `hold until durable`")
+            .help("end every path of `on reply` with `hold until durable`; only a clean reply may go: `if reply.clean { pass }`"),
         None => found.help("add `on reply: hold until durable`"),
     }
 }

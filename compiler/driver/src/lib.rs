@@ -146,5 +146,8 @@ fn prove(
     object.meta.loss = report::note(policy, &proof);
     object.meta.holds_replies = proof.holds_replies;
     object.meta.certificate = certificate::of(policy, &object, &proof);
+    if let Err(error) = durac_bpf::write(&object) {
+        return (None, vec![broken::not_written(&error, sources, file)]);
+    }
     (Some(Proved { object, proof }), found)
 }

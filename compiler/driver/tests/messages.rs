@@ -56,6 +56,11 @@ fn broken_guarantees() {
     );
     snapshot("tail", "guarantee loss <= 1s on power_loss\non fdatasync: await previous; skip");
     snapshot("without_bound", &format!("{promise}on fdatasync: defer"));
+    snapshot(
+        "to_clients",
+        "target redis.aof\nguarantee loss = 0 to clients on power_loss\nparam n: count = 0 in 0..=3\n\
+         on fdatasync: defer\non reply { if n > 1 { pass }\n hold until durable }",
+    );
 }
 
 #[test]

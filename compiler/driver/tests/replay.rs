@@ -314,6 +314,7 @@ fn a_policy_that_fails_calls_says_so() {
 fn a_trace_may_say_anything() {
     let mut random = Random::new(99);
     let ops = [Op::Write, Op::Fdatasync, Op::Fsync, Op::Sync, Op::Fork, Op::Reap, Op::Open];
+    let (mut ran, mut lost) = (0, 0);
     for round in 0..200 {
         let mut collector = Collector::new(Header::new(Recorded::default()));
         let mut t = 0_u64;
@@ -337,8 +338,18 @@ fn a_trace_may_say_anything() {
         let always = object("always", &[]);
         let mut fitted = fit(&trace, Some(&always), (round % 2 == 0).then_some(3));
         fitted.application.amount = fitted.application.amount.min(100);
-        for policy in ["always", "window", "everysec"] {
-            run(&fitted.application, &fitted.device, &object(policy, &[]), round);
+        for (policy, sets, bound) in
+            [("always", &[][..], Some(0)), ("window", &["n=5"], Some(5)), ("everysec", &[], None)]
+        {
+            let report = run(&fitted.application, &fitted.device, &object(policy, sets), round);
+            let worst = report.loss.worst.syncs;
+            let most = bound.map(|bound| bound * fitted.application.logs() as u64);
+            assert!(most.is_none_or(|most| worst <= most as f64), "{policy} {round}: {worst}");
+            lost += u32::from(worst > 0.0);
         }
+        ran += 1;
     }
+    // Most can be fitted, and some of them defer.
+    println!("{ran} ran, {lost} lost something");
+    assert!(ran >= 100 && lost >= 20, "{ran} {lost}");
 }

@@ -120,6 +120,23 @@ fn mutants(object: &Object) -> Vec<(String, Object)> {
     mutants
 }
 
+/// Steps are counted, and rounds without any are not made: a test comes to its end.
+#[test]
+fn repetitions_come_to_an_end() {
+    let failed = |body: &str| {
+        let text = format!("on fdatasync: defer\ntest \"a\" {{ {body} }}");
+        let (_, tested) = tested("repeats", &text);
+        failures(&tested).into_iter().map(|found| found.message).collect::<Vec<_>>()
+    };
+    let empty = "repeat 10000 { repeat 10000 { repeat 10000 { repeat 10000 { } } } }";
+    assert_eq!(failed(empty), ["test `a`: more than 100000 steps"]);
+    assert_eq!(
+        failed("repeat 10000 { repeat 10000 { write } }"),
+        ["test `a`: more than 100000 steps"]
+    );
+    assert!(failed("repeat 10000 { }; repeat 10000 { repeat 0 { write } }").is_empty());
+}
+
 #[test]
 fn every_mutant_of_a_ready_policy_is_caught() {
     let mut caught = 0;

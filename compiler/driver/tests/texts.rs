@@ -153,6 +153,29 @@ fn every_code_has_a_page_whose_example_triggers_it() {
     }
 }
 
+/// What cannot be written as an object is refused before: a name by its length, a text by the size of the object.
+#[test]
+fn what_passes_can_be_written() {
+    let written = |text: &str| {
+        let mut sources = Sources::new();
+        let file = sources.add("page.dur", text);
+        let compiled = durac_driver::compile(&mut sources, file, &Options::new("page"));
+        let found: Vec<Code> = compiled.analysis.diagnostics.iter().map(|d| d.code).collect();
+        match compiled.proved {
+            Some(proved) => durac_bpf::write(&proved.object).map(|_| found).unwrap(),
+            None => found,
+        }
+    };
+    let policy = "on fdatasync: await previous; defer\nflush within 1s\n";
+    let named = |length: usize| written(&format!("policy {}\n{policy}", "a".repeat(length)));
+    assert_eq!(named(100), []);
+    assert_eq!(named(101), [Code::LongName]);
+    assert_eq!(named(100_000), [Code::LongName]);
+    let sized = |length: usize| written(&format!("// {}\n{policy}", "a".repeat(length)));
+    assert_eq!(sized(1_000_000), []);
+    assert_eq!(sized((1 << 20) - 100), [Code::TooLarge]);
+}
+
 #[test]
 fn no_page_is_without_a_code() {
     for entry in fs::read_dir(root().join("docs/errors")).unwrap() {

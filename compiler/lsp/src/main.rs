@@ -6,10 +6,15 @@ use lsp_server::Connection;
 use std::error::Error;
 use std::process::ExitCode;
 
+/// Characters of an error that are shown.
+const LONGEST: usize = 300;
+
 fn main() -> ExitCode {
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            // It may show all that was received.
+            let error: String = error.to_string().chars().take(LONGEST).collect();
             eprintln!("durac: the editor broke off: {error}");
             ExitCode::from(2)
         }

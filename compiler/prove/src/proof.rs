@@ -402,8 +402,10 @@ fn in_the_ring(
     }
     proof.complete = method == Method::Explored;
     proof.syncs = proof.syncs.max(most);
+    proof.syncs_by_default = proof.syncs_by_default.max(by_default);
     proof.exact = proof.syncs == most && proof.syncs_by_default == by_default;
     proof.with_progress = proof.with_progress.max(proof.syncs);
+    proof.with_progress_by_default = proof.with_progress_by_default.max(proof.syncs_by_default);
     (proof.method, proof.obstacle) = (method, obstacle);
     (proof.states, proof.steps, proof.faults) = (found.nodes.len(), found.steps, found.faults);
     let lost = |id: NodeId| found.lost_at(id);
@@ -531,14 +533,19 @@ fn conclude(
     } else if found.tail.is_some() {
         proof.age = age(policy, proof.syncs == Most::Count(0), true);
     }
+    // Nothing that was found is denied, whatever was derived.
     proof.syncs = proof.syncs.max(found.syncs.most);
+    proof.syncs_by_default = proof.syncs_by_default.max(by_default(&found.syncs));
     proof.with_progress = proof.with_progress.max(found.with_progress);
+    proof.with_progress_by_default = proof.with_progress_by_default.max(proof.syncs_by_default);
     // What a program reads stands for a cell: what was found may be more than can be lost, never less.
     proof.bytes = proof.bytes.max(found.bytes.most);
     proof.bytes_by_default = proof.bytes_by_default.max(by_default(&found.bytes));
     proof.updates = proof.updates.max(found.updates.most);
     proof.updates_by_default = proof.updates_by_default.max(by_default(&found.updates));
     proof.process.syncs = proof.process.syncs.max(found.staged_syncs.most);
+    proof.process.syncs_by_default =
+        proof.process.syncs_by_default.max(by_default(&found.staged_syncs));
     proof.process.writes = proof.process.writes.max(found.staged_writes.most);
     proof.complete = complete;
     proof.exact = !cells.over

@@ -20,15 +20,20 @@ pub(super) fn one_line(diags: &[&Diagnostic], sources: &Sources) -> String {
             Severity::Error => short::Severity::Error,
             Severity::Warning => short::Severity::Warning,
         };
-        let Some(&file) = ids.get(&d.primary.span.file) else { continue };
+        let message = d.message.replace('\n', " ");
+        let without_place = format!("{}[{}]: {message}\n", d.severity(), d.code);
+        let Some(&file) = ids.get(&d.primary.span.file) else {
+            out.push_str(&without_place);
+            continue;
+        };
         let label = short::Label::primary(file, range(d.primary.span, sources));
         let diagnostic = short::Diagnostic::new(severity)
             .with_code(d.code)
-            .with_message(d.message.replace('\n', " "))
+            .with_message(message)
             .with_label(label);
         // It can only fail for a file that is not there.
         if term::emit_to_string(&mut out, &config, &files, &diagnostic).is_err() {
-            out.push_str(&format!("error[{}]: {}\n", d.code, d.message));
+            out.push_str(&without_place);
         }
     }
     clean(&out)

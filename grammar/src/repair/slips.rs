@@ -427,10 +427,12 @@ impl Repair<'_> {
     /// `hold`
     fn hold(&mut self, index: usize, span: Span) {
         let inside = matches!(self.last(), Some(Token::May | Token::Comma));
+        // Here a name is missing, and the grammar says that the word is a keyword.
+        let named = matches!(self.last(), Some(Token::Policy | Token::Target | Token::Dot));
         let next = self.peek(index + 1);
         let ends = !self.same_line(index + 1)
             || matches!(next, None | Some(Token::Semicolon | Token::RBrace | Token::Else));
-        if inside || !ends || matches!(self.open.last(), Some((Place::Hook, _))) {
+        if inside || named || !ends || matches!(self.open.last(), Some((Place::Hook, _))) {
             return;
         }
         let found =

@@ -20,7 +20,7 @@ mod rules;
 
 pub use kernel::{KernelTypes, ProgramTypes, kernel_types};
 pub use read::{ReadError, read};
-pub use rules::{Invalid, check};
+pub use rules::{Invalid, MAX_POLICY_NAME, check};
 
 /// Greatest size of an object file, bytes.
 pub const MAX_SIZE: usize = 1 << 20;

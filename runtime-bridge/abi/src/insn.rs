@@ -154,12 +154,6 @@ impl Insn {
         Self::new(opcode, dst.number(), src.number(), offset, 0)
     }
 
-    /// `if dst cond imm goto +offset` of the low halves.
-    #[must_use]
-    pub fn jump32_imm(cond: Cond, dst: Reg, imm: i32, offset: i16) -> Self {
-        Self::new(op::JMP32 | op::K | cond as u8, dst.number(), 0, offset, imm)
-    }
-
     /// `if dst cond src goto +offset` of the low halves.
     #[must_use]
     pub fn jump32(cond: Cond, dst: Reg, src: Reg, offset: i16) -> Self {

@@ -6,9 +6,6 @@
 
 use crate::words;
 
-/// Prefix of the names.
-pub const PREFIX: &str = "_ring_";
-
 /// Syncs that may be out at once: a call that would start one more runs as it was made.
 pub const MAX_OUT: i32 = 4;
 /// Waits for one call, those included that a signal interrupts.

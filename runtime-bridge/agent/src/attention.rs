@@ -50,15 +50,18 @@ pub fn opened(registry: &Registry, policy: &Policy, slot: &Slot, alone: Option<&
     NONE_OPEN.store(0, Ordering::Relaxed);
     OPEN.store(true, Ordering::Relaxed);
     let path = registry.page.path(slot.index);
-    match alone.filter(|_| policy.rules.defers_writes) {
-        // The application calls no sync.
+    let mut core = slot.lock();
+    let storage = core.storage;
+    let alone = alone.filter(|_| core.own_fd.is_none() || policy.needs_thread());
+    core.known.idle = alone.is_some();
+    drop(core);
+    match alone {
         Some(why) => note::later(&format!(
             "{path}: policy `{}` is not in force on it: {why}; it is as durable as without durac",
             policy.meta.policy
         )),
         None => in_force(registry, policy, slot),
     }
-    let storage = slot.lock().storage;
     // The next log of the same kind of file system needs no line.
     if STORAGE.swap(storage.code(), Ordering::Relaxed) != storage.code()
         && let Some(remark) = storage.remark()
@@ -72,11 +75,14 @@ pub fn opened(registry: &Registry, policy: &Policy, slot: &Slot, alone: Option<&
     }
 }
 
-/// The policy is in force on a log.
+/// The policy is in force on a log: told of the first, and of each of which it was told that it is not.
 pub fn in_force(registry: &Registry, policy: &Policy, slot: &Slot) {
-    if !slot.has_failed() {
-        note::in_force(&policy.describe(&registry.page.path(slot.index)));
+    if slot.has_failed() {
+        return;
     }
+    let was_idle = std::mem::take(&mut slot.lock().known.idle);
+    let text = policy.describe(&registry.page.path(slot.index));
+    if was_idle { note::later(&text) } else { note::in_force(&text) }
 }
 
 /// A variable of the environment that was meant for durac.

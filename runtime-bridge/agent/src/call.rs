@@ -15,7 +15,7 @@ use crate::stage::{self, Pieces};
 use crate::sync;
 use crate::watch::Watch;
 use durac_abi::{CLOCK_MOST, Callers, Context, Hook, READING_MOST, Reading, Verdict};
-use durac_engine::{Answer, Decision, Entry, Errno, Put as Answered, Time, Writing};
+use durac_engine::{Able, Answer, Decision, Entry, Errno, Put as Answered, Time, Writing};
 use durac_shm::status::{MAX_PARAMS, Uncounted};
 use libc::c_int;
 use std::cell::Cell;
@@ -308,8 +308,7 @@ fn sync_held(
     let asks = requested || decision == Decision::Defer;
     let needs_now = timed || asks && (!requested || core.engine.times_requests());
     let now: Time = if needs_now { at.unwrap_or_else(clock::now) } else { at.unwrap_or(0) };
-    let mut able = core.able();
-    able.background &= !registry.is_closing();
+    let mut able = able(registry, &core);
     if policy.rules.holds_replies && asks && core.syncs_in_call(now) {
         able.background = false;
     }
@@ -344,6 +343,14 @@ fn sync_held(
             }
             (core, result)
         }
+    }
+}
+
+/// What there is to work with: nothing, if the process ends before it is used.
+fn able(registry: &Registry, core: &Core) -> Able {
+    match registry.is_closing() {
+        true => Able { descriptor: false, background: false },
+        false => core.able(),
     }
 }
 
@@ -452,8 +459,7 @@ fn put_held(
     let decision = Writing::from(verdict);
     let timed = policy.rules.needs_time() && policy.rules.stages;
     let now = if timed { at.unwrap_or_else(clock::now) } else { 0 };
-    let mut able = core.able();
-    able.background &= !registry.is_closing();
+    let able = able(registry, &core);
     // A child has the file open: it could see that bytes are missing, or write where they belong.
     let shared = registry.children.share_files() || family::has_spread();
     let fits = decision == Writing::Stage && !shared && core.stage.has_room(put.len)

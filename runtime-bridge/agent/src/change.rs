@@ -28,7 +28,7 @@ pub enum Unchanged {
     #[error("a log has failed ({})", std::io::Error::from_raw_os_error(*.0))]
     Failed(Errno),
     /// A call of the old policy has not ended.
-    #[error("a call has not ended: the disk is too slow")]
+    #[error("a call did not finish within 10 s (slow disk?)")]
     Busy,
 }
 

@@ -7,7 +7,6 @@
 use crate::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use crate::sys;
 use std::ptr::null_mut;
-use std::sync::OnceLock;
 
 /// Entries of the table, a power of two.
 const ENTRIES: usize = 16_384;
@@ -28,8 +27,23 @@ type Table = [Entry; ENTRIES];
 
 /// The table; none where there is no shared memory, or its file is not this user's alone.
 fn table() -> Option<&'static Table> {
-    static TABLE: OnceLock<Option<&'static Table>> = OnceLock::new();
-    *TABLE.get_or_init(map)
+    // Not a lock: a child forked by another thread meanwhile must not find it held.
+    static TABLE: AtomicPtr<Table> = AtomicPtr::new(null_mut());
+    // SAFETY: null, or a table that is never taken away.
+    if let Some(table) = unsafe { TABLE.load(Ordering::Acquire).as_ref() } {
+        return Some(table);
+    }
+    let own = map()?;
+    let place = std::ptr::from_ref(own).cast_mut();
+    match TABLE.compare_exchange(null_mut(), place, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => Some(own),
+        Err(other) => {
+            // SAFETY: the mapping made above, which nobody else has seen.
+            unsafe { libc::munmap(place.cast(), size_of::<Table>()) };
+            // SAFETY: as above.
+            unsafe { other.as_ref() }
+        }
+    }
 }
 
 fn map() -> Option<&'static Table> {

@@ -4,12 +4,18 @@
 //! sync in one process has got no sync call of the others gets. A child has no logs, or has taken over its parent's; it
 //! looks here. The memory is shared: a sync that fails after the fork counts, too.
 //!
-//! A failure is never removed: a process that was forked before can have the open file for as long as it likes. The
-//! process whose log it was forgets it when it has closed the log, and so do the children that it makes then.
+//! A failure is never removed: a process that was forked before can have the open file for as long as it likes. A process
+//! that has closed its log of the file forgets it, whoever's log had failed, and so do the children that it makes then: what
+//! they open is another open file. It is kept where the process may have the open file otherwise: it has inherited that, and
+//! not taken it over.
+//!
+//! What a process has opened itself only its children share. So a failure that is not of an inherited open file concerns
+//! the process whose log it is, and those that were forked from it: [`LINE`].
 //!
 //! Nothing here takes a lock or allocates but [`begin`].
 
 use crate::log::Core;
+use crate::owned;
 use crate::registry::FileId;
 use crate::stamp::Known;
 use durac_abi::MAX_LOGS;
@@ -48,20 +54,45 @@ static SHARED: AtomicPtr<Shared> = AtomicPtr::new(null_mut());
 /// By place: the number of the failure that this process has forgotten. A child has what its parent had forgotten.
 static FORGOTTEN: [AtomicU64; PLACES] = [const { AtomicU64::new(0) }; PLACES];
 
-/// A log is opened: from now on its failure is remembered, and that of an older log of this process of this file is
-/// forgotten.
+/// The processes in the line of descent that have opened logs, this one among them.
+static LINE: [AtomicI32; GENERATIONS] = [const { AtomicI32::new(0) }; GENERATIONS];
+/// Of a longer line nothing is known.
+const GENERATIONS: usize = 16;
+
+/// Enters this process into its line.
+fn descend() {
+    let pid = process();
+    for place in &LINE {
+        let entered = place.compare_exchange(0, pid, Ordering::AcqRel, Ordering::Acquire);
+        if entered.is_ok() || entered == Err(pid) {
+            return;
+        }
+    }
+}
+
+/// Whether what this process has opened may have come to the calling one by a fork.
+fn is_in_line(process: libc::pid_t) -> bool {
+    let is_full = LINE.last().is_some_and(|place| place.load(Ordering::Acquire) != 0);
+    is_full || LINE.iter().any(|place| place.load(Ordering::Acquire) == process)
+}
+
+/// A log is opened: from now on its failure is remembered, and that of an older log of this file is forgotten.
 pub fn begin(file: FileId) {
+    descend();
     match shared() {
         Some(_) => forget(file),
         None => make(),
     }
 }
 
-/// The log of this file is closed. The processes that were forked before keep its failure.
+/// The log of this file is closed. The processes that were forked before keep its failure, and that of another process is
+/// kept if the open file may be there yet.
 pub fn forget(file: FileId) {
     let pid = process();
+    let shares = owned::has_inherited(file);
     for (failure, forgotten) in shared().into_iter().flat_map(Shared::filled) {
-        if failure.file() == file && failure.owner.load(Ordering::Relaxed) == pid {
+        let concerns = !shares || failure.owner.load(Ordering::Relaxed) == pid;
+        if concerns && failure.file() == file {
             forgotten.store(failure.serial.load(Ordering::Relaxed), Ordering::Relaxed);
         }
     }
@@ -107,11 +138,24 @@ fn shared() -> Option<&'static Shared> {
     unsafe { SHARED.load(Ordering::Acquire).as_ref() }
 }
 
+/// Whether there may be one in this process, or in one that it was forked from.
+#[inline]
+pub fn is_known() -> bool {
+    shared().is_some()
+}
+
 /// Whether there is one.
 #[inline]
 pub fn any() -> bool {
     let first = shared().and_then(|shared| shared.failures.first());
     first.is_some_and(|failure| failure.errno.load(Ordering::Acquire) != 0)
+}
+
+/// A call has got the error of an open file that this process has inherited, and that is no log of its own.
+pub fn add_inherited(file: FileId, born: u64, errno: Errno) {
+    if let Some(shared) = shared() {
+        shared.add(file, &Known { born, inherited: true, ..Known::default() }, errno);
+    }
 }
 
 /// This log has failed.
@@ -144,6 +188,11 @@ impl Failed {
     pub fn is_of(&self, file: FileId, born: u64) -> bool {
         self.file == file && (born == 0 || self.born == 0 || born == self.born)
     }
+
+    /// Whether this process may have the open file by a fork, if it has inherited one of the file, or the other has.
+    pub fn is_shared(&self) -> bool {
+        self.inherited || is_in_line(self.owner)
+    }
 }
 
 /// Those that this process has not forgotten.
@@ -169,6 +218,7 @@ pub fn of_shared(file: FileId, known: &Known) -> Option<Errno> {
         it.owner != pid
             && it.serial > known.older
             && (it.inherited || known.inherited)
+            && it.is_shared()
             && it.is_of(file, known.born)
     };
     all().find(concerns).map(|it| it.errno)
@@ -198,11 +248,12 @@ impl Shared {
 
     fn add(&self, file: FileId, known: &Known, errno: Errno) {
         let serial = || self.serial.fetch_add(1, Ordering::AcqRel) + 1;
-        if let Some((known, forgotten)) = self.filled().find(|(it, _)| it.is_ours(file, known.born))
+        if let Some((place, forgotten)) = self.filled().find(|(it, _)| it.is_ours(file, known.born))
         {
-            if known.serial.load(Ordering::Relaxed) == forgotten.load(Ordering::Relaxed) {
-                known.serial.store(serial(), Ordering::Relaxed);
-                known.errno.store(errno, Ordering::Release);
+            if place.serial.load(Ordering::Relaxed) == forgotten.load(Ordering::Relaxed) {
+                place.inherited.store(known.inherited, Ordering::Relaxed);
+                place.serial.store(serial(), Ordering::Relaxed);
+                place.errno.store(errno, Ordering::Release);
             }
             return;
         }

@@ -202,7 +202,7 @@ impl Condvar {
 mod tests {
     use super::{Condvar, Mutex};
     use std::sync::PoisonError;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     #[test]
     fn the_lock_excludes() {
@@ -245,10 +245,9 @@ mod tests {
         });
         let held = turn.lock().unwrap_or_else(PoisonError::into_inner);
         assert_eq!(*held, 4000);
-        let since = Instant::now();
         let (_, late) = changed
             .wait_timeout(held, Duration::from_millis(20))
             .unwrap_or_else(PoisonError::into_inner);
-        assert!(late.timed_out() && since.elapsed() >= Duration::from_millis(20));
+        assert!(late.timed_out());
     }
 }

@@ -58,8 +58,12 @@ pub unsafe trait Zero {}
 
 // SAFETY: `false`.
 unsafe impl Zero for Cell<bool> {}
+// SAFETY: 0.
+unsafe impl Zero for Cell<i32> {}
 // SAFETY: the number 0.
 unsafe impl Zero for Cell<u32> {}
+// SAFETY: the number 0.
+unsafe impl Zero for Cell<u64> {}
 // SAFETY: the null pointer.
 unsafe impl<T> Zero for Cell<*mut T> {}
 

@@ -709,7 +709,7 @@ impl Slot {
         };
         if let Counting::Lost(why) = self.written.counting() {
             note::aside(&format!(
-                "{}: {what} that are not durable are not counted any more: {why}; the policy is told the most",
+                "{}: {what} that are not durable are no longer counted: {why}; the policy assumes the maximum",
                 self.status.path(self.index)
             ));
         }

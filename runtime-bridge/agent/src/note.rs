@@ -8,6 +8,7 @@
 use crate::environment::{self, Logging, Sink};
 use crate::errno;
 use crate::real;
+use crate::signals;
 use crate::sys;
 use durac_abi::ENV_LOG;
 use std::ffi::CStr;
@@ -73,9 +74,8 @@ fn put(text: &str, priority: Priority) {
     };
     if !done {
         let line = format!("durac: {text}\n");
-        // SAFETY: the pointer and length are the line's. One call, so that lines of several processes
-        // do not mix; there is nobody to tell if it fails.
-        unsafe { real::WRITE.get()(libc::STDERR_FILENO, line.as_ptr().cast(), line.len()) };
+        // One call, so that lines of several processes do not mix; there is nobody to tell if it fails.
+        write_to(libc::STDERR_FILENO as usize, &line);
     }
     drop(kept);
 }
@@ -92,7 +92,7 @@ fn append(path: &CStr, text: &str) -> bool {
     // SAFETY: null asks for the result alone.
     let now = unsafe { libc::time(std::ptr::null_mut()) };
     let line = format!("{} durac[{}]: {text}\n", utc(now), std::process::id());
-    let written = write_to(fd as usize, libc::SYS_write, &line);
+    let written = write_to(fd as usize, &line);
     // SAFETY: the descriptor is ours.
     unsafe { sys::call(libc::SYS_close, [fd as usize]) };
     written
@@ -112,17 +112,18 @@ fn send(path: &CStr, text: &str) -> bool {
         [fd as usize, (&raw const address).expose_provenance(), size_of::<libc::sockaddr_un>()];
     // SAFETY: the address is one of that size.
     let connected = sys::decode(unsafe { sys::call(libc::SYS_connect, arguments) }).is_ok();
-    let sent = connected && write_to(fd as usize, libc::SYS_write, text);
+    let sent = connected && write_to(fd as usize, text);
     // SAFETY: the descriptor is ours.
     unsafe { sys::call(libc::SYS_close, [fd as usize]) };
     sent
 }
 
-fn write_to(fd: usize, number: libc::c_long, text: &str) -> bool {
+/// Writes a line. No signal comes of it: a program that never writes to a broken pipe must not end by one.
+fn write_to(fd: usize, text: &str) -> bool {
     let arguments = [fd, text.as_ptr().expose_provenance(), text.len()];
     // SAFETY: the pointer and length are the text's.
-    let written = sys::decode(unsafe { sys::call(number, arguments) });
-    written == Ok(text.len() as isize)
+    let write = || sys::decode(unsafe { sys::call(libc::SYS_write, arguments) });
+    signals::unraised(write) == Ok(text.len() as isize)
 }
 
 /// `2026-11-30T01:02:03Z`.

@@ -3,7 +3,7 @@
 //! process has inherited.
 
 use crate::registry::FileId;
-use crate::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use crate::sys;
 use crate::table;
 use durac_abi::MAX_LOGS;
@@ -36,10 +36,42 @@ impl File {
 /// By place of the log.
 static OWNED: [AtomicI32; PLACES] = [const { AtomicI32::new(NONE) }; PLACES];
 static FILES: [File; PLACES] = [const { File::none() }; PLACES];
+/// A log is open there.
+static OPEN: [AtomicBool; PLACES] = [const { AtomicBool::new(false) }; PLACES];
 
 /// The logs that this process has inherited and not taken over.
 static INHERITED: [File; PLACES] = [const { File::none() }; PLACES];
 static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// The process whose logs [`OWNED`] and [`FILES`] are, or 0.
+static OWNER: AtomicI32 = AtomicI32::new(0);
+
+/// Whether this process has inherited a log of this file and not taken it over, also if it was made by a call after
+/// which nothing of the agent's has run (`_Fork`, `clone`).
+pub fn has_inherited(file: FileId) -> bool {
+    let of_parent = OWNER.load(Ordering::Acquire) != table::owner() && open().any(|it| it == file);
+    of_parent || inherited().any(|it| it == file)
+}
+
+/// The logs there.
+fn open() -> impl Iterator<Item = FileId> {
+    let open = OPEN.iter().zip(&FILES).filter(|(open, _)| open.load(Ordering::Acquire));
+    open.map(|(_, file)| file.get())
+}
+
+/// From now on [`OWNED`] and [`FILES`] are of this process, whose first log is about to be opened; or it was forked just
+/// now. Those of its parent it has inherited. It may have closed the descriptors, and reused the numbers.
+pub fn begin() {
+    let process = table::owner();
+    if OWNER.swap(process, Ordering::AcqRel) == process {
+        return;
+    }
+    open().for_each(inherit);
+    for (open, owned) in OPEN.iter().zip(&OWNED) {
+        open.store(false, Ordering::Relaxed);
+        owned.store(NONE, Ordering::Relaxed);
+    }
+}
 
 /// The logs that this process has inherited.
 pub fn inherited() -> impl Iterator<Item = FileId> + Clone {
@@ -60,6 +92,14 @@ pub fn taken_over() {
     COUNT.store(0, Ordering::Release);
 }
 
+/// A log of this file is opened at this place, or closed.
+pub fn opened(place: usize, file: FileId, is_open: bool) {
+    if let (Some(open), Some(known)) = (OPEN.get(place), FILES.get(place)) {
+        known.set(file);
+        open.store(is_open, Ordering::Release);
+    }
+}
+
 /// The log at this place, of this file, has this descriptor, or none.
 pub fn set(place: usize, file: FileId, fd: Option<RawFd>) {
     if let (Some(owned), Some(known)) = (OWNED.get(place), FILES.get(place)) {
@@ -71,12 +111,12 @@ pub fn set(place: usize, file: FileId, fd: Option<RawFd>) {
 /// Closes all of them, in a forked child.
 pub extern "C" fn close_in_child() {
     table::is_ours();
-    for (owned, file) in OWNED.iter().zip(&FILES) {
+    for owned in &OWNED {
         let fd = owned.swap(NONE, Ordering::AcqRel);
         if fd != NONE {
-            inherit(file.get());
             // SAFETY: the child's copy of one of the agent's descriptors.
             unsafe { sys::call(libc::SYS_close, [fd as usize]) };
         }
     }
+    begin();
 }

@@ -12,6 +12,7 @@ use libc::{c_int, pid_t};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 static STATUS_PATH: OnceLock<Option<PathBuf>> = OnceLock::new();
 
@@ -64,6 +65,9 @@ pub fn make(policy: &'static Policy, number: c_int) -> Option<Made> {
         status::create(None, number)
     });
     let created = created.ok()?;
+    if let Some(why) = &created.hidden {
+        tell_hidden(why);
+    }
     if let Some(fd) = created.fd {
         table::set(fd, Entry::Own);
     }
@@ -71,6 +75,16 @@ pub fn make(policy: &'static Policy, number: c_int) -> Option<Made> {
     let file = path.filter(|_| created.id != (0, 0));
     let file = file.map(|path| PageFile { path, id: created.id });
     Some(Made { page: created.page, control: created.control, fd: created.fd, file })
+}
+
+/// Says once that tools do not find the page; a forked child does not repeat it.
+fn tell_hidden(why: &std::io::Error) {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if !TOLD.swap(true, Ordering::Relaxed) {
+        note::later(&format!(
+            "no status page: {why}; `durac top` and `durac set` do not see this process"
+        ));
+    }
 }
 
 /// Says on the page what runs here, and from now on takes the parameters from it.

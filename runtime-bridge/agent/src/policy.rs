@@ -155,6 +155,18 @@ impl Policy {
         self.meta.capabilities.is_empty() || !self.meta.capabilities.iter().all(direct)
     }
 
+    /// Whether a log needs a syncer thread for what the policy does, as far as its note says. Without one, calls run as made
+    /// where it needs one.
+    #[must_use]
+    pub fn needs_thread(&self) -> bool {
+        let is_direct = |used: &Action| {
+            matches!(used, Action::Pass | Action::Fail | Action::Await | Action::Skip)
+        };
+        let used = &self.meta.capabilities;
+        let is_timed = self.rules.defers_writes || self.rules.flush_within.is_some();
+        is_timed || used.is_empty() || !used.iter().all(is_direct)
+    }
+
     /// Whether programs load `reading`.
     #[inline]
     #[must_use]

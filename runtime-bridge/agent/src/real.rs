@@ -145,13 +145,13 @@ next! {
     LIO_LISTIO = c"lio_listio": fn(c_int, *const *mut c_void, c_int, *mut c_void) -> c_int;
     LIO_LISTIO64 = c"lio_listio64": fn(c_int, *const *mut c_void, c_int, *mut c_void) -> c_int;
     SIGACTION = c"sigaction": fn(c_int, *const libc::sigaction, *mut libc::sigaction) -> c_int;
-    SIGSET = c"sigset": fn(c_int, usize) -> usize;
     SEND = c"send": fn(c_int, *const c_void, size_t, c_int) -> ssize_t;
     SENDTO = c"sendto": fn(c_int, *const c_void, size_t, c_int, *const sockaddr, socklen_t) -> ssize_t;
     EPOLL_CTL = c"epoll_ctl": fn(c_int, c_int, c_int, *mut libc::epoll_event) -> c_int;
     EPOLL_WAIT = c"epoll_wait": fn(c_int, *mut libc::epoll_event, c_int, c_int) -> c_int;
     EPOLL_PWAIT = c"epoll_pwait": fn(c_int, *mut libc::epoll_event, c_int, c_int, *const libc::sigset_t) -> c_int;
     EPOLL_PWAIT2 = c"epoll_pwait2": fn(c_int, *mut libc::epoll_event, c_int, *const libc::timespec, *const libc::sigset_t) -> c_int;
+    CONNECT = c"connect": fn(c_int, *const sockaddr, socklen_t) -> c_int;
     SHUTDOWN = c"shutdown": fn(c_int, c_int) -> c_int;
     SENDMSG = c"sendmsg": fn(c_int, *const libc::msghdr, c_int) -> ssize_t;
     RECV = c"recv": fn(c_int, *mut c_void, size_t, c_int) -> ssize_t;
@@ -246,17 +246,17 @@ next! {
     WAITPID = c"waitpid": fn(pid_t, *mut c_int, c_int) -> pid_t;
     WAITID = c"waitid": fn(idtype_t, id_t, *mut siginfo_t, c_int) -> c_int;
     EXIT_NOW = c"_exit": fn(c_int) -> c_int;
-    EXECVE = c"execve": fn() -> c_int;
-    EXECV = c"execv": fn() -> c_int;
-    EXECVP = c"execvp": fn() -> c_int;
-    EXECVPE = c"execvpe": fn() -> c_int;
+    EXECVE = c"execve": fn(*const c_char, *const *const c_char, *const *const c_char) -> c_int;
+    EXECV = c"execv": fn(*const c_char, *const *const c_char) -> c_int;
+    EXECVP = c"execvp": fn(*const c_char, *const *const c_char) -> c_int;
+    EXECVPE = c"execvpe": fn(*const c_char, *const *const c_char, *const *const c_char) -> c_int;
     EXECL = c"execl": fn() -> c_int;
     EXECLP = c"execlp": fn() -> c_int;
     EXECLE = c"execle": fn() -> c_int;
-    EXECVEAT = c"execveat": fn() -> c_int;
+    EXECVEAT = c"execveat": fn(c_int, *const c_char, *const *const c_char, *const *const c_char, c_int) -> c_int;
     WORDEXP = c"wordexp": fn() -> c_int;
     FCLOSEALL = c"fcloseall": fn() -> c_int;
-    REBOOT = c"reboot": fn() -> c_int;
+    REBOOT = c"reboot": fn(c_int) -> c_int;
     UTIME = c"utime": fn() -> c_int;
     UTIMES = c"utimes": fn() -> c_int;
     UTIMENSAT = c"utimensat": fn() -> c_int;
@@ -276,7 +276,7 @@ next! {
     CLONE = c"clone": fn() -> c_int;
     OPEN_BY_HANDLE_AT = c"open_by_handle_at": fn(c_int, *mut c_void, c_int) -> c_int;
     DAEMON = c"daemon": fn(c_int, c_int) -> c_int;
-    FEXECVE = c"fexecve": fn() -> c_int;
+    FEXECVE = c"fexecve": fn(c_int, *const *const c_char, *const *const c_char) -> c_int;
 }
 
 /// Plain system calls for the time before [`find_all`].

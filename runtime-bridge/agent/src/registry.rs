@@ -16,7 +16,7 @@ use crate::record;
 use crate::replies::Replies;
 use crate::stage::StageOff;
 use crate::stamp::{Known, stamp};
-use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::table::{self, Entry};
 use crate::watch;
@@ -55,8 +55,8 @@ pub struct Registry {
     pub control: Option<&'static ControlPage>,
     /// A thread of the agent works on what they ask.
     pub controls: AtomicBool,
-    /// The process ends: nothing is deferred any more.
-    closing: AtomicBool,
+    /// Threads that end the process, or have it become another program. While there are any, nothing is deferred.
+    leaving: AtomicU32,
     status_file: Option<PageFile>,
     /// Where tools find the page if it has no file; -1 if it has.
     page_fd: AtomicI32,
@@ -117,6 +117,7 @@ impl Files {
 /// processes that one command starts, only the one with logs has something to show.
 fn make(policy: &'static Policy) -> Option<&'static Registry> {
     crate::family::found();
+    owned::begin();
     let Made { page, control, fd, file } = page::make(policy, own_fd_from())?;
     // SAFETY: it takes no pointer, cannot fail, and changes nothing.
     let pid = unsafe { libc::getpid() };
@@ -130,7 +131,7 @@ fn make(policy: &'static Policy) -> Option<&'static Registry> {
         stopped: AtomicI32::new(0),
         control,
         controls: AtomicBool::new(false),
-        closing: AtomicBool::new(false),
+        leaving: AtomicU32::new(0),
         status_file: file,
         page_fd: AtomicI32::new(fd.unwrap_or(-1)),
     })))
@@ -287,6 +288,7 @@ impl Registry {
         let opened = Opened { file: id, own_fd, pool, path: &path, storage };
         let mut core = slot.lock();
         slot.reuse(&mut core, policy.rules, opened);
+        owned::opened(index, id, true);
         slot.set_watch(&mut core, watch::watch(id));
         core.known = Known::of(fd, inherited);
         drop(core);
@@ -381,6 +383,7 @@ impl Registry {
         files.open.remove(&core.file);
         files.free.insert(slot.index);
         record::closed(slot.index);
+        owned::opened(slot.index, core.file, false);
         slot.retire(&mut core);
     }
 
@@ -443,9 +446,24 @@ impl Registry {
         (errno != 0).then_some(errno)
     }
 
-    /// Whether the process ends.
+    /// Whether the process ends, or is about to become another program. Asked with a log's lock held, from which on what
+    /// is acknowledged is found by who leaves.
     pub fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Acquire)
+        self.leaving.load(Ordering::Acquire) != 0
+    }
+
+    /// The calling thread is about to end the process, or to have it become another program: the other threads defer
+    /// nothing from here on. What they have deferred is drained afterwards.
+    pub fn leaves(&self) {
+        self.leaving.fetch_add(1, Ordering::AcqRel);
+        // A call that has not seen it holds its log's lock until what it acknowledges is counted.
+        drop(self.files());
+        self.slots().for_each(|slot| drop(slot.lock()));
+    }
+
+    /// The process has not become another program.
+    pub fn stays(&self) {
+        self.leaving.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Ends the syncer threads, and waits until they are gone, or for two seconds.
@@ -469,7 +487,7 @@ impl Registry {
 
     /// The process ends: makes everything acknowledged durable and removes the status file.
     pub fn close(&'static self) {
-        self.closing.store(true, Ordering::Release);
+        self.leaves();
         if let Err(errno) = crate::order::drain_others(None) {
             let error = std::io::Error::from_raw_os_error(errno);
             note::error(&format!("acknowledged calls were not synced at exit: {error}"));

@@ -11,13 +11,14 @@ mod choice;
 mod clean;
 mod connection;
 mod drain;
+pub mod epolls;
 mod event_loop;
 mod group;
 mod links;
 mod poller;
 
 pub use choice::{Choice, Way};
-pub use connection::Connection;
+pub use connection::{Connection, patience};
 pub use event_loop::{held, is_waiting, loop_sends, may_hold, sync_begins, way_changed};
 
 use crate::clock;
@@ -145,6 +146,8 @@ pub enum Outcome {
     Kept(usize),
     /// It fails.
     Fail(Errno),
+    /// It fails as one to a connection that is closed: `EPIPE`, with the signal.
+    Broken,
     /// The socket is full, and the call may block: it waits until the socket can be written, and tries again.
     Full,
 }
@@ -158,6 +161,8 @@ pub struct Put {
     pub len: usize,
     /// It does not block, whatever the descriptor says.
     pub at_once: bool,
+    /// It raises no signal (`MSG_NOSIGNAL`).
+    pub quiet: bool,
 }
 
 /// What a reply needs to be durable.
@@ -275,6 +280,14 @@ impl Replies {
     /// The connection of this number.
     fn numbered(&self, number: usize) -> Option<&'static Connection> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner).get(number).copied()
+    }
+
+    /// The application gives up a number of a connection; returns whether it was the last. A registration by a number that is
+    /// gone stays as long as the connection does.
+    fn let_go(state: &mut State, fd: RawFd) -> bool {
+        let last = state.let_go(fd);
+        state.strays |= !last && epolls::is_in_any(fd);
+        last
     }
 
     /// `new` is a copy of the connection's descriptor `old`.
@@ -531,10 +544,10 @@ impl Replies {
         // Once it was asked, what others write meanwhile does not matter.
         loop {
             if state.error != 0 {
-                return Outcome::Fail(state.error);
+                return state.fails();
             }
             if state.shuts {
-                return Outcome::Fail(libc::EPIPE);
+                return Outcome::Broken;
             }
             self.settle(connection, &mut state);
             if state.error != 0 {
@@ -561,7 +574,7 @@ impl Replies {
             }
             // Nobody would send it, or not as one message.
             let alone = matches!(needs, Needs::Ticket { alone: true, .. }) && ticket.is_some();
-            let waits = alone || state.packets;
+            let waits = alone || state.waits;
             let behind = state.queue.parts.back().map_or(0, |&(ticket, _)| ticket);
             let ticket = ticket.map_or(behind, |ticket| ticket.max(behind));
             if let Some(kept) = (!waits).then(|| self.keep(&mut state, &put, ticket)).flatten() {
@@ -589,6 +602,14 @@ impl Replies {
         {
             let mut state = connection.lock();
             state.is_link |= state.is_of(fd);
+        }
+    }
+
+    /// A stream of the C library writes to the connection from now on: nothing more is held of it.
+    pub fn streams(&self, fd: RawFd) {
+        if let Some(connection) = self.open(fd) {
+            let mut state = connection.lock();
+            state.waits |= state.is_of(fd);
         }
     }
 
@@ -628,7 +649,7 @@ impl Replies {
         let Some(connection) = self.of(fd) else { return };
         self.set(fd, None);
         let mut state = connection.lock();
-        if !state.let_go(fd) {
+        if !Self::let_go(&mut state, fd) {
             return;
         }
         if !state.is_there() {
@@ -651,7 +672,9 @@ impl Replies {
             self.recycle(connection, &mut state);
             return;
         }
-        match registry::duplicate(fd) {
+        // An event loop hears nothing more of what the application has closed.
+        let leaves = !state.strays && epolls::leave(fd);
+        match leaves.then(|| registry::duplicate(fd)).flatten() {
             Some(own) => {
                 state.fd = own;
                 state.closes = true;
@@ -665,7 +688,9 @@ impl Replies {
                 drop(state);
                 self.send_all(registry, connection, clock::now() + PATIENCE);
                 let mut state = connection.lock();
-                self.give_up(&mut state, libc::EPIPE);
+                if !state.queue.is_empty() {
+                    self.give_up(&mut state, libc::EPIPE);
+                }
                 self.recycle(connection, &mut state);
             }
         }
@@ -676,7 +701,7 @@ impl Replies {
         let Some(connection) = self.of(fd) else { return };
         self.set(fd, None);
         let mut state = connection.lock();
-        if state.let_go(fd) {
+        if Self::let_go(&mut state, fd) {
             let lost = std::mem::take(&mut state.queue).len();
             self.removed(lost, &state.queue);
             self.recycle(connection, &mut state);

@@ -2,8 +2,16 @@
 //!
 //! A handler may call `write`, `fsync` or `_exit`, or never return (`siglongjmp`). Where its thread holds
 //! a lock of the agent, none of these could work. So the agent's handler is installed in place of the
-//! application's, and one that arrives inside is sent to the thread once more when it leaves: there nothing
-//! is held, and a handler that never returns leaves nothing behind.
+//! application's, and one that arrives inside is sent to the thread once more and blocked until it leaves: there
+//! nothing is held, and a handler that never returns leaves nothing behind.
+//!
+//! What the application's handler finds blocked is what the kernel has blocked for it: of a call with a mask of its own
+//! (`sigsuspend`, `ppoll`) nobody else knows that mask. So the agent's handler is installed with the application's
+//! mask, and blocks the rest itself, first of all: signals that arrive before that run before it, as those that arrive
+//! before the first instruction of the application's own.
+//!
+//! A child of `vfork` has the memory of its parent and handlers of its own. What it installs is installed as it is, and
+//! not remembered: it runs as without the agent, until the child becomes another program.
 //!
 //! A fault (`SIGSEGV` of an instruction) is not delayed. A handler that was installed by the system call
 //! itself is not seen: its calls run as without the agent, after what is staged.
@@ -13,8 +21,9 @@ use crate::local::{Zero, zeroed_thread_local};
 use crate::policy;
 use crate::readable;
 use crate::real;
-use crate::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::sys;
+use crate::table;
 use libc::{c_int, c_void, sigaction, siginfo_t, ucontext_t};
 use std::cell::Cell;
 use std::mem::MaybeUninit;
@@ -27,37 +36,95 @@ const SIGNALS: usize = 65;
 const OPEN: [c_int; 8] =
     [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS, 32, 33];
 
-/// What the C library adds to the flags (`arch/x86/include/uapi/asm/signal.h`).
-const SA_RESTORER: c_int = 0x0400_0000;
-
-/// What the application has installed.
-struct Action {
-    handler: AtomicUsize,
-    flags: AtomicI32,
-    mask: AtomicU64,
+/// What the application has installed. The kernel has its mask and its other flags.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Wanted {
+    handler: usize,
+    flags: c_int,
+    /// The signal itself is not blocked in the handler: [`libc::SA_NODEFER`], and not in the mask either.
+    nests: bool,
 }
 
-static ACTIONS: [Action; SIGNALS] = [const {
-    Action { handler: AtomicUsize::new(0), flags: AtomicI32::new(0), mask: AtomicU64::new(0) }
-}; SIGNALS];
+/// The flags that are kept.
+const KEPT: [c_int; 4] = [libc::SA_SIGINFO, libc::SA_RESTART, libc::SA_NODEFER, libc::SA_RESETHAND];
 
-/// One thread at a time changes the actions, with its signals blocked.
-static CHANGING: AtomicU32 = AtomicU32::new(0);
+/// Those that the kernel does not get as the application has set them: the agent's handler takes the information, and
+/// does the rest itself. One that is delayed must not have been reset.
+const OURS: c_int = libc::SA_SIGINFO | libc::SA_NODEFER | libc::SA_RESETHAND;
 
-/// A signal that waits for its thread to leave.
-struct Deferred {
-    /// 0 if none does.
-    signal: Cell<c_int>,
-    info: Cell<MaybeUninit<siginfo_t>>,
-    /// The signals that were blocked before.
-    mask: Cell<u64>,
-}
+/// What is wanted, which changes as one: above the address a bit of each of [`KEPT`], and [`NESTS`].
+struct Action(AtomicU64);
 
-// SAFETY: no signal, nothing blocked, and bytes of any value.
-unsafe impl Zero for Deferred {}
+/// An address has no more bits than these, but for those that are all as the last one.
+const ADDRESS: u32 = NESTS - KEPT.len() as u32;
+const NESTS: u32 = u64::BITS - 1;
 
+static ACTIONS: [Action; SIGNALS] = [const { Action(AtomicU64::new(0)) }; SIGNALS];
+
+/// The application has its own handlers again. Written by whoever changes the actions.
+static GIVEN_BACK: AtomicBool = AtomicBool::new(false);
+
+// The signals that are blocked until the thread leaves, because one has arrived inside.
 zeroed_thread_local! {
-    static DEFERRED: Deferred;
+    static DEFERRED: Cell<u64>;
+}
+
+impl Wanted {
+    fn pack(self) -> u64 {
+        let flags = KEPT.into_iter().enumerate().filter(|(_, flag)| self.flags & flag != 0);
+        let address = self.handler as u64 & !(u64::MAX << ADDRESS);
+        let nests = u64::from(self.nests) << NESTS;
+        flags.fold(address | nests, |packed, (index, _)| packed | 1 << (ADDRESS as usize + index))
+    }
+
+    fn unpack(packed: u64) -> Self {
+        let above = u64::BITS - ADDRESS;
+        let handler = ((packed << above) as i64 >> above) as usize;
+        let flags = KEPT.into_iter().enumerate();
+        let flags = flags.filter(|(index, _)| packed >> (ADDRESS as usize + index) & 1 != 0);
+        let flags = flags.fold(0, |flags, (_, flag)| flags | flag);
+        Self { handler, flags, nests: packed >> NESTS != 0 }
+    }
+
+    /// What the application has asked for; none if that is no function, or one at an address that cannot be.
+    fn of(signal: c_int, mut action: sigaction) -> Option<Self> {
+        let flags = KEPT.into_iter().fold(0, |flags, flag| flags | action.sa_flags & flag);
+        // SAFETY: the set is this function's.
+        let is_masked = unsafe { *bits(&raw mut action.sa_mask) } & bit(signal) != 0;
+        let nests = flags & libc::SA_NODEFER != 0 && !is_masked;
+        let wanted = Self { handler: action.sa_sigaction, flags, nests };
+        (wanted.is_handler() && Self::unpack(wanted.pack()) == wanted).then_some(wanted)
+    }
+
+    fn is_handler(self) -> bool {
+        self.handler != libc::SIG_DFL && self.handler != libc::SIG_IGN
+    }
+
+    /// What the kernel gets instead of the application's own action.
+    fn arriving(mut action: sigaction) -> sigaction {
+        action.sa_sigaction = arrival();
+        action.sa_flags = action.sa_flags & !OURS | libc::SA_SIGINFO;
+        action
+    }
+
+    /// What the kernel has, as the application has installed it.
+    fn seen(self, mut action: sigaction) -> sigaction {
+        if action.sa_sigaction == arrival() {
+            action.sa_sigaction = self.handler;
+            action.sa_flags = action.sa_flags & !OURS | self.flags & OURS;
+        }
+        action
+    }
+}
+
+impl Action {
+    fn get(&self) -> Wanted {
+        Wanted::unpack(self.0.load(Ordering::Relaxed))
+    }
+
+    fn set(&self, wanted: Wanted) {
+        self.0.store(wanted.pack(), Ordering::Relaxed);
+    }
 }
 
 /// A handler of the application that runs, told by what lies on its stack. One that has left by a jump never says so, but
@@ -80,6 +147,8 @@ struct Handlers {
     depth: Cell<u32>,
     /// So many have begun.
     begun: Cell<u32>,
+    /// Of these, so many after which a call that waits is not restarted (`SA_RESTART`).
+    ending: Cell<u32>,
     frames: [Cell<Frame>; DEPTH],
 }
 
@@ -142,6 +211,17 @@ impl Handlers {
     }
 }
 
+/// How many of the application's handlers have begun on this thread.
+#[inline]
+pub fn begun() -> u32 {
+    HANDLERS.with(|handlers| handlers.begun.get())
+}
+
+/// How many of them end a call that waits: those that were installed without `SA_RESTART`.
+pub fn ending() -> u32 {
+    HANDLERS.with(|handlers| handlers.ending.get())
+}
+
 /// Whether the thread may be in a handler, which can have interrupted the C library anywhere: no thread can be
 /// started there.
 pub fn may_be_in_handler() -> bool {
@@ -174,25 +254,28 @@ fn most() -> u64 {
 }
 
 /// The kernel's part of a set: its first 64 bits.
-fn bits(set: &libc::sigset_t) -> u64 {
-    // SAFETY: a set is 128 bytes, of which the kernel uses the first eight.
-    unsafe { std::ptr::from_ref(set).cast::<u64>().read() }
-}
-
-fn set_bits(set: &mut libc::sigset_t, bits: u64) {
-    // SAFETY: as above.
-    unsafe { std::ptr::from_mut(set).cast::<u64>().write(bits) };
+///
+/// # Safety
+/// The set can be read and written, and nobody else has it.
+unsafe fn bits<'a>(set: *mut libc::sigset_t) -> &'a mut u64 {
+    // SAFETY: the caller's promise. A set is 128 bytes, of which the kernel uses the first eight.
+    unsafe { &mut *set.cast::<u64>() }
 }
 
 /// Blocks these signals; returns those that were blocked.
 fn block(mask: u64) -> u64 {
+    change_mask(libc::SIG_SETMASK, mask)
+}
+
+/// The same, as `how` says: `SIG_*` of sigprocmask(2).
+fn change_mask(how: c_int, mask: u64) -> u64 {
     let mut before = 0_u64;
     // SAFETY: both are eight bytes, as the last argument says.
     unsafe {
         sys::call(
             libc::SYS_rt_sigprocmask,
             [
-                libc::SIG_SETMASK as usize,
+                how as usize,
                 (&raw const mask).expose_provenance(),
                 (&raw mut before).expose_provenance(),
                 size_of::<u64>(),
@@ -202,14 +285,55 @@ fn block(mask: u64) -> u64 {
     before
 }
 
-/// Runs `body` alone, with signals blocked.
+/// What a write can raise: into a pipe without a reader, behind the limit of a file's size, and to a terminal that stops
+/// who writes in the background (`stty tostop`).
+const RAISED: [c_int; 3] = [libc::SIGPIPE, libc::SIGXFSZ, libc::SIGTTOU];
+
+/// Runs a write of the agent's own, which raises no signal in the program: blocked, `SIGTTOU` is not raised, and the others
+/// wait for this thread and are taken back.
+pub fn unraised(write: impl FnOnce() -> Result<isize, c_int>) -> Result<isize, c_int> {
+    let ours = RAISED.into_iter().fold(0, |set, signal| set | bit(signal));
+    let before = change_mask(libc::SIG_BLOCK, ours);
+    // What the program has blocked may wait already, and is the program's.
+    let waiting = if before & ours == 0 { 0 } else { waiting() };
+    let written = write();
+    let raised = match written {
+        Err(libc::EPIPE) => bit(libc::SIGPIPE),
+        Err(libc::EFBIG) => bit(libc::SIGXFSZ),
+        _ => 0,
+    };
+    if raised & !waiting != 0 {
+        take(raised);
+    }
+    change_mask(libc::SIG_UNBLOCK, ours & !before);
+    written
+}
+
+/// The signals that wait for this thread or the process.
+fn waiting() -> u64 {
+    let mut set = 0_u64;
+    let place = (&raw mut set).expose_provenance();
+    // SAFETY: the set has eight bytes, as the last argument says.
+    unsafe { sys::call(libc::SYS_rt_sigpending, [place, size_of::<u64>()]) };
+    set
+}
+
+/// Takes one of these blocked signals, if one waits.
+fn take(set: u64) {
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let [set, now] = [(&raw const set).expose_provenance(), (&raw const now).expose_provenance()];
+    // SAFETY: the set has eight bytes, as the last argument says, and no information is wanted.
+    unsafe { sys::call(libc::SYS_rt_sigtimedwait, [set, 0, now, size_of::<u64>()]) };
+}
+
+/// Runs `body` alone among the threads of the process that has the table, with signals blocked.
 fn changing<T>(body: impl FnOnce() -> T) -> T {
     let before = block(!0);
-    while CHANGING.swap(1, Ordering::Acquire) != 0 {
+    while !table::lock_handlers() {
         std::thread::yield_now();
     }
     let result = body();
-    CHANGING.store(0, Ordering::Release);
+    table::unlock_handlers();
     block(before);
     result
 }
@@ -231,48 +355,41 @@ pub unsafe fn install(signal: c_int, new: *const sigaction, old: *mut sigaction)
     if policy::get().is_none() || signal == 0 || OPEN.ends_with(&[signal]) || signal == 32 {
         return real(new, old);
     }
-    changing(|| {
-        let before = (
-            action.handler.load(Ordering::Relaxed),
-            action.flags.load(Ordering::Relaxed),
-            action.mask.load(Ordering::Relaxed),
-        );
-        // SAFETY: null, or a pointer that the caller vouches for.
-        let wanted = unsafe { new.as_ref() }
-            .filter(|new| new.sa_sigaction != libc::SIG_DFL && new.sa_sigaction != libc::SIG_IGN);
-        let mut replaced = MaybeUninit::<sigaction>::uninit();
-        let result = match wanted {
-            Some(wanted) => {
-                let mut ours = *wanted;
-                ours.sa_sigaction = arrival();
-                ours.sa_flags = (ours.sa_flags | libc::SA_SIGINFO) & !libc::SA_RESETHAND;
-                set_bits(&mut ours.sa_mask, most());
-                action.handler.store(wanted.sa_sigaction, Ordering::Relaxed);
-                action.flags.store(wanted.sa_flags, Ordering::Relaxed);
-                action.mask.store(bits(&wanted.sa_mask), Ordering::Relaxed);
-                let result = real(&raw const ours, replaced.as_mut_ptr());
-                if result != 0 {
-                    action.handler.store(before.0, Ordering::Relaxed);
-                    action.flags.store(before.1, Ordering::Relaxed);
-                    action.mask.store(before.2, Ordering::Relaxed);
-                }
-                result
+    // SAFETY: null, or a pointer that the caller vouches for. What it points to may be what `old` does.
+    let asked = unsafe { new.as_ref() }.copied();
+    let mut replaced = MaybeUninit::<sigaction>::uninit();
+    let as_it_is = |replaced: &mut MaybeUninit<sigaction>| {
+        let new = asked.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+        (real(new, replaced.as_mut_ptr()), action.get())
+    };
+    let (result, before) = if GIVEN_BACK.load(Ordering::Relaxed) || !table::is_ours() {
+        as_it_is(&mut replaced)
+    } else {
+        changing(|| {
+            let given_back = GIVEN_BACK.load(Ordering::Relaxed);
+            let wanted = asked.and_then(|asked| Some((asked, Wanted::of(signal, asked)?)));
+            let Some((asked, wanted)) = wanted.filter(|_| !given_back) else {
+                return as_it_is(&mut replaced);
+            };
+            let before = action.get();
+            // The agent's own, if the application got to know it by a system call of its own: it stands for what is
+            // there, and must not be called by itself.
+            if wanted.handler != arrival() {
+                action.set(wanted);
             }
-            None => real(new, replaced.as_mut_ptr()),
-        };
-        if result == 0 && !old.is_null() {
-            // SAFETY: the call succeeded and filled it.
-            let mut replaced = unsafe { replaced.assume_init() };
-            if replaced.sa_sigaction == arrival() {
-                replaced.sa_sigaction = before.0;
-                replaced.sa_flags = before.1 | replaced.sa_flags & SA_RESTORER;
-                set_bits(&mut replaced.sa_mask, before.2);
+            let ours = Wanted::arriving(asked);
+            let result = real(&raw const ours, replaced.as_mut_ptr());
+            if result != 0 {
+                action.set(before);
             }
-            // SAFETY: the caller vouches for it.
-            unsafe { old.write(replaced) };
-        }
-        result
-    })
+            (result, before)
+        })
+    };
+    if result == 0 && !old.is_null() {
+        // SAFETY: the call succeeded and filled it; the caller vouches for `old`.
+        unsafe { old.write(before.seen(replaced.assume_init())) };
+    }
+    result
 }
 
 /// Takes over the handlers that were installed before the agent started.
@@ -292,9 +409,10 @@ pub fn adopt() {
     }
 }
 
-/// Installs the application's own handlers again: the agent makes no system call in them any more.
+/// Installs the application's own handlers again: the agent makes no system call in them any more, nor in those that come.
 pub fn give_back() {
     changing(|| {
+        GIVEN_BACK.store(true, Ordering::Relaxed);
         for (signal, action) in ACTIONS.iter().enumerate().skip(1) {
             let signal = signal as c_int;
             let mut current = MaybeUninit::<sigaction>::uninit();
@@ -304,13 +422,11 @@ pub fn give_back() {
                 continue;
             }
             // SAFETY: the call succeeded and filled it.
-            let mut current = unsafe { current.assume_init() };
+            let current = unsafe { current.assume_init() };
             if current.sa_sigaction != arrival() {
                 continue;
             }
-            current.sa_sigaction = action.handler.load(Ordering::Relaxed);
-            current.sa_flags = action.flags.load(Ordering::Relaxed);
-            set_bits(&mut current.sa_mask, action.mask.load(Ordering::Relaxed));
+            let current = action.get().seen(current);
             // SAFETY: the application has installed this action.
             unsafe { real::SIGACTION.get()(signal, &raw const current, std::ptr::null_mut()) };
         }
@@ -319,28 +435,23 @@ pub fn give_back() {
 
 /// A signal has arrived for which the application has a handler.
 unsafe extern "C-unwind" fn arrive(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    // SAFETY: the kernel passes valid pointers.
-    let (code, blocked) = unsafe {
-        let context = &*context.cast::<ucontext_t>();
-        ((*info).si_code, bits(&context.uc_sigmask))
-    };
-    let is_fault = OPEN.contains(&signal) && code > 0;
+    let blocked = change_mask(libc::SIG_BLOCK, most());
+    // SAFETY: the kernel passes a valid pointer.
+    let is_fault = OPEN.contains(&signal) && unsafe { (*info).si_code } > 0;
     if guard::is_inside() && !is_fault {
-        DEFERRED.with(|deferred| {
-            // SAFETY: the kernel passes a valid one.
-            deferred.info.set(MaybeUninit::new(unsafe { info.read() }));
-            deferred.mask.set(blocked);
-            deferred.signal.set(signal);
-        });
-        // No second one can come before the thread leaves.
+        // It is blocked here, also if it is no signal that the agent blocks.
+        send_again(signal, info);
         // SAFETY: the kernel passes a valid context, and takes the mask from it on return.
-        unsafe { set_bits(&mut (*context.cast::<ucontext_t>()).uc_sigmask, blocked | most()) };
+        let mask = unsafe { bits(&raw mut (*context.cast::<ucontext_t>()).uc_sigmask) };
+        let more = (most() | bit(signal)) & !*mask;
+        *mask |= more;
+        DEFERRED.set(DEFERRED.get() | more);
         return;
     }
     let Some(action) = ACTIONS.get(signal as usize) else { return };
-    let handler = action.handler.load(Ordering::Relaxed);
-    let flags = action.flags.load(Ordering::Relaxed);
-    if handler == libc::SIG_DFL || handler == libc::SIG_IGN {
+    let wanted = action.get();
+    let Wanted { handler, flags, .. } = wanted;
+    if !wanted.is_handler() {
         return;
     }
     if flags & libc::SA_RESETHAND != 0 {
@@ -349,14 +460,16 @@ unsafe extern "C-unwind" fn arrive(signal: c_int, info: *mut siginfo_t, context:
         // SAFETY: a valid action; the old one is not asked for.
         unsafe { real::SIGACTION.get()(signal, &raw const default, std::ptr::null_mut()) };
     }
-    let own = if flags & libc::SA_NODEFER != 0 { 0 } else { bit(signal) };
     let mark = AtomicU32::new(0);
     // SAFETY: the kernel passes a valid context.
     let (value, around) = HANDLERS.with(|handlers| unsafe {
         handlers.begin((&raw const mark).expose_provenance(), &*context.cast::<ucontext_t>())
     });
     mark.store(value, Ordering::Relaxed);
-    block(blocked | action.mask.load(Ordering::Relaxed) | own);
+    if flags & libc::SA_RESTART == 0 {
+        HANDLERS.with(|handlers| handlers.ending.set(handlers.ending.get().wrapping_add(1)));
+    }
+    block(if wanted.nests { blocked & !bit(signal) } else { blocked });
     // SAFETY: the application has installed a function of one of these two types, as the flag says.
     crate::hooks::interrupting(|| unsafe {
         if flags & libc::SA_SIGINFO != 0 {
@@ -374,28 +487,24 @@ unsafe extern "C-unwind" fn arrive(signal: c_int, info: *mut siginfo_t, context:
     HANDLERS.with(|handlers| handlers.depth.set(around));
 }
 
-/// The thread has left: the signal that has waited for it arrives now.
-#[inline]
-pub fn left() {
-    compiler_fence(Ordering::SeqCst);
-    if DEFERRED.with(|deferred| deferred.signal.get()) != 0 {
-        send_deferred();
-    }
-}
-
-#[cold]
-fn send_deferred() {
-    let (signal, info, mask) = DEFERRED
-        .with(|deferred| (deferred.signal.replace(0), deferred.info.get(), deferred.mask.get()));
+/// Sends this signal to the thread, as it has come.
+fn send_again(signal: c_int, info: *const siginfo_t) {
     // SAFETY: neither call has preconditions.
     let (process, thread) = unsafe { (libc::getpid(), libc::gettid()) };
-    // SAFETY: the information is the kernel's own of this signal. All signals are blocked until `block`
-    // below, in which this one arrives.
+    // SAFETY: the information is the kernel's own of this signal.
     unsafe {
         sys::call(
             libc::SYS_rt_tgsigqueueinfo,
-            [process as usize, thread as usize, signal as usize, info.as_ptr().expose_provenance()],
+            [process as usize, thread as usize, signal as usize, info.expose_provenance()],
         );
     }
-    block(mask);
+}
+
+/// The thread has left: the signals that have waited for it arrive now.
+#[inline]
+pub fn left() {
+    compiler_fence(Ordering::SeqCst);
+    if DEFERRED.get() != 0 {
+        let _ = change_mask(libc::SIG_UNBLOCK, DEFERRED.replace(0));
+    }
 }

@@ -41,12 +41,14 @@ pub struct Known {
     pub durable: Option<Stamp>,
     /// It was told that the log has failed.
     pub told: bool,
+    /// It was told that the policy is not in force on it.
+    pub idle: bool,
 }
 
 impl Known {
     /// Of a file that becomes a log.
     pub fn of(fd: RawFd, inherited: bool) -> Self {
         let older = if inherited { 0 } else { crate::failures::latest() };
-        Self { born: sys::born(fd), inherited, older, durable: None, told: false }
+        Self { born: sys::born(fd), inherited, older, durable: None, told: false, idle: false }
     }
 }

@@ -41,6 +41,8 @@ struct Shared {
     registry: AtomicPtr<Registry>,
     /// A thread makes the registry.
     making: AtomicBool,
+    /// A thread changes the handlers of signals.
+    changing: AtomicBool,
     /// The process that has these descriptors, or 0. A child of `vfork` shares the table, and is another.
     process: AtomicI32,
     /// The process has made a child that shares the table.
@@ -57,6 +59,7 @@ static SHARED: Emptied<Shared> = Emptied::new(Shared {
     fds: [const { AtomicU16::new(OTHER) }; FDS],
     registry: AtomicPtr::new(std::ptr::null_mut()),
     making: AtomicBool::new(false),
+    changing: AtomicBool::new(false),
     process: AtomicI32::new(0),
     shared: AtomicBool::new(false),
     looked: AtomicBool::new(false),
@@ -161,6 +164,17 @@ pub fn registry_or(make: impl FnOnce() -> Option<&'static Registry>) -> Option<&
     }
     SHARED.making.store(false, Ordering::Release);
     made
+}
+
+/// One thread of this process at a time changes the handlers of signals. Returns whether the caller may.
+pub fn lock_handlers() -> bool {
+    // A child forked by another thread meanwhile must not find it locked.
+    !SHARED.changing.swap(true, Ordering::Acquire)
+}
+
+/// It has changed them.
+pub fn unlock_handlers() {
+    SHARED.changing.store(false, Ordering::Release);
 }
 
 /// Whether the calling process has these descriptors. The first that asks has them: it does when it starts, when it was

@@ -209,6 +209,14 @@ impl Mounted {
         at.is_some()
     }
 
+    /// Writes that are not durable, to files whose path ends so.
+    #[must_use]
+    pub fn unsynced(&self, path: &str) -> usize {
+        let state = self.shared.lock();
+        let of = |write: &&Unsynced| state.image.path(write.ino).ends_with(path);
+        state.image.unsynced().iter().filter(of).count()
+    }
+
     /// From now on what is done to files whose path contains `path` is noted: the last few hundred.
     pub fn note(&self, path: &str) {
         self.shared.lock().notes = Notes::of(path);

@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// In a namespace of the test's thread: a mount goes away with it, however the process ends.
@@ -299,10 +300,15 @@ fn a_killed_process_leaves_no_mount() {
 fn unmounting_waits_for_who_is_still_there() {
     let disk = mounted(Plan::default());
     let file = File::create(disk.join("held")).unwrap();
-    let held = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(200));
-        drop(file);
+    let let_go = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // The disk is probably asked to unmount meanwhile.
+            std::thread::sleep(Duration::from_millis(200));
+            let_go.store(true, Ordering::SeqCst);
+            drop(file);
+        });
+        disk.into_image().unwrap();
+        assert!(let_go.load(Ordering::SeqCst), "unmounted under an open file");
     });
-    disk.into_image().unwrap();
-    held.join().unwrap();
 }

@@ -163,6 +163,13 @@ impl Memory {
 
     /// An executable mapping of a file in memory with the same content.
     fn copy(&self) -> io::Result<Self> {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: `limit` has room for the result.
+        let is_known = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) } == 0;
+        if is_known && limit.rlim_cur < self.size as libc::rlim_t {
+            // The process would get SIGXFSZ.
+            return Err(io::Error::from_raw_os_error(libc::EFBIG));
+        }
         // SAFETY: the name is a C string.
         let file = unsafe { libc::memfd_create(c"durac".as_ptr(), libc::MFD_CLOEXEC) };
         if file < 0 {

@@ -99,6 +99,7 @@ entries! {
     sendto(
         fd: c_int, data: *const c_void, n: size_t, flags: c_int, to: *const sockaddr, length: socklen_t
     ) -> ssize_t;
+    connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int;
     shutdown(fd: c_int, how: c_int) -> c_int;
     sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t;
     sendmmsg(fd: c_int, messages: *mut c_void, n: c_uint, flags: c_int) -> c_int;
@@ -229,6 +230,22 @@ entries! {
     thrd_exit(value: c_int) -> !;
     _exit(status: c_int) -> !;
     _Exit(status: c_int) -> !;
+    execve(
+        path: *const c_char, arguments: *const *const c_char, environment: *const *const c_char
+    ) -> c_int;
+    execv(path: *const c_char, arguments: *const *const c_char) -> c_int;
+    execvp(name: *const c_char, arguments: *const *const c_char) -> c_int;
+    execvpe(
+        name: *const c_char, arguments: *const *const c_char, environment: *const *const c_char
+    ) -> c_int;
+    execveat(
+        dir: c_int, path: *const c_char, arguments: *const *const c_char,
+        environment: *const *const c_char, flags: c_int
+    ) -> c_int;
+    fexecve(
+        fd: c_int, arguments: *const *const c_char, environment: *const *const c_char
+    ) -> c_int;
+    reboot(how: c_int) -> c_int;
 }
 
 // Asynchronous I/O.
@@ -253,6 +270,7 @@ entries! {
     sysv_signal(signal: c_int, handler: usize) -> usize;
     __sysv_signal(signal: c_int, handler: usize) -> usize;
     sigset(signal: c_int, handler: usize) -> usize;
+    siginterrupt(signal: c_int, ends: c_int) -> c_int;
 }
 
 // Calls that change what the process may do or shares.
@@ -302,6 +320,7 @@ aliases! {
     _IO_fdopen = fdopen(fd: c_int, mode: *const c_char) -> *mut c_void;
     _IO_fclose = fclose(stream: *mut c_void) -> c_int;
     __fstat64 = fstat64(fd: c_int, stat: *mut libc::stat) -> c_int;
+    __connect = connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int;
     __sendmmsg = sendmmsg(fd: c_int, messages: *mut c_void, n: c_uint, flags: c_int) -> c_int;
     __wait = wait(status: *mut c_int) -> pid_t;
     __waitpid = waitpid(pid: pid_t, status: *mut c_int, flags: c_int) -> pid_t;
@@ -337,11 +356,11 @@ macro_rules! jumps {
 
 jumps! {
     vfork posix_spawn posix_spawnp system popen
-    execve execv execvp execvpe execl execlp execle execveat fexecve
+    execl execlp execle
     __vfork _Fork clone __clone wordexp
     utime utimes utimensat futimes lutimes futimesat ulimit
     ftw ftw64 nftw nftw64 fts_open fts_read fts64_open fts64_read
-    fcloseall reboot
+    fcloseall
     syscall
     dprintf vdprintf __dprintf_chk __vdprintf_chk
 }

@@ -19,7 +19,7 @@ mod uncounted;
 pub use attention::{NotAsked, Storage, no_log_hint};
 pub use control::{Answer, Command, Control, ControlPage, INBOX, Request};
 pub use file::{Created, Status, create};
-pub use find::{Running, began, running};
+pub use find::{Running, began, began_by, running};
 pub use head::{Amounts, Bound, Head};
 pub use numbers::LogNumbers;
 pub use stage_off::StageOff;

@@ -5,6 +5,7 @@ use crate::fault_injection::{Fault, injects};
 use crate::log::{Core, Held, Slot, Syncer};
 use crate::maps;
 use crate::note;
+use crate::process::Process;
 use crate::program::{self, Asking, Ran};
 use crate::record::{self, Done, Recorded};
 use durac_engine::{Answer, Decision, Entry, Errno, Put, Time, Writing};
@@ -25,7 +26,7 @@ pub struct Call<'a> {
     /// `fsync`, not `fdatasync`.
     pub full: bool,
     /// The process.
-    pub process: u32,
+    pub process: Process,
     /// The thread.
     pub thread: u32,
 }
@@ -108,7 +109,7 @@ fn sync_held<'a>(
     // What is not known to have been appended is a barrier: the call syncs.
     let grown = slot.has_grown(&mut core, call.process, call.meta);
     tell_in_place(slot, &mut core, grown);
-    if injects(Fault::Uncounted) && grown && call.process % 2 == 1 {
+    if injects(Fault::Uncounted) && grown && call.process.number % 2 == 1 {
         return (core, Ok(()));
     }
     let full = call.full;

@@ -99,7 +99,7 @@ fn is_trusted(program: &File) -> Result<(), String> {
         return Err(format!("others may write to it (mode {mode:o})"));
     }
     if mode & (libc::S_ISUID | libc::S_ISGID) != 0 {
-        return Err(format!("it runs with the rights of its owner or group (mode {mode:o})"));
+        return Err(format!("it is setuid or setgid (mode {mode:o})"));
     }
     // Who may write to a folder can put another program in its place; in a sticky one only its own.
     let path = std::fs::read_link(of_descriptor(program)).map_err(|why| why.to_string())?;

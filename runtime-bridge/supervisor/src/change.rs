@@ -12,7 +12,7 @@ use crate::fault_injection::{Fault, injects};
 use crate::load::{self, Policy};
 use crate::log::{Held, Slot, Syncer};
 use crate::note;
-use crate::page;
+use crate::page::{self, Force, Off};
 use crate::serve::Supervisor;
 use durac_engine::{Drain, Errno, Time};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub enum Unchanged {
     #[error("a log has failed ({})", std::io::Error::from_raw_os_error(*.0))]
     Failed(Errno),
     /// A call of the old policy has not ended.
-    #[error("a call has not ended: the disk is too slow")]
+    #[error("a call did not finish within 10 s (slow disk?)")]
     Busy,
 }
 
@@ -66,12 +66,12 @@ impl Supervisor {
         }
         let next = load::admit(bytes).map_err(|why| why.to_string())?;
         self.fits(&next)?;
-        let (old, next) = (self.policy(), &*Box::leak(Box::new(next)));
+        let before = page::summary(self.policy(), Force { off: Off::No, ..self.force() });
+        let next = &*Box::leak(Box::new(next));
         self.exchange(next).map_err(|why| why.to_string())?;
         note::info(&format!(
-            "{} → {}; until now everything acknowledged is durable",
-            old.summary(),
-            next.summary()
+            "{before} → {}; until now everything acknowledged is durable",
+            page::summary(next, Force { off: Off::No, ..self.force() })
         ));
         let mut text = String::new();
         for slot in self.logs.all().iter().filter(|slot| slot.is_counted_late()) {
@@ -144,7 +144,7 @@ impl Supervisor {
                 slot.follow(core, next, looked);
             }
             self.page.status.publish_policy(
-                &page::head(next, page::Off::No),
+                &page::head(next, Force { off: Off::No, ..self.force() }),
                 &page::params(next, |_, default| default),
             );
             Ok(())
@@ -155,9 +155,9 @@ impl Supervisor {
         }
         // And what that look has found is durable, too.
         let _ = self.in_quiet(until, |_| ());
-        // Something may have turned it off meanwhile.
-        if self.how_off() != page::Off::No {
-            self.page.publish_off(self.policy(), self.how_off(), self.stays_off());
+        // Something may have happened meanwhile.
+        if self.force() != Force::WHOLE {
+            self.page.publish_force(self.policy(), self.force(), self.stays_off());
         }
         Ok(())
     }

@@ -9,6 +9,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+/// A line that a tool asks for has no more characters.
+const LINE: usize = 1000;
+
 impl Supervisor {
     /// Answers a command, if one waits.
     pub fn look_for_commands(&'static self, keeper: Option<&Keeper>) {
@@ -37,7 +40,11 @@ impl Supervisor {
         keeper: Option<&Keeper>,
     ) -> Result<String, String> {
         match request.command {
-            Some(Command::Tell) => Ok(String::new()),
+            Some(Command::Tell) => {
+                let text = String::from_utf8_lossy(&request.bytes);
+                note::info(&text.chars().take(LINE).collect::<String>());
+                Ok(String::new())
+            }
             Some(Command::Off) => {
                 self.switch_off();
                 Ok("the policy is off".to_owned())

@@ -3,7 +3,8 @@
 //! nothing to do with it.
 //!
 //! A process of the command may serve a file system, and make calls for each of its own. Threads that wait for a file system
-//! ([`Crew::asks`]) are therefore limited: one is always left to receive.
+//! to follow a name ([`Crew::asks`]) are therefore limited, and 64 others are left. Those that wait for something else
+//! ([`Crew::may_block`]: a sync, or a file that the caller has open) are not: while all of the others do, nobody receives.
 
 use crate::clock;
 use crate::shared::MAX_THREADS;
@@ -59,14 +60,14 @@ impl Drop for Stopped {
 }
 
 /// While it lives, this thread may wait for a file system.
-pub struct Asking {
+pub struct MayWait {
     /// None if the thread is not counted, or counted already.
     counted: Option<&'static Crew>,
     /// It is this thread's.
     _of_thread: PhantomData<*const ()>,
 }
 
-impl Drop for Asking {
+impl Drop for MayWait {
     fn drop(&mut self) {
         if let Some(crew) = self.counted {
             ASKS.set(false);
@@ -124,7 +125,7 @@ impl Crew {
     /// This thread may wait for a file system. None if too many do, or if it would have to wait while it leads, since no
     /// other thread can be started: a process of the command may serve that file system. Threads that answer no calls
     /// always may.
-    pub fn asks(&'static self) -> Option<Asking> {
+    pub fn asks(&'static self) -> Option<MayWait> {
         let is_counted = NUMBER.get() != 0 && !ASKS.get();
         self.may_block();
         let mut state = self.lock();
@@ -136,7 +137,7 @@ impl Crew {
             ASKS.set(true);
         }
         drop(state);
-        Some(Asking { counted: is_counted.then_some(self), _of_thread: PhantomData })
+        Some(MayWait { counted: is_counted.then_some(self), _of_thread: PhantomData })
     }
 
     /// Whether this thread leads, and should receive another call.

@@ -75,6 +75,8 @@ faults! {
     SlowPlace = "slow-place",
     /// The same, and it does so though another was faster.
     TwoPlaces = "two-places",
+    /// No mistake: the answer to an open of a log comes when another file has its name.
+    SlowOpen = "slow-open",
     /// A file that a call makes is looked for only before it is made.
     LookedUpOnce = "looked-up-once",
     /// What was turned off is on for the program that takes over.

@@ -34,7 +34,9 @@ pub enum Kind {
     Order,
     /// As `Order`; it changes the length of the descriptor in this argument.
     Length(usize),
-    /// As `Order`; it may write to a log, too, or change its length: which one is not looked at.
+    /// As `Order`; it may change any log, too, until it ends: which one is not looked at.
+    Change,
+    /// The same, and it may write after it has ended.
     Submit,
     /// It opens a file.
     Open(Open),
@@ -166,8 +168,12 @@ const WAITS: u32 = 1 | 4;
 const KEEP_SIZE: u32 = 1;
 /// `RWF_DSYNC` and `RWF_SYNC`: the write is durable by itself.
 pub const RWF: u32 = 2 | 4;
+/// `RWF_APPEND`: the write goes to the end of the file, whatever the descriptor says.
+pub const RWF_APPEND: u64 = 0x10;
+/// `RWF_NOAPPEND`: it does not, whatever the descriptor says.
+pub const RWF_NOAPPEND: u64 = 0x20;
 
-use Kind::{Exit, Fdatasync, Fsync, Length as Resize, Order, Ring, Submit};
+use Kind::{Change, Exit, Fdatasync, Fsync, Length as Resize, Order, Ring, Submit};
 use Test::{Always, Has, Is, Not};
 
 const fn open(name: usize, flags: usize) -> Kind {
@@ -202,7 +208,7 @@ const CALLS_64: &[Rule] = &[
     rule(258, Order, Always),                // mkdirat
     rule(133, Order, Always),                // mknod
     rule(259, Order, Always),                // mknodat
-    rule(76, Submit, Always),                // truncate
+    rule(76, Change, Always),                // truncate
     rule(77, Resize(0), Always),             // ftruncate
     rule(285, Resize(0), Not(1, KEEP_SIZE)), // fallocate
     rule(85, CREAT, Always),                 // creat
@@ -238,8 +244,8 @@ const CALLS_32: &[Rule] = &[
     rule(296, Order, Always),
     rule(14, Order, Always),
     rule(297, Order, Always),
-    rule(92, Submit, Always),
-    rule(193, Submit, Always), // truncate64
+    rule(92, Change, Always),
+    rule(193, Change, Always), // truncate64
     rule(93, Resize(0), Always),
     rule(194, Resize(0), Always), // ftruncate64
     rule(324, Resize(0), Not(1, KEEP_SIZE)),
@@ -320,9 +326,9 @@ const WRITES_64: &[Rule] = &[
     rule(275, SPLICE, Always),          // splice
     rule(326, COPY_FILE_RANGE, Always), // copy_file_range
     rule(9, MMAP, Has(3, SHARED)),      // mmap
-    rule(28, Submit, Is(2, REMOVE)),    // madvise
-    rule(440, Submit, Is(3, REMOVE)),   // process_madvise
-    rule(16, Submit, Is(1, CHANGES)),   // ioctl
+    rule(28, Change, Is(2, REMOVE)),    // madvise
+    rule(440, Change, Is(3, REMOVE)),   // process_madvise
+    rule(16, Change, Is(1, CHANGES)),   // ioctl
 ];
 
 const WRITES_32: &[Rule] = &[
@@ -337,9 +343,9 @@ const WRITES_32: &[Rule] = &[
     rule(377, COPY_FILE_RANGE, Always),
     rule(192, MMAP, Has(3, SHARED)),          // mmap2
     rule(90, Kind::Map(Map::Memory), Always), // mmap
-    rule(219, Submit, Is(2, REMOVE)),
-    rule(440, Submit, Is(3, REMOVE)),
-    rule(54, Submit, Is(1, CHANGES)),
+    rule(219, Change, Is(2, REMOVE)),
+    rule(440, Change, Is(3, REMOVE)),
+    rule(54, Change, Is(1, CHANGES)),
 ];
 
 /// What a call is that the kernel asks about; none if the table does not have it. `writes` says whether the filter asks

@@ -13,8 +13,30 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 const MAGIC: u64 = u64::from_le_bytes(*b"dursuper");
 /// The format: it rises with each change.
 const VERSION: u64 = 4;
-/// More of anything is no hand-over.
+/// Bytes of a hand-over, at most.
 const MOST: u64 = 1 << 24;
+
+/// Bits of [`Handover::flags`], which keep their meaning as long as the format keeps its number.
+pub mod flag {
+    /// The filter asks about writes.
+    pub const WRITES: u64 = 1;
+    /// It asks about opens.
+    pub const OPENS: u64 = 1 << 1;
+    /// Nothing is deferred.
+    pub const OFF: u64 = 1 << 2;
+    /// And never will be again.
+    pub const STAYS_OFF: u64 = 1 << 3;
+    /// Something happened that cannot be ordered behind the logs.
+    pub const UNORDERED: u64 = 1 << 4;
+    /// A log is mapped to be written.
+    pub const MAPPED: u64 = 1 << 5;
+    /// Writes are not looked for.
+    pub const BLIND: u64 = 1 << 6;
+    /// It was told that rings are refused.
+    pub const TOLD_RING: u64 = 1 << 7;
+    /// It was told that open files cannot be taken.
+    pub const TOLD_UNSEEN: u64 = 1 << 8;
+}
 
 /// Why bytes are not taken over.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +48,7 @@ pub enum HandoverError {
     #[error("this is not what a supervisor hands over")]
     Invalid,
     /// This version's filter is another one: the command would have to be started with it.
-    #[error("its filter of system calls is another one than the command has: this needs a restart")]
+    #[error("its system call filter differs from the command's: this needs a restart")]
     Filter,
     /// Another version wrote them.
     #[error(
@@ -95,7 +117,7 @@ pub struct Handover {
     pub newest: u64,
     /// Which filter the command has.
     pub filter: u64,
-    /// What the filter asks about, and what has happened, one bit each.
+    /// What the filter asks about, and what has happened: the bits of [`flag`].
     pub flags: u64,
     /// The error of the first sync that failed, or 0: it stops every log under a policy that says so.
     pub failed: i32,
@@ -117,7 +139,14 @@ pub struct Handover {
 
 impl Handover {
     /// Writes it to memory without a name, from its beginning.
+    ///
+    /// # Errors
+    /// If [`Handover::load`] would not read all of it; and what the system said.
     pub fn store(&self) -> io::Result<File> {
+        let bytes = self.bytes();
+        if bytes.len() as u64 > MOST {
+            return Err(io::Error::other(format!("more than {} MiB to hand over", MOST >> 20)));
+        }
         // SAFETY: the name is a C string.
         let fd = unsafe { libc::memfd_create(c"durac-handover".as_ptr(), libc::MFD_CLOEXEC) };
         if fd < 0 {
@@ -125,7 +154,7 @@ impl Handover {
         }
         // SAFETY: the descriptor is new and ours.
         let mut file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-        file.write_all(&self.bytes())?;
+        file.write_all(&bytes)?;
         file.rewind()?;
         Ok(file)
     }
@@ -321,7 +350,7 @@ mod tests {
             flags: 0x155,
             failed: 5,
             program: 7,
-            object: vec![0; 1000],
+            object: b"object".to_vec(),
             params: vec![u64::MAX, 0],
             logs: vec![log(3), log(4)],
             writes: vec![KnownWrite { thread: 9, number: -1, id: 1 << 60, len: 2, log: 1 }],
@@ -336,6 +365,50 @@ mod tests {
             let file = handed.store().unwrap();
             assert_eq!(Handover::load(file).unwrap(), handed);
         }
+    }
+
+    /// The bytes of [`full`] in format 4, 32 in a line.
+    const FORMAT_4: &str = "
+        6475727375706572040000000000000005000000000000004d00000000000000
+        4e000000000000004f0000000000000000000000000000100000000000000080
+        0300000000000000550100000000000005000000000000000700000000000000
+        06000000000000006f626a6563740200000000000000ffffffffffffffff0000
+        0000000000000200000000000000030000000000000008000000000000002f61
+        0aff2e6c6f670700000000000000000000000000000004000000000000000800
+        0000000000002f610aff2e6c6f67070000000000000001000000000000000100
+        0000000000000900000000000000ffffffffffffffff00000000000000100200
+        0000000000000100000000000000020000000000000001000000000000000000
+        000000000000010100000000000009000000000000000100000000000000ffff
+        ffffffffffff0000000000000000010000000000000000000000000000000101
+        0000000000000900000000000000010000000000000006000000000000000500
+        000000000000622e6c6f67020000000000000034000000000000000000000000
+        010000
+    ";
+
+    /// Another version of durac reads this: where it differs, the number of the format rises.
+    #[test]
+    fn a_format_stays_what_it_is() {
+        let shown = |line: &[u8]| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let bytes: Vec<String> = full().bytes().chunks(32).map(shown).collect();
+        let wanted: Vec<&str> = FORMAT_4.split_whitespace().collect();
+        assert_eq!((VERSION, bytes.join("\n")), (4, wanted.join("\n")));
+        use flag::{
+            BLIND, MAPPED, OFF, OPENS, STAYS_OFF, TOLD_RING, TOLD_UNSEEN, UNORDERED, WRITES,
+        };
+        let flags =
+            [WRITES, OPENS, OFF, STAYS_OFF, UNORDERED, MAPPED, BLIND, TOLD_RING, TOLD_UNSEEN];
+        assert_eq!(flags, [1, 2, 4, 8, 16, 32, 64, 128, 256]);
+    }
+
+    /// The other program would find that it is cut off, and the command would be left to the keeper.
+    #[test]
+    fn more_than_is_read_is_not_stored() {
+        let of = |bytes| Handover { object: vec![0; bytes], ..Handover::default() };
+        let rest = of(0).bytes().len();
+        let most = of(MOST as usize - rest);
+        assert_eq!(Handover::load(most.store().unwrap()).unwrap(), most);
+        let error = of(MOST as usize - rest + 1).store().unwrap_err();
+        assert_eq!(error.to_string(), "more than 16 MiB to hand over");
     }
 
     #[test]

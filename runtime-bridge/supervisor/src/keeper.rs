@@ -75,7 +75,7 @@ pub fn pidfd(pid: pid_t, flags: c_int) -> io::Result<OwnedFd> {
 }
 
 fn keep(listener: RawFd, supervisor: RawFd, shared: &'static Shared) -> ! {
-    // What ends the supervisor on purpose must not end its keeper. SIGTTOU is ignored already.
+    // What ends the supervisor on purpose must not end its keeper. Others are ignored already.
     for signal in
         [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPIPE, libc::SIGQUIT, libc::SIGUSR2]
     {

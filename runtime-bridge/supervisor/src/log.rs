@@ -7,6 +7,7 @@ use crate::fault_injection::{self, Fault, injects};
 use crate::load::Policy;
 use crate::look::Look;
 use crate::notify::Notification;
+use crate::process::Process;
 use crate::record::{self, Recorded};
 use crate::serve::Supervisor;
 use durac_abi::{Layout, READING_MOST};
@@ -87,7 +88,7 @@ pub struct Core {
     /// It was told that none could.
     told_alone: bool,
     /// What each process saw of the file at its last sync call.
-    seen: HashMap<u32, Seen>,
+    seen: HashMap<Process, Seen>,
     /// Writes at the beginning of a log that starts again which no sync call covers yet, made directly and by whomever.
     beginnings: Vec<Beginning>,
     /// Bytes by which the file is known to have grown.
@@ -446,10 +447,10 @@ impl Slot {
     }
 
     /// A sync call of a process: returns whether something is known to have been appended since that process' last one.
-    pub fn has_grown(&self, core: &mut Core, process: u32, meta: &Metadata) -> bool {
+    pub fn has_grown(&self, core: &mut Core, process: Process, meta: &Metadata) -> bool {
         let now = Seen::of(meta);
         if core.seen.len() >= MOST_PROCESSES {
-            core.seen.retain(|process, _| crate::process::is_alive(*process));
+            core.seen.retain(|process, _| process.is_alive());
             if core.seen.len() >= MOST_PROCESSES {
                 core.seen.clear();
                 core.has_forgotten = true;
@@ -565,23 +566,20 @@ impl Slot {
     }
 
     /// Whether this process has synced the log.
-    pub fn is_known_to(&self, core: &Core, process: u32) -> bool {
+    pub fn is_known_to(&self, core: &Core, process: Process) -> bool {
         core.seen.contains_key(&process)
     }
 
     /// Whether a process that has synced the log still runs.
     pub fn is_in_use(&self, core: &Core) -> bool {
-        core.seen.keys().any(|process| crate::process::is_alive(*process))
+        core.seen.keys().any(|process| process.is_alive())
     }
 
     /// Whether a process may have written what a failed sync has lost, though it is not known to have synced the log: of logs
     /// whose writes are looked for, nobody knows who writes them.
-    pub fn may_have_written(&self, core: &Core, process: u32) -> bool {
+    pub fn may_have_written(&self, core: &Core, process: Process) -> bool {
         (core.engine.rules().defers_writes || core.has_forgotten)
-            && match (core.failed_at, durac_shm::status::began(process)) {
-                (Some(failed), Some(began)) => began <= failed,
-                _ => true,
-            }
+            && core.failed_at.is_none_or(|failed| process.number == 0 || process.began <= failed)
     }
 
     /// Tells the status page, the keeper and the other logs.

@@ -10,7 +10,7 @@ use crate::fault_injection::{Fault, injects};
 use crate::load::Policy;
 use crate::log::{Core, FileId, Slot};
 use crate::note;
-use crate::process;
+use crate::process::{self, Process};
 use crate::record;
 use crate::serve::Supervisor;
 use durac_abi::MAX_LOGS;
@@ -104,7 +104,7 @@ impl Logs {
         supervisor: &'static Supervisor,
         file: &File,
         facts: Facts,
-        process: u32,
+        process: Process,
     ) -> Option<Arc<Slot>> {
         let (now, known) = (clock::now(), self.get(facts.id));
         let is_named = |slot: &Arc<Slot>| self.is_named(slot, facts.links, now);
@@ -126,7 +126,7 @@ impl Logs {
         supervisor: &'static Supervisor,
         file: &File,
         facts: impl Into<Facts>,
-        process: u32,
+        process: Process,
     ) -> Option<Arc<Slot>> {
         self.find_or_why(supervisor, file, facts.into(), process).ok()
     }
@@ -137,7 +137,7 @@ impl Logs {
         supervisor: &'static Supervisor,
         file: &File,
         Facts { id, is_file, .. }: Facts,
-        process: u32,
+        process: Process,
     ) -> Result<Arc<Slot>, NoLog> {
         if let Some(slot) = self.get(id).filter(|slot| !is_left(slot, process)) {
             return Ok(slot);
@@ -167,8 +167,12 @@ impl Logs {
         if self.is_full() {
             self.make_room();
         }
-        let own = own_file(file).map_err(|_| NoLog::Unopened)?;
-        let meta = own.metadata().map_err(|_| NoLog::Unopened)?;
+        let open = || own_file(file).and_then(|own| Ok((own.metadata()?, own)));
+        let opened = supervisor.callers.with_room(open, process::errno_of);
+        let (meta, own) = opened.map_err(|error| {
+            let is_short = process::is_short(process::errno_of(&error));
+            if is_short { NoLog::Later } else { NoLog::Unopened }
+        })?;
         let may_ask = served::may_ask(&own);
         let slot = self.place(supervisor, (&meta, own), path.display().to_string(), process);
         let slot = slot.ok_or(NoLog::NoRoom)?;
@@ -182,12 +186,14 @@ impl Logs {
         supervisor: &'static Supervisor,
         (meta, own): (&Metadata, File),
         shown: String,
-        process: u32,
+        process: Process,
     ) -> Option<Arc<Slot>> {
         let id = (meta.dev(), meta.ino());
         if injects(Fault::SlowPlace) || injects(Fault::TwoPlaces) {
             std::thread::sleep(Duration::from_millis(400));
         }
+        // The last of it is dropped without the lock: to close its file may ask the file's server (FLUSH).
+        let old;
         let mut slots = self.lock();
         // Another call may have come first, with the same file.
         if let Some(slot) = slots.get(&id).filter(|slot| !is_left(slot, process))
@@ -195,7 +201,8 @@ impl Logs {
         {
             return Some(slot.clone());
         }
-        if let Some(old) = slots.remove(&id) {
+        old = slots.remove(&id);
+        if let Some(old) = &old {
             note::info(&format!("{}: used again after a failed sync", old.path));
             let mut core = old.lock();
             old.retire(&mut core);
@@ -214,8 +221,8 @@ impl Logs {
             state.reset(index);
         }
         supervisor.page.status.publish_file(index, &shown, id);
-        if process != 0 {
-            supervisor.page.status.publish_served(process, clock::of(libc::CLOCK_BOOTTIME));
+        if process != Process::default() {
+            supervisor.page.status.publish_served(process.number, clock::of(libc::CLOCK_BOOTTIME));
         }
         let slot = Slot::new(index, meta, own, shown, supervisor);
         slots.insert(id, slot.clone());
@@ -240,7 +247,11 @@ impl Logs {
 
     /// Makes durable what the logs other than `except` have deferred. One load if none has. An error is returned to
     /// the processes that use the log that has failed.
-    pub fn drain_others(&self, except: Option<&Slot>, process: Option<u32>) -> Result<(), Errno> {
+    pub fn drain_others(
+        &self,
+        except: Option<&Slot>,
+        process: Option<Process>,
+    ) -> Result<(), Errno> {
         if !self.are_dirty() {
             return Ok(());
         }
@@ -276,7 +287,7 @@ impl Logs {
         let most = if watched || record::is_on() { IDLE_MOST_WATCHED } else { IDLE_MOST };
         self.keeper.store(keeper.unwrap_or(0), Ordering::Relaxed);
         self.find_closed(now, most);
-        self.lock().retain(|_, slot| {
+        let may_end = |_: &FileId, slot: &mut Arc<Slot>| {
             let mut core = slot.lock();
             // No server is asked: it may hang, and others wait for these locks.
             let removed = Facts::of(&slot.own).is_ok_and(|facts| facts.links == 0);
@@ -292,8 +303,11 @@ impl Logs {
             if ends {
                 slot.retire(&mut core);
             }
-            !ends
-        });
+            ends
+        };
+        // Dropped without the lock: to close a file may ask its server (FLUSH).
+        let ended: Vec<_> = self.lock().extract_if(may_end).collect();
+        drop(ended);
     }
 
     fn is_full(&self) -> bool {
@@ -419,7 +433,7 @@ fn is_quiet(core: &Core) -> bool {
 }
 
 /// Whether a log has failed for processes that are all gone: a program that is started again reads its log anew.
-fn is_left(slot: &Slot, process: u32) -> bool {
+fn is_left(slot: &Slot, process: Process) -> bool {
     let core = slot.lock();
     core.engine.error().is_some()
         && !slot.is_known_to(&core, process)

@@ -2,6 +2,7 @@
 
 use crate::logs::Facts;
 use crate::notify::Notification;
+use crate::process::Process;
 use crate::serve::Supervisor;
 use durac_engine::Errno;
 use std::cell::Cell;
@@ -17,7 +18,7 @@ pub struct Opened {
     /// What it is.
     pub facts: Facts,
     /// The caller's process.
-    pub process: u32,
+    pub process: Process,
     /// The caller.
     pub thread: u32,
     supervisor: &'static Supervisor,

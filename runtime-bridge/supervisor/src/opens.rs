@@ -1,8 +1,8 @@
 //! Files that the command opens, where a policy looks for what is written to its logs (`on write: defer`).
 //!
 //! The kernel asks before an open. A file that is there is looked up at once, by the name that the call has, as the caller
-//! would; one that is made is looked up until it is there, or the call is over. Where a name does not lead to it by then,
-//! the files that the thread has open are searched. Looking at a file too many costs a sync.
+//! would; one that is made is looked up until it is there, or the call is over. Where a name does not lead to it by then, or
+//! another file has that name, the files that the thread has open are searched. Looking at a file too many costs a sync.
 //!
 //! A name may lead to a file system that hangs, or whose server is a process of the command and waits for another call of it.
 //! So no search waits for another, and a process that ends searches for what it has opened itself.
@@ -11,14 +11,14 @@
 
 use crate::clock;
 use crate::fault_injection::{self, Fault, injects};
-use crate::filter::Open;
+use crate::filter::{Flags, Open};
 use crate::handover::KnownOpen;
 use crate::log::{AGAIN, FileId, Slot};
 use crate::logs::{Facts, NoLog, is_leased, own_file};
 use crate::memory;
 use crate::note;
 use crate::notify::{self, Notification};
-use crate::process::{self, PART};
+use crate::process::{self, PART, Process};
 use crate::serve::Supervisor;
 use durac_abi::{MAX_LOGS, glob};
 use durac_engine::Time;
@@ -110,6 +110,8 @@ struct Expected {
 enum What {
     /// It makes a file of this name in this folder.
     Made(Arc<File>, OsString),
+    /// It opens this file, which has this name, unless another gets it before.
+    There(Arc<File>, OsString),
     /// A file of any name.
     Any,
 }
@@ -132,22 +134,33 @@ impl Supervisor {
         self.opening.is_over(call.thread, since);
         let expect = |what| {
             let process = self.callers.process(&self.listener, call);
-            self.opening.expect(call, process, since, what);
+            self.opening.expect(call, process.map(|process| process.number), since, what);
         };
         // A name may lead to a disk that hangs.
         let Some(_asking) = self.crew.asks() else {
             expect(What::Any);
             return Found::Unknown;
         };
+        // It may say that the caller follows the name another way (`RESOLVE_IN_ROOT`).
+        let may_lead_elsewhere = open.flags == Flags::Unseen;
         let named = match self.room(|| self.look_up(call, open)) {
-            Ok(Named::File(file)) => self.adopt(&file, since),
-            // The call will say so.
-            Ok(Named::New(..)) if !makes => Found::NoLog,
+            Ok(Named::File(file, name)) => match self.adopt(&file, since) {
+                _ if may_lead_elsewhere || !has_name(&file, &name) => Found::Unknown,
+                Found::There => {
+                    wait_for_another(&file, &name);
+                    expect(What::There(Arc::new(file), name));
+                    return Found::There;
+                }
+                found => found,
+            },
+            Ok(Named::New(..)) if may_lead_elsewhere => Found::Unknown,
             Ok(Named::New(folder, name)) => {
                 let meta = &self.policy().meta;
                 let whole = shown(&folder).map(|folder| folder.join(&name));
                 match whole.map(|path| glob::covers(&meta.files, &meta.except, &path)) {
                     Ok(true) if injects(Fault::LookedUpOnce) => return Found::Unknown,
+                    // Another process may make it meanwhile.
+                    Ok(true) if !makes => Found::Unknown,
                     Ok(true) => {
                         expect(What::Made(Arc::new(folder), name));
                         return Found::Unknown;
@@ -156,7 +169,10 @@ impl Supervisor {
                     Err(_) => Found::Unknown,
                 }
             }
-            Err(_) => Found::Unknown,
+            Err(_) => {
+                self.tell_hidden(call);
+                Found::Unknown
+            }
         };
         // Never given up: whatever it is, the thread has it open when the call is over.
         if named == Found::Unknown {
@@ -185,7 +201,8 @@ impl Supervisor {
             return Err(unknown());
         }
         if let Ok(file) = open_beneath(&base, &text) {
-            return Ok(Named::File(file));
+            let name = parts(&text).into_iter().next().unwrap_or_default();
+            return Ok(Named::File(file, name));
         }
         let root = of_caller("root")?;
         if !is_valid() {
@@ -205,9 +222,8 @@ impl Supervisor {
         match self.adopt_now(handle, since) {
             Ok(found) => found,
             Err(id) => {
-                let own = self.room(|| handle.try_clone()).ok();
-                let waits = own.is_some_and(|own| self.opening.wait_for_room(id, own, since));
-                match waits {
+                let Ok(own) = self.room(|| handle.try_clone()) else { return Found::Unknown };
+                match self.opening.wait_for_room(id, own, since) {
                     true => self.tell_no_room(handle),
                     false => self.tell_unplaced(handle),
                 }
@@ -233,7 +249,7 @@ impl Supervisor {
                 Some(slot) => Ok(slot),
                 // It needs a descriptor of its own.
                 None => match self.room(|| handle.try_clone()) {
-                    Ok(own) => self.logs.find_or_why(self, &own, facts, 0),
+                    Ok(own) => self.logs.find_or_why(self, &own, facts, Process::default()),
                     Err(_) => {
                         self.tell_unplaced(handle);
                         return Ok(Found::Unknown);
@@ -325,7 +341,8 @@ impl Supervisor {
     fn search_table(&'static self, thread: u32, since: Time) -> Result<bool, Short> {
         let policy = &self.policy().meta;
         let is_short = |error: &io::Error| process::is_short(process::errno_of(error));
-        let files = match self.room(|| process::writable_files(thread)) {
+        let files = self.room(|| process::writable_files(thread));
+        let files = match files.inspect_err(|error| self.tell_denied(error)) {
             Ok(files) => files,
             Err(error) if is_short(&error) => return Err(Short),
             Err(_) => return Ok(false),
@@ -376,6 +393,11 @@ impl Supervisor {
                 return false;
             }
             // It may have another name by now.
+        }
+        if let What::There(file, name) = &one.what
+            && (!is_over || has_name(file, name))
+        {
+            return is_over;
         }
         // What a thread opens is in its own table, which need not be that of its process.
         let searched = match self.search_table(one.thread, one.since) {
@@ -479,7 +501,7 @@ impl Opening {
             is_over: one.is_over,
             made: match &one.what {
                 What::Made(folder, name) => Some((folder.as_raw_fd(), name.as_bytes().to_vec())),
-                What::Any => None,
+                What::There(..) | What::Any => None,
             },
         });
         known.chain(without_room).collect()
@@ -632,8 +654,8 @@ impl Opening {
 
 /// Where a name leads.
 enum Named {
-    /// To a file.
-    File(File),
+    /// To a file, by this name: the last of the path, before a link is followed.
+    File(File, OsString),
     /// To this name in this folder, where there is no file.
     New(File, OsString),
 }
@@ -662,6 +684,7 @@ fn open_beneath(base: &File, text: &OsStr) -> io::Result<File> {
 fn walk(root: &File, mut at: File, text: OsString) -> io::Result<Named> {
     let error = |errno| Err(io::Error::from_raw_os_error(errno));
     let mut left = parts(&text);
+    let last = left.first().cloned().unwrap_or_default();
     let mut links = 0;
     while let Some(name) = left.pop() {
         if name == ".." && is_same(root, &at)? {
@@ -689,7 +712,7 @@ fn walk(root: &File, mut at: File, text: OsString) -> io::Result<Named> {
         }
         left.extend(parts(&target));
     }
-    Ok(Named::File(at))
+    Ok(Named::File(at, last))
 }
 
 /// The parts of a path, the first one last.
@@ -743,6 +766,22 @@ fn new_file(fd: libc::c_long) -> io::Result<File> {
     }
     // SAFETY: the descriptor is new and ours.
     Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd as RawFd) }))
+}
+
+/// Whether a file has a path that ends by this name, as the kernel shows it. Not if another file has got that path.
+fn has_name(file: &File, name: &OsStr) -> bool {
+    shown(file).is_ok_and(|path| path.file_name() == Some(name))
+}
+
+/// Until a file has another name, or for a while: a fault.
+fn wait_for_another(file: &File, name: &OsStr) {
+    if injects(Fault::SlowOpen) {
+        tell(file, "waits for another file of this name");
+        let until = clock::now().saturating_add(60_000_000_000);
+        while has_name(file, name) && clock::now() < until {
+            thread::sleep(NAP);
+        }
+    }
 }
 
 /// A handle of a file: nothing happens to it, whatever it is.

@@ -2,6 +2,7 @@
 
 use crate::clock;
 use crate::load::Policy;
+use crate::note;
 use durac_abi::ENV_STATUS;
 use durac_shm::status::{self, Amounts, ControlPage, Head, ParamStatus, StatusPage};
 use std::path::PathBuf;
@@ -12,6 +13,20 @@ pub struct Page {
     pub status: &'static StatusPage,
     /// Where tools ask for a change; none where the page has no memory that they find.
     pub control: Option<&'static ControlPage>,
+}
+
+/// What of a policy is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Force {
+    /// What is off.
+    pub off: Off,
+    /// A process of the command does not show what it has open: it may write to logs, and nobody looks for that.
+    pub is_unseen: bool,
+}
+
+impl Force {
+    /// All of it.
+    pub const WHOLE: Self = Self { off: Off::No, is_unseen: false };
 }
 
 /// What of a policy is off.
@@ -28,10 +43,19 @@ pub enum Off {
 /// Makes the page, which nobody finds before it is [`Page::ready`], with these values of the parameters, as far as there are some.
 pub fn make(policy: &Policy, values: &[u64]) -> std::io::Result<Page> {
     let path = std::env::var_os(ENV_STATUS).filter(|path| !path.is_empty()).map(PathBuf::from);
-    let created = status::create(path.as_deref(), 0).or_else(|_| status::create(None, 0))?;
+    let created = status::create(path.as_deref(), 0).or_else(|error| {
+        let path = path.unwrap_or_default();
+        note::error(&format!("no status file {}: {error}", path.display()));
+        status::create(None, 0)
+    })?;
+    if let Some(why) = &created.hidden {
+        note::error(&format!(
+            "no status page: {why}; `durac top`, `set`, `reload` and `upgrade` do not see this command"
+        ));
+    }
     created.page.publish_supervisor();
     let value = |index: usize, default| values.get(index).copied().unwrap_or(default);
-    created.page.publish_policy(&head(policy, Off::No), &params(policy, value));
+    created.page.publish_policy(&head(policy, Force::WHOLE), &params(policy, value));
     Ok(Page { status: created.page, control: created.control })
 }
 
@@ -41,11 +65,11 @@ impl Page {
         self.status.publish_ready(std::process::id(), clock::now());
     }
 
-    /// Says whether the policy is off, and whether it stays so.
-    pub fn publish_off(&self, policy: &Policy, off: Off, stays_off: bool) {
+    /// Says whether the policy is in force, and whether it stays off.
+    pub fn publish_force(&self, policy: &Policy, force: Force, stays_off: bool) {
         let value = |index, default| self.status.param(index).unwrap_or(default);
-        self.status.publish_policy(&head(policy, off), &params(policy, value));
-        if off != Off::No && stays_off {
+        self.status.publish_policy(&head(policy, force), &params(policy, value));
+        if force.off != Off::No && stays_off {
             self.status.publish_stays_off();
         }
     }
@@ -64,8 +88,19 @@ pub fn params(policy: &Policy, value: impl Fn(usize, u64) -> u64) -> Vec<ParamSt
     shown.collect()
 }
 
+/// One line that says what is in force.
+pub fn summary(policy: &Policy, force: Force) -> String {
+    if force == Force::WHOLE {
+        return policy.summary();
+    }
+    let (name, loss) = (&policy.meta.policy, head(policy, force).loss);
+    let off = if force.off == Off::No { "" } else { " off" };
+    format!("policy `{name}`{off} (power loss: {loss})")
+}
+
 /// The head, as the page shows it.
-pub fn head(policy: &Policy, off: Off) -> Head<'_> {
+pub fn head(policy: &Policy, force: Force) -> Head<'_> {
+    let Force { off, is_unseen } = force;
     let power = policy.power_loss();
     let amounts = power.map_or_else(Amounts::default, |loss| Amounts {
         syncs: loss.syncs,
@@ -76,6 +111,7 @@ pub fn head(policy: &Policy, off: Off) -> Head<'_> {
     let text = power.map_or("not known", |loss| loss.text.as_str());
     let nothing = Amounts { syncs: Some(0), updates: Some(0), bytes: Some(0), within: Some(0) };
     let (loss, bound) = match off {
+        _ if is_unseen && policy.rules.defers_writes => ("not known", Amounts::default()),
         // Writes keep their deadline as long as they are looked for, and have none otherwise.
         Off::No => (text, amounts),
         Off::Syncs if policy.rules.defers_writes => (text, amounts),

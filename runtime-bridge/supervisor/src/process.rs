@@ -7,14 +7,14 @@ use crate::log::FileId;
 use crate::logs::Facts;
 use crate::note;
 use crate::notify::{self, Notification};
-use durac_engine::Errno;
+use durac_engine::{Errno, Time};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// `PIDFD_THREAD` (linux/pidfd.h): since Linux 6.9.
 const THREAD: i32 = libc::O_EXCL;
@@ -24,23 +24,52 @@ pub const PART: usize = 4;
 /// Tables of open files of one process that are told from each other. What is left is read for each thread.
 const MOST_TABLES: usize = 16;
 
-/// A thread.
+/// A process. Its number is another's once it has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Process {
+    /// Its number; 0 stands for no process.
+    pub number: u32,
+    /// When it was started, by `CLOCK_BOOTTIME`.
+    pub began: Time,
+}
+
+impl Process {
+    /// The process of that number now.
+    ///
+    /// # Errors
+    /// `ESRCH` if there is none that can be seen; and what the system said.
+    fn now(number: u32) -> Result<Self, Errno> {
+        // That of the first thread, which is there as long as the process, and needs no sum over the others.
+        let stat = std::fs::read(format!("/proc/{number}/task/{number}/stat")).map_err(of_proc)?;
+        let began = durac_shm::status::began_by(&stat).ok_or(libc::ESRCH)?;
+        Ok(Self { number, began })
+    }
+
+    /// Whether it has not ended. True if that cannot be told.
+    pub fn is_alive(self) -> bool {
+        is_alive(self.number) && Self::now(self.number).map_or(true, |now| now == self)
+    }
+}
+
+/// A thread, or a process.
 #[derive(Clone)]
 struct Caller {
-    /// It; its end makes it useless for any other thread.
+    /// It; its end makes it useless for any other.
     fd: Arc<OwnedFd>,
     /// The process.
-    process: u32,
+    process: Process,
 }
 
 /// The threads that have called.
 #[derive(Default)]
 pub struct Callers {
     known: Mutex<HashMap<u32, Caller>>,
+    /// Processes, where their threads cannot be kept (before Linux 6.9).
+    processes: Mutex<HashMap<u32, Caller>>,
 }
 
 impl Callers {
-    /// The open file behind a descriptor of the caller, and the number of its process.
+    /// The open file behind a descriptor of the caller, and its process.
     ///
     /// # Errors
     /// `EBADF` if it is not open, or only names a file (`O_PATH`): no call that is asked about takes such a one. And what
@@ -50,7 +79,7 @@ impl Callers {
         listener: &OwnedFd,
         call: &Notification,
         fd: RawFd,
-    ) -> Result<(File, u32), Errno> {
+    ) -> Result<(File, Process), Errno> {
         if injects(Fault::Remembered) {
             return self.remembered(call, fd);
         }
@@ -62,7 +91,7 @@ impl Callers {
         listener: &OwnedFd,
         call: &Notification,
         fd: RawFd,
-    ) -> Result<(File, u32), Errno> {
+    ) -> Result<(File, Process), Errno> {
         let known = self.lock().get(&call.thread).cloned();
         if let Some(caller) = known {
             match caller.file(fd) {
@@ -76,30 +105,16 @@ impl Callers {
         if fd >= 0 && (injects(Fault::SlowLook) || injects(Fault::StaleThread)) {
             wait_for_another(listener, call, fd);
         }
-        let (caller, lasting) = Caller::open(call.thread)?;
+        let (caller, lasting) = self.open(call.thread)?;
         if !notify::is_valid(listener, call.id) && !injects(Fault::StaleThread) {
             return Err(libc::ESRCH);
         }
         let file = caller.file(fd);
         let process = caller.process;
         if lasting {
-            self.keep(call.thread, caller);
+            keep(&mut self.lock(), call.thread, caller);
         }
         file.map(|file| (file, process))
-    }
-
-    /// Remembers a thread. Those that have ended make room for it, or else all others.
-    fn keep(&self, thread: u32, caller: Caller) {
-        let most = (descriptors() / PART).clamp(1, MOST);
-        let mut known = self.lock();
-        if known.len() >= most && !known.contains_key(&thread) {
-            drop_ended(&mut known);
-            // With little room the next thread would look at all of them again.
-            if known.len() > most / 2 {
-                known.clear();
-            }
-        }
-        known.insert(thread, caller);
     }
 
     /// Calls `body`, and once more without the threads that are remembered if there was no descriptor left.
@@ -110,8 +125,9 @@ impl Callers {
     ) -> Result<T, E> {
         match body() {
             Err(error) if is_short(errno(&error)) => {
-                let known = std::mem::take(&mut *self.lock());
-                let was_empty = known.is_empty();
+                let known =
+                    [&self.known, &self.processes].map(|known| std::mem::take(&mut *lock(known)));
+                let was_empty = known.iter().all(HashMap::is_empty);
                 drop(known);
                 if was_empty { Err(error) } else { body() }
             }
@@ -120,15 +136,15 @@ impl Callers {
     }
 
     /// What a descriptor of a thread led to when it was first seen: a fault.
-    fn remembered(&self, call: &Notification, fd: RawFd) -> Result<(File, u32), Errno> {
-        type Files = HashMap<(u32, RawFd), (File, u32)>;
+    fn remembered(&self, call: &Notification, fd: RawFd) -> Result<(File, Process), Errno> {
+        type Files = HashMap<(u32, RawFd), (File, Process)>;
         static FILES: Mutex<Option<Files>> = Mutex::new(None);
         let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
         let files = files.get_or_insert_default();
         let (file, process) = match files.entry((call.thread, fd)) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => {
-                let (caller, _) = Caller::open(call.thread)?;
+                let (caller, _) = self.open(call.thread)?;
                 place.insert((caller.file(fd)?, caller.process))
             }
         };
@@ -137,47 +153,88 @@ impl Callers {
     }
 
     /// The process that calls; none if it is not known.
-    pub fn process(&self, listener: &OwnedFd, call: &Notification) -> Option<u32> {
-        let known = self.lock().get(&call.thread).cloned();
-        if let Some(caller) = known {
-            if !caller.has_ended() {
-                return Some(caller.process);
-            }
-            // Another thread has its number.
-            self.lock().remove(&call.thread);
+    pub fn process(&self, listener: &OwnedFd, call: &Notification) -> Option<Process> {
+        if let Some(caller) = alive(&self.known, call.thread) {
+            return Some(caller.process);
         }
-        let process = self.with_room(|| process_of(call.thread), |errno| *errno).ok()?;
+        let process = || self.named(process_of(call.thread)?);
+        let process = self.with_room(process, |errno| *errno).ok()?;
         notify::is_valid(listener, call.id).then_some(process)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u32, Caller>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The process that has this number.
+    fn named(&self, number: u32) -> Result<Process, Errno> {
+        alive(&self.processes, number)
+            .map_or_else(|| Process::now(number), |known| Ok(known.process))
     }
-}
 
-impl Caller {
-    /// Opens a thread. The second value says whether the result can be kept: before Linux 6.9 it is the process,
+    /// Opens a thread. The second value says whether the result can be kept as that: before Linux 6.9 it is the process,
     /// which outlives its thread.
-    fn open(thread: u32) -> Result<(Self, bool), Errno> {
+    fn open(&self, thread: u32) -> Result<(Caller, bool), Errno> {
         // Of another pid namespace, which this one does not see.
         if thread == 0 {
             return Err(libc::EPERM);
         }
-        let process = process_of(thread)?;
-        let opened = pidfd(thread as libc::pid_t, THREAD);
-        let (fd, lasting) = match opened {
-            Ok(fd) => (fd, true),
-            Err(error) if is_short(errno_of(&error)) => return Err(errno_of(&error)),
+        let number = process_of(thread)?;
+        match pidfd(thread as libc::pid_t, THREAD) {
+            Ok(fd) => Ok((Caller { fd: Arc::new(fd), process: Process::now(number)? }, true)),
+            Err(error) if is_short(errno_of(&error)) => Err(errno_of(&error)),
             // The process' open files, which may not be those of this thread.
-            Err(_) if shares_files(process, thread) => {
-                (pidfd(process as libc::pid_t, 0).map_err(|error| errno_of(&error))?, false)
-            }
-            Err(_) => return Err(libc::EPERM),
-        };
-        Ok((Self { fd: Arc::new(fd), process }, lasting))
+            Err(_) if shares_files(number, thread) => Ok((self.open_process(number)?, false)),
+            Err(_) => Err(libc::EPERM),
+        }
     }
 
-    /// Whether the thread has ended: a call with its number is that of another.
+    /// Opens a process, once.
+    fn open_process(&self, number: u32) -> Result<Caller, Errno> {
+        if let Some(known) = alive(&self.processes, number) {
+            return Ok(known);
+        }
+        let fd = pidfd(number as libc::pid_t, 0).map_err(|error| errno_of(&error))?;
+        let caller = Caller { fd: Arc::new(fd), process: Process::now(number)? };
+        // Or it is that of another by now.
+        if caller.has_ended() {
+            return Err(libc::ESRCH);
+        }
+        keep(&mut lock(&self.processes), number, caller.clone());
+        Ok(caller)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Caller>> {
+        lock(&self.known)
+    }
+}
+
+fn lock(known: &Mutex<HashMap<u32, Caller>>) -> MutexGuard<'_, HashMap<u32, Caller>> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The one of that number, if it has not ended.
+fn alive(known: &Mutex<HashMap<u32, Caller>>, number: u32) -> Option<Caller> {
+    let found = lock(known).get(&number).cloned()?;
+    if found.has_ended() {
+        // Another has its number.
+        lock(known).remove(&number);
+        return None;
+    }
+    Some(found)
+}
+
+/// Remembers one. Those that have ended make room for it, or else all others.
+fn keep(known: &mut HashMap<u32, Caller>, number: u32, caller: Caller) {
+    let most = (descriptors() / PART).clamp(1, MOST);
+    if known.len() >= most && !known.contains_key(&number) {
+        drop_ended(known);
+        // With little room the next one would look at all of them again.
+        if known.len() > most / 2 {
+            known.clear();
+        }
+    }
+    known.insert(number, caller);
+}
+
+impl Caller {
+    /// Whether it has ended: a call with its number is that of another.
     fn has_ended(&self) -> bool {
         let mut polled = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one entry.
@@ -264,13 +321,14 @@ fn drop_ended(known: &mut HashMap<u32, Caller>) {
     }
 }
 
-/// The process of a thread.
+/// What an error says that a file of a process in `/proc` has returned.
+fn of_proc(error: std::io::Error) -> Errno {
+    Some(errno_of(&error)).filter(|errno| is_short(*errno)).unwrap_or(libc::ESRCH)
+}
+
+/// The number of the process of a thread.
 fn process_of(thread: u32) -> Result<u32, Errno> {
-    let status = std::fs::read_to_string(format!("/proc/{thread}/status"));
-    let status = status.map_err(|error| match errno_of(&error) {
-        errno if is_short(errno) => errno,
-        _ => libc::ESRCH,
-    })?;
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).map_err(of_proc)?;
     let process = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
     process.and_then(|process| process.trim().parse().ok()).ok_or(libc::ESRCH)
 }
@@ -490,7 +548,7 @@ if way != 'table': says()
             (0..4).map(|_| Killed(Command::new("sleep").arg("3600").spawn().unwrap())).collect();
         for child in &children {
             let fd = Arc::new(pidfd(child.0.id() as libc::pid_t, 0).unwrap());
-            known.insert(child.0.id(), Caller { fd, process: child.0.id() });
+            known.insert(child.0.id(), Caller { fd, process: Process::now(child.0.id()).unwrap() });
         }
         drop(children.pop());
         drop(children.pop());
@@ -508,9 +566,9 @@ if way != 'table': says()
         let thread = unsafe { libc::gettid() } as u32;
         let callers = Callers::default();
         let other = Killed(Command::new("sleep").arg("3600").spawn().unwrap());
-        let process = other.0.id();
-        let fd = Arc::new(pidfd(process as libc::pid_t, 0).unwrap());
-        callers.keep(thread, Caller { fd, process });
+        let process = Process::now(other.0.id()).unwrap();
+        let fd = Arc::new(pidfd(process.number as libc::pid_t, 0).unwrap());
+        keep(&mut callers.lock(), thread, Caller { fd, process });
         let mut call = Notification::default();
         call.thread = thread;
         let listener = File::open("/dev/null").unwrap().into();
@@ -518,6 +576,23 @@ if way != 'table': says()
         drop(other);
         // This is no listener, so nothing else is known of the call, either.
         assert_eq!(callers.process(&listener, &call), None);
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_not_taken_for_another() {
+        let callers = Callers::default();
+        let first = Killed(Command::new("sleep").arg("3600").spawn().unwrap());
+        let number = first.0.id();
+        let process = callers.open_process(number).unwrap().process;
+        assert_eq!(process, Process::now(number).unwrap());
+        assert!(process.is_alive());
+        assert_eq!(callers.named(number).unwrap(), process);
+        drop(first);
+        assert!(callers.named(number).is_err_and(|errno| errno == libc::ESRCH));
+        assert!(!process.is_alive());
+        // Another has its number.
+        let us = Process { number: std::process::id(), began: process.began - 1 };
+        assert!(!us.is_alive() && Process::now(us.number).unwrap().is_alive());
     }
 
     #[test]

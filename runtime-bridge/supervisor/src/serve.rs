@@ -5,18 +5,20 @@ use crate::clock;
 use crate::crew::Crew;
 use crate::fault_injection::{Fault, injects};
 use crate::filter::{self, Asked, Flags, Kind, MAKES, Open};
+use crate::handover::flag;
 use crate::keeper::{self, Keeper};
 use crate::load::Policy;
 use crate::logs::{Logs, Mounts};
 use crate::note;
 use crate::notify::{self, Answer, Notification};
 use crate::opens::{Found, Opening};
-use crate::page::{Off, Page};
-use crate::process::Callers;
+use crate::page::{self, Force, Off, Page};
+use crate::process::{self, Callers};
 use crate::record;
 use crate::shared::Shared;
 use crate::start::describe;
 use crate::writes::Unended;
+use durac_abi::Layout;
 use durac_engine::Errno;
 use libc::{POLLERR, POLLHUP, POLLIN, POLLPRI, pollfd};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -73,7 +75,10 @@ pub struct Supervisor {
     /// Writes are not looked for: `durac off`.
     is_blind: AtomicBool,
     told_ring: AtomicBool,
-    told_unseen: AtomicBool,
+    /// A process of the command does not show what it has open, which was told.
+    is_unseen: AtomicBool,
+    /// It was told that no descriptor was left to look at it.
+    told_short: AtomicBool,
 }
 
 /// What a supervisor is made of.
@@ -136,20 +141,21 @@ impl Supervisor {
             is_changing: AtomicBool::new(false),
             is_blind: AtomicBool::new(false),
             told_ring: AtomicBool::new(false),
-            told_unseen: AtomicBool::new(false),
+            is_unseen: AtomicBool::new(false),
+            told_short: AtomicBool::new(false),
         })
     }
 
-    /// What has happened, for a program that takes over.
-    pub fn switches(&self) -> [&AtomicBool; 7] {
+    /// What has happened, for a program that takes over, with the bit that says so.
+    pub fn switches(&self) -> [(u64, &AtomicBool); 7] {
         [
-            &self.is_off,
-            &self.stays_off,
-            &self.is_unordered,
-            &self.is_mapped,
-            &self.is_blind,
-            &self.told_ring,
-            &self.told_unseen,
+            (flag::OFF, &self.is_off),
+            (flag::STAYS_OFF, &self.stays_off),
+            (flag::UNORDERED, &self.is_unordered),
+            (flag::MAPPED, &self.is_mapped),
+            (flag::BLIND, &self.is_blind),
+            (flag::TOLD_RING, &self.told_ring),
+            (flag::TOLD_UNSEEN, &self.is_unseen),
         ]
     }
 
@@ -216,7 +222,9 @@ impl Supervisor {
             Some(Kind::Fdatasync) => self.sync(call, false),
             Some(Kind::Fsync) => self.sync(call, true),
             Some(Kind::Order) if injects(Fault::NoOrder) => Answer::Continue,
-            Some(Kind::Length(_) | Kind::Submit) if injects(Fault::NoOrderOfLengths) => {
+            Some(Kind::Length(_) | Kind::Change | Kind::Submit)
+                if injects(Fault::NoOrderOfLengths) =>
+            {
                 Answer::Continue
             }
             Some(Kind::Open(_)) if injects(Fault::NoOrderOfOpens) => Answer::Continue,
@@ -227,8 +235,14 @@ impl Supervisor {
                 answer
             }
             Some(Kind::Length(fd)) => self.length_changes(call, fd),
-            Some(Kind::Submit) => {
-                self.loses_bytes();
+            Some(kind @ (Kind::Change | Kind::Submit)) => {
+                self.logs_change(call);
+                let is_ring = self.policy().meta.layout == Layout::Ring;
+                if kind == Kind::Submit && is_ring && !self.stays_off() {
+                    self.turn_off(
+                        "io_submit may write at the beginning of a log at any later time",
+                    );
+                }
                 self.after_the_logs(call)
             }
             Some(Kind::Open(open)) => self.open(call, open),
@@ -265,7 +279,7 @@ impl Supervisor {
     /// A process ends. It cannot be told of an error.
     fn exit(&'static self, call: &Notification) -> Answer {
         if self.asked.opens {
-            let process = self.callers.process(&self.listener, call);
+            let process = self.callers.process(&self.listener, call).map(|process| process.number);
             if process.is_some() {
                 self.search_before_exit(process);
             }
@@ -279,16 +293,31 @@ impl Supervisor {
         Answer::Continue
     }
 
-    /// The length of a file changes: how much of it is written is not known any more, if it is a log.
+    /// The length of a file changes, or what is in it: how much of it is written is not known any more, if it is a log, nor
+    /// whether this is its beginning.
     fn length_changes(&'static self, call: &Notification, fd: usize) -> Answer {
-        if (self.policy().rules.keeps_amounts || record::is_on())
-            && let Ok(opened) = self.opened(call, call.descriptor(fd))
-            && let Some(slot) = self.logs.get(opened.facts.id)
-        {
-            if self.policy().rules.keeps_amounts {
-                slot.lock().engine.lose_bytes();
+        let policy = self.policy();
+        let is_ring = policy.meta.layout == Layout::Ring;
+        if policy.rules.keeps_amounts || is_ring || record::is_on() {
+            match self.opened(call, call.descriptor(fd)) {
+                Ok(opened) => {
+                    if let Some(slot) = self.logs.get(opened.facts.id) {
+                        if policy.rules.keeps_amounts {
+                            slot.lock().engine.lose_bytes();
+                        }
+                        if is_ring {
+                            slot.starts_again(call);
+                        }
+                        self.record_length(&slot);
+                    }
+                }
+                // The call fails.
+                Err(libc::EBADF) => {}
+                Err(errno) => {
+                    self.tell_unseen(errno);
+                    self.logs_change(call);
+                }
             }
-            self.record_length(&slot);
         }
         self.after_the_logs(call)
     }
@@ -319,15 +348,54 @@ impl Supervisor {
         self.ordered(self.logs.drain_others(None, Some(process)))
     }
 
-    /// Tells once of a process whose open files cannot be taken, though it is there and has them.
+    /// Tells once of a process whose open files cannot be taken, though it is there and has them. What it writes is not
+    /// looked for.
     pub fn tell_unseen(&self, errno: Errno) {
-        if !matches!(errno, libc::EBADF | libc::ESRCH)
-            && !self.told_unseen.swap(true, Ordering::Relaxed)
-        {
-            let why = std::io::Error::from_raw_os_error(errno);
-            note::info(&format!(
-                "the open files of a process of the command cannot be taken ({why}; ptrace_scope, another user, or a system call filter?): its syncs run as it calls them"
+        let told = match errno {
+            libc::EBADF | libc::ESRCH => return,
+            _ if process::is_short(errno) => &self.told_short,
+            _ => &self.is_unseen,
+        };
+        let before = self.summary();
+        if told.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let why = std::io::Error::from_raw_os_error(errno);
+        let mut line = format!(
+            "the open files of a process of the command cannot be taken ({why}; ptrace_scope, another user, or a system call filter?): its syncs run as it calls them"
+        );
+        // A search that had no descriptor is repeated.
+        if self.policy().rules.defers_writes && !process::is_short(errno) {
+            self.publish_force();
+            line.push_str(&format!(
+                ", and its writes have no deadline; {before} → {}",
+                self.summary()
             ));
+        }
+        note::info(&line);
+    }
+
+    /// A name could not be followed: tells if that is because the caller does not show its files.
+    pub fn tell_hidden(&self, call: &Notification) {
+        let errno = match call.thread {
+            // Of a pid namespace that this one does not see.
+            0 => libc::EPERM,
+            thread => match std::fs::read_dir(format!("/proc/{thread}/fd")) {
+                Ok(_) => return,
+                Err(error) => process::errno_of(&error),
+            },
+        };
+        // Then it is there, and not shown (`hidepid`).
+        if notify::is_valid(&self.listener, call.id) {
+            let is_there = matches!(errno, libc::ENOENT | libc::ESRCH);
+            self.tell_unseen(if is_there { libc::EPERM } else { errno });
+        }
+    }
+
+    /// Tells if a process does not show its files.
+    pub fn tell_denied(&self, error: &std::io::Error) {
+        if error.kind() == std::io::ErrorKind::PermissionDenied {
+            self.tell_unseen(process::errno_of(error));
         }
     }
 
@@ -459,9 +527,11 @@ impl Supervisor {
 
     /// `durac off`.
     pub fn switch_off(&self) {
-        self.drop_policy("`durac off`");
+        let before = self.summary();
+        self.drop_policy();
         self.is_blind.store(true, Ordering::Release);
-        self.page.publish_off(self.policy(), self.how_off(), self.stays_off());
+        self.publish_force();
+        self.tell_off(&before, "`durac off`");
     }
 
     /// The policy is on, unless something has turned it off by itself.
@@ -477,15 +547,32 @@ impl Supervisor {
     pub fn switch_on_again(&self) -> bool {
         let may = !self.stays_off();
         if may && self.is_off.load(Ordering::Acquire) {
+            let before = self.summary();
             self.switch_on();
             for slot in self.logs.all() {
                 let mut core = slot.lock();
                 // What was written meanwhile has a deadline from now on.
                 slot.begin_to_look(&mut core, clock::now());
             }
-            self.page.publish_off(self.policy(), self.how_off(), self.stays_off());
+            self.publish_force();
+            note::info(&format!("{before} → {}", self.summary()));
         }
         may
+    }
+
+    /// What is in force, in words.
+    fn summary(&self) -> String {
+        page::summary(self.policy(), self.force())
+    }
+
+    /// Says that it has changed since it was this.
+    fn tell_off(&self, before: &str, why: &str) {
+        let now = self.summary();
+        if now != before {
+            note::info(&format!(
+                "the policy is off: {why}; every sync runs as the command calls it; {before} → {now}"
+            ));
+        }
     }
 
     /// Whether writes are looked for.
@@ -493,13 +580,18 @@ impl Supervisor {
         !self.is_blind.load(Ordering::Acquire)
     }
 
-    /// What of the policy is off.
-    pub fn how_off(&self) -> Off {
-        match (self.is_off.load(Ordering::Acquire), self.looks()) {
+    /// What of the policy is in force.
+    pub fn force(&self) -> Force {
+        let off = match (self.is_off.load(Ordering::Acquire), self.looks()) {
             (false, _) => Off::No,
             (true, true) => Off::Syncs,
             (true, false) => Off::All,
-        }
+        };
+        Force { off, is_unseen: self.is_unseen.load(Ordering::SeqCst) }
+    }
+
+    fn publish_force(&self) {
+        self.page.publish_force(self.policy(), self.force(), self.stays_off());
     }
 
     /// No sync call is deferred from now on, for good.
@@ -511,22 +603,25 @@ impl Supervisor {
             return;
         }
         self.stays_off.store(true, Ordering::SeqCst);
-        self.drop_policy(why);
+        let before = self.summary();
+        if self.drop_policy() {
+            self.tell_off(&before, why);
+        }
         // It may have been off.
         self.page.status.publish_stays_off();
     }
 
-    /// Nothing is deferred from now on, and what was is synced.
-    fn drop_policy(&self, why: &str) {
+    /// Nothing is deferred from now on, and what was is synced. Whether this call has seen to it.
+    fn drop_policy(&self) -> bool {
         if self.is_off.swap(true, Ordering::SeqCst) {
-            return;
+            return false;
         }
         if !injects(Fault::NoDrainAtStop) {
             // An error stays in its log.
             let _ = self.logs.drain_others(None, None);
         }
-        self.page.publish_off(self.policy(), self.how_off(), self.stays_off());
-        note::info(&format!("the policy is off: {why}; every sync runs as the command calls it"));
+        self.publish_force();
+        true
     }
 }
 

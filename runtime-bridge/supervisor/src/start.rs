@@ -40,10 +40,10 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> ServeError {
 /// # Errors
 /// If it cannot start. The command then does not start either.
 pub fn serve(path: &Path, fd: OwnedFd) -> Result<(), ServeError> {
+    lift_limits();
     let signals = block_signals().map_err(system("cannot take signals"))?;
     let policy = load::load(path)?;
     let page = page::make(&policy, &[]).map_err(system("no status page"))?;
-    raise_descriptors();
     record::start();
     let listener = launch::take_listener(&fd).map_err(system("no listener"))?;
     let asked = policy.asked;
@@ -78,6 +78,7 @@ pub fn take_over(fd: RawFd) -> Result<(), ServeError> {
     // SAFETY: the program before has left it open for this one.
     let stored = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
     let handed = Handover::accept(stored)?;
+    lift_limits();
     // It was run by a descriptor, whose number would be its name.
     // SAFETY: a name that ends with a zero; the others are not looked at.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"durac".as_ptr()) };
@@ -85,7 +86,6 @@ pub fn take_over(fd: RawFd) -> Result<(), ServeError> {
     // Before any other descriptor is opened: the page of the program before had one, to which its name leads.
     let page = page::make(&policy, &handed.params).map_err(system("no status page"))?;
     let signals = block_signals().map_err(system("cannot take signals"))?;
-    raise_descriptors();
     if !notify::is_listener(handed.listener) {
         return Err(system("no listener")(io::ErrorKind::InvalidInput.into()));
     }
@@ -162,11 +162,43 @@ pub fn describe(policy: &Policy) -> String {
     )
 }
 
-/// SIGTERM and its like as a descriptor: they turn the policy off. SIGUSR2 has the program exchanged. SIGTTOU is ignored: a
-/// terminal with `stty tostop` would stop a process group in the background that says something.
+/// The signals that end or stop a process for what it has inherited: `SIGXFSZ` for a limit of the size of files, `SIGXCPU` for
+/// one of processor time, `SIGTTOU` for a terminal with `stty tostop`, where it says something in the background. A write
+/// then fails.
+const INHERITED: [libc::c_int; 3] = [libc::SIGXFSZ, libc::SIGXCPU, libc::SIGTTOU];
+
+/// Ignores these signals and raises the limits, for this process, its keeper and the program that comes in its place: what
+/// is inherited is meant for the command. Each log and each call under way takes a descriptor; what all processes of the command call
+/// takes the processor time of this one.
+fn lift_limits() {
+    for signal in INHERITED {
+        // SAFETY: ignoring a signal.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+    let none = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    raise(libc::RLIMIT_NOFILE, None);
+    // Only root may go above the hard limit.
+    raise(libc::RLIMIT_FSIZE, Some(&none));
+    raise(libc::RLIMIT_CPU, Some(&none));
+}
+
+/// Raises a limit to this one, or else as far as this user may.
+fn raise(resource: libc::__rlimit_resource_t, most: Option<&libc::rlimit>) {
+    let set = |limit: &libc::rlimit| {
+        // SAFETY: the structure is there.
+        unsafe { libc::setrlimit(resource, std::ptr::from_ref(limit)) == 0 }
+    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` has room for the result.
+    let is_known = unsafe { libc::getrlimit(resource, &raw mut limit) } == 0;
+    if is_known && !most.is_some_and(set) {
+        limit.rlim_cur = limit.rlim_max;
+        set(&limit);
+    }
+}
+
+/// SIGTERM and its like as a descriptor: they turn the policy off. SIGUSR2 has the program exchanged.
 fn block_signals() -> io::Result<OwnedFd> {
-    // SAFETY: ignoring a signal.
-    unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: `set` has room for a set, and is one after `sigemptyset`.
     let fd = unsafe {
@@ -182,16 +214,4 @@ fn block_signals() -> io::Result<OwnedFd> {
     }
     // SAFETY: the descriptor is new and ours.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// A descriptor for each log, and one for each call under way.
-fn raise_descriptors() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` has room for the result, and is read afterwards.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max;
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-        }
-    }
 }

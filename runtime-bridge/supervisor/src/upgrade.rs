@@ -14,11 +14,12 @@ use crate::change::{Gate, Locked, PATIENCE, Unchanged};
 use crate::clock;
 use crate::fault_injection::{Fault, injects};
 use crate::filter::{self, Asked};
-use crate::handover::{Handover, HandoverError, KnownLog};
+use crate::handover::{Handover, HandoverError, KnownLog, flag};
 use crate::keeper::Keeper;
 use crate::logs::may_ask;
 use crate::note;
-use crate::page::Off;
+use crate::page::Force;
+use crate::process::Process;
 use crate::record;
 use crate::serve::Supervisor;
 use std::ffi::CString;
@@ -29,7 +30,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// What a program prints that could take over.
@@ -39,10 +40,6 @@ pub const READY: &str = "durac: ready to take over a supervisor";
 const TRIAL: Duration = Duration::from_secs(20);
 /// Between two looks whether it has.
 const NAP: Duration = Duration::from_millis(2);
-/// The first flags are what the filter asks about.
-const WRITES: u64 = 1;
-const OPENS: u64 = 2;
-const SWITCHES: u32 = 2;
 
 impl Handover {
     /// Reads what another program hands over, if this one asks about the same calls.
@@ -54,7 +51,7 @@ impl Handover {
 
     /// What the filter asks about.
     pub fn asked(&self) -> Asked {
-        Asked { writes: self.flags & WRITES != 0, opens: self.flags & OPENS != 0 }
+        Asked { writes: self.flags & flag::WRITES != 0, opens: self.flags & flag::OPENS != 0 }
     }
 }
 
@@ -79,7 +76,7 @@ impl Supervisor {
         keeper: Option<&Keeper>,
     ) -> Result<String, String> {
         let shown = path.display();
-        let keeper = keeper.ok_or("it has no keeper, which would hold the command meanwhile")?;
+        let keeper = keeper.ok_or("there is no keeper to hold the command during the exchange")?;
         if record::asks_about_writes() {
             return Err("its command is recorded (`durac record`)".to_owned());
         }
@@ -135,10 +132,9 @@ impl Supervisor {
     fn hand_over(&self, logs: &[Locked<'_>], keeper: u32) -> Handover {
         let policy = self.policy();
         let mut flags = flags_of(self.asked);
-        let switches = self.switches();
-        let known = switches.iter().filter(|_| !injects(Fault::NoSwitches));
-        for (index, switch) in (SWITCHES..).zip(known) {
-            flags |= u64::from(switch.load(Ordering::SeqCst)) << index;
+        let is_on = |switch: &&(u64, &AtomicBool)| switch.1.load(Ordering::SeqCst);
+        for (bit, _) in self.switches().iter().filter(is_on) {
+            flags |= if injects(Fault::NoSwitches) { 0 } else { *bit };
         }
         let value = |(index, param): (usize, &durac_abi::object::Param)| {
             self.page.status.param(index).unwrap_or(param.default)
@@ -210,7 +206,7 @@ impl Supervisor {
         let line = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("");
         let line = line.trim().trim_start_matches("durac: ").trim_start_matches("error: ");
         Err(match line {
-            "" => "it is not a durac that has supervisors".to_owned(),
+            "" => "not a durac with supervisor support".to_owned(),
             line => line.chars().take(300).collect(),
         })
     }
@@ -225,11 +221,11 @@ impl Supervisor {
         }
         drop(taken(handed.program));
         self.mounts.set(&handed.devices);
-        for (index, switch) in (SWITCHES..).zip(self.switches()) {
-            switch.store(handed.flags & 1 << index != 0, Ordering::SeqCst);
+        for (bit, switch) in self.switches() {
+            switch.store(handed.flags & bit != 0, Ordering::SeqCst);
         }
-        if self.how_off() != Off::No {
-            self.page.publish_off(self.policy(), self.how_off(), self.stays_off());
+        if self.force() != Force::WHOLE {
+            self.page.publish_force(self.policy(), self.force(), self.stays_off());
         }
         let logs: Vec<_> = handed.logs.iter().map(|known| self.restore_log(known)).collect();
         for write in &handed.writes {
@@ -248,7 +244,7 @@ impl Supervisor {
         let meta = own.metadata().ok()?;
         let shown = String::from_utf8_lossy(&known.path).into_owned();
         let may_ask = may_ask(&own);
-        let slot = self.logs.place(self, (&meta, own), shown, 0)?;
+        let slot = self.logs.place(self, (&meta, own), shown, Process::default())?;
         slot.asks.store(may_ask, Ordering::Relaxed);
         let mut core = slot.lock();
         if known.is_unsure {
@@ -264,8 +260,8 @@ impl Supervisor {
 }
 
 fn flags_of(asked: Asked) -> u64 {
-    let writes = if asked.writes { WRITES } else { 0 };
-    writes | if asked.opens { OPENS } else { 0 }
+    let writes = if asked.writes { flag::WRITES } else { 0 };
+    writes | if asked.opens { flag::OPENS } else { 0 }
 }
 
 /// Becomes the program. Returns why it did not.
@@ -276,7 +272,7 @@ fn become_program(program: &Candidate, handed: &Handover) -> String {
     }
     let stored = match handed.store() {
         Ok(stored) => stored,
-        Err(why) => return format!("no memory to hand over: {why}"),
+        Err(why) => return format!("cannot hand over to `{shown}`: {why}"),
     };
     let number = stored.as_raw_fd().to_string();
     let place = CString::new(program.place().into_os_string().into_vec());

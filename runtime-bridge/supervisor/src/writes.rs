@@ -7,7 +7,7 @@
 use crate::call;
 use crate::clock;
 use crate::fault_injection::{Fault, injects};
-use crate::filter::{self, Length, Map, Offset, Write};
+use crate::filter::{self, Length, Map, Offset, RWF_APPEND, RWF_NOAPPEND, Write};
 use crate::handover::KnownWrite;
 use crate::log::Slot;
 use crate::logs::is_memory;
@@ -128,9 +128,9 @@ impl Supervisor {
             return if durable { self.after_the_logs(call) } else { Answer::Continue };
         }
         let dirty = self.logs.are_dirty();
-        let may_restart = policy.meta.layout == Layout::Ring && (at == 0 || at == CURRENT);
+        let is_ring = policy.meta.layout == Layout::Ring;
         let may_wait = self.may_wait(call, write);
-        if !dirty && !may_restart && !may_wait && !policy.sees_writes() {
+        if !dirty && !is_ring && !may_wait && !policy.sees_writes() {
             return Answer::Continue;
         }
         let opened = match self.opened(call, call.descriptor(write.fd)) {
@@ -138,6 +138,11 @@ impl Supervisor {
             Err(errno) => {
                 if may_wait && errno != libc::EBADF {
                     self.turn_off("a file that cannot be seen is written by splice or sendfile: it may be protected");
+                }
+                // It may be a log, and this its beginning.
+                if errno != libc::EBADF {
+                    self.tell_unseen(errno);
+                    self.logs_change(call);
                 }
                 return self.after_the_logs(call);
             }
@@ -157,8 +162,8 @@ impl Supervisor {
             return Answer::Return(Err(errno));
         }
         if let Some(slot) = self.logs.get(facts.id) {
-            let is_beginning = policy.meta.layout == Layout::Ring && is_at_start(file, at);
-            if is_beginning && !injects(Fault::NoBeginning) {
+            let is_beginning = || is_at_start(self, &slot, file, (at, flags));
+            if is_ring && !injects(Fault::NoBeginning) && is_beginning() {
                 slot.starts_again(call);
                 return self.after_the_logs(call);
             }
@@ -227,6 +232,17 @@ impl Supervisor {
             slot.lock().engine.lose_bytes();
         }
         known.unwrap_or(MOST)
+    }
+
+    /// A call may change any log, by the time it has ended: how much is written is not known any more, nor whether a log
+    /// starts again.
+    pub fn logs_change(&self, call: &Notification) {
+        self.loses_bytes();
+        if self.policy().meta.layout == Layout::Ring && !injects(Fault::NoBeginning) {
+            for slot in self.logs.all() {
+                slot.starts_again(call);
+            }
+        }
     }
 
     /// Something writes to logs that is no write call.
@@ -359,13 +375,22 @@ fn offset(call: &Notification, index: usize) -> u64 {
     }
 }
 
-/// Whether a write through a caller's open file goes to the beginning of the file.
-fn is_at_start(file: &File, at: u64) -> bool {
-    if at != CURRENT {
-        return at == 0;
+/// Whether a write through a caller's open file of a log, with these `RWF_*`, goes to the beginning of the file.
+fn is_at_start(us: &Supervisor, slot: &Slot, file: &File, (at, flags): (u64, u64)) -> bool {
+    let is_asked = flags & RWF_APPEND != 0;
+    let appends = flags_of(file) & libc::O_APPEND != 0 && flags & RWF_NOAPPEND == 0;
+    if at == 0 {
+        return true;
+    }
+    // Then it goes to the end, whatever its offset is.
+    if is_asked || appends {
+        // Its server may hang.
+        if slot.asks.load(Ordering::Relaxed) {
+            us.crew.may_block();
+        }
+        return file.metadata().map_or(true, |meta| meta.len() == 0);
     }
     // The position is that of the caller: it is one open file.
     // SAFETY: no pointers.
-    flags_of(file) & libc::O_APPEND == 0
-        && unsafe { libc::lseek(file.as_raw_fd(), 0, libc::SEEK_CUR) } == 0
+    at == CURRENT && unsafe { libc::lseek(file.as_raw_fd(), 0, libc::SEEK_CUR) } == 0
 }

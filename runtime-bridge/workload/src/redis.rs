@@ -105,12 +105,6 @@ struct Running {
     process: Process,
 }
 
-/// Whether redis-server and redis-benchmark are on `PATH`.
-#[must_use]
-pub fn is_installed() -> bool {
-    child::which("redis-server").is_ok() && child::which("redis-benchmark").is_ok()
-}
-
 impl Redis {
     /// Starts a server in a new directory and waits until it answers.
     ///

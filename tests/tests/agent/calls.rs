@@ -235,6 +235,28 @@ fn without_threads_every_sync_is_direct() {
 }
 
 #[test]
+fn without_threads_a_policy_is_not_said_to_be_in_force() {
+    let run = |object: &durac_abi::Object| {
+        let place = Place::new(object).env("SHIM_NO_THREADS", "1").env("DURAC_LOG", "all");
+        // Now and then a call tries it again.
+        place.run(&format!("{OPEN} write a 1 sync a threads loop a 100"))
+    };
+    for object in [objects::window(16), objects::skip(Some(1_000_000_000))] {
+        let done = run(&object);
+        let line = |text: &str| done.err.find(text).unwrap_or_else(|| panic!("{text}: {done:?}"));
+        assert!(line("is not in force on it: no thread can be started") < line("is in force on"));
+        // From then on it is.
+        assert!(count(&done.calls, "-fdatasync x.log main 0") < 90, "{done:?}");
+    }
+    // It needs none.
+    let mut object = objects::skip(None);
+    object.meta.capabilities = vec![durac_abi::object::Action::Skip];
+    let done = run(&object);
+    assert!(done.err.contains("is in force on"), "{done:?}");
+    assert!(!done.err.contains("not in force"), "{done:?}");
+}
+
+#[test]
 fn without_descriptors_every_sync_is_direct() {
     // A thread of the agent may have something open when the application opens its log.
     let tries = std::iter::repeat_with(|| {
@@ -298,6 +320,65 @@ fn stdout_is_the_applications() {
     let output = command.args(["-c", "exec 2>&-; exec 3>>z.log; echo y >&3"]).output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     assert_eq!(std::fs::read_to_string(place.path("z.log")).unwrap(), "y\n");
+}
+
+/// Opens its log, and prints which signals are blocked for its thread and which wait for it.
+const SIGNALS: &str = "import os, signal, sys, threading
+if 'blocked' in sys.argv:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
+    if 'waiting' in sys.argv: signal.pthread_kill(threading.get_ident(), signal.SIGPIPE)
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+os.close(os.open('x.log', os.O_CREAT | os.O_WRONLY | os.O_APPEND))
+names = lambda signals: [signal.Signals(each).name for each in signals]
+print(names(signal.pthread_sigmask(signal.SIG_BLOCK, [])), names(signal.sigpending()))
+";
+
+/// Where the agent's lines cannot be written, the program that never writes there goes on, and sees no signal.
+#[test]
+fn a_line_of_the_agent_raises_no_signal() {
+    use std::os::unix::process::CommandExt;
+    let full = |place: &Place| {
+        let file = std::fs::File::create(place.path("full")).unwrap();
+        file.set_len(1 << 20).unwrap();
+        std::fs::OpenOptions::new().append(true).open(place.path("full")).unwrap()
+    };
+    for (words, printed) in [
+        (&[][..], "[] []\n"),
+        (&["blocked"], "['SIGPIPE'] []\n"),
+        (&["blocked", "waiting"], "['SIGPIPE'] ['SIGPIPE']\n"),
+    ] {
+        for to in ["nobody", "a full file", "a full log"] {
+            let place = Place::new(&objects::window(4)).env("DURAC_LOG", "");
+            let full = full(&place);
+            let place = match to {
+                "a full log" => {
+                    let path = place.path("full");
+                    place.env("DURAC_LOG", &path)
+                }
+                _ => place,
+            };
+            let mut command = place.command("python3");
+            command.args(["-c", SIGNALS]).args(words);
+            match to {
+                "nobody" => {
+                    let (_, writer) = std::io::pipe().unwrap();
+                    command.stderr(writer);
+                }
+                _ => drop(command.stderr(full)),
+            }
+            // SAFETY: one system call.
+            unsafe {
+                command.pre_exec(|| {
+                    let limit = libc::rlimit { rlim_cur: 1 << 20, rlim_max: 1 << 20 };
+                    libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit);
+                    Ok(())
+                });
+            }
+            let output = command.output().unwrap();
+            let out = String::from_utf8_lossy(&output.stdout);
+            assert_eq!((output.status.code(), &*out), (Some(0), printed), "{to} {words:?}");
+        }
+    }
 }
 
 #[test]

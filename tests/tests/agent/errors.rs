@@ -187,6 +187,46 @@ fn the_error_of_a_log_is_that_of_the_child_that_takes_it_over() {
     assert_eq!(syncs, expected.iter().collect::<Vec<_>>(), "{done:?}");
 }
 
+/// What a child has got of the kernel is not reported to its parent any more, whose log it is.
+#[test]
+fn the_error_that_a_child_takes_is_its_parents() {
+    for fork in ["fork", "barefork"] {
+        for (call, fails, how) in
+            [("sync", "SHIM_FAIL_ONCE", "0"), ("range", "SHIM_FAIL_OTHERS", "5")]
+        {
+            let done = Place::new(&objects::skip(None)).env(fails, how).run(&format!(
+                "open a wct x.log write a 1 sync a {fork} {call} a end \
+                 write a 1 sync a write a 1 sync a kill 9"
+            ));
+            let child = format!("{call} a = -1 EIO");
+            assert_eq!(done.out[3], child, "{fork}: {done:?}");
+            assert_eq!(count(&done.out[4..], "sync a = -1 EIO"), 2, "{fork} {call}: {done:?}");
+        }
+    }
+}
+
+/// A child's failure is nothing to the children that are made when the parent has opened the file anew, or if the child had.
+#[test]
+fn the_error_of_a_child_is_not_that_of_later_children() {
+    let fails = "open z wct z.txt sync z sync z";
+    let own = "close a open a wa x.log write a 1 sync a close a";
+    for (child, nth, anew) in [
+        // The open file that the child has inherited, and one of its own.
+        ("sync a", "2", "close a open a wa x.log"),
+        (own, "3", "close a open a wa x.log"),
+        // That its siblings never share.
+        (own, "3", ""),
+    ] {
+        let done = Place::new(&objects::skip(None)).env("SHIM_FAIL_ONCE", nth).run(&format!(
+            "open a wct x.log write a 1 fork {fails} {child} end {anew} \
+             fork sync a range a end kill 9"
+        ));
+        assert_eq!(count(&done.out, "sync a = -1 EIO"), 1, "{child}: {done:?}");
+        let later = &done.out[done.out.len() - 3..];
+        assert_eq!(later, ["sync a = 0", "range a = 0", "child exit = 0"], "{child}: {done:?}");
+    }
+}
+
 /// What another call that syncs has got of the kernel stops the log.
 #[test]
 fn an_error_that_another_call_takes_is_kept() {

@@ -27,6 +27,58 @@ fn a_failed_exec_leaves_the_policy_in_place() {
 }
 
 #[test]
+fn other_threads_defer_nothing_while_the_process_becomes_another() {
+    for (object, leaves) in [
+        (objects::skip(None), "exec true"),
+        (objects::skip(None), "daemon exit 0"),
+        (objects::window(64), "exec true"),
+        (objects::stage(None), "exec true"),
+    ] {
+        let place = Place::new(&object);
+        // The second thread's call comes while what was acknowledged before is synced.
+        let running = place.start(&format!(
+            "open a wct x.log write a 1 sync a hold spawn begun 1 spawn file go release end \
+             write a 1 sync a open z wc done end {leaves}"
+        ));
+        let done = place.path("done");
+        let begun = poll("a sync, or its success", || {
+            let begun = count(&place.calls(), "+fdatasync x.log");
+            (begun == 2 || std::path::Path::new(&done).exists()).then_some(begun)
+        });
+        place.touch("go");
+        let done = place.finish(running);
+        assert_eq!(begun, 2, "{leaves}: acknowledged, and nobody syncs it: {done:?}");
+    }
+}
+
+#[test]
+fn other_threads_defer_again_when_the_process_has_not_become_another() {
+    for way in ["execl", "execv", "number"] {
+        // A function of any number of arguments is seen to have failed with the next hook.
+        let next = if way == "execl" { "write a 1" } else { "" };
+        let done = Place::new(&objects::skip(None)).run(&format!(
+            "open a wct x.log write a 1 sync a failexec {way} {next} \
+             spawn write a 1 sync a write a 1 sync a end join kill 9"
+        ));
+        assert!(done.out.contains(&format!("failexec {way} = -1 ENOENT")), "{done:?}");
+        assert_eq!(count(&done.out, "sync a = 0"), 3, "{done:?}");
+        assert_eq!(count(&done.calls, "+fdatasync"), 1, "{way}: {done:?}");
+    }
+}
+
+#[test]
+fn a_child_that_is_forked_while_a_first_log_is_opened_opens_its_own() {
+    let place = Place::new(&objects::skip(None));
+    let running = place.start(
+        "holdtable spawn open a wct x.log end attable \
+         fork freetable open b wct y.log write b 1 sync b close b end freetable join",
+    );
+    let done = place.finish_within(running, Duration::from_secs(60));
+    assert_eq!(count(&done.out, "close b = 0"), 1, "{done:?}");
+    assert_eq!(count(&done.out, "open x.log = 0"), 1, "{done:?}");
+}
+
+#[test]
 fn a_child_passes_through_and_never_waits_for_the_parents_threads() {
     let done = Place::new(&objects::window(1)).run(
         "open a wct x.log hold write a 1 sync a begun 1 \
@@ -232,6 +284,12 @@ fn a_child_that_shares_memory_may_sync_a_log_without_the_agents_descriptors() {
     }
 }
 
+#[test]
+fn a_child_that_shares_memory_may_have_the_agents_numbers() {
+    let done = shares(&objects::window(4), &["vfork", "numbers"]);
+    assert_eq!((&*done.out, done.code), (&["fine".to_owned()][..], 0), "{done:?}");
+}
+
 /// `c/handlers.c`
 fn handlers(object: &Object, words: &[&str]) -> Done {
     let place = Place::new(object).env("DURAC_LOG", "all");
@@ -249,6 +307,26 @@ fn a_log_that_a_handler_has_opened_is_looked_after() {
         let done = handlers(&objects::at_least(400_000_000), &["open", stack]);
         let line = |text: &str| done.err.find(text).unwrap_or_else(|| panic!("{done:?}"));
         assert!(line("it was opened in a signal handler") < line("is in force"), "{done:?}");
+    }
+}
+
+#[test]
+fn each_log_that_a_handler_has_opened_is_said_to_be_looked_after() {
+    for object in [objects::at_least(400_000_000), objects::skip(Some(400_000_000))] {
+        let place = Place::new(&object);
+        let said = place.path("said");
+        let place = place.env("DURAC_LOG", &said);
+        let running = place.start_words(&program("handlers"), &["both", "same"]);
+        place.touch("go");
+        let done = place.finish(running);
+        let said = std::fs::read_to_string(said).unwrap();
+        for name in ["x.log", "y.log"] {
+            let line = |text: &str| {
+                said.lines().position(|line| line.contains(name) && line.contains(text))
+            };
+            let (first, last) = (line("it was opened in a signal handler"), line("is in force on"));
+            assert!(first.is_some() && first < last, "{name}: {said} {done:?}");
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod clean;
 mod cluster;
 mod commands;
 mod kinds;
+mod loops;
 mod memory;
 mod order;
 mod replicas;

@@ -127,7 +127,7 @@ fn a_count_that_may_be_too_small_is_given_up_and_the_calls_sync() {
         let Seen { log, err, .. } = run(ALL, &operations);
         assert_eq!(Counting::of_code(log.counting), Counting::Lost(why), "{operations:?}");
         assert_eq!((log.deferred, log.syncs), (0, 1), "{operations:?}: {log:?}");
-        let says = format!("are not counted any more: {why}");
+        let says = format!("are no longer counted: {why}");
         assert_eq!(err.matches(&says).count(), 1, "{operations:?}: {err}");
     }
 }

@@ -1,12 +1,14 @@
 //! `durac reload`, `off` and `on` on a real redis-server under load, and power cuts in the middle of them.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use durac_shm::status::ControlPage;
 use durac_tests::server::{Server, Under, object, until, until_written};
 use durac_tests::{durac, faulty_agent, heavy, run, show, tool};
 use durac_workload::crash::{App, At, Config, Crash, sync_library};
 use durac_workload::{Policy, Stop};
 use serde_json::Value;
 use std::ffi::OsString;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -110,6 +112,13 @@ fn a_policy_is_exchanged_under_load() -> Result<()> {
     ensure!(mine["after"]["policy"] == "mine" && mine["after"]["bound_syncs"] == 5, "{mine}");
     goes_on()?;
     ensure!(top(&server)?["params"][0]["value"] == 5);
+
+    // A compiled object has its own values, and says where they differ.
+    let own = changed(&server, &["reload".as_ref(), &ready("window")?])?;
+    let noted = "n = 64, as the object was compiled; it was 5";
+    ensure!(own["after"]["bound_syncs"] == 64 && own["notes"][0] == noted, "{own}");
+    goes_on()?;
+    ensure!(top(&server)?["params"][0]["value"] == 64);
 
     // Each change is in the agent's log, with both bounds.
     let said = server.redis.stderr();
@@ -329,6 +338,24 @@ fn off_leaves_nothing_at_risk() -> Result<()> {
     Ok(())
 }
 
+/// The phase of the last command, from the page behind the status page: 0 if none waits, 1 if one does, 2 if it is being
+/// carried out, 3 if it was answered (`durac_shm::status::ControlPage`).
+fn phase(server: &Server) -> Result<u64> {
+    for entry in std::fs::read_dir(format!("/proc/{}/fd", server.redis.pid()))? {
+        let path = entry?.path();
+        let is_page = |target: &Path| target.to_string_lossy().contains("memfd:durac-status");
+        if std::fs::read_link(&path).is_ok_and(|target| is_page(&target)) {
+            let page = std::fs::File::open(&path)?;
+            let control = size_of::<ControlPage>() as u64;
+            let start = page.metadata()?.len().checked_sub(control).context("a control page")?;
+            let mut word = [0; 8];
+            page.read_exact_at(&mut word, start)?;
+            return Ok(u64::from_le_bytes(word) & 3);
+        }
+    }
+    bail!("no status page")
+}
+
 /// Nor does it later: a tool that was interrupted, or killed, has asked for nothing.
 #[test]
 fn an_interrupted_command_changes_nothing() -> Result<()> {
@@ -340,15 +367,17 @@ fn an_interrupted_command_changes_nothing() -> Result<()> {
         server.redis.kill(libc::SIGSTOP)?;
         let mut command = durac(["off", &server.redis.pid().to_string()])?;
         let mut off = command.stdout(std::process::Stdio::null()).spawn()?;
-        std::thread::sleep(Duration::from_millis(300));
+        until("a command that waits", || Ok(phase(&server)? == 1))?;
         durac_workload::sys::kill(off.id(), signal)?;
         ensure!(!off.wait()?.success());
         server.redis.kill(libc::SIGCONT)?;
         let before = writers.so_far();
         until_written(&writers, before + 200)?;
-        std::thread::sleep(Duration::from_millis(500));
+        // Withdrawn, or carried out.
+        until("the command's end", || Ok(matches!(phase(&server)?, 0 | 3)))?;
         let seen = top(&server)?;
         ensure!(seen["on"] == true && seen["policy"] == "window", "{signal}: {seen}");
+        ensure!(phase(&server)? == 0, "{signal}: the command was carried out");
     }
     // And the next one is not in its way.
     changed(&server, &["off".as_ref()])?;

@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use durac_tests::server::{Server, Under};
-use durac_tests::{heavy, run};
-use durac_workload::{Stop, child, sys};
+use durac_tests::{heavy, needs_root, run};
+use durac_workload::{Stop, child};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -134,8 +134,7 @@ impl Drop for Small {
 /// whole, with everything that was acknowledged.
 #[test]
 fn a_full_disk() -> Result<()> {
-    if !sys::is_root() {
-        eprintln!("not root: no small file system can be mounted");
+    if !needs_root("no small file system can be mounted") {
         return Ok(());
     }
     let _turn = heavy()?;

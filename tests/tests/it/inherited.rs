@@ -104,7 +104,7 @@ fn a_product_for_a_closed_standard_output_is_an_error() -> Result<()> {
 }
 
 /// A child that is killed.
-struct Killed(Child);
+pub struct Killed(pub Child);
 
 impl Drop for Killed {
     fn drop(&mut self) {

@@ -2,9 +2,8 @@
 //! before the exec, from durac.
 
 use anyhow::{Context, Result, ensure};
-use durac_tests::{agent, cc, durac, run, run_durac, show, tool};
+use durac_tests::{agent, cc, durac, needs_root, run, run_durac, show, tool};
 use durac_workload::child;
-use durac_workload::sys;
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -154,8 +153,7 @@ fn a_script_is_what_its_interpreter_is() -> Result<()> {
 /// The capabilities of a file, as setcap(8) writes them: version 2, effective, CAP_NET_BIND_SERVICE.
 #[test]
 fn file_capabilities() -> Result<()> {
-    if !sys::is_root() {
-        eprintln!("not root: a file cannot be given capabilities");
+    if !needs_root("a file cannot be given capabilities") {
         return Ok(());
     }
     let dir = TempDir::new()?;
@@ -214,8 +212,7 @@ fn an_agent_that_is_not_loaded() -> Result<()> {
 
 #[test]
 fn an_agent_on_a_file_system_without_execution() -> Result<()> {
-    if !sys::is_root() {
-        eprintln!("not root: nothing can be mounted");
+    if !needs_root("nothing can be mounted") {
         return Ok(());
     }
     let dir = TempDir::new()?;

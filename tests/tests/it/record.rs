@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use durac_shm::status::Status;
 use durac_tests::server::{Under, until, until_written};
 use durac_tests::trace::{Trace, check_direct_syncs, check_schema, schema, sums};
-use durac_tests::{append_log, durac, heavy, run, show};
+use durac_tests::{append_log, durac, heavy, needs_root, run, show};
 use durac_trace::{Event, Op, Source, Verdict, read_all};
 use durac_workload::resp::Client;
 use durac_workload::{Load, Stop, child, redis_benchmark, sys};
@@ -166,8 +166,7 @@ fn a_full_ring_is_counted() -> Result<()> {
 /// leaves an empty trace.
 #[test]
 fn a_command_that_changes_its_user() -> Result<()> {
-    if !sys::is_root() {
-        eprintln!("not root: nobody else to become");
+    if !needs_root("nobody else to become") {
         return Ok(());
     }
     const NOBODY: u32 = 65534;

@@ -332,6 +332,9 @@ fn debians_unit_of_redis() -> Result<()> {
     }
     let again = system.fine("durac", &["disable", unit])?;
     ensure!(again.stderr.contains("no policy was enabled"), "{}", show(&again));
+    let again = system.fine("durac", &["disable", unit, "--format", "json"])?;
+    let document: serde_json::Value = serde_json::from_str(&again.stdout)?;
+    ensure!(document["removed"] == false && document["restarted"] == false, "{document}");
 
     // Another's drop-in of that name is not touched.
     system.fine("mkdir", &["-p", "/etc/systemd/system/redis-server.service.d"])?;

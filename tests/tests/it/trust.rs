@@ -3,10 +3,11 @@
 
 use anyhow::{Result, ensure};
 use durac_tests::server::Under;
-use durac_tests::{agent, durac, run, run_durac, show, tool};
+use durac_tests::{agent, durac, needs_root, run, run_durac, show, tool};
 use durac_workload::child::{self, Ended};
-use durac_workload::sys;
+use std::ffi::{CStr, CString};
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 use tempfile::TempDir;
@@ -28,8 +29,7 @@ fn mode(path: &Path, mode: u32) -> Result<()> {
 
 #[test]
 fn a_folder_that_others_can_write_is_refused() -> Result<()> {
-    if !sys::is_root() {
-        eprintln!("not root: there is no other user");
+    if !needs_root("there is no other user") {
         return Ok(());
     }
     let dir = TempDir::new()?;
@@ -111,8 +111,7 @@ fn a_policy_that_others_can_write() -> Result<()> {
     refused("others may write to it (mode 664)", "chmod go-w")?;
     mode(Path::new(&object), 0o602)?;
     refused("others may write to it (mode 602)", "chmod go-w")?;
-    if !sys::is_root() {
-        eprintln!("not root: there is no other user");
+    if !needs_root("there is no other user") {
         return Ok(());
     }
     mode(Path::new(&object), 0o644)?;
@@ -186,8 +185,7 @@ fn a_policy_in_a_folder_of_others() -> Result<()> {
     mode(&folder, 0o1777)?;
     fine()?;
     mode(&folder, 0o755)?;
-    if !sys::is_root() {
-        eprintln!("not root: there is no other user");
+    if !needs_root("there is no other user") {
         return Ok(());
     }
     chown(&folder, Some(NOBODY), None)?;
@@ -202,6 +200,96 @@ fn a_policy_in_a_folder_of_others() -> Result<()> {
     Ok(())
 }
 
+/// Sets an extended attribute; whether the file system has them.
+fn set_attribute(path: &Path, name: &CStr, value: &[u8]) -> Result<bool> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let (value, length) = (value.as_ptr().cast(), value.len());
+    // SAFETY: two strings that end with zero, and `length` bytes of the value.
+    let set = unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), value, length, 0) };
+    let error = std::io::Error::last_os_error();
+    ensure!(set == 0 || error.raw_os_error() == Some(libc::EOPNOTSUPP), "{error}");
+    Ok(set == 0)
+}
+
+fn attribute(path: &Path, name: &CStr) -> Result<Option<Vec<u8>>> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut value = vec![0; 1024];
+    // SAFETY: two strings that end with zero, and room for as many bytes as the value has.
+    let length = unsafe {
+        libc::getxattr(path.as_ptr(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
+    };
+    value.truncate(usize::try_from(length).unwrap_or(0));
+    Ok((length >= 0).then_some(value))
+}
+
+/// An ACL as the kernel stores it (`linux/posix_acl_xattr.h`): of the owner, the user nobody, the group, the mask and others.
+fn acl(owner: u16, nobody: u16, group: u16, mask: u16, others: u16) -> Vec<u8> {
+    let mut value = 2_u32.to_le_bytes().to_vec();
+    for (tag, right, id) in [
+        (0x01_u16, owner, u32::MAX),
+        (0x02, nobody, NOBODY),
+        (0x04, group, u32::MAX),
+        (0x10, mask, u32::MAX),
+        (0x20, others, u32::MAX),
+    ] {
+        value.extend(tag.to_le_bytes());
+        value.extend(right.to_le_bytes());
+        value.extend(id.to_le_bytes());
+    }
+    value
+}
+
+/// A file that is rewritten keeps its ACL and its other attributes, and gets none of its folder.
+#[test]
+fn attributes_of_a_text_that_is_rewritten() -> Result<()> {
+    const ACCESS: &CStr = c"system.posix_acl_access";
+    const DEFAULT: &CStr = c"system.posix_acl_default";
+    const NOTE: &CStr = c"user.note";
+    let unformatted = "on fdatasync:   pass\n";
+    let slip = "on fdatasync(fd): pass\n";
+    let given = acl(6, 6, 0, 6, 0);
+    for (words, text) in [(&["fmt"][..], unformatted), (&["check", "--fix"], slip)] {
+        for (in_folder, on_file) in [
+            (false, Some((ACCESS, given.as_slice()))),
+            (false, Some((NOTE, b"mine".as_slice()))),
+            (true, None),
+            (true, Some((ACCESS, &given))),
+        ] {
+            let dir = TempDir::new()?;
+            let file = dir.path().join("a.dur");
+            fs::write(&file, text)?;
+            mode(&file, 0o640)?;
+            if in_folder && !set_attribute(dir.path(), DEFAULT, &acl(7, 7, 0, 7, 0))? {
+                eprintln!("the file system has no ACLs");
+                return Ok(());
+            }
+            if let Some((name, value)) = on_file
+                && !set_attribute(&file, name, value)?
+            {
+                eprintln!("the file system has no extended attributes");
+                return Ok(());
+            }
+            let seen = || -> Result<_> {
+                Ok((
+                    fs::metadata(&file)?.mode(),
+                    attribute(&file, ACCESS)?,
+                    attribute(&file, NOTE)?,
+                ))
+            };
+            let before = seen()?;
+            let mut command = durac(words)?;
+            command.arg(&file);
+            let ended = run(command)?;
+            let what = format!("{words:?} {in_folder} {on_file:?}: {}", show(&ended));
+            ensure!(ended.status.success() && fs::read_to_string(&file)? != text, "{what}");
+            let after = seen()?;
+            ensure!(before == after, "{what}: {before:?} {after:?}");
+            ensure!(fs::read_dir(dir.path())?.count() == 1, "{what}: something is left");
+        }
+    }
+    Ok(())
+}
+
 /// A file that is rewritten stays its owner's, with its mode and its other names.
 #[test]
 fn a_text_that_is_rewritten() -> Result<()> {
@@ -211,8 +299,7 @@ fn a_text_that_is_rewritten() -> Result<()> {
     let slip = "on fdatasync(fd): pass\n";
     for (words, text) in [(&["fmt"][..], unformatted), (&["check", "--fix"], slip)] {
         for (linked, owner) in [(false, 0), (true, 0), (false, NOBODY), (true, NOBODY)] {
-            if owner != 0 && !sys::is_root() {
-                eprintln!("not root: there is no other user");
+            if owner != 0 && !needs_root("there is no other user") {
                 continue;
             }
             let _ = fs::remove_file(&file);

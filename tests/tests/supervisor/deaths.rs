@@ -1,8 +1,8 @@
 //! Deaths of the supervisor and of its keeper, under load; a disk that fails; what is refused.
 
 use crate::common::{
-    LATENCY, SLOWEST, Supervised, append, idle_behind, keeper_of, kill, loses_nothing, poll,
-    program, window,
+    LATENCY, LAZY, SLOWEST, Supervised, append, idle_behind, keeper_of, kill, loses_nothing,
+    pending, poll, program, window,
 };
 use anyhow::{Context, Result, ensure};
 use durac_tests::{copy_program, heavy};
@@ -176,6 +176,41 @@ fn another_process_with_the_number_of_a_thread_is_told_of_no_error() -> Result<(
     let said = run.acknowledged.last().map(String::as_str);
     ensure!(said == Some("fine\n"), "{said:?}: {}", run.stderr());
     Ok(())
+}
+
+/// A process that has synced a log ends, and another has its number: that one syncs the log for the first time.
+const HEIR: &str = "import ctypes, os, struct, sys, time
+libc = ctypes.CDLL(None)
+now = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
+def sync():
+    fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    os.write(fd, b'x\\n'), os.fdatasync(fd)
+def fork_as(number):
+    wanted = ctypes.c_int(number)
+    how = struct.pack('11Q', 0, 0, 0, 0, 17, 0, 0, 0, ctypes.addressof(wanted), 1, 0)
+    return libc.syscall(435, how, ctypes.c_size_t(len(how)))
+heir = -1
+while heir < 0:
+    first = os.fork()
+    if first == 0: sync(), os._exit(0)
+    os.waitpid(first, 0)
+    # The system tells when a process began in ticks.
+    ended = now()
+    while now() < ended + 2 / os.sysconf('SC_CLK_TCK'): pass
+    # It fails if a process of somebody else has the number by now.
+    heir = fork_as(first)
+if heir == 0: libc.prctl(1, 9), sync(), os.write(1, b'x\\n')
+time.sleep(3600)
+";
+
+#[test]
+fn another_process_with_the_number_of_one_that_has_ended_is_a_new_one() -> Result<()> {
+    let _turn = heavy()?;
+    let mut run = Supervised::start(LAZY, LATENCY, &["python3", "-c", HEIR, "@a.log"])?;
+    run.until(1)?;
+    let behind = pending(run.supervisor()?.0)?;
+    ensure!(behind == 0, "{behind} calls are deferred: {}", run.stderr());
+    loses_nothing(run)
 }
 
 #[test]

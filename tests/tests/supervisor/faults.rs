@@ -5,7 +5,7 @@ use crate::common::{
     LATENCY, SLOW, Supervised, append, idle, loses_nothing, pending, poll, unsynced, window,
     with_fault,
 };
-use crate::{deaths, loss, order, reload, upgrade, upgrade_odd, writes};
+use crate::{deaths, loss, order, reload, unsynced, upgrade, upgrade_odd, writes};
 use anyhow::{Context, Result, ensure};
 use durac_tests::{heavy, run_durac, show};
 
@@ -65,6 +65,7 @@ const TABLE: &[Row] = &[
         deaths::a_supervisor_that_is_told_to_stop_leaves_nothing_behind,
         "19 lines are lost",
     ),
+    row("hasty-change", reload::the_new_bound_holds_at_once, " lost under "),
     row("hasty-change", reload::nothing_is_behind_when_the_new_policy_comes, "19 lines are lost"),
     row("hasty-change", upgrade::nothing_is_behind_when_another_takes_over, "19 lines are lost"),
     row("old-rules", || reload::has_the_new_deadline(None), "lines are lost"),
@@ -153,6 +154,7 @@ fn the_supervisor_of_these_tests_is_right_without_one() -> Result<()> {
         deaths::the_command_outlives_a_supervisor_that_is_killed()
     })?;
     with_fault("slow-place", writes::two_calls_meet_a_log)?;
+    with_fault("slow-open", unsynced::a_log_that_is_replaced_while_it_is_opened)?;
     with_fault("slow-look", order::is_told_from_its_heir)
 }
 

@@ -132,7 +132,7 @@ fn what_ends_unseen_leaves_its_calls_deferred_until_the_command_is_gone() -> Res
 }
 
 /// A policy that syncs nothing by itself, at a target that says `more`.
-fn lazy(more: &str) -> String {
+pub fn lazy(more: &str) -> String {
     format!(
         "target my.log {{ files \"*-wal\"\n {more}\n callers many\n hook fdatasync(log: file) -> status {{\n \
          entry libc \"fdatasync\"\n may pass, skip\n }} }}\n\
@@ -233,6 +233,52 @@ fn the_new_beginning_of_a_ring_is_durable_whichever_process_syncs() -> Result<()
         run.until(1)?;
         let found = pending(run.supervisor()?.0)?;
         ensure!(found == behind, "{found} of {calls} calls are deferred: {}", run.stderr());
+    }
+    Ok(())
+}
+
+/// A program that syncs a log four times, has it begin again in one of these ways, and syncs it once.
+const BEGINS_SO: &str = "import ctypes, os, signal, sys
+log, way = sys.argv[1:]
+fd = os.open(log, os.O_CREAT | os.O_RDWR | (os.O_APPEND if way == 'append' else 0))
+libc, zero = ctypes.CDLL(None), ctypes.c_long(0)
+def sync(at): os.pwrite(fd, b'x\\n', at), os.fdatasync(fd)
+def empty(): os.close(os.open(log, os.O_RDWR | os.O_TRUNC))
+for at in 0, 2, 4, 6: sync(at)
+if way == 'append': empty(), os.write(fd, b'y\\n')
+if way == 'append-once': empty(), os.pwritev(fd, [b'y\\n'], 4, 0x10)
+if way == 'ftruncate': os.ftruncate(fd, 0)
+if way == 'truncate': os.truncate(log, 0)
+if way == 'hole': libc.fallocate(fd, 3, zero, ctypes.c_long(4))
+if way == 'submit': libc.syscall(209, 0, zero, 0)
+if way == 'elsewhere': os.pwrite(fd, b'y\\n', 8)
+sync(10)
+os.write(1, b'done\\n')
+signal.pause()
+";
+
+/// Whatever may have changed the beginning of a log, the next sync makes it durable.
+#[test]
+fn a_ring_begins_again_in_many_ways() -> Result<()> {
+    let _turn = heavy()?;
+    for (way, behind) in [
+        ("append", 0),
+        ("append-once", 0),
+        ("ftruncate", 0),
+        ("truncate", 0),
+        ("hole", 0),
+        ("submit", 0),
+        ("elsewhere", 4),
+    ] {
+        let words = ["python3", "-c", BEGINS_SO, "@a-wal", way];
+        let mut run = Supervised::start(&lazy("layout ring"), LATENCY, &words)?;
+        run.until(1)?;
+        let seen = seen(run.supervisor()?.0)?;
+        let found: u64 = seen.logs.iter().map(|log| log.numbers.pending()).sum();
+        ensure!(found == behind, "{way}: {found} calls are deferred: {}", run.stderr());
+        // It may write after the call has ended.
+        let is_told = run.stderr().contains("the policy is off: io_submit");
+        ensure!(seen.stays_off == (way == "submit") && is_told == seen.stays_off, "{way}");
     }
     Ok(())
 }

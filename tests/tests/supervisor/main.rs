@@ -9,6 +9,7 @@ mod deaths;
 mod descriptors;
 mod faults;
 mod kept;
+mod limits;
 mod loss;
 mod names;
 mod order;

@@ -39,6 +39,45 @@ fn a_root_of_its_own() -> Result<()> {
     Ok(())
 }
 
+/// The name leads to another log from the process' root.
+#[test]
+fn a_root_for_one_call() -> Result<()> {
+    let links = "ln \"$disk/file\" \"$disk$own/a.log\" && ln \"$disk/file\" \"$log\"";
+    let files = "touch \"$own/a.log\" \"$disk/file\" && mkdir -p \"$disk$own\"";
+    opened_oddly(&format!("{files} && {links}\nexec \"$0\" within \"$disk\" \"$own/a.log\""))
+}
+
+/// A program that makes a log, and opens it again when it is told to.
+const AGAIN: &str = "import os, sys, time
+log, go = sys.argv[1:]
+made = os.open(log, os.O_CREAT | os.O_WRONLY)
+while not os.path.exists(go): time.sleep(0.01)
+fd = os.open(log, os.O_WRONLY | os.O_APPEND)
+for line in range(20): os.write(fd, b'0 %d\\n' % line), os.write(1, b'0 %d\\n' % line)
+time.sleep(3600)
+";
+
+/// A process outside of the command gives the name to another file when the supervisor has looked it up.
+pub fn a_log_that_is_replaced_while_it_is_opened() -> Result<()> {
+    let _turn = heavy()?;
+    let mut run = Supervised::start(AT_LEAST, LATENCY, &["python3", "-c", AGAIN, "@a.log", "@go"])?;
+    let (supervisor, _) = run.supervisor()?;
+    let logs = || crate::common::seen(supervisor).map_or(0, |seen| seen.logs.len());
+    poll("the first log", || (logs() == 1).then_some(()))?;
+    std::fs::write(run.disk.join("new"), "")?;
+    std::fs::write(run.disk.join("go"), "")?;
+    poll("the open", || run.stderr().contains("waits for another file").then_some(()))?;
+    std::fs::rename(run.disk.join("new"), run.disk.join("a.log"))?;
+    run.until(20)?;
+    ensure!(run.acknowledged.len() == 20, "{:?}: {}", run.acknowledged, run.stderr());
+    poll("a sync of the second log", || {
+        let logs = crate::common::seen(supervisor).ok()?.logs;
+        let numbers = &logs.get(1)?.numbers;
+        (numbers.durable > 0 && numbers.pending() == 0).then_some(())
+    })?;
+    crate::common::loses_nothing(run)
+}
+
 #[test]
 fn a_log_that_is_renamed_when_it_is_made() -> Result<()> {
     opened_oddly("exec \"$0\" renamed \"$disk/new.log\" \"$log\"")
@@ -81,19 +120,56 @@ fn is_synced_at_last(mut run: Supervised) -> Result<()> {
     crate::common::loses_nothing(run)
 }
 
+/// A process can have no more descriptors than this from now on.
+fn limit_descriptors(process: i32, most: u64) -> Result<()> {
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    // SAFETY: the structure is there.
+    let set = unsafe {
+        libc::prlimit(process, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut())
+    };
+    ensure!(set == 0, "{}", std::io::Error::last_os_error());
+    Ok(())
+}
+
 #[test]
 fn more_callers_than_descriptors() -> Result<()> {
     let _turn = heavy()?;
     let words = ["python3", "-c", CALLERS, "@go", "@a.log", "@other"];
     let run = Supervised::start(AT_LEAST, LATENCY, &words)?;
     let (supervisor, _) = run.supervisor()?;
-    let limit = libc::rlimit { rlim_cur: 48, rlim_max: 48 };
-    // SAFETY: the structure is there.
-    let set = unsafe {
-        libc::prlimit(supervisor, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut())
-    };
-    ensure!(set == 0, "{}", std::io::Error::last_os_error());
+    limit_descriptors(supervisor, 48)?;
     std::fs::write(run.disk.join("go"), "")?;
+    is_synced_at_last(run)
+}
+
+/// A program that opens so many logs that nothing is left for the last one, and removes them when it is told to.
+const FULL: &str = "import os, sys, time
+log, go, folder = sys.argv[1:]
+flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND
+names = ['%s/%d.log' % (folder, number) for number in range(40)]
+until = lambda path: [time.sleep(0.01) for _ in iter(lambda: os.path.exists(path), True)]
+until(go)
+many = [os.open(name, flags) for name in names]
+fd = os.open(log, flags)
+for line in range(20): os.write(fd, b'0 %d\\n' % line), os.write(1, b'0 %d\\n' % line)
+until(go + '2')
+for file, name in zip(many, names): os.close(file), os.unlink(name)
+time.sleep(3600)
+";
+
+/// A log is found when there are descriptors again.
+#[test]
+fn more_logs_than_descriptors() -> Result<()> {
+    let _turn = heavy()?;
+    let folder = TempDir::new()?;
+    let own = folder.path().to_str().context("a path")?;
+    let words = ["python3", "-c", FULL, "@a.log", "@go", own];
+    let mut run = Supervised::start(AT_LEAST, LATENCY, &words)?;
+    let (supervisor, _) = run.supervisor()?;
+    limit_descriptors(supervisor, 48)?;
+    std::fs::write(run.disk.join("go"), "")?;
+    run.until(20)?;
+    std::fs::write(run.disk.join("go2"), "")?;
     is_synced_at_last(run)
 }
 

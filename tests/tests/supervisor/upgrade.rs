@@ -201,8 +201,8 @@ fn a_program_that_cannot_take_over_leaves_the_old_one_at_work() -> Result<()> {
         (folder.to_owned(), "not a regular file"),
         (others, "others may write to it (mode 777)"),
         (open.join("durac"), "others may write to `"),
-        (PathBuf::from("/bin/true"), "it is not a durac that has supervisors"),
-        (script(folder, "cat", "cat")?, "it is not a durac that has supervisors"),
+        (PathBuf::from("/bin/true"), "not a durac with supervisor support"),
+        (script(folder, "cat", "cat")?, "not a durac with supervisor support"),
         // An older version does not know what is asked; a newer one may have another format.
         (
             script(
@@ -226,7 +226,7 @@ fn a_program_that_cannot_take_over_leaves_the_old_one_at_work() -> Result<()> {
                 "filter",
                 &format!("perl -0777pe 's/^(.{{64}})./$1\x63/s' | {durac} \"$@\""),
             )?,
-            "its filter of system calls is another one",
+            "its system call filter differs",
         ),
         (
             script(folder, "object", &format!("head -c 300 | {durac} \"$@\""))?,
@@ -250,7 +250,7 @@ fn a_program_that_cannot_take_over_leaves_the_old_one_at_work() -> Result<()> {
             "was written to while it was tried",
         ),
         (text, "Exec format error"),
-        (rights, "it runs with the rights of its owner or group (mode 4755)"),
+        (rights, "it is setuid or setgid (mode 4755)"),
     ];
     let count = cases.len();
     meanwhile(&mut run, move || {

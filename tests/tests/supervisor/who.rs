@@ -1,8 +1,10 @@
 //! Who is in: commands that trace, filter, change their user, their namespaces or their root are under the policy like any
 //! other; where that cannot be, it is told, and their calls run as they make them.
 
-use crate::common::{object, poll, program, window};
+use crate::common::{object, poll, program, seen, window};
+use crate::loss::lazy;
 use anyhow::{Context, Result, ensure};
+use durac_shm::status::Amounts;
 use durac_tests::{cc, copy_program, run_durac, show};
 use std::fs::{Permissions, set_permissions};
 use std::io::{BufRead, BufReader};
@@ -26,6 +28,8 @@ pub struct Place {
 pub struct Outcome {
     /// Of the calls for the acknowledged lines, those that were deferred; none if the policy has seen no log.
     deferred: Option<u64>,
+    /// Whether there is a bound, as the supervisor shows it.
+    has_bound: bool,
     /// What it and its supervisor have said.
     pub stderr: String,
     /// Who owns the log: whom the program ran as.
@@ -46,9 +50,14 @@ impl Outcome {
 
 impl Place {
     pub fn new() -> Result<Self> {
+        Self::under(&window(64))
+    }
+
+    /// The same for this policy.
+    pub fn under(policy: &str) -> Result<Self> {
         let folder = TempDir::with_prefix("durac-who-")?;
         set_permissions(folder.path(), Permissions::from_mode(0o1777))?;
-        let object = object(&window(64), folder.path())?;
+        let object = object(policy, folder.path())?;
         let place = Self { folder, object };
         place.copy(&durac_tests::tool()?, "durac")?;
         place.copy(&program(&["-static"])?, "program")?;
@@ -97,13 +106,18 @@ impl Place {
         let acknowledged = lines.by_ref().take(LINES).collect::<Result<Vec<_>, _>>()?;
         let enough = acknowledged.len() == LINES;
         let supervisor = || supervisor(&self.path().join("durac")).context(said());
-        let deferred = if enough { deferred(&supervisor()?)? } else { None };
+        let (mut deferred, mut has_bound) = (None, false);
+        if enough {
+            let pid = supervisor()?;
+            deferred = self::deferred(&pid)?;
+            has_bound = seen(pid.parse()?)?.bound.amounts != Amounts::default();
+        }
         // The program ends when nobody reads its lines.
         drop(lines);
         poll("the command's end", || child.try_wait().ok().flatten())?;
         ensure!(enough, "{} lines, {}", acknowledged.len(), said());
         let owner = self.path().join("a.log").metadata()?.uid();
-        Ok(Outcome { deferred, stderr: said(), owner })
+        Ok(Outcome { deferred, has_bound, stderr: said(), owner })
     }
 
     /// The same, and the policy must have deferred most calls.
@@ -199,6 +213,80 @@ fn another_user() -> Result<()> {
     let outcome = place.run(&AS_NOBODY, &[])?;
     ensure!(outcome.deferred.is_none(), "{:?} deferred", outcome.deferred);
     ensure!(outcome.stderr.contains("cannot be taken"), "{}", outcome.stderr);
+    Ok(())
+}
+
+/// A program that syncs a log four times, has a process that cannot be looked at write at its beginning, and syncs it once.
+const HIDDEN: &str = "import ctypes, os, signal, sys
+fd = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
+def sync(at): os.pwrite(fd, b'x\\n', at), os.fdatasync(fd)
+for at in 0, 2, 4, 6: sync(at)
+if os.fork() == 0:
+    ctypes.CDLL(None).prctl(4, 0)
+    os.pwrite(fd, b'y\\n', 0), os.kill(os.getpid(), signal.SIGKILL)
+os.wait()
+sync(8)
+while True: os.write(1, b'x\\n')
+";
+
+/// What it writes may be the beginning of any log.
+#[test]
+fn a_process_that_cannot_be_seen_begins_a_ring_again() -> Result<()> {
+    let mut place = Place::new()?;
+    place.object = object(&lazy("layout ring"), place.path())?;
+    std::fs::write(place.path().join("a.log"), "")?;
+    let outcome = place.run_with(&AS_NOBODY, &[], &["python3", "-c", HIDDEN, "a-wal"])?;
+    ensure!(outcome.deferred == Some(3), "{:?} deferred: {}", outcome.deferred, outcome.stderr);
+    Ok(())
+}
+
+/// A process that does not show its open files, as another user's: it writes lines to its log.
+const HIDDEN_WRITER: &str = "import ctypes, os
+ctypes.CDLL(None).prctl(4, 0)
+fd = os.open('a.log', os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+while True: os.write(fd, b'x\\n'), os.write(1, b'x\\n')
+";
+
+#[test]
+fn writes_of_a_process_that_is_not_seen_have_no_deadline() -> Result<()> {
+    let at_least = "policy p\ntarget posix.log\non write: defer\nflush within 1s\n";
+    let seen = HIDDEN_WRITER.replace("prctl(4, 0)", "prctl(4, 1)");
+    for (script, is_seen) in [(HIDDEN_WRITER, false), (&seen, true)] {
+        let place = Place::under(at_least)?;
+        let outcome = place.run_with(&AS_NOBODY, &[], &["python3", "-c", script])?;
+        let said = outcome.stderr;
+        ensure!(said.contains("its writes have no deadline") != is_seen, "{said}");
+        ensure!(said.contains("(power loss: not known)") != is_seen, "{said}");
+        ensure!(outcome.has_bound == is_seen, "{is_seen}: {said}");
+        ensure!(outcome.deferred.is_some() == is_seen, "{:?}: {said}", outcome.deferred);
+    }
+    Ok(())
+}
+
+/// A child that does not show its open files changes the log, in one of two ways, after some lines.
+const HIDDEN_CHILD: &str = "import ctypes, os, sys
+fd = os.open('a.log', os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+def line(): os.write(fd, b'x\\n'), os.fdatasync(fd), os.write(1, b'x\\n')
+for _ in range(10): line()
+if os.fork() == 0:
+    ctypes.CDLL(None).prctl(4, 0)
+    os.ftruncate(fd, 1 << 20) if sys.argv[1] == 'ftruncate' else os.write(fd, bytes(1 << 20))
+    os._exit(0)
+os.wait()
+while True: line()
+";
+
+#[test]
+fn bytes_that_a_process_writes_that_is_not_seen_are_not_known() -> Result<()> {
+    let policy = "policy p\ntarget posix.log\non fdatasync: if pending.bytes > 64KiB { pass }; defer\nflush within 1000s\n";
+    for how in ["write", "ftruncate"] {
+        let place = Place::under(policy)?;
+        let outcome = place.run_with(&AS_NOBODY, &[], &["python3", "-c", HIDDEN_CHILD, how])?;
+        let said = outcome.stderr;
+        // Of those before the child.
+        ensure!(outcome.deferred.is_some_and(|deferred| deferred < 10), "{how}: {said}");
+        ensure!(said.contains("cannot be taken"), "{how}: {said}");
+    }
     Ok(())
 }
 

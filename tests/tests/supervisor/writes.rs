@@ -3,36 +3,20 @@
 use crate::common::{LATENCY, Supervised, pending, poll, unsynced};
 use crate::upgrade::{copy, upgrade};
 use anyhow::{Context, Result, ensure};
-use durac_shm::status::Status;
 use durac_tests::{heavy, show};
-use std::time::{Duration, Instant};
 
 /// A line is durable some time after it was written, though nobody asks for it.
 const AT_LEAST: &str = "policy at_least\ntarget posix.log\non write: defer\nflush within 1s\n";
 /// One that looks for no writes.
 const PASSES: &str = "policy passes\ntarget posix.log\non fdatasync: pass\n";
 
-/// Longer than the policy waits before it looks.
-const QUIET: Duration = Duration::from_secs(3);
-
-/// Acknowledged lines that a cut takes once `lines` were acknowledged and, with `looks`, nothing more is synced.
+/// Acknowledged lines that a cut takes once `lines` were acknowledged and, with `looks`, somebody else has synced them.
 fn lost_after(policy: &str, words: &[&str], lines: usize, looks: bool) -> Result<Vec<String>> {
     let mut run = Supervised::start(policy, LATENCY, words)?;
     run.until(lines)?;
     ensure!(run.acknowledged.len() == lines, "{words:?}: {}", run.stderr());
     if looks {
-        let (supervisor, _) = run.supervisor()?;
-        let mut quiet = (Instant::now(), None);
-        poll("the end of syncs", || {
-            let status = Status::of_process(supervisor.try_into().ok()?, false).ok()?;
-            let logs = status.snapshot().logs;
-            let now = logs.iter().map(|log| (log.numbers.durable, log.numbers.pending()));
-            let now: Vec<(u64, u64)> = now.collect();
-            if quiet.1.as_ref() != Some(&now) {
-                quiet = (Instant::now(), Some(now));
-            }
-            (quiet.0.elapsed() > QUIET).then_some(())
-        })?;
+        run.until_durable();
     }
     run.lose_power("a.log")
 }

@@ -207,7 +207,10 @@ struct Advice<'a> {
 
 /// Simulates the candidates and prints the best that is within the limits.
 pub fn run(args: &Advise, global: &Global) -> Result<Outcome> {
-    args.output.as_deref().map_or(Ok(()), output::check_writable)?;
+    if let Some(path) = &args.output {
+        output::check_unread(path, [args.trace.as_path()])?;
+        output::check_writable(path)?;
+    }
     let limits = Limits::of(&args.at_most);
     let Some(trace) = simulate::read(&args.trace, global)? else { return Ok(Outcome::Wrong) };
     let recorded = simulate::recorded_policy(&trace);

@@ -157,7 +157,7 @@ pub fn run(args: &Bench, global: &Global) -> Result<Outcome> {
                 report.machine.is_busy().into_iter().chain(report.too_wide()).collect();
             global.document.put(&serde_json::json!({ "notes": notes }))?;
         }
-        false => output::stdout(report.table().as_bytes())?,
+        false => output::print(&report.table())?,
     }
     if let Some(path) = &args.json {
         output::write_atomically(path, &report.json()?, 0o644)?;
@@ -180,6 +180,7 @@ fn look_first(args: &Bench) -> Result<()> {
         crashtest::needs_disk()?;
     }
     for path in [&args.json, &args.csv, &args.html].into_iter().flatten() {
+        output::check_unread(path, args.files.iter().map(Named::path))?;
         output::check_writable(path)?;
     }
     if let Some(dir) = args.dir.as_deref().filter(|dir| !dir.is_dir()) {

@@ -26,7 +26,7 @@ pub struct Check {
     /// Print diagnostics only
     #[arg(short, long)]
     quiet: bool,
-    /// Make the changes first that can only be meant one way, in place
+    /// Apply unambiguous fixes in place, then check
     #[arg(long)]
     fix: bool,
     /// Show the certificate that the object carries, and check it: the invariant that bounds what a
@@ -143,7 +143,7 @@ fn one(named: &Named, args: &Check, global: &Global) -> Result<Report> {
         if let (true, Some(proved)) = (args.certificate, &checked.proved) {
             summary.push_str(&certificate::lines(&proved.object)?);
         }
-        output::stdout(summary.as_bytes())?;
+        output::print(&summary)?;
     }
     Ok(report)
 }

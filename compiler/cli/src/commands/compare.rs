@@ -83,7 +83,7 @@ fn two(first: (&str, &Ready), second: (&str, &Ready), global: &Global) -> Result
     let worse = compare::worse(&a.proved.proof, &b.proved.proof);
     if worse.is_empty() {
         let _ = writeln!(out, "\n{second} is at least as durable as {first}");
-        output::stdout(out.as_bytes())?;
+        output::print(&out)?;
         return Ok(Outcome::Fine);
     }
     let names: Vec<&str> = worse.iter().map(|m| m.name()).collect();
@@ -91,7 +91,7 @@ fn two(first: (&str, &Ready), second: (&str, &Ready), global: &Global) -> Result
     if let Some(timeline) = timeline(&worse, a, b)? {
         let _ = write!(out, "\n{timeline}");
     }
-    output::stdout(out.as_bytes())?;
+    output::print(&out)?;
     Ok(Outcome::Wrong)
 }
 
@@ -174,7 +174,7 @@ fn order(global: &Global) -> Result<Outcome> {
     }
     global.document.put(&json!({ "policies": list }))?;
     if !global.is_json() {
-        output::stdout(columns(&[Align::Left], &rows).as_bytes())?;
+        output::print(&columns(&[Align::Left], &rows))?;
     }
     Ok(Outcome::Fine)
 }

@@ -67,6 +67,9 @@ pub fn run(args: &Compile, global: &Global) -> Result<Outcome> {
         let to = args.output.as_deref().filter(|path| *path != Path::new("-"));
         to.map_or(Ok(()), output::check_writable)?;
     }
+    if let Some(path) = &args.output {
+        output::check_unread(path, [args.file.path()])?;
+    }
     if matches!(args.emit, Emit::Tokens | Emit::Ast) {
         return front_end(args, global);
     }
@@ -101,6 +104,7 @@ pub fn run(args: &Compile, global: &Global) -> Result<Outcome> {
                 let bytes = durac_bpf::write(&object).context("cannot write the object")?;
                 let default = PathBuf::from(format!("{}.o", input.stem));
                 let to = args.output.as_deref().unwrap_or(&default);
+                output::check_unread(to, [file])?;
                 if to == Path::new("-") {
                     output::stdout(&bytes)?;
                 } else {

@@ -83,8 +83,8 @@ pub struct Crashtest {
     #[arg(long, value_name = "N", default_value_t = 1, requires = "check")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
     per_sync: u32,
-    /// Claim that a power loss takes so many syncs at most, whatever is proved: shows that a bound that is too low is found
-    #[arg(long, value_name = "SYNCS", hide = true)]
+    /// Use N syncs as the bound instead of the proved one, to show that a bound that is too low is detected
+    #[arg(long, value_name = "N", hide = true)]
     claim: Option<u64>,
     /// Crash this Redis-compatible server instead, or with `--check` any program; `{port}`, `{dir}` and `{acks}` are
     /// replaced by a server's port, the folder of the data, and a pipe that takes a program's lines
@@ -215,7 +215,10 @@ pub(super) fn needs_disk() -> Result<()> {
 pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
     let app = app::app(args)?;
     // What would be missed only after minutes.
-    args.json.as_deref().map_or(Ok(()), output::check_writable)?;
+    if let Some(path) = &args.json {
+        output::check_unread(path, args.files.iter().map(Named::path))?;
+        output::check_writable(path)?;
+    }
     needs_disk()?;
     sync_library()?;
     durac_disk::private_mounts().context("cannot mount a disk: crashtest needs root")?;
@@ -281,14 +284,14 @@ pub fn run(args: &Crashtest, global: &Global) -> Result<Outcome> {
     if let Some(path) = &args.json {
         output::write_atomically(path, json.as_bytes(), 0o644)?;
     }
-    match global.is_json() {
-        true => global.document.put(&report)?,
-        false => output::stdout(table(&report).as_bytes())?,
-    }
+    let told = match global.is_json() {
+        true => global.document.put(&report),
+        false => output::print(&table(&report)),
+    };
     if let Some(why) = &report.stopped {
         return Err(output::exit(2, format!("stopped early: {why}")));
     }
-    Ok(outcome(&report))
+    told.map(|()| outcome(&report))
 }
 
 /// A crash that was made and checked to its end, or why the test stops. What an interrupt has met counts as nothing: the

@@ -136,7 +136,7 @@ pub fn run(args: &Doctor, global: &Global) -> Result<Outcome> {
     if global.is_json() {
         global.document.put_field("findings", &findings.0)?;
     } else {
-        output::stdout(table(&findings.0).as_bytes())?;
+        output::print(&table(&findings.0))?;
     }
     Ok(if ok { Outcome::Fine } else { Outcome::Wrong })
 }
@@ -240,7 +240,7 @@ fn file_system(about: &str, path: &Path, seen: &Path, findings: &mut Findings) {
             }
             _ => format!("`{shown}` does not exist"),
         };
-        findings.wrong(about, found, "make it, for the user of the application alone");
+        findings.wrong(about, found, "create it, accessible only to the application's user");
     }
     let Ok(stat) = rustix::fs::statfs(&existing) else {
         findings.note(

@@ -23,7 +23,7 @@ use systemd::Unit as Service;
 /// Run the database of a systemd unit under a policy, from its next start on
 ///
 /// Compiles the policy and starts a copy of the unit with a folder of its own to see that the policy is in force under the
-/// unit's restrictions. Only then is a drop-in written for the unit. Of what is no Redis, no copy is started.
+/// unit's restrictions. Only then is a drop-in written for the unit. Programs other than Redis are not tried.
 #[derive(Debug, ClapArgs)]
 #[command(
     after_help = "Examples:\n  durac enable redis-server window --set n=16 --now\n  durac enable \
@@ -362,6 +362,7 @@ pub fn disable(args: &Disable, global: &Global) -> Result<Outcome> {
     drop(turn);
     global.document.put(&serde_json::json!({ "unit": name, "removed": removed }))?;
     if !removed {
+        global.document.put(&serde_json::json!({ "restarted": false }))?;
         output::stderr(&format!("durac: no policy was enabled for {name}\n"));
         return Ok(Outcome::Fine);
     }

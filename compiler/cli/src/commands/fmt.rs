@@ -43,6 +43,13 @@ fn one(path: &Path, check: bool, global: &Global, shown: &mut Option<String>) ->
         let shown = path.display();
         return Err(output::exit(1, format!("`{shown}` is a ready policy, not a file")));
     }
+    // To read a pipe would wait for whoever writes to it.
+    let is_other = |kind: std::fs::Metadata| !kind.is_file() && !kind.is_dir();
+    if !is_stdin && !check && std::fs::metadata(path).is_ok_and(is_other) {
+        let shown = path.display();
+        let help = "`-` formats standard input to standard output";
+        return Err(output::exit(1, format!("`{shown}` is not a regular file; {help}")));
+    }
     let Some(input) = input::read(path, global) else {
         return Ok(false);
     };
@@ -56,7 +63,7 @@ fn one(path: &Path, check: bool, global: &Global, shown: &mut Option<String>) ->
     let formatted = durac_grammar::format_checked(&input.sources, input.file)?;
     if check {
         if text != formatted && !global.is_json() {
-            output::stdout(format!("{}: not formatted\n", path.display()).as_bytes())?;
+            output::print(&format!("{}: not formatted\n", path.display()))?;
         }
         return Ok(text == formatted);
     }

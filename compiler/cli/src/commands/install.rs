@@ -89,7 +89,7 @@ pub fn run(args: &Install, global: &Global) -> Result<Outcome> {
     }
     global.document.put(&serde_json::json!({ "dry_run": args.dry_run, "files": written }))?;
     if !global.is_json() {
-        output::stdout((written.join("\n") + "\n").as_bytes())?;
+        output::print(&(written.join("\n") + "\n"))?;
     }
     Ok(Outcome::Fine)
 }

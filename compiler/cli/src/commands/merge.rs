@@ -37,7 +37,10 @@ pub struct Merge {
 
 /// Reads them all, and prints what they are together.
 pub fn run(args: &Merge, global: &Global) -> Result<Outcome> {
-    args.output.as_deref().map_or(Ok(()), output::check_writable)?;
+    if let Some(path) = &args.output {
+        output::check_unread(path, args.files.iter().map(PathBuf::as_path))?;
+        output::check_writable(path)?;
+    }
     let parts = args.files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?;
     let simulated = |part: &Value| part.get("trace").is_some();
     let both = || wrong("reports of `durac crashtest` and of `durac simulate` cannot be merged");
@@ -111,6 +114,6 @@ fn write(args: &Merge, global: &Global, whole: &impl Serialize, table: &str) -> 
     }
     match global.is_json() {
         true => global.document.put(whole),
-        false => output::stdout(table.as_bytes()),
+        false => output::print(table),
     }
 }

@@ -60,9 +60,10 @@ pub fn run(args: &Record, global: &Global) -> Result<Outcome> {
         return import::run(file, args, global);
     }
     crate::log::begin(args.launch.log.as_deref());
-    if args.output == Path::new("-") {
+    if args.output == Path::new("-") || output::is_stdout(&args.output) {
         return Err(output::exit(1, "the command uses standard output: write the trace to a file"));
     }
+    output::check_unread(&args.output, [args.policy.path()])?;
     output::check_writable(&args.output)?;
     let (ready, source) = match launch::supervised(&args.policy, &args.launch, global)? {
         Some(None) => return Ok(Outcome::Wrong),
@@ -178,14 +179,15 @@ impl Recording {
         }
         let finished = output.writer.finish(dropped);
         let (_, end) = finished.map_err(|error| pending.failed(&error))?;
-        let bytes = pending.file.metadata().map_or(0, |m| m.len());
+        let file = pending.file.metadata().ok().filter(fs::Metadata::is_file);
+        let bytes = file.map(|file| format!(", {} bytes", file.len())).unwrap_or_default();
         pending.commit()?;
         let late = match late {
             0 => String::new(),
             n => format!(" ({n} of them late)"),
         };
-        output::stderr(&format!(
-            "durac: recorded {}{late} in {seconds:.1} s, {dropped} dropped: {}, {bytes} bytes\n",
+        output::error(&format!(
+            "recorded {}{late} in {seconds:.1} s, {dropped} dropped: {}{bytes}",
             counted(end.events, "event"),
             path.display()
         ));

@@ -5,20 +5,22 @@
 
 use crate::args::{Budget, Global};
 use crate::commands::enable;
+use crate::launch::{self, Given};
 use crate::named::{Named, Settings};
 use crate::processes::{self, Place};
-use crate::{Outcome, bound, launch, output};
+use crate::{Outcome, bound, input, output};
 use anyhow::{Context, Result};
 use clap::Args as ClapArgs;
-use durac_abi::Runtime;
+use durac_abi::object::Param;
+use durac_abi::{Object, Runtime};
 use durac_core::unit::{Unit, show};
 use durac_grammar::render::printable;
-use durac_shm::status::{Answer, Command, Snapshot};
+use durac_shm::status::{Answer, Command, ParamStatus, Snapshot};
 use serde::Serialize;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long a process may make no call that its agent sees.
@@ -28,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// The policy is proved and verified first. It comes into force between two calls, once everything is durable that was
 /// acknowledged before: at no moment can more be lost than under the worse of both. Parameters that both
-/// have, with the same unit, keep their values. If anything is wrong, nothing changes.
+/// have, with the same unit, keep their values; a compiled object has its own. If anything is wrong, nothing changes.
 #[derive(Debug, ClapArgs)]
 #[command(
     after_help = "Examples:\n  durac reload my.dur\n  durac reload window --set n=16 /var/lib/redis:6379 --save"
@@ -127,18 +129,18 @@ pub fn reload(args: &Reload, global: &Global) -> Result<Outcome> {
     for pid in pids.iter().filter(|_| args.save) {
         units.insert(*pid, enable::unit_of(*pid)?);
     }
-    let with_budget = args.budget.of(global);
+    let Some(mut prepared) = prepare(args, &pids, &args.budget.of(global))? else {
+        return report(&[], global).map(|_| Outcome::Wrong);
+    };
     let mut unsaved = None;
     let outcome = change_all(&pids, global, |pid| {
-        let seen = processes::seen(pid)?;
-        let settings = carried(args.file.path(), &args.file.settings(&args.settings), &seen);
-        let runtime = if seen.is_supervisor { Runtime::Supervisor } else { Runtime::Agent };
-        let object = launch::object(args.file.path(), &settings, runtime, &with_budget)?;
-        let Some(object) = object else {
+        let Some(Prepared { object, bytes, notes }) = prepared.remove(&pid) else {
             return Ok(None);
         };
-        let bytes = durac_bpf::write(&object).context("cannot write the object")?;
         let mut change = ask(pid, Command::Reload, &bytes)?;
+        if change.refused.is_none() {
+            change.notes.extend(notes);
+        }
         // As `durac run` does: `durac show` finds it there.
         if change.refused.is_none()
             && let Err(why) = launch::store(&object)
@@ -159,6 +161,36 @@ pub fn reload(args: &Reload, global: &Global) -> Result<Outcome> {
         Ok(Some(change))
     })?;
     unsaved.map_or(Ok(outcome), Err)
+}
+
+/// What is put into a process.
+struct Prepared {
+    object: Object,
+    bytes: Vec<u8>,
+    notes: Vec<String>,
+}
+
+/// Reads the policy, once, and proves it for every process; `None`, reported, if it is wrong for one.
+fn prepare(args: &Reload, pids: &[u32], global: &Global) -> Result<Option<HashMap<u32, Prepared>>> {
+    let file = args.file.path();
+    let Some(given) = Given::read(file, global)? else { return Ok(None) };
+    let set = args.file.settings(&args.settings);
+    let mut prepared = HashMap::new();
+    for pid in pids {
+        let seen = processes::seen(*pid)?;
+        let runtime = if seen.is_supervisor { Runtime::Supervisor } else { Runtime::Agent };
+        let settings = carried(&given, &set, &seen);
+        let Some(object) = given.object(file, &settings, runtime, global)? else {
+            return Ok(None);
+        };
+        let bytes = durac_bpf::write(&object).context("cannot write the object")?;
+        let notes = match &given {
+            Given::Text(_) => Vec::new(),
+            Given::Object(_) => not_carried(&object, &seen),
+        };
+        prepared.insert(*pid, Prepared { object, bytes, notes });
+    }
+    Ok(Some(prepared))
 }
 
 /// Switches them off.
@@ -195,16 +227,13 @@ fn change_all(
 
 /// The settings, and the values of parameters that the process has now: those that are not set, that have the same
 /// name and unit in the policy, and that it allows.
-fn carried(file: &Path, set: &[String], seen: &Snapshot) -> Vec<String> {
+fn carried(given: &Given, set: &[String], seen: &Snapshot) -> Vec<String> {
     let mut settings = set.to_vec();
-    if launch::is_object(file) {
-        return settings;
-    }
-    // What is wrong with it is said when it is compiled.
-    let policy = crate::input::params(file).unwrap_or_default();
+    let Given::Text(input) = given else { return settings };
     let is_set =
         |name: &str| set.iter().any(|s| s.split('=').next().is_some_and(|set| set.trim() == name));
-    for param in &policy {
+    // What is wrong with it is said when it is compiled.
+    for param in &input::params(input) {
         let name = param.name.node.as_str();
         let known = seen
             .params
@@ -218,6 +247,21 @@ fn carried(file: &Path, set: &[String], seen: &Snapshot) -> Vec<String> {
         }
     }
     settings
+}
+
+/// A note for each parameter of a compiled object that the process had with another value: the object's own is in force.
+fn not_carried(object: &Object, seen: &Snapshot) -> Vec<String> {
+    let note = |param: &Param| {
+        let unit = Unit::parse(param.unit.text())?;
+        let is_it =
+            |old: &&ParamStatus| old.name == param.name && Unit::parse(&old.unit) == Some(unit);
+        let was = bound::value(seen.params.iter().find(is_it)?);
+        (was != param.default).then(|| {
+            let (name, is) = (printable(&param.name), show(param.default, unit));
+            format!("{name} = {is}, as the object was compiled; it was {}", show(was, unit))
+        })
+    };
+    object.meta.params.iter().filter_map(note).collect()
 }
 
 /// Asks the agent of a process.
@@ -262,12 +306,12 @@ pub fn ask(pid: u32, command: Command, bytes: &[u8]) -> Result<Change> {
 }
 
 fn report(changes: &[Change], global: &Global) -> Result<Outcome> {
+    let mut told = Ok(());
     if global.is_json() {
         global.document.put_field("processes", &changes)?;
     } else {
-        let text: String = changes.iter().map(text).collect();
         // It has happened, whether or not the report can be written.
-        output::stdout(text.as_bytes()).inspect_err(|_| output::stderr(&text))?;
+        told = output::told(&changes.iter().map(text).collect::<String>());
     }
     let mut outcome = Outcome::Fine;
     for change in changes {
@@ -280,7 +324,7 @@ fn report(changes: &[Change], global: &Global) -> Result<Outcome> {
             outcome = Outcome::Wrong;
         }
     }
-    Ok(outcome)
+    told.map(|()| outcome)
 }
 
 fn text(change: &Change) -> String {

@@ -3,7 +3,7 @@
 use super::{enable, top};
 use crate::args::Global;
 use crate::{Outcome, bound, input, output, processes};
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args as ClapArgs;
 use durac_core::set::Known;
 use durac_core::unit::{Unit, show};
@@ -65,18 +65,43 @@ struct Report {
 pub fn run(args: &Set, global: &Global) -> Result<Outcome> {
     let words: Vec<String> = args.pid.iter().cloned().collect();
     let mut changed = Vec::new();
+    let mut outcome = Ok(Outcome::Fine);
     for pid in processes::named_as(&words, "name one with `--pid PID`")? {
-        match change(args, pid, global)? {
-            Some(report) => changed.push(report),
-            None => return Ok(Outcome::Wrong),
+        match change(args, pid, global) {
+            Ok(Some(done)) => {
+                changed.push(done.report);
+                // It has happened. The others are to have it, too, unless it cannot be kept.
+                outcome = outcome.and_then(|fine| done.told.map(|()| fine));
+                if let Err(why) = done.saved {
+                    outcome = Err(why);
+                    break;
+                }
+            }
+            Ok(None) => {
+                outcome = Ok(Outcome::Wrong);
+                break;
+            }
+            Err(why) => {
+                outcome = Err(why);
+                break;
+            }
         }
     }
     global.document.put_field("processes", &changed)?;
-    Ok(Outcome::Fine)
+    outcome
+}
+
+/// A change that was made.
+struct Done {
+    report: Report,
+    /// Whether standard output has it.
+    told: Result<()>,
+    /// Whether it is kept for the next start, if it was to be.
+    saved: Result<()>,
 }
 
 /// Changes one process; `None`, reported, if an assignment is wrong.
-fn change(args: &Set, pid: u32, global: &Global) -> Result<Option<Report>> {
+fn change(args: &Set, pid: u32, global: &Global) -> Result<Option<Done>> {
     let status = Status::of_process(pid, true).map_err(|why| top::unreadable(pid, &why))?;
     // Nobody exchanges the policy meanwhile.
     let control = processes::control(pid)?;
@@ -121,18 +146,28 @@ fn change(args: &Set, pid: u32, global: &Global) -> Result<Option<Report>> {
     }
     let seen = status.snapshot();
     let said = lines(pid, &policy, &changes, (&before, &seen));
-    let logged = said.lines().next().unwrap_or_default();
-    // A process that makes no call logs nothing; the value holds all the same.
-    let _ = control.ask(Command::Tell, logged.as_bytes(), PATIENCE);
-    let saved = kept.map(|(unit, object)| enable::save(&unit, &object)).transpose();
-    if !global.is_json() {
-        let path = saved.as_ref().ok().and_then(Option::as_ref).map(|path| path.display());
-        let kept = path.map(|path| format!("    kept for the next start: {path}\n"));
-        output::stdout((said + &kept.unwrap_or_default()).as_bytes())?;
+    for change in said.lines().filter(|line| !line.starts_with(' ')) {
+        // A process that makes no call logs nothing; the values hold all the same.
+        if control.ask(Command::Tell, change.as_bytes(), PATIENCE).is_err() {
+            break;
+        }
     }
-    let saved = saved.context("changed in the process, and not kept for the next start")?;
+    let saved = kept.map(|(unit, object)| enable::save(&unit, &object)).transpose();
+    let (path, saved) = match saved {
+        Ok(path) => (path, Ok(())),
+        Err(why) => {
+            let what = "changed in the process, and not kept for the next start";
+            (None, Err(why.context(format!("process {pid}: {what}"))))
+        }
+    };
+    let mut told = Ok(());
+    if !global.is_json() {
+        let kept = path.as_ref().map(|path| path.display());
+        let kept = kept.map(|path| format!("    kept for the next start: {path}\n"));
+        told = output::told(&(said + &kept.unwrap_or_default()));
+    }
     let now = bound::now(&seen);
-    Ok(Some(Report {
+    let report = Report {
         pid,
         policy,
         changed: changes
@@ -149,8 +184,9 @@ fn change(args: &Set, pid: u32, global: &Global) -> Result<Option<Report>> {
         bound_syncs: now.syncs,
         bound_updates: now.updates,
         bound_bytes: now.bytes,
-        saved,
-    }))
+        saved: path,
+    };
+    Ok(Some(Done { report, told, saved }))
 }
 
 fn lines(

@@ -106,7 +106,7 @@ pub fn run(args: &Show, global: &Global) -> Result<Outcome> {
     }
     let params = params(&object, &now);
     if !global.is_json() {
-        output::stdout(human(&object, pid, is_off, &params)?.as_bytes())?;
+        output::print(&human(&object, pid, is_off, &params)?)?;
         return Ok(Outcome::Fine);
     }
     let meta = &object.meta;

@@ -95,6 +95,8 @@ const FAR: f64 = 0.15;
 pub fn run(args: &Simulate, global: &Global) -> Result<Outcome> {
     for path in [&args.json, &args.html].into_iter().flatten() {
         if path != Path::new("-") {
+            let policies = args.policy.iter().map(Named::path);
+            output::check_unread(path, policies.chain([args.trace.as_path()]))?;
             output::check_writable(path)?;
         }
     }
@@ -151,7 +153,7 @@ pub fn run(args: &Simulate, global: &Global) -> Result<Outcome> {
     match (global.is_json(), to_stdout) {
         (true, _) => global.document.put(&Part { shard: args.shard, report: &report })?,
         (false, true) => output::stdout(json.as_bytes())?,
-        (false, false) => output::stdout(table(&report).as_bytes())?,
+        (false, false) => output::print(&table(&report))?,
     }
     Ok(Outcome::Fine)
 }

@@ -103,7 +103,9 @@ fn one(
     files: &mut Vec<serde_json::Value>,
 ) -> Result<(bool, usize)> {
     let Some(mut input) = input::read(named.path(), global) else {
-        files.push(serde_json::json!({ "file": named.to_string(), "ok": false }));
+        files.push(serde_json::json!({
+            "file": named.to_string(), "ok": false, "policy": null, "tests": [], "coverage": null,
+        }));
         return Ok((false, 0));
     };
     let settings = named.settings(&args.settings);
@@ -127,7 +129,7 @@ fn one(
     if global.is_json() {
         files.push(serde_json::to_value(json(named, ok, &tested, sources, file))?);
     } else {
-        output::stdout(summary(named, args, &tested, sources, file).as_bytes())?;
+        output::print(&summary(named, args, &tested, sources, file))?;
     }
     Ok((ok, tested.report.map_or(0, |r| r.results.len())))
 }

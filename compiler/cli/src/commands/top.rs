@@ -86,13 +86,16 @@ pub fn run(args: &Top, global: &Global) -> Result<Outcome> {
             String::new()
         } else if drawn {
             let (width, height) = screen::size();
-            let table = table::table(&lines, width);
+            let table = output::for_people(&table::table(&lines, width));
             let kept: Vec<&str> = table.lines().take(height.saturating_sub(1)).collect();
             format!("{}{}\n", screen::CLEAR, kept.join("\n"))
         } else {
-            table::table(&lines, WIDTH)
+            output::for_people(&table::table(&lines, WIDTH))
         };
         output::stdout(text.as_bytes())?;
+        if output::is_unread() {
+            break;
+        }
         before = now;
     }
     Ok(Outcome::Fine)

@@ -68,11 +68,13 @@ pub fn run(args: &Upgrade, global: &Global) -> Result<Outcome> {
             }
         }
     }
-    report(&changes, global)?;
+    let told = report(&changes, global);
     match failed {
         Some(why) => Err(why),
-        None if changes.iter().any(|change| change.refused.is_some()) => Ok(Outcome::Wrong),
-        None => Ok(Outcome::Fine),
+        None if changes.iter().any(|change| change.refused.is_some()) => {
+            told.map(|()| Outcome::Wrong)
+        }
+        None => told.map(|()| Outcome::Fine),
     }
 }
 
@@ -144,7 +146,7 @@ fn signal(pid: u32) -> Result<Option<String>> {
         has_taken_over(pid)?;
         std::thread::sleep(LOOK);
     }
-    Ok(Some("it has a version that this durac cannot ask; its own lines say why".to_owned()))
+    Ok(Some("this durac cannot talk to its version; see its log".to_owned()))
 }
 
 /// The process must not have ended meanwhile.
@@ -182,6 +184,7 @@ fn report(changes: &[Change], global: &Global) -> Result<()> {
     if global.is_json() {
         global.document.put_field("processes", &changes)?;
     }
+    let mut told = Ok(());
     for change in changes {
         if let Some(why) = &change.refused {
             output::error(&format!("process {}: the supervisor stays as it is: {why}", change.pid));
@@ -197,8 +200,8 @@ fn report(changes: &[Change], global: &Global) -> Result<()> {
                 change.place.text(),
                 printable(&program.display().to_string()),
             );
-            output::stdout(text.as_bytes())?;
+            told = told.and(output::told(&text));
         }
     }
-    Ok(())
+    told
 }

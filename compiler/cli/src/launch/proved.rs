@@ -23,15 +23,15 @@ const LONG: Duration = Duration::from_secs(1);
 /// Between two lines about one proof.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// The proved object; `None`, reported, if the policy is wrong.
+/// The proved object of a text that was read from `path`; `None`, reported, if the policy is wrong.
 pub fn object(
+    mut input: Input,
     path: &Path,
     settings: &[String],
     launch: &Launch,
     runtime: Runtime,
     global: &Global,
 ) -> Result<Option<Object>> {
-    let Some(mut input) = input::read(path, global) else { return Ok(None) };
     let place = if launch.no_cache { None } else { place(&input, settings, runtime) };
     let known = place.as_ref().and_then(|place| known(place, &mut input, settings, runtime));
     if let Some((object, found)) = known {

@@ -86,8 +86,7 @@ pub fn supervised(
         return Ok(None);
     }
     super::check_environment()?;
-    let log = launch.log.clone();
-    log.as_deref().map_or(Ok(()), crate::log::for_supervisor)?;
+    let log = crate::log::of_supervisor(launch.log.as_deref())?;
     let settings = policy.settings(&launch.settings);
     let loaded = super::load(policy.path(), &settings, launch, Runtime::Supervisor, global)?;
     let Some(object) = loaded else {

@@ -88,7 +88,7 @@ impl Emitter<'_> {
             self.asm.push(Insn::alu_imm(Alu::Add, Reg::R1, i32::from(BASE)));
         }
         // A lookup that gives nothing goes where a call does that the policy is not for.
-        self.exits.pass = Some(self.ring.map_or(ends.passes, |syncs| syncs.passes));
+        self.exits.null = Some(self.ring.map_or(ends.passes, |syncs| syncs.passes));
         ends
     }
 

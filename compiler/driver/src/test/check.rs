@@ -8,6 +8,7 @@ use durac_core::unit::{Unit, show};
 use durac_engine::Errno;
 use durac_grammar::ast::{self, Ident, Item};
 use durac_grammar::{Code, Diagnostic, Sources, Span, Spanned};
+use std::collections::BTreeMap;
 
 /// A checked test.
 #[derive(Clone, Debug)]
@@ -128,10 +129,12 @@ const MOST_TIMES: u64 = 10_000;
 #[must_use]
 pub fn check(file: &ast::File, policy: &Policy, sources: &Sources) -> (Vec<Test>, Vec<Diagnostic>) {
     let mut tests: Vec<Test> = Vec::new();
+    let mut names: BTreeMap<&str, Span> = BTreeMap::new();
     let mut diagnostics = Vec::new();
     for item in &file.items {
         let Item::Test(test) = &item.node else { continue };
-        if let Some(first) = tests.iter().find(|t| t.name == test.name) {
+        let first = *names.entry(&test.name.node).or_insert(test.name.span);
+        if first != test.name.span {
             diagnostics.push(
                 Diagnostic::new(
                     Code::Duplicate,
@@ -139,7 +142,7 @@ pub fn check(file: &ast::File, policy: &Policy, sources: &Sources) -> (Vec<Test>
                     test.name.span,
                     "written again here",
                 )
-                .also(first.name.span, "first written here"),
+                .also(first, "first written here"),
             );
         }
         let mut checker = Checker { policy, sources, diagnostics: Vec::new() };

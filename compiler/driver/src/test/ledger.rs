@@ -5,17 +5,6 @@
 use durac_engine::Time;
 use std::collections::VecDeque;
 
-/// How far a write has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Reached {
-    /// It was copied.
-    Staged,
-    /// It is in the file, that is in the page cache.
-    File,
-    /// A sync that began after it has succeeded.
-    Disk,
-}
-
 #[derive(Clone, Copy, Debug)]
 struct Write {
     bytes: u64,
@@ -23,7 +12,6 @@ struct Write {
     /// The next sync call when it was made.
     before: u64,
     at: Time,
-    reached: Reached,
 }
 
 /// What a crash loses, in every unit.
@@ -41,6 +29,12 @@ pub(super) struct Lost {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ledger {
     writes: Vec<Write>,
+    /// Bytes and updates of them.
+    total: (u64, u64),
+    /// How many are in the file, that is in the page cache; those after them were copied.
+    in_file: usize,
+    /// Of how many a sync that began after them has succeeded.
+    on_disk: usize,
     /// Sync calls that were acknowledged, and when.
     acknowledged: Vec<(u64, Time)>,
     /// The syncs that are out: their number, and how many writes they cover.
@@ -52,29 +46,35 @@ pub(super) struct Ledger {
 impl Ledger {
     /// A write has returned with success. `before`: the number of the next sync call.
     pub fn wrote(&mut self, (bytes, updates): (u64, u64), before: u64, at: Time, staged: bool) {
-        let reached = if staged { Reached::Staged } else { Reached::File };
-        self.writes.push(Write { bytes, updates, before, at, reached });
+        self.writes.push(Write { bytes, updates, before, at });
+        self.total = (self.total.0 + bytes, self.total.1 + updates);
+        if !staged {
+            self.write_out();
+        }
     }
 
     /// Bytes that are staged.
     pub fn staged(&self) -> u64 {
-        self.writes.iter().filter(|w| w.reached == Reached::Staged).map(|w| w.bytes).sum()
+        self.copied().map(|w| w.bytes).sum()
     }
 
     /// Bytes that were written, those that are staged included.
     pub fn written(&self) -> u64 {
-        self.writes.iter().map(|w| w.bytes).sum()
+        self.total.0
     }
 
     /// Updates that were written.
     pub fn updates(&self) -> u64 {
-        self.writes.iter().map(|w| w.updates).sum()
+        self.total.1
     }
 
     /// What is staged is written to the file.
     pub fn write_out(&mut self) {
-        let all = self.writes.len();
-        self.raise(all, Reached::File);
+        self.in_file = self.writes.len();
+    }
+
+    fn copied(&self) -> impl Iterator<Item = &Write> {
+        self.writes.iter().skip(self.in_file)
     }
 
     /// A sync call has returned with success.
@@ -96,32 +96,26 @@ impl Ledger {
             self.doubtful.clear();
             return;
         }
-        self.raise(covers, Reached::File);
+        self.in_file = self.in_file.max(covers);
         self.doubtful.push((id, covers));
         if self.out.is_empty() {
             for (_, covers) in std::mem::take(&mut self.doubtful) {
-                self.raise(covers, Reached::Disk);
+                self.on_disk = self.on_disk.max(covers);
             }
         }
-    }
-
-    fn raise(&mut self, first: usize, to: Reached) {
-        self.writes.iter_mut().take(first).for_each(|w| w.reached = w.reached.max(to));
     }
 
     /// What is lost when the power fails: what acknowledged syncs cover and no successful sync does.
     pub fn power_loss(&self) -> Lost {
         let last = self.acknowledged.iter().map(|(call, _)| *call).max().unwrap_or(0);
-        let gone = |w: &&Write| w.reached < Reached::Disk && w.before <= last;
-        self.lost(self.writes.iter().filter(gone), None)
+        let gone = self.writes.iter().skip(self.on_disk).filter(|w| w.before <= last);
+        self.lost(gone, None)
     }
 
     /// What is lost when the process dies: what is in no file.
     pub fn process_crash(&self) -> Lost {
-        let gone: Vec<&Write> =
-            self.writes.iter().filter(|w| w.reached == Reached::Staged).collect();
-        let since = gone.first().map(|w| w.at);
-        self.lost(gone.into_iter(), since)
+        let since = self.copied().next().map(|w| w.at);
+        self.lost(self.copied(), since)
     }
 
     fn lost<'a>(&self, gone: impl Iterator<Item = &'a Write>, since: Option<Time>) -> Lost {

@@ -235,6 +235,8 @@ impl<'a> Runner<'a> {
             }
             Step::Runs(runs) => Ok(self.runs(*runs)),
             Step::Expect(condition) => Ok(self.expect(condition)),
+            // Rounds without a step would not be counted.
+            Step::Repeat(_, steps) if steps.is_empty() => Ok(Ok(())),
             Step::Repeat(times, steps) => {
                 for round in 1..=*times {
                     if let Err(mut fault) = self.steps(steps)? {

@@ -8,7 +8,7 @@ use crate::{ABI, MAX_LOGS, PARAMS_MAP, STATE_MAP};
 
 /// Longest policy name, bytes: with the hook's name it stays below the kernel's limit for symbols
 /// (`KSYM_NAME_LEN` was 128 until Linux 6.1).
-const MAX_POLICY_NAME: usize = 100;
+pub const MAX_POLICY_NAME: usize = 100;
 /// Greatest line that `.BTF.ext` can hold (22 bits).
 const MAX_LINE: u32 = 0x3f_ffff;
 

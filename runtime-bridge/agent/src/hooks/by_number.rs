@@ -105,7 +105,8 @@ const fn effects(number: c_long) -> &'static [Effect] {
         | libc::SYS_pipe
         | libc::SYS_pipe2
         | libc::SYS_pidfd_getfd
-        | libc::SYS_shutdown => &[Descriptor],
+        | libc::SYS_shutdown
+        | libc::SYS_connect => &[Descriptor],
         libc::SYS_read
         | libc::SYS_readv
         | libc::SYS_pread64
@@ -175,7 +176,8 @@ struct Call {
 }
 
 /// Before a call. Returns what to call: the C library's `syscall` with the same arguments, or a function that makes the
-/// call and does beside it what the hook of that name does. A call that returns twice, or never, is made by the first.
+/// call and does beside it what the hook of that name does. A call that returns twice, or ends the thread, is made by the
+/// first.
 pub(super) fn by_number(number: c_long, [a, b, c, d, e]: [usize; 5]) -> usize {
     let call = Call { number, arguments: [a, b, c, d, e, 0] };
     let plain = || real::SYSCALL.get() as usize;
@@ -184,7 +186,7 @@ pub(super) fn by_number(number: c_long, [a, b, c, d, e]: [usize; 5]) -> usize {
         [] => return plain(),
         [Effect::Ends] => super::leave(),
         [Effect::EndsThread] => super::thread_ends(),
-        [Effect::Registers] => turn::registers_unseen(),
+        [Effect::Registers] => turn::registers_unseen(c as c_int),
         _ => {}
     }
     if guard::is_inside() || policy::loaded().is_none() && !failures::any() {
@@ -192,7 +194,7 @@ pub(super) fn by_number(number: c_long, [a, b, c, d, e]: [usize; 5]) -> usize {
     }
     match effects {
         [Effect::Ends | Effect::EndsThread | Effect::Registers] => plain(),
-        [.., Effect::Forks] | [Effect::Becomes] => {
+        [.., Effect::Forks] => {
             effects.iter().for_each(|&effect| call.leaves(effect));
             plain()
         }
@@ -229,6 +231,7 @@ unsafe extern "C-unwind" fn through(
     // SAFETY: the caller's arguments, which it vouches for.
     let real = || unsafe { real::SYSCALL.get()(number, a, b, c, d, e, f) };
     let result = match (effects, call.syncs()) {
+        ([Effect::Becomes], _) => super::process::becomes(real),
         ([Effect::Descriptor], _) => call.as_hooked(|| real() as c_int).into(),
         ([Effect::NeedsToBeAlone], _) => call.alone(|| real() as c_int).into(),
         ([Effect::Renames], _) => paths::drained(real),
@@ -259,7 +262,6 @@ impl Call {
         match effect {
             Effect::Forks => super::process::clones_by_number(self.number, self.word(0)),
             Effect::Spawns => drop(before::vfork()),
-            Effect::Becomes => drop(before::execve()),
             _ => {}
         }
     }
@@ -279,7 +281,7 @@ impl Call {
                 let _ = super::uncount_by_number(self.int(fd), true);
             }
             Effect::Sends(fd, flags) => {
-                sockets::let_pass(self.int(fd), self.int(flags) & libc::MSG_DONTWAIT != 0)?;
+                sockets::let_pass(self.int(fd), self.int(flags))?;
             }
             Effect::Passes(message) => passes(self.pointer(message)),
             Effect::PassesMany(messages) => {
@@ -314,7 +316,7 @@ impl Call {
         super::seen_by(fd);
         // The next library's own call in a write has been seen as that.
         let is_other = super::uncount_by_number(fd, false);
-        sockets::let_pass(fd, false)?;
+        sockets::let_pass(fd, 0)?;
         if table::get(fd) == Entry::Durable {
             drained()?;
         }
@@ -403,6 +405,9 @@ impl Call {
                     real::SYSCALL.get()(self.number, fd as usize, how as usize, 0, 0, 0, 0) as c_int
                 }
             }),
+            libc::SYS_connect if !table::is_other(fd) => {
+                sockets::reconnects(fd, self.pointer(1), self.int(2) as libc::socklen_t, real)
+            }
             libc::SYS_pidfd_getfd => super::found::copied_unseen(real()),
             libc::SYS_socket => {
                 let fd = real();
@@ -469,7 +474,7 @@ impl Call {
                 _ if table::is_other(block.fd) => {}
                 _ => {
                     super::lose_writes(block.fd);
-                    sockets::let_pass(block.fd, true)?;
+                    sockets::let_pass(block.fd, sockets::SUBMITS)?;
                 }
             }
         }

@@ -80,7 +80,8 @@ pub unsafe fn close(fd: c_int) -> c_int {
 /// Closes a descriptor that concerns the agent.
 #[inline(never)]
 pub(super) fn close_ours(fd: c_int, real: impl FnOnce() -> c_int) -> c_int {
-    if table::get(fd) == Entry::Own {
+    // A child of `vfork` may have opened a file that has got the number, and its own table of descriptors.
+    if table::get(fd) == Entry::Own && super::is_ours() {
         // The application never opened it.
         errno::set(libc::EBADF);
         return -1;

@@ -126,7 +126,7 @@ unsafe fn submits(block: *const c_void, reads: bool) -> c_int {
         true => super::sockets::unseen(fd),
         false => {
             super::lose_writes(fd);
-            if let Err(errno) = super::sockets::let_pass(fd, true) {
+            if let Err(errno) = super::sockets::let_pass(fd, super::sockets::SUBMITS) {
                 crate::errno::set(errno);
                 return -1;
             }

@@ -4,13 +4,15 @@ use crate::children;
 use crate::errno::Kept;
 use crate::family;
 use crate::guard;
+use crate::local::zeroed_thread_local;
 use crate::off::{self, Off};
 use crate::order;
 use crate::readable;
 use crate::real;
+use crate::signals;
 use crate::stage::StageOff;
 use crate::table;
-use libc::{c_int, c_long, c_void, id_t, idtype_t, pid_t, rusage, siginfo_t};
+use libc::{c_char, c_int, c_long, c_void, id_t, idtype_t, pid_t, rusage, siginfo_t};
 use std::cell::Cell;
 use std::sync::OnceLock;
 
@@ -36,9 +38,8 @@ pub unsafe fn fork() -> pid_t {
 /// As the real function.
 #[inline]
 pub unsafe fn daemon(stays: c_int, keeps: c_int) -> c_int {
-    drain();
     // SAFETY: it takes no pointers.
-    let result = unsafe { real::DAEMON.get()(stays, keeps) };
+    let result = becomes(|| unsafe { real::DAEMON.get()(stays, keeps) });
     begins_as(result);
     result
 }
@@ -208,19 +209,109 @@ pub(super) unsafe fn waited_for(result: c_int, info: *const siginfo_t, flags: c_
     result
 }
 
-/// The process may end in the real function: everything acknowledged is made durable first.
-fn drain() {
+// The process that this thread is about to end, or to have become another program; 0 is none.
+zeroed_thread_local! {
+    static LEAVES: Cell<pid_t>;
+}
+
+/// The process may end in the real function, or become another program: everything acknowledged is made durable first,
+/// and the other threads, which run until then, defer nothing any more. Returns whether they did until now.
+fn leaves() -> bool {
     family::passes_on();
-    let Some(registry) = table::registry() else { return };
+    // A child of `vfork` leaves alone.
+    let Some(registry) = table::registry().filter(|registry| registry.is_ours()) else {
+        return false;
+    };
     let kept = Kept::now();
-    if registry.is_ours() {
-        // An error cannot be returned by a call that does not return; the log keeps it.
+    // An error cannot be returned by a call that does not return; the log keeps it.
+    let first = guard::run(|| {
+        let first = LEAVES.get() == 0;
+        if first {
+            LEAVES.set(table::owner());
+            registry.leaves();
+        }
+        let _ = order::drain_others(None);
+        registry.replies.finish(registry);
+        first
+    });
+    drop(kept);
+    first == Some(true)
+}
+
+/// A call that may end the process or have it become another program. If it returns, the process goes on.
+pub(super) fn becomes<T>(real: impl FnOnce() -> T) -> T {
+    let first = leaves();
+    let result = real();
+    if first {
+        stays();
+    }
+    result
+}
+
+/// A hook is called. The thread may have called a function that leaves, and to which its hook jumps: it has failed.
+#[inline]
+pub(crate) fn stayed() {
+    // The handler of a signal may have interrupted it.
+    if LEAVES.get() != 0 && !signals::may_be_in_handler() {
+        stays();
+    }
+}
+
+#[cold]
+fn stays() {
+    // A child of `vfork` has the thread's memory.
+    if !table::is_ours() {
+        return;
+    }
+    // What was forked meanwhile has another registry.
+    if LEAVES.replace(0) == table::owner()
+        && let Some(registry) = table::registry()
+    {
+        registry.stays();
+    }
+}
+
+/// Everything acknowledged is made durable.
+fn drain() {
+    if let Some(registry) = table::registry().filter(|registry| registry.is_ours()) {
+        let kept = Kept::now();
         guard::run(|| {
             let _ = order::drain_others(None);
             registry.replies.finish(registry);
         });
+        drop(kept);
     }
-    drop(kept);
+}
+
+macro_rules! becoming {
+    ($($name:ident / $real:ident($($arg:ident: $ty:ty),*);)*) => {
+        $(
+            #[doc = concat!("Hook of `", stringify!($name), "`.")]
+            ///
+            /// # Safety
+            /// As the real function.
+            #[inline]
+            pub unsafe fn $name($($arg: $ty),*) -> c_int {
+                // SAFETY: the caller's arguments, which it vouches for.
+                becomes(|| unsafe { real::$real.get()($($arg),*) })
+            }
+        )*
+    };
+}
+
+/// An array of strings.
+type Strings = *const *const c_char;
+
+becoming! {
+    execve / EXECVE(path: *const c_char, arguments: Strings, environment: Strings);
+    execv / EXECV(path: *const c_char, arguments: Strings);
+    execvp / EXECVP(name: *const c_char, arguments: Strings);
+    execvpe / EXECVPE(name: *const c_char, arguments: Strings, environment: Strings);
+    execveat / EXECVEAT(
+        dir: c_int, path: *const c_char, arguments: Strings, environment: Strings, flags: c_int
+    );
+    fexecve / FEXECVE(fd: c_int, arguments: Strings, environment: Strings);
+    reboot / REBOOT(how: c_int);
 }
 
 /// The process ends now.
@@ -338,7 +429,7 @@ macro_rules! preparations {
 /// What comes before functions of any number of arguments. Each returns the address of the real one.
 pub mod before {
     use super::super::{by_number, formats, seen};
-    use super::{before_fork, drain, real, shares, spawns};
+    use super::{before_fork, drain, leaves, real, shares, spawns};
     use libc::{c_int, c_long};
 
     /// Before `syscall`.
@@ -417,17 +508,13 @@ pub mod before {
     }
     pub use clone as __clone;
 
-    preparations! { drain:
-        execve / EXECVE;
-        execv / EXECV;
-        execvp / EXECVP;
-        execvpe / EXECVPE;
+    preparations! { leaves:
         execl / EXECL;
         execlp / EXECLP;
         execle / EXECLE;
-        execveat / EXECVEAT;
-        fexecve / FEXECVE;
+    }
+
+    preparations! { drain:
         fcloseall / FCLOSEALL;
-        reboot / REBOOT;
     }
 }

@@ -1,10 +1,10 @@
 //! Calls that install signal handlers.
 
 use crate::errno;
-use crate::real;
 use crate::signals;
 use libc::{c_int, sigaction as Action};
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! actions {
     ($($name:ident;)*) => {
@@ -27,15 +27,20 @@ actions! {
     __sigaction;
 }
 
-/// Installs a handler with these flags, and returns the one before, as `signal` does.
+/// The signals of which `signal` installs handlers that end a call (`siginterrupt`).
+static INTERRUPTING: AtomicU64 = AtomicU64::new(0);
+
+/// The signal's bit; 0 if there is no such signal.
+fn bit(signal: c_int) -> u64 {
+    let index = u32::try_from(signal).ok().and_then(|signal| signal.checked_sub(1));
+    index.and_then(|index| 1_u64.checked_shl(index)).unwrap_or(0)
+}
+
+/// Installs a handler with these flags, which blocks its signal or nothing, and returns the one before, as `signal` does.
 ///
 /// # Safety
 /// As `signal`.
-unsafe fn simple(signal: c_int, handler: usize, flags: c_int) -> usize {
-    if handler == libc::SIG_ERR {
-        errno::set(libc::EINVAL);
-        return libc::SIG_ERR;
-    }
+unsafe fn simple(signal: c_int, handler: usize, flags: c_int, blocks: bool) -> usize {
     // SAFETY: any bytes are an action; these are an empty mask and no flags.
     let (mut new, mut old) = unsafe {
         (
@@ -45,7 +50,7 @@ unsafe fn simple(signal: c_int, handler: usize, flags: c_int) -> usize {
     };
     new.sa_sigaction = handler;
     new.sa_flags = flags;
-    if flags & libc::SA_NODEFER == 0 {
+    if blocks {
         // SAFETY: the set is valid; an invalid signal is refused below.
         unsafe { libc::sigaddset(&raw mut new.sa_mask, signal) };
     }
@@ -57,7 +62,7 @@ unsafe fn simple(signal: c_int, handler: usize, flags: c_int) -> usize {
 }
 
 macro_rules! handlers {
-    ($($name:ident flags $flags:expr;)*) => {
+    ($($name:ident flags $flags:path;)*) => {
         $(
             #[doc = concat!("Hook of `", stringify!($name), "`.")]
             ///
@@ -65,45 +70,98 @@ macro_rules! handlers {
             /// As the real function.
             #[inline]
             pub unsafe fn $name(signal: c_int, handler: usize) -> usize {
+                if handler == libc::SIG_ERR {
+                    errno::set(libc::EINVAL);
+                    return libc::SIG_ERR;
+                }
+                let flags = $flags(signal);
                 // SAFETY: the caller's arguments, which it vouches for.
-                unsafe { simple(signal, handler, $flags) }
+                unsafe { simple(signal, handler, flags, flags & libc::SA_NODEFER == 0) }
             }
         )*
     };
 }
 
-/// What `sysv_signal` installs: once, and without blocking the signal.
-const ONCE: c_int = libc::SA_RESETHAND | libc::SA_NODEFER;
-
-handlers! {
-    signal flags libc::SA_RESTART;
-    bsd_signal flags libc::SA_RESTART;
-    ssignal flags libc::SA_RESTART;
-    sysv_signal flags ONCE;
-    __sysv_signal flags ONCE;
+/// What `signal` installs.
+fn restarts(signal: c_int) -> c_int {
+    let ends = INTERRUPTING.load(Ordering::Relaxed) & bit(signal) != 0;
+    if ends { 0 } else { libc::SA_RESTART }
 }
 
-/// Hook of `sigset`, which also takes the signal out of the blocked ones.
+/// What `sysv_signal` installs: once, and without blocking the signal.
+fn once(_: c_int) -> c_int {
+    libc::SA_RESETHAND | libc::SA_NODEFER
+}
+
+handlers! {
+    signal flags restarts;
+    bsd_signal flags restarts;
+    ssignal flags restarts;
+    sysv_signal flags once;
+    __sysv_signal flags once;
+}
+
+/// Hook of `siginterrupt`, which changes the flag of the handler that is there, and of those that `signal` installs.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn siginterrupt(signal: c_int, ends: c_int) -> c_int {
+    let mut action = MaybeUninit::<Action>::uninit();
+    // SAFETY: only a question; there is room for the result.
+    let result = unsafe { signals::install(signal, std::ptr::null(), action.as_mut_ptr()) };
+    if result != 0 {
+        return result;
+    }
+    // SAFETY: the call succeeded and filled it.
+    let mut action = unsafe { action.assume_init() };
+    if ends != 0 {
+        INTERRUPTING.fetch_or(bit(signal), Ordering::Relaxed);
+        action.sa_flags &= !libc::SA_RESTART;
+    } else {
+        INTERRUPTING.fetch_and(!bit(signal), Ordering::Relaxed);
+        action.sa_flags |= libc::SA_RESTART;
+    }
+    // SAFETY: it is what the application has installed.
+    unsafe { signals::install(signal, &raw const action, std::ptr::null_mut()) }
+}
+
+/// Hook of `sigset`, which also takes the signal out of the blocked ones, or puts it there (`SIG_HOLD`).
 ///
 /// # Safety
 /// As the real function.
 #[inline]
 pub unsafe fn sigset(signal: c_int, handler: usize) -> usize {
-    /// `SIG_HOLD` (`bits/signum-generic.h`).
+    /// `bits/signum-generic.h`.
     const SIG_HOLD: usize = 2;
-    if matches!(handler, libc::SIG_DFL | libc::SIG_IGN | SIG_HOLD) || handler == libc::SIG_ERR {
+    // SAFETY: a zeroed set is an empty one.
+    let mut set = unsafe { MaybeUninit::<libc::sigset_t>::zeroed().assume_init() };
+    let mut blocked = set;
+    // SAFETY: the set is valid; an invalid signal is refused.
+    if unsafe { libc::sigaddset(&raw mut set, signal) } != 0 {
+        return libc::SIG_ERR;
+    }
+    let holds = handler == SIG_HOLD;
+    let before = if holds {
+        let mut action = MaybeUninit::<Action>::uninit();
+        // SAFETY: only a question; there is room for the result.
+        match unsafe { signals::install(signal, std::ptr::null(), action.as_mut_ptr()) } {
+            // SAFETY: the call succeeded and filled it.
+            0 => unsafe { action.assume_init() }.sa_sigaction,
+            _ => return libc::SIG_ERR,
+        }
+    } else {
         // SAFETY: the caller's arguments.
-        return unsafe { real::SIGSET.get()(signal, handler) };
-    }
-    // SAFETY: the caller's arguments; a zeroed set has room for the result.
-    unsafe {
-        let before = simple(signal, handler, 0);
-        let mut set = MaybeUninit::<libc::sigset_t>::zeroed().assume_init();
-        let mut blocked = set;
-        libc::sigaddset(&raw mut set, signal);
-        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, &raw mut blocked);
-        let was_held =
-            before != libc::SIG_ERR && libc::sigismember(&raw const blocked, signal) == 1;
-        if was_held { SIG_HOLD } else { before }
-    }
+        match unsafe { simple(signal, handler, 0, false) } {
+            libc::SIG_ERR => return libc::SIG_ERR,
+            before => before,
+        }
+    };
+    let how = if holds { libc::SIG_BLOCK } else { libc::SIG_UNBLOCK };
+    // SAFETY: both sets are valid, and this one has a number for each signal.
+    let was_held = unsafe {
+        libc::pthread_sigmask(how, &raw const set, &raw mut blocked);
+        libc::sigismember(&raw const blocked, signal) == 1
+    };
+    if was_held { SIG_HOLD } else { before }
 }

@@ -12,12 +12,13 @@ use crate::registry::Registry;
 use crate::replies::{self, Outcome, Put};
 use crate::stage::Pieces;
 use crate::table::{self, Entry};
-use durac_engine::Errno;
+use crate::{clock, signals};
+use durac_engine::{Errno, Time};
 use libc::{c_int, c_uint, c_void, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// How long a call waits for a full socket before it looks again, milliseconds.
-const LOOK_AGAIN: c_int = 100;
+/// How long a call waits for a full socket before it looks again.
+const LOOK_AGAIN: Time = 100_000_000;
 
 /// Flags of a call whose bytes can be kept: all others ask for more than to be sent some time.
 const PLAIN: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_MORE;
@@ -43,6 +44,7 @@ fn adopted(policy: &Policy, fd: c_int) -> c_int {
     if !table::fits(fd) {
         return guard::run(|| replies::refuse(fd)).unwrap_or(fd);
     }
+    replies::epolls::begin(fd);
     table::set(fd, Entry::Reply);
     if policy.rules.keeps_keys
         && let Some((registry, _)) = holding()
@@ -97,6 +99,12 @@ fn told(registry: &Registry, fd: c_int, body: impl FnOnce()) {
     drop(kept);
 }
 
+/// A write of these bytes with these flags of `send`.
+fn put(pieces: Option<Pieces>, len: usize, flags: c_int) -> Put {
+    let has = |flag| flags & flag != 0;
+    Put { pieces, len, at_once: has(libc::MSG_DONTWAIT), quiet: has(libc::MSG_NOSIGNAL) }
+}
+
 /// A write to a connection, which `real` carries out.
 pub(super) fn reply(put: Put, fd: c_int, real: impl FnOnce() -> ssize_t) -> ssize_t {
     let result = held_or_sent(put, fd, real);
@@ -124,6 +132,7 @@ fn held_or_sent(put: Put, fd: c_int, real: impl FnOnce() -> ssize_t) -> ssize_t 
         errno::set(libc::EINTR);
         return -1;
     }
+    let mut room = Room::new();
     loop {
         let kept = Kept::now();
         let outcome = guard::run(|| registry.replies.put(registry, policy, fd, put));
@@ -138,12 +147,16 @@ fn held_or_sent(put: Put, fd: c_int, real: impl FnOnce() -> ssize_t) -> ssize_t 
                 errno::set(errno);
                 return -1;
             }
+            Some(Outcome::Broken) => {
+                if !put.quiet {
+                    raise_pipe();
+                }
+                errno::set(libc::EPIPE);
+                return -1;
+            }
             Some(Outcome::Full) => {
-                let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
-                // SAFETY: one descriptor.
-                let found = unsafe { libc::poll(&raw mut poll, 1, LOOK_AGAIN) };
-                if found < 0 {
-                    // Interrupted, as the application's own call would be.
+                if let Err(errno) = room.wait(fd) {
+                    errno::set(errno);
                     return -1;
                 }
             }
@@ -158,21 +171,76 @@ fn held_or_sent(put: Put, fd: c_int, real: impl FnOnce() -> ssize_t) -> ssize_t 
     }
 }
 
-/// Before a call whose bytes cannot be kept: what is written is durable, and what is held is sent. `at_once`: it does not
-/// wait for a client that does not read.
+/// The thread gets the signal of a connection that is closed, as from the kernel.
+#[cold]
+fn raise_pipe() {
+    // SAFETY: neither call has preconditions.
+    let (process, thread) = unsafe { (libc::getpid(), libc::gettid()) };
+    // SAFETY: the signal is sent to the calling thread.
+    unsafe {
+        crate::sys::call(
+            libc::SYS_tgkill,
+            [process as usize, thread as usize, libc::SIGPIPE as usize],
+        )
+    };
+}
+
+/// A call that waits for room in a full socket. It ends as the kernel's own wait: when the socket's time is over, and
+/// after a signal's handler, also one that has run while the call waited for the disk.
+struct Room {
+    begun: u32,
+    ending: u32,
+    /// Until when it waits, if not for ever. Not known before it waits.
+    limit: Option<Option<Time>>,
+}
+
+impl Room {
+    /// The call begins.
+    fn new() -> Self {
+        Self { begun: signals::begun(), ending: signals::ending(), limit: None }
+    }
+
+    /// Waits for room, or for a moment.
+    fn wait(&mut self, fd: c_int) -> Result<(), Errno> {
+        let limit = *self.limit.get_or_insert_with(|| {
+            let patience = replies::patience(fd)?;
+            Some(clock::now().saturating_add(patience))
+        });
+        // With a limit, the kernel does not restart the call either.
+        let seen = signals::begun() != self.begun;
+        if signals::ending() != self.ending || seen && limit.is_some() {
+            return Err(libc::EINTR);
+        }
+        let left =
+            limit.map_or(LOOK_AGAIN, |until| until.saturating_sub(clock::now()).min(LOOK_AGAIN));
+        if left == 0 {
+            return Err(libc::EAGAIN);
+        }
+        let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+        // SAFETY: one descriptor.
+        let found = unsafe { libc::poll(&raw mut poll, 1, left.div_ceil(1_000_000) as c_int) };
+        // By a handler that is not seen: who knows how it was installed.
+        if found < 0 && signals::begun() == self.begun { Err(libc::EINTR) } else { Ok(()) }
+    }
+}
+
+/// The flags that calls have which are only submitted.
+pub(super) const SUBMITS: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+
+/// Before a call whose bytes cannot be kept: what is written is durable, and what is held is sent. `flags` are those of
+/// `send`: with `MSG_DONTWAIT` it does not wait for a client that does not read.
 ///
 /// # Errors
 /// What the call has to return: `EPIPE` if what it depends on is lost, which shuts the connection; `EAGAIN` if it does not
 /// wait, and something is held.
-pub(super) fn let_pass(fd: c_int, at_once: bool) -> Result<(), Errno> {
+pub(super) fn let_pass(fd: c_int, flags: c_int) -> Result<(), Errno> {
     unseen(fd);
     if table::get(fd) != Entry::Reply {
         return Ok(());
     }
     let kept = Kept::now();
     // Nobody knows how long it is.
-    let put = Put { pieces: None, len: usize::MAX, at_once };
-    let result = held_or_sent(put, fd, || 0);
+    let result = held_or_sent(put(None, usize::MAX, flags), fd, || 0);
     let errno = errno::get();
     drop(kept);
     if result < 0 { Err(errno) } else { Ok(()) }
@@ -182,7 +250,8 @@ pub(super) fn let_pass(fd: c_int, at_once: bool) -> Result<(), Errno> {
 /// does not read, shuts the connection first: the call then fails by itself.
 #[cold]
 pub(super) fn let_pass_or_cut(fd: c_int, at_once: bool) {
-    while let Err(errno) = let_pass(fd, at_once) {
+    let flags = if at_once { SUBMITS } else { libc::MSG_NOSIGNAL };
+    while let Err(errno) = let_pass(fd, flags) {
         // In a signal's handler inside a call of its thread, it runs as without the agent.
         let Some((registry, _)) = holding().filter(|_| !guard::is_inside()) else { return };
         // Interrupted, while it waited for the client.
@@ -199,11 +268,21 @@ pub(super) fn let_pass_or_cut(fd: c_int, at_once: bool) {
     }
 }
 
-/// A stream of the C library is opened on a connection: what it writes is not seen.
+/// A stream of the C library is opened on a connection: what it writes is not seen. What is held comes first, and nothing more is
+/// held of what is written to the connection by calls.
 #[cold]
-pub(super) fn streamed(fd: c_int) {
+pub(super) fn streamed(fd: c_int, writes: bool) {
     unseen(fd);
-    if table::get(fd) == Entry::Reply && !TOLD_OF_STREAM.swap(true, Ordering::Relaxed) {
+    if table::get(fd) != Entry::Reply || !writes {
+        return;
+    }
+    let_pass_or_cut(fd, false);
+    if let Some((registry, _)) = holding() {
+        let kept = Kept::now();
+        guard::run(|| registry.replies.streams(fd));
+        drop(kept);
+    }
+    if !TOLD_OF_STREAM.swap(true, Ordering::Relaxed) {
         guard::run(|| {
             crate::note::error("a stream is opened on a connection: its replies are not held");
         });
@@ -232,6 +311,7 @@ pub(super) fn copied(old: c_int, new: c_int) {
     if !table::fits(new) {
         return;
     }
+    replies::epolls::begin(new);
     table::set(new, Entry::Reply);
     if let Some((registry, _)) = holding() {
         guard::run(|| registry.replies.duplicated(old, new));
@@ -252,7 +332,7 @@ fn send_to(
         return real();
     }
     let pieces = (plain && flags & !PLAIN == 0).then_some(pieces);
-    reply(Put { pieces, len, at_once: flags & libc::MSG_DONTWAIT != 0 }, fd, real)
+    reply(put(pieces, len, flags), fd, real)
 }
 
 /// Hook of `send`.
@@ -416,7 +496,7 @@ pub unsafe fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_
     // SAFETY: the caller's argument.
     let (pieces, len) = unsafe { parts(message) };
     let pieces = pieces.filter(|_| flags & !PLAIN == 0);
-    reply(Put { pieces, len, at_once: flags & libc::MSG_DONTWAIT != 0 }, fd, real)
+    reply(put(pieces, len, flags), fd, real)
 }
 
 /// Hook of `sendmmsg`. Of a connection whose replies are held it sends the first message only, which the
@@ -445,6 +525,48 @@ pub unsafe fn sendmmsg(fd: c_int, messages: *mut c_void, n: c_uint, flags: c_int
     // SAFETY: as above.
     unsafe { (*first).msg_len = sent as c_uint };
     1
+}
+
+/// Hook of `connect`.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn connect(fd: c_int, address: *const sockaddr, length: socklen_t) -> c_int {
+    // SAFETY: the caller's arguments, which it vouches for.
+    let real = || unsafe { real::CONNECT.get()(fd, address, length) };
+    if table::is_other(fd) { real() } else { reconnects(fd, address, length, real) }
+}
+
+/// A call of `connect` on a connection: to an address of no family (`AF_UNSPEC`) it ends the connection, and the number can be given
+/// another. What is held is sent first.
+#[cold]
+pub(super) fn reconnects(
+    fd: c_int,
+    address: *const sockaddr,
+    length: socklen_t,
+    real: impl FnOnce() -> c_int,
+) -> c_int {
+    let size = size_of::<libc::sa_family_t>();
+    if table::get(fd) != Entry::Reply
+        || (length as usize) < size
+        || !crate::readable::all(address.cast(), size)
+    {
+        return real();
+    }
+    // SAFETY: it can be read, and any bytes are a number; nothing says that it is aligned.
+    let family = unsafe { address.cast::<libc::sa_family_t>().read_unaligned() };
+    if c_int::from(family) != libc::AF_UNSPEC {
+        return real();
+    }
+    if holding().is_some_and(|(registry, _)| !registry.replies.is_empty(fd)) {
+        let_pass_or_cut(fd, true);
+    }
+    let result = real();
+    if result == 0 {
+        super::forget_stale(fd);
+    }
+    result
 }
 
 /// Hook of `shutdown`.

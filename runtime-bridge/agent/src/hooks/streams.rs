@@ -101,12 +101,13 @@ pub unsafe fn fclose(stream: *mut c_void) -> c_int {
 /// As the real function.
 #[inline]
 pub unsafe fn fdopen(fd: c_int, mode: *const c_char) -> *mut c_void {
+    // SAFETY: the caller's argument.
+    let writes = unsafe { writes(mode.cast()) };
     if !crate::table::is_other(fd) {
-        super::sockets::streamed(fd);
+        super::sockets::streamed(fd, writes);
         super::revoke(fd, StageOff::Stream);
     }
-    // SAFETY: the caller's argument.
-    if unsafe { writes(mode.cast()) } {
+    if writes {
         super::lose_writes(fd);
         super::found::given_a_stream(fd);
     }

@@ -11,6 +11,7 @@ use crate::errno::{self, Kept};
 use crate::failures;
 use crate::guard;
 use crate::order;
+use crate::owned;
 use crate::real;
 use crate::record;
 use crate::registry::{self, FileId};
@@ -26,7 +27,7 @@ use std::sync::atomic::Ordering;
 #[inline(always)]
 fn sync(fd: c_int, hook: Hook, real: impl FnOnce() -> c_int) -> c_int {
     match table::is_other(fd) && table::dirty() == 0 && !failures::any() {
-        true => real(),
+        true => told(fd, real()),
         false => sync_log(fd, hook, real),
     }
 }
@@ -120,7 +121,7 @@ const RWF_NOAPPEND: c_int = 0x20;
 /// that has failed, without being made. What the logs have deferred comes first. What it says of a log stops that.
 #[inline]
 pub(super) fn guarded<T: From<i8> + PartialOrd>(syncs: Syncs, real: impl FnOnce() -> T) -> T {
-    if guard::is_inside() || table::registry().is_none() && !failures::any() {
+    if guard::is_inside() || table::registry().is_none() && !failures::is_known() {
         return real();
     }
     let kept = Kept::now();
@@ -136,6 +137,18 @@ pub(super) fn guarded<T: From<i8> + PartialOrd>(syncs: Syncs, real: impl FnOnce(
         if !syncs.wrote_nothing(length) {
             may_have_taken(syncs, errno);
         }
+        errno::set(errno);
+    }
+    result
+}
+
+/// What a sync says that is made as the application made it. It may have got what the kernel reports once to all processes
+/// that share the open file.
+#[inline]
+fn told(fd: c_int, result: c_int) -> c_int {
+    if result < 0 && failures::is_known() && !guard::is_inside() {
+        let errno = errno::get();
+        may_have_taken(Syncs::File(fd), errno);
         errno::set(errno);
     }
     result
@@ -186,14 +199,14 @@ fn error_of(syncs: Syncs) -> Option<Errno> {
     }
 }
 
-/// The error of a log of such a file that has failed, in this process or in one that it was forked from. One of this
-/// process is forgotten when it is closed. The file was made at `born`, or at a time that is not known (0).
+/// The error of a log of such a file that has failed, in this process or in one with which it may share the open file. One
+/// of this process is forgotten when it is closed. The file was made at `born`, or at a time that is not known (0).
 fn error_where(file: FileId, born: u64) -> Option<Errno> {
     // SAFETY: it takes no pointer, cannot fail, and changes nothing.
     let pid = unsafe { libc::getpid() };
     let still_open = |file| guard::run(|| registry::slot_of(file).is_some()).unwrap_or(false);
     failures::all()
-        .find(|it| it.is_of(file, born) && (it.owner != pid || still_open(it.file)))
+        .find(|it| it.is_of(file, born) && it.is_shared() && (it.owner != pid || still_open(file)))
         .map(|it| it.errno)
 }
 
@@ -216,6 +229,8 @@ pub(super) fn may_have_taken(syncs: Syncs, errno: Errno) {
         Syncs::File(fd) | Syncs::Write(fd, ..) => {
             if let Some(log) = super::proved(fd) {
                 guard::run(|| log.slot.stop(errno));
+            } else if let Some(file) = sys::identity(fd) {
+                guard::run(|| shared_failed(file.file, sys::born(fd), errno));
             }
         }
         // Pages that are not mapped.
@@ -225,8 +240,9 @@ pub(super) fn may_have_taken(syncs: Syncs, errno: Errno) {
                 let mut any = false;
                 let read = sole::files_mapped(address, n, |file| {
                     any = true;
-                    if let Some(slot) = registry::slot_of(file) {
-                        slot.stop(errno);
+                    match registry::slot_of(file) {
+                        Some(slot) => slot.stop(errno),
+                        None => shared_failed(file, 0, errno),
                     }
                 });
                 if read.is_none() {
@@ -238,6 +254,15 @@ pub(super) fn may_have_taken(syncs: Syncs, errno: Errno) {
         }
     }
     drop(kept);
+}
+
+/// A call has got this error of a file that is no log of this process. If it has inherited one of the file, the processes
+/// with which it shares that learn of it.
+#[cold]
+fn shared_failed(file: FileId, born: u64, errno: Errno) {
+    if owned::has_inherited(file) && registry::slot_of(file).is_none() {
+        failures::add_inherited(file, born, errno);
+    }
 }
 
 /// Whether the system has refused the call itself, and looked at no file, or says that it may be made again.

@@ -1,15 +1,15 @@
 //! Returns of `epoll_wait`: where an event loop gathers what is ready.
 
-use crate::errno::Kept;
+use crate::errno::{self, Kept};
 use crate::fault_injection::{Fault, injects};
 use crate::policy;
 use crate::real;
-use crate::{clock, guard, replies, table};
+use crate::{clock, guard, readable, replies, signals, table};
 use durac_abi::{Context, Hook, Reading, Verdict};
 use durac_engine::gather::{MOST, Turns};
 use libc::{c_int, epoll_event, sigset_t, timespec};
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 thread_local! {
     static TURNS: RefCell<Turns> = const { RefCell::new(Turns::new()) };
@@ -24,6 +24,9 @@ pub(super) fn synced() {
 }
 
 /// A wait of an event loop begins. Returns what is ready, if it need not sleep; `wait` sleeps.
+///
+/// What comes before the sleep may sync, which is a part of the wait to the application: a signal whose handler runs there
+/// ends the wait, as one does that finds the loop asleep. It is never restarted.
 #[inline]
 fn turn(
     epoll: c_int,
@@ -41,8 +44,14 @@ fn turn(
         // SAFETY: the caller's arguments; it does not wait.
         _ => unsafe { real::EPOLL_WAIT.get()(epoll, events, most, 0) },
     };
+    let handlers = signals::begun();
     let ready = before_sleep(probe).unwrap_or_else(|| {
-        let ready = wait();
+        let ready = if signals::begun() == handlers {
+            wait()
+        } else {
+            errno::set(libc::EINTR);
+            -1
+        };
         woke();
         ready
     });
@@ -81,7 +90,7 @@ fn returned(epoll: c_int, events: *mut epoll_event, most: c_int, ready: c_int) -
     {
         // SAFETY: the system has filled that number of the application's events.
         let events = unsafe { std::slice::from_raw_parts_mut(events, count) };
-        writable_first(events, !REPORTS_ONCE.load(Ordering::Acquire));
+        writable_first(events, (!REPORTS_ONCE.load(Ordering::Acquire)).then(draw));
     }
     found
 }
@@ -92,14 +101,17 @@ fn returned(epoll: c_int, events: *mut epoll_event, most: c_int, ready: c_int) -
 /// pop), of which the log knows nothing yet. The system promises no order.
 ///
 /// Of several that are to be written and read, only one is read in this turn, if the system reports the others
-/// `again`.
-fn writable_first(events: &mut [epoll_event], again: bool) {
+/// again: the one that `drawn` says.
+fn writable_first(events: &mut [epoll_event], drawn: Option<u64>) {
     const WRITES: u32 = (libc::EPOLLOUT | libc::EPOLLWRNORM | libc::EPOLLWRBAND) as u32;
     // Whoever hears of these can be sent nothing any more.
     const GONE: u32 = (libc::EPOLLERR | libc::EPOLLHUP) as u32;
     let is_both = |found: u32| found & WRITES != 0 && found & !WRITES != 0 && found & GONE == 0;
-    if again {
-        for event in events.iter_mut().filter(|event| is_both(event.events)).skip(1) {
+    if let Some(drawn) = drawn {
+        let boths = events.iter().filter(|event| is_both(event.events)).count().max(1);
+        let read = (drawn % boths as u64) as usize;
+        let boths = events.iter_mut().filter(|event| is_both(event.events)).enumerate();
+        for (_, event) in boths.filter(|(index, _)| *index != read) {
             event.events &= WRITES;
         }
     }
@@ -120,12 +132,26 @@ fn writable_first(events: &mut [epoll_event], again: bool) {
     }
 }
 
+/// A number for [`writable_first`]. The system may report the same descriptors in the same order in each turn, or some of them in
+/// each second one: none of those waits for ever if it is drawn which is read.
+fn draw() -> u64 {
+    static STATE: AtomicU64 = AtomicU64::new(0x9e37_79b9_7f4a_7c15);
+    // Marsaglia, "Xorshift RNGs" (2003): never 0. Two threads may draw the same number.
+    let mut state = STATE.load(Ordering::Relaxed);
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    STATE.store(state, Ordering::Relaxed);
+    state >> 16
+}
+
 /// Something is reported once only (`EPOLLET`, `EPOLLONESHOT`), or may be: nothing of what is ready may be left out.
 static REPORTS_ONCE: AtomicBool = AtomicBool::new(false);
 
-/// What is registered with an `epoll` is not seen.
-pub(super) fn registers_unseen() {
+/// With which `epoll` this descriptor is registered is not seen, nor how.
+pub(super) fn registers_unseen(fd: c_int) {
     REPORTS_ONCE.store(true, Ordering::Release);
+    replies::epolls::added_unseen(fd);
 }
 
 /// Hook of `epoll_ctl`.
@@ -136,16 +162,27 @@ pub(super) fn registers_unseen() {
 pub unsafe fn epoll_ctl(epoll: c_int, what: c_int, fd: c_int, event: *mut epoll_event) -> c_int {
     if !REPORTS_ONCE.load(Ordering::Relaxed)
         && what != libc::EPOLL_CTL_DEL
-        && crate::readable::all(event.cast(), size_of::<epoll_event>())
+        && readable::all(event.cast(), size_of::<epoll_event>())
     {
         const ONCE: u32 = (libc::EPOLLET | libc::EPOLLONESHOT) as u32;
         // SAFETY: it can be read, and nothing says that it is aligned.
         if unsafe { event.read_unaligned() }.events & ONCE != 0 {
-            registers_unseen();
+            REPORTS_ONCE.store(true, Ordering::Release);
         }
     }
     // SAFETY: the caller's arguments, which it vouches for.
-    unsafe { real::EPOLL_CTL.get()(epoll, what, fd, event) }
+    let real = || unsafe { real::EPOLL_CTL.get()(epoll, what, fd, event) };
+    if table::is_other(fd) {
+        return real();
+    }
+    if what == libc::EPOLL_CTL_DEL {
+        return replies::epolls::removed(epoll, fd, real);
+    }
+    let result = real();
+    if result == 0 && what == libc::EPOLL_CTL_ADD {
+        replies::epolls::added(epoll, fd);
+    }
+    result
 }
 
 #[inline(never)]
@@ -263,37 +300,50 @@ pub unsafe fn epoll_pwait2(
 ) -> c_int {
     // SAFETY: the caller's arguments, which it vouches for.
     let wait = || unsafe { real::EPOLL_PWAIT2.get()(epoll, events, most, timeout, mask) };
-    turn(epoll, events, most, true, wait)
+    turn(epoll, events, most, sleeps_for(timeout), wait)
+}
+
+/// Whether a wait with this limit can sleep.
+fn sleeps_for(timeout: *const timespec) -> bool {
+    if !readable::all(timeout.cast(), size_of::<timespec>()) {
+        return true;
+    }
+    // SAFETY: it can be read, and any bytes are two numbers; nothing says that it is aligned.
+    let limit = unsafe { timeout.read_unaligned() };
+    limit.tv_sec != 0 || limit.tv_nsec != 0
 }
 
 #[cfg(test)]
 mod tests {
-    use super::writable_first;
+    use super::{draw, writable_first};
     use libc::{EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, epoll_event};
 
-    fn order(kinds: &[i32], again: bool) -> Vec<(i32, u64)> {
+    fn order(kinds: &[i32], drawn: Option<u64>) -> Vec<(i32, u64)> {
         let event =
             |(at, kind): (usize, &i32)| epoll_event { events: *kind as u32, u64: at as u64 };
         let mut events: Vec<epoll_event> = kinds.iter().enumerate().map(event).collect();
-        writable_first(&mut events, again);
+        writable_first(&mut events, drawn);
         events.iter().map(|event| (event.events as i32, event.u64)).collect()
     }
 
     #[test]
     fn what_is_to_be_written_comes_before_what_is_to_be_read() {
         let (read, write, both) = (EPOLLIN, EPOLLOUT, EPOLLIN | EPOLLOUT);
-        assert_eq!(order(&[read, both, write], false), [(write, 2), (both, 1), (read, 0)]);
-        assert_eq!(order(&[write, write], true), [(write, 0), (write, 1)]);
-        let found = order(&[read, both, both], true);
+        assert_eq!(order(&[read, both, write], None), [(write, 2), (both, 1), (read, 0)]);
+        assert_eq!(order(&[write, write], Some(7)), [(write, 0), (write, 1)]);
+        let found = order(&[read, both, both], Some(2));
         assert_eq!(found, [(write, 2), (both, 1), (read, 0)]);
+        let found = order(&[read, both, both], Some(1));
+        assert_eq!(found, [(write, 1), (both, 2), (read, 0)]);
         let gone = EPOLLIN | EPOLLERR | EPOLLHUP;
-        assert_eq!(order(&[], true), []);
+        assert_eq!(order(&[], Some(0)), []);
         // Every order of five: nothing is lost but what comes again, and nobody is written to after one is read.
         let kinds = [read, write, both, gone, gone | EPOLLOUT];
         for code in 0..5_usize.pow(5) {
             let picked = [0, 1, 2, 3, 4].map(|at| kinds[code / 5_usize.pow(at) % 5]);
-            for again in [false, true] {
-                let found = order(&picked, again);
+            for drawn in [None, Some(0), Some(1), Some(2), Some(3), Some(4)] {
+                let again = drawn.is_some();
+                let found = order(&picked, drawn);
                 let mut numbers: Vec<u64> = found.iter().map(|(_, number)| *number).collect();
                 numbers.sort_unstable();
                 assert_eq!(numbers, [0, 1, 2, 3, 4]);
@@ -312,6 +362,29 @@ mod tests {
                 };
                 assert!(found.is_sorted_by_key(|(kind, _)| rank(*kind)), "{found:?}");
             }
+        }
+    }
+
+    /// Whatever the system reports, and in whatever order: of those that are in every turn, and of those in every second or third.
+    #[test]
+    fn each_of_those_to_be_written_and_read_is_read_some_time() {
+        let both = EPOLLIN | EPOLLOUT;
+        for turns in [
+            &[&[0, 1][..]][..],
+            &[&[0, 1, 2, 3]],
+            &[&[0, 1], &[2, 3]],
+            &[&[0, 1], &[1, 2], &[2, 0]],
+        ] {
+            let mut read = [0; 4];
+            for turn in turns.iter().cycle().take(3000) {
+                let found = order(&vec![both; turn.len()], Some(draw()));
+                let kept: Vec<u64> =
+                    found.iter().filter(|(kind, _)| *kind == both).map(|(_, at)| *at).collect();
+                assert_eq!(kept.len(), 1);
+                read[turn[kept[0] as usize]] += 1;
+            }
+            let all = turns.iter().flat_map(|turn| turn.iter());
+            assert!(all.clone().all(|number| read[*number] > 200), "{read:?}");
         }
     }
 }

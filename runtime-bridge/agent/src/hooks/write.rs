@@ -127,6 +127,7 @@ fn other_write(
                 pieces: pieces.filter(|_| len.is_some()),
                 len: len.unwrap_or(0),
                 at_once: false,
+                quiet: false,
             };
             super::sockets::reply(put, fd, real)
         }

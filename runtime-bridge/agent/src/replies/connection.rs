@@ -1,11 +1,12 @@
 //! One connection with held bytes: the queue, and what is known of the socket.
 
+use super::Outcome;
 use super::clean::Followed;
 use crate::readable;
 use crate::real;
 use crate::stage::Pieces;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
-use durac_engine::{Errno, Ticket};
+use durac_engine::{Errno, Ticket, Time};
 use libc::{c_int, c_void, socklen_t};
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
@@ -66,13 +67,16 @@ pub struct State {
     /// The one that is used to send; the agent's own once it [`State::closes`].
     pub fd: RawFd,
     cookie: u64,
-    /// It carries messages, which the queue could not tell apart: its writes wait instead.
-    pub packets: bool,
+    /// Its writes wait instead of being held: it carries messages, which the queue could not tell apart, or a stream of the C
+    /// library writes to it, too, which would overtake what is held.
+    pub waits: bool,
     /// What is held.
     pub queue: Queue,
     /// What the next write returns: the socket has said so when the agent sent for it, or what
     /// was held is lost.
     pub error: Errno,
+    /// A write has returned it: all others fail as on a broken connection.
+    pub told: bool,
     /// The socket took no more when it was last tried.
     pub full: bool,
     /// It is among those that wait for a ticket.
@@ -81,6 +85,8 @@ pub struct State {
     pub watched: bool,
     /// It is one of a replica or a cluster node.
     pub is_link: bool,
+    /// A number that was closed may still be registered with an `epoll`.
+    pub strays: bool,
     /// The application has shut it for writing.
     pub shuts: bool,
     /// The application has closed it.
@@ -89,15 +95,23 @@ pub struct State {
 
 impl State {
     /// It serves this socket.
-    pub fn begin(&mut self, fd: RawFd, cookie: u64, packets: bool) {
+    pub fn begin(&mut self, fd: RawFd, cookie: u64, waits: bool) {
         let waiting = self.waiting;
-        *self = Self { fds: vec![fd], fd, cookie, packets, waiting, ..Self::default() };
+        *self = Self { fds: vec![fd], fd, cookie, waits, waiting, ..Self::default() };
     }
 
     /// It serves none.
     pub fn end(&mut self) {
         let waiting = self.waiting;
         *self = Self { fd: -1, waiting, ..Self::default() };
+    }
+
+    /// What a write does to a connection that has failed.
+    pub fn fails(&mut self) -> Outcome {
+        match std::mem::replace(&mut self.told, true) {
+            false => Outcome::Fail(self.error),
+            true => Outcome::Broken,
+        }
     }
 
     /// Whether this number is one of the application's for it, and still this socket.
@@ -252,6 +266,14 @@ pub fn socket(fd: RawFd) -> Option<(u64, bool)> {
         _ => return None,
     };
     Some((cookie(fd)?, packets))
+}
+
+/// For how long its calls wait for a client that does not read (`SO_SNDTIMEO`); none if for ever.
+pub fn patience(fd: RawFd) -> Option<Time> {
+    let limit = option(fd, libc::SO_SNDTIMEO, libc::timeval { tv_sec: 0, tv_usec: 0 })?;
+    let (seconds, micros) = (limit.tv_sec.unsigned_abs(), limit.tv_usec.unsigned_abs());
+    let time = seconds.saturating_mul(1_000_000_000).saturating_add(micros.saturating_mul(1000));
+    (time > 0).then_some(time)
 }
 
 /// For how many seconds its close waits (`SO_LINGER`); none if it does not.

@@ -65,7 +65,7 @@ mod tests {
 
     fn says(bytes: &[u8]) -> bool {
         let pieces = Some(Pieces::One(bytes.as_ptr().cast(), bytes.len()));
-        begins(&Put { pieces, len: bytes.len(), at_once: false })
+        begins(&Put { pieces, len: bytes.len(), at_once: false, quiet: false })
     }
 
     #[test]
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn memory_that_cannot_be_read_is_not() {
         let pieces = Some(Pieces::One(std::ptr::without_provenance(8), 60));
-        assert!(!begins(&Put { pieces, len: 60, at_once: false }));
-        assert!(!begins(&Put { pieces: None, len: 60, at_once: false }));
+        assert!(!begins(&Put { pieces, len: 60, at_once: false, quiet: false }));
+        assert!(!begins(&Put { pieces: None, len: 60, at_once: false, quiet: false }));
     }
 }

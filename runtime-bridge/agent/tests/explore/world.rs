@@ -298,7 +298,9 @@ pub mod replies {
 }
 
 pub mod owned {
+    pub fn begin() {}
     pub fn set(_: usize, _: (u64, u64), _: Option<i32>) {}
+    pub fn opened(_: usize, _: (u64, u64), _: bool) {}
 }
 
 pub mod proof {

@@ -32,6 +32,8 @@ pub struct Created {
     pub fd: Option<libc::c_int>,
     /// Where tools ask for a change, if it is memory that they find by the process.
     pub control: Option<&'static ControlPage>,
+    /// Why no other process finds it.
+    pub hidden: Option<io::Error>,
 }
 
 /// Makes a status page that readers find at `path` too; without a path they find it by the process
@@ -45,15 +47,16 @@ pub struct Created {
 /// What the system said; `AlreadyExists` if the page belongs to a running process.
 pub fn create(path: Option<&Path>, number: libc::c_int) -> io::Result<Created> {
     let Some(path) = path else {
-        let own = || Ok(Created { page: map(-1, true)?, id: (0, 0), fd: None, control: None });
-        let sealed = create_sealed(number);
-        return sealed.map_or_else(
-            |_| own(),
-            |(page, control, fd)| {
-                let control = Some(control);
-                Ok(Created { page, id: (0, 0), fd: Some(fd.keep()), control })
-            },
-        );
+        return match create_sealed(number) {
+            Ok((page, control, fd)) => {
+                let (fd, control) = (Some(fd.keep()), Some(control));
+                Ok(Created { page, id: (0, 0), fd, control, hidden: None })
+            }
+            Err(error) => {
+                let (page, hidden) = (map(-1, true)?, Some(error));
+                Ok(Created { page, id: (0, 0), fd: None, control: None, hidden })
+            }
+        };
     };
     if is_stale(path) {
         std::fs::remove_file(path)?;
@@ -67,13 +70,7 @@ pub fn create(path: Option<&Path>, number: libc::c_int) -> io::Result<Created> {
 fn create_sealed(
     number: libc::c_int,
 ) -> io::Result<(&'static StatusPage, &'static ControlPage, Fd)> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` has room for the result.
-    check(|| unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) })?;
-    if limit.rlim_cur < BOTH as libc::rlim_t {
-        // The process would get SIGXFSZ.
-        return Err(io::Error::from_raw_os_error(libc::EFBIG));
-    }
+    check_limit(BOTH)?;
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: the name is a C string.
     let memory = Fd::check(unsafe { libc::memfd_create(NAME.as_ptr(), flags) })?;
@@ -103,10 +100,12 @@ fn create_linked(path: &Path, number: libc::c_int) -> io::Result<Created> {
         return Err(io::ErrorKind::NotFound.into());
     }
     let control = Some(control);
-    Ok(Created { page, id: (link.dev(), link.ino()), fd: Some(kept.keep()), control })
+    let (id, fd) = ((link.dev(), link.ino()), Some(kept.keep()));
+    Ok(Created { page, id, fd, control, hidden: None })
 }
 
 fn create_file(path: &Path) -> io::Result<Created> {
+    check_limit(SIZE)?;
     let name = c_path(path)?;
     let fd = open_new(&name)?;
     let result = (|| {
@@ -118,13 +117,24 @@ fn create_file(path: &Path) -> io::Result<Created> {
         }
         let stat = fd.stat()?;
         let id = (stat.st_dev, stat.st_ino);
-        Ok(Created { page: map(fd.0, true)?, id, fd: None, control: None })
+        Ok(Created { page: map(fd.0, true)?, id, fd: None, control: None, hidden: None })
     })();
     if result.is_err() {
         // SAFETY: `name` is a valid C string, and the file was made above.
         unsafe { libc::unlink(name.as_ptr()) };
     }
     result
+}
+
+/// Whether a file may have that size: behind the limit (`RLIMIT_FSIZE`), the process would get SIGXFSZ.
+fn check_limit(size: usize) -> io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` has room for the result.
+    check(|| unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) })?;
+    match limit.rlim_cur < size as libc::rlim_t {
+        true => Err(io::Error::from_raw_os_error(libc::EFBIG)),
+        false => Ok(()),
+    }
 }
 
 fn check(call: impl FnOnce() -> libc::c_int) -> io::Result<()> {

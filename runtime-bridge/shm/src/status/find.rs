@@ -58,7 +58,12 @@ pub fn running() -> Vec<Running> {
 /// When a process was started, by `CLOCK_BOOTTIME`, rounded down to a tick. None if it is not there.
 #[must_use]
 pub fn began(process: u32) -> Option<Time> {
-    let stat = std::fs::read(format!("/proc/{process}/stat")).ok()?;
+    began_by(&std::fs::read(format!("/proc/{process}/stat")).ok()?)
+}
+
+/// The same, by what `/proc/PID/stat` says of it.
+#[must_use]
+pub fn began_by(stat: &[u8]) -> Option<Time> {
     // The name may contain anything; the 20th field after it is the time (proc_pid_stat(5)).
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     let fields = std::str::from_utf8(stat.get(end + 1..)?).ok()?;

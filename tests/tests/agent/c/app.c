@@ -22,11 +22,15 @@
 //   loop N COUNT        COUNT times write and sync
 //   loopfor N PATH      the same until the file exists; prints nothing of each
 //   fork ... end        a child does them and exits with _exit; the parent waits
+//   barefork ... end    the same of _Fork
 //   keepfork ... end    the parent does not wait; wait
 //   daemon              goes on in a child; the parent ends
 //   userns | numberns   a user namespace of its own, by name or by number | filter   no thread may open or look at a file any more
 //   vfork N             a child that shares memory closes the descriptor, and exits
 //   spawn ... end       a thread does them | join | cancel
+//   failexec WAY        a call that cannot become another program: execl, execv, or by its number
+//   holdtable | attable | freetable   the agent's open of the table of all processes waits; waits until it does; lets it go
+//   threads             threads can be started again
 //   exit CODE | _exit CODE | exec ARG... (the rest) | kill SIGNAL | nofile COUNT | limit BYTES (of a file) | echo TEXT
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -254,7 +258,7 @@ static void *run_thread(void *a) {
 
 static char **skip(char **a) {
     for (int depth = 1; *a; a++) {
-        if (!strcmp(*a, "fork") || !strcmp(*a, "keepfork") || !strcmp(*a, "spawn")) depth++;
+        if (!strcmp(*a, "fork") || !strcmp(*a, "barefork") || !strcmp(*a, "keepfork") || !strcmp(*a, "spawn")) depth++;
         if (!strcmp(*a, "end") && --depth == 0) return a + 1;
     }
     return a;
@@ -364,13 +368,13 @@ static char **run(char **a) {
                 for (int i = 0; i < 64; i++)
                     if (write(FD(0), "record\n", 7) != 7 || fdatasync(FD(0))) _exit(98);
             a += 2;
-        } else if (IS("fork") || IS("keepfork")) {
-            child = fork();
+        } else if (IS("fork") || IS("barefork") || IS("keepfork")) {
+            child = IS("barefork") ? _Fork() : fork();
             if (child == 0) {
                 run(a);
                 _exit(0);
             }
-            if (IS("fork")) {
+            if (!IS("keepfork")) {
                 int status;
                 waitpid(child, &status, 0);
                 errno = 77;
@@ -393,6 +397,19 @@ static char **run(char **a) {
         } else if (IS("join")) pthread_join(thread, NULL);
         else if (IS("cancel")) pthread_cancel(thread);
         else if (IS("daemon")) { if (daemon(1, 1)) _exit(96); }
+        else if (IS("failexec")) {
+            char *none[] = {NULL};
+            errno = 77;
+            long result = !strcmp(a[0], "execl")   ? execl("/nonexistent", "none", NULL)
+                          : !strcmp(a[0], "execv") ? execv("/nonexistent", none)
+                                                   : syscall(SYS_execve, "/nonexistent", none, none);
+            say(op, a[0], result);
+            a++;
+        }
+        else if (IS("holdtable")) shim("shim_hold_table", 1);
+        else if (IS("attable")) { while (!shim("shim_at_table", 0)) pause_briefly(); }
+        else if (IS("freetable")) shim("shim_hold_table", 0);
+        else if (IS("threads")) unsetenv("SHIM_NO_THREADS");
         else if (IS("userns")) DO(0, unshare(CLONE_NEWUSER))
         else if (IS("numberns")) DO(0, syscall(SYS_unshare, CLONE_NEWUSER))
         else if (IS("filter")) filter();

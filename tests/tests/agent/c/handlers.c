@@ -1,6 +1,7 @@
 // Logs that are opened in signal handlers, and after one that has left by a jump.
 //
 //   open ON     a handler opens x.log: on the stack it finds, or on one of its own (`alternate`)
+//   both ON     a handler opens x.log and y.log
 //   stream ON   a handler jumps away, and a stream is opened on x.log
 //   sync ON     a handler jumps away, and x.log is synced
 //   calls ON    the same, again and again
@@ -27,6 +28,11 @@ static void opens(int signal) {
     x = open("x.log", O_RDWR | O_CREAT | O_APPEND, 0644);
 }
 
+static void opens_both(int signal) {
+    opens(signal);
+    CHECK(open("y.log", O_RDWR | O_CREAT | O_APPEND, 0644) >= 0);
+}
+
 static void jumps(int signal) {
     (void)signal;
     siglongjmp(place, 1);
@@ -45,9 +51,10 @@ int main(int count, char **words) {
         CHECK(sigaltstack(&stack, NULL) == 0);
         flags = SA_ONSTACK;
     }
-    install(SIGUSR1, opens, flags);
+    int both = !strcmp(words[1], "both");
+    install(SIGUSR1, both ? opens_both : opens, flags);
     install(SIGUSR2, jumps, flags);
-    if (!strcmp(words[1], "open")) {
+    if (both || !strcmp(words[1], "open")) {
         CHECK(raise(SIGUSR1) == 0);
         CHECK(write(x, "x\n", 2) == 2);
     } else {

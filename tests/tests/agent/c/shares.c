@@ -1,6 +1,7 @@
 // Processes and threads that share descriptors or memory, and replies.
 //
-//   vfork WAY    a child of vfork opens files by WAY before it becomes another program
+//   vfork WAY    a child of vfork opens files by WAY before it becomes another program, or syncs, or opens files that have the
+//                agent's numbers (`numbers`)
 //   order WAY    writes x.log and "A" to a client, while syncs are held, and has a child write "B" to it by WAY
 //   reply WAY    writes x.log and "A" and "B" to a client, while syncs are held: by messages (`packets`), or in a thread that
 //                was cancelled (`cancelled`)
@@ -95,7 +96,32 @@ static void syncs_in_child(void) {
     say("fine\n");
 }
 
+static void numbers_in_child(void) {
+    x = open_log("x.log");
+    for (int i = 0; i < 8; i++) put_and_sync();
+    int own = AGENTS, status;
+    while (own < 6000 && (own == SHIMS || fcntl(own, F_GETFD) < 0)) own++;
+    CHECK(own < 6000);
+    pid_t child = vfork();
+    if (!child) {
+        if (close_range(own, own, 0) || dup2(2, own) != own) _exit(1);
+        if (close(own)) _exit(2);
+        if (dup2(2, own) != own || syscall(SYS_close, own)) _exit(3);
+        _exit(fcntl(own, F_GETFD) < 0 ? 0 : 4);
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    // It is the agent's yet.
+    CHECK(close(own) < 0 && errno == EBADF);
+    for (int i = 0; i < 8; i++) put_and_sync();
+    CHECK(close(x) == 0);
+    say("fine\n");
+}
+
 static void vforks(void) {
+    if (IS("numbers")) {
+        numbers_in_child();
+        return;
+    }
     if (IS("syncs")) {
         syncs_in_child();
         return;

@@ -72,11 +72,10 @@ pub(super) fn look(pid: u32, findings: &mut Findings) {
             }
             if seen.unplaced > 0 {
                 let found = match seen.unplaced {
-                    1 => {
-                        "a log was opened that found no room: it runs without the policy".to_owned()
-                    }
+                    1 => "a log was opened while too many were open: it runs without the policy"
+                        .to_owned(),
                     more => format!(
-                        "{more} times a log was opened that found no room: it runs without the policy"
+                        "{more} times a log was opened while too many were open: it runs without the policy"
                     ),
                 };
                 findings.note(
@@ -185,7 +184,7 @@ fn logs(pid: u32, about: &str, logs: &[LogStatus], findings: &mut Findings) {
             findings.note(
                 about,
                 format!("`{path}`: nothing has been written yet"),
-                "look again once something was",
+                "run this again after the application has written to it",
             );
         } else if numbers.calls == 0 {
             findings.wrong(

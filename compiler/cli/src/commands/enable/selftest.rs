@@ -310,7 +310,8 @@ fn works(name: &str, object: u64) -> Result<()> {
     };
     socket.set_read_timeout(Some(WITHIN))?;
     for _ in 0..3 {
-        socket.write_all(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nb\r\n")?;
+        let command = b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nb\r\n";
+        socket.write_all(command).context("it does not answer")?;
         let mut answer = [0; 5];
         socket.read_exact(&mut answer).context("it does not answer")?;
         ensure!(&answer == b"+OK\r\n", "it refuses to write: {}", String::from_utf8_lossy(&answer));

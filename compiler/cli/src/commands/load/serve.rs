@@ -110,7 +110,7 @@ impl Teller<'_> {
         let summary = self.summary(loaded);
         match starts {
             // The command's output is its own.
-            true => output::stderr(&summary),
+            true => output::stderr(&output::for_people(&summary)),
             // Said now: it stays for as long as it is not stopped.
             false if self.global.is_json() => {
                 let meta = &self.object.meta;
@@ -119,7 +119,7 @@ impl Teller<'_> {
                 document.put(&serde_json::json!({ "policy": meta.policy, "target": target }))?;
                 document.print(Some("load"), 0, None)?;
             }
-            false => output::stdout(summary.as_bytes())?,
+            false => output::print(&summary)?,
         }
         if let Some(ready) = &self.args.ready_file {
             let text = format!("{}\n", std::process::id());

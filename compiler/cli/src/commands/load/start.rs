@@ -38,6 +38,9 @@ pub fn run(args: &Load, global: &Global) -> Result<Outcome> {
              LD_PRELOAD; it preloads the server by itself, from --bpftime DIR",
         ));
     }
+    if let Some(path) = &args.ready_file {
+        output::check_unread(path, [args.object.path(), args.target.as_path()])?;
+    }
     let Some((object, _)) = read(args, global)? else { return Ok(Outcome::Wrong) };
     durac_bpftime::prepare(&object, &args.target).map_err(|why| refused(&why))?;
     let folder = folder(args)?;

@@ -6,7 +6,7 @@ use crate::args::Global;
 use crate::input;
 use crate::output::{self, Pending};
 use crate::traces;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use durac_core::CompileOptions;
 use durac_core::hir::Target;
 use durac_grammar::Sources;
@@ -19,6 +19,7 @@ use std::path::Path;
 
 /// Imports the file, and says what came of it.
 pub fn run(file: &Path, args: &Record, global: &Global) -> Result<Outcome> {
+    output::check_unread(&args.output, [file])?;
     let Some(target) = target(&args.target, global) else {
         return Ok(Outcome::Wrong);
     };
@@ -49,11 +50,14 @@ pub fn run(file: &Path, args: &Record, global: &Global) -> Result<Outcome> {
             return Err(output::exit(1, why));
         }
         output::check_stdout()?;
-        let writer = Writer::new(io::stdout().lock(), &header)?;
-        return Ok(match import(importer, writer)? {
-            Ok(events) => said(events, &target, args, global)?,
-            Err(error) => wrong(file, &error, global),
-        });
+        let written = Writer::new(io::stdout().lock(), &header).and_then(|w| import(importer, w));
+        return match written {
+            Ok(Ok(events)) => said(events, &target, args, global),
+            Ok(Err(error)) => Ok(wrong(file, &error, global)),
+            // As any filter whose reader went away.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Outcome::Fine),
+            Err(error) => Err(error).context("cannot write to standard output"),
+        };
     }
     let pending = Pending::new(&args.output, mode(&args.output))?;
     let written = Writer::new(&pending.file, &header).and_then(|w| import(importer, w));

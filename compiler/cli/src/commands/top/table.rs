@@ -194,7 +194,7 @@ fn notes(line: &Line) -> Vec<String> {
         say(format!(": writes are not staged: {why}"));
     }
     if let Some(why) = &line.not_counted {
-        say(format!(": updates are not counted any more: {why}; the policy is told the most"));
+        say(format!(": updates are no longer counted: {why}; the policy assumes the maximum"));
     }
     if line.held_bytes > 0 {
         let (bytes, clients) = (line.held_bytes, line.held_connections);
@@ -361,7 +361,7 @@ mod tests {
             (|l| l.broken_assumptions = 3, "3 syncs took longer than the policy assumes"),
             (
                 |l| l.not_counted = Some("two writes overlapped".to_owned()),
-                "updates are not counted any more: two writes overlapped; the policy is told the most",
+                "updates are no longer counted: two writes overlapped; the policy assumes the maximum",
             ),
             (
                 |l| l.overlaps = 3,
