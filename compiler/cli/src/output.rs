@@ -178,7 +178,11 @@ pub fn rewrite(path: &Path, bytes: &[u8]) -> Result<()> {
         }
         Err(error) if cannot_replace(&error) => {
             return write_over(path, bytes).map_err(|over| match over {
-                Over::Unchanged(why) | Over::Torn(why) => failed(why),
+                Over::Unchanged(why) => failed(why),
+                Over::Torn(why) => {
+                    let (name, why) = (path.display(), reason(&why));
+                    exit(2, format!("cannot write `{name}`: {why}; it is damaged: part of it is new, part old"))
+                }
             });
         }
         Err(error) => return Err(failed(error)),

@@ -455,10 +455,7 @@ unsafe extern "C-unwind" fn arrive(signal: c_int, info: *mut siginfo_t, context:
         return;
     }
     if flags & libc::SA_RESETHAND != 0 {
-        // SAFETY: a zeroed action is the default one.
-        let default = unsafe { MaybeUninit::<sigaction>::zeroed().assume_init() };
-        // SAFETY: a valid action; the old one is not asked for.
-        unsafe { real::SIGACTION.get()(signal, &raw const default, std::ptr::null_mut()) };
+        reset(signal, wanted);
     }
     let mark = AtomicU32::new(0);
     // SAFETY: the kernel passes a valid context.
@@ -487,6 +484,24 @@ unsafe extern "C-unwind" fn arrive(signal: c_int, info: *mut siginfo_t, context:
     HANDLERS.with(|handlers| handlers.depth.set(around));
 }
 
+/// What the kernel does when it delivers a signal with `SA_RESETHAND`.
+#[cold]
+fn reset(signal: c_int, wanted: Wanted) {
+    let mut current = MaybeUninit::<sigaction>::uninit();
+    // SAFETY: only a question; there is room for the result.
+    if unsafe { real::SIGACTION.get()(signal, std::ptr::null(), current.as_mut_ptr()) } != 0 {
+        return;
+    }
+    // SAFETY: the call succeeded and filled it.
+    let current = unsafe { current.assume_init() };
+    // If not, another has been installed meanwhile.
+    if current.sa_sigaction == arrival() {
+        let default = sigaction { sa_sigaction: libc::SIG_DFL, ..wanted.seen(current) };
+        // SAFETY: a valid action; the old one is not asked for.
+        unsafe { real::SIGACTION.get()(signal, &raw const default, std::ptr::null_mut()) };
+    }
+}
+
 /// Sends this signal to the thread, as it has come.
 fn send_again(signal: c_int, info: *const siginfo_t) {
     // SAFETY: neither call has preconditions.
@@ -506,5 +521,27 @@ pub fn left() {
     compiler_fence(Ordering::SeqCst);
     if DEFERRED.get() != 0 {
         let _ = change_mask(libc::SIG_UNBLOCK, DEFERRED.replace(0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Action, AtomicU64, KEPT, Wanted};
+
+    /// Also `SIG_ERR`, which a program may have installed.
+    #[test]
+    fn what_is_wanted_is_kept_as_one() {
+        let action = Action(AtomicU64::new(0));
+        assert!(!action.get().is_handler());
+        for handler in [2, 0x7fff_ffff_fff8, 0x00ff_ffff_ffff_fff8, libc::SIG_ERR] {
+            for code in 0..32 {
+                let flags =
+                    KEPT.into_iter().enumerate().filter(|(index, _)| code >> index & 1 != 0);
+                let flags = flags.fold(0, |flags, (_, flag)| flags | flag);
+                let wanted = Wanted { handler, flags, nests: code & 16 != 0 };
+                action.set(wanted);
+                assert!(action.get() == wanted && wanted.is_handler());
+            }
+        }
     }
 }

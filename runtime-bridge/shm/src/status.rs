@@ -234,6 +234,11 @@ impl StatusPage {
         });
     }
 
+    /// The same of what is said of a policy that stays. The caller keeps other writers away.
+    pub fn publish_head_again(&self, head: &Head<'_>) {
+        self.head.write(head, || {});
+    }
+
     /// The policy, which is off, stays so. What is published next says it anew.
     pub fn publish_stays_off(&self) {
         self.head.stays_off();

@@ -143,10 +143,7 @@ impl Supervisor {
             for (slot, core) in logs.iter_mut().skip(spared) {
                 slot.follow(core, next, looked);
             }
-            self.page.status.publish_policy(
-                &page::head(next, Force { off: Off::No, ..self.force() }),
-                &page::params(next, |_, default| default),
-            );
+            self.page.publish_policy(|| (next, Force { off: Off::No, ..self.force() }));
             Ok(())
         })??;
         // Before it was seen, or while.
@@ -157,7 +154,7 @@ impl Supervisor {
         let _ = self.in_quiet(until, |_| ());
         // Something may have happened meanwhile.
         if self.force() != Force::WHOLE {
-            self.page.publish_force(self.policy(), self.force(), self.stays_off());
+            self.publish_force();
         }
         Ok(())
     }

@@ -34,8 +34,8 @@ pub mod flag {
     pub const BLIND: u64 = 1 << 6;
     /// It was told that rings are refused.
     pub const TOLD_RING: u64 = 1 << 7;
-    /// It was told that open files cannot be taken.
-    pub const TOLD_UNSEEN: u64 = 1 << 8;
+    /// The open files of a process cannot be taken. (Bit 8 said, until it was not needed any more, that this or a shortage was told.)
+    pub const UNSEEN: u64 = 1 << 9;
 }
 
 /// Why bytes are not taken over.
@@ -392,12 +392,9 @@ mod tests {
         let bytes: Vec<String> = full().bytes().chunks(32).map(shown).collect();
         let wanted: Vec<&str> = FORMAT_4.split_whitespace().collect();
         assert_eq!((VERSION, bytes.join("\n")), (4, wanted.join("\n")));
-        use flag::{
-            BLIND, MAPPED, OFF, OPENS, STAYS_OFF, TOLD_RING, TOLD_UNSEEN, UNORDERED, WRITES,
-        };
-        let flags =
-            [WRITES, OPENS, OFF, STAYS_OFF, UNORDERED, MAPPED, BLIND, TOLD_RING, TOLD_UNSEEN];
-        assert_eq!(flags, [1, 2, 4, 8, 16, 32, 64, 128, 256]);
+        use flag::{BLIND, MAPPED, OFF, OPENS, STAYS_OFF, TOLD_RING, UNORDERED, UNSEEN, WRITES};
+        let flags = [WRITES, OPENS, OFF, STAYS_OFF, UNORDERED, MAPPED, BLIND, TOLD_RING, UNSEEN];
+        assert_eq!(flags, [1, 2, 4, 8, 16, 32, 64, 128, 512]);
     }
 
     /// The other program would find that it is cut off, and the command would be left to the keeper.

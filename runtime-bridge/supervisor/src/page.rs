@@ -6,6 +6,7 @@ use crate::note;
 use durac_abi::ENV_STATUS;
 use durac_shm::status::{self, Amounts, ControlPage, Head, ParamStatus, StatusPage};
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The page of this process.
 pub struct Page {
@@ -13,6 +14,8 @@ pub struct Page {
     pub status: &'static StatusPage,
     /// Where tools ask for a change; none where the page has no memory that they find.
     pub control: Option<&'static ControlPage>,
+    /// Who writes what is said of the policy holds it, from where that is read.
+    writers: Mutex<()>,
 }
 
 /// What of a policy is in force.
@@ -44,8 +47,9 @@ pub enum Off {
 pub fn make(policy: &Policy, values: &[u64]) -> std::io::Result<Page> {
     let path = std::env::var_os(ENV_STATUS).filter(|path| !path.is_empty()).map(PathBuf::from);
     let created = status::create(path.as_deref(), 0).or_else(|error| {
-        let path = path.unwrap_or_default();
-        note::error(&format!("no status file {}: {error}", path.display()));
+        if let Some(path) = path {
+            note::error(&format!("no status file {}: {error}", path.display()));
+        }
         status::create(None, 0)
     })?;
     if let Some(why) = &created.hidden {
@@ -56,7 +60,7 @@ pub fn make(policy: &Policy, values: &[u64]) -> std::io::Result<Page> {
     created.page.publish_supervisor();
     let value = |index: usize, default| values.get(index).copied().unwrap_or(default);
     created.page.publish_policy(&head(policy, Force::WHOLE), &params(policy, value));
-    Ok(Page { status: created.page, control: created.control })
+    Ok(Page { status: created.page, control: created.control, writers: Mutex::new(()) })
 }
 
 impl Page {
@@ -65,13 +69,31 @@ impl Page {
         self.status.publish_ready(std::process::id(), clock::now());
     }
 
+    /// Another policy has come, with its own values of the parameters.
+    pub fn publish_policy(&self, of: impl FnOnce() -> (&'static Policy, Force)) {
+        let _alone = self.alone();
+        let (policy, force) = of();
+        self.status.publish_policy(&head(policy, force), &params(policy, |_, default| default));
+    }
+
     /// Says whether the policy is in force, and whether it stays off.
-    pub fn publish_force(&self, policy: &Policy, force: Force, stays_off: bool) {
-        let value = |index, default| self.status.param(index).unwrap_or(default);
-        self.status.publish_policy(&head(policy, force), &params(policy, value));
+    pub fn publish_force(&self, of: impl FnOnce() -> (&'static Policy, Force, bool)) {
+        let _alone = self.alone();
+        let (policy, force, stays_off) = of();
+        self.status.publish_head_again(&head(policy, force));
         if force.off != Off::No && stays_off {
             self.status.publish_stays_off();
         }
+    }
+
+    /// The policy, which is off, stays so.
+    pub fn publish_stays_off(&self) {
+        let _alone = self.alone();
+        self.status.publish_stays_off();
+    }
+
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -155,7 +155,7 @@ impl Supervisor {
             (flag::MAPPED, &self.is_mapped),
             (flag::BLIND, &self.is_blind),
             (flag::TOLD_RING, &self.told_ring),
-            (flag::TOLD_UNSEEN, &self.is_unseen),
+            (flag::UNSEEN, &self.is_unseen),
         ]
     }
 
@@ -356,6 +356,9 @@ impl Supervisor {
             _ if process::is_short(errno) => &self.told_short,
             _ => &self.is_unseen,
         };
+        if told.load(Ordering::SeqCst) {
+            return;
+        }
         let before = self.summary();
         if told.swap(true, Ordering::SeqCst) {
             return;
@@ -590,8 +593,9 @@ impl Supervisor {
         Force { off, is_unseen: self.is_unseen.load(Ordering::SeqCst) }
     }
 
-    fn publish_force(&self) {
-        self.page.publish_force(self.policy(), self.force(), self.stays_off());
+    /// Says it on the page.
+    pub fn publish_force(&self) {
+        self.page.publish_force(|| (self.policy(), self.force(), self.stays_off()));
     }
 
     /// No sync call is deferred from now on, for good.
@@ -608,7 +612,7 @@ impl Supervisor {
             self.tell_off(&before, why);
         }
         // It may have been off.
-        self.page.status.publish_stays_off();
+        self.page.publish_stays_off();
     }
 
     /// Nothing is deferred from now on, and what was is synced. Whether this call has seen to it.

@@ -225,7 +225,7 @@ impl Supervisor {
             switch.store(handed.flags & bit != 0, Ordering::SeqCst);
         }
         if self.force() != Force::WHOLE {
-            self.page.publish_force(self.policy(), self.force(), self.stays_off());
+            self.publish_force();
         }
         let logs: Vec<_> = handed.logs.iter().map(|known| self.restore_log(known)).collect();
         for write in &handed.writes {

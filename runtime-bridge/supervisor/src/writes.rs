@@ -239,6 +239,12 @@ impl Supervisor {
     pub fn logs_change(&self, call: &Notification) {
         self.loses_bytes();
         if self.policy().meta.layout == Layout::Ring && !injects(Fault::NoBeginning) {
+            if call.thread == 0 {
+                // When that call has ended is never known.
+                self.turn_off(
+                    "a process of a pid namespace that cannot be seen may begin a log again",
+                );
+            }
             for slot in self.logs.all() {
                 slot.starts_again(call);
             }

@@ -22,6 +22,7 @@ mod redis;
 mod refusal;
 mod replies;
 mod scale;
+mod signals;
 mod stage;
 mod stress;
 mod symbols;

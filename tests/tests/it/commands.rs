@@ -313,11 +313,16 @@ fn a_stack_that_is_too_small_is_told_of() -> Result<()> {
 fn an_object_on_standard_input() -> Result<()> {
     let dir = TempDir::new()?;
     ensure!(sh("exec \"$0\" compile window -o w.o", dir.path())?.status.success());
-    for line in ["show - < w.o", "check - < w.o", "show /dev/stdin < w.o", "check /dev/fd/0 < w.o"]
-    {
+    let lines = [
+        ("show - < w.o", 1),
+        ("check - < w.o", 1),
+        ("show /dev/stdin < w.o", 0),
+        ("check /dev/fd/0 < w.o", 1),
+    ];
+    for (line, code) in lines {
         let ended = sh(&format!("exec \"$0\" {line}"), dir.path())?;
         let wrong = ended.stderr.contains("durac show -`");
-        ensure!(!wrong, "{line}: {}", show(&ended));
+        ensure!(!wrong && ended.status.code() == Some(code), "{line}: {}", show(&ended));
     }
     let ended = sh("cat w.o | \"$0\" check /dev/stdin", dir.path())?;
     ensure!(ended.stderr.contains("`durac show FILE`"), "{}", show(&ended));

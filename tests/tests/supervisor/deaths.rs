@@ -180,7 +180,7 @@ fn another_process_with_the_number_of_a_thread_is_told_of_no_error() -> Result<(
 
 /// A process that has synced a log ends, and another has its number: that one syncs the log for the first time.
 const HEIR: &str = "import ctypes, os, struct, sys, time
-libc = ctypes.CDLL(None)
+libc = ctypes.CDLL(None, use_errno=True)
 now = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
 def sync():
     fd = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY | os.O_APPEND)
@@ -199,6 +199,7 @@ while heir < 0:
     while now() < ended + 2 / os.sysconf('SC_CLK_TCK'): pass
     # It fails if a process of somebody else has the number by now.
     heir = fork_as(first)
+    if heir < 0 and ctypes.get_errno() == 1: sys.exit('only root may choose a number')
 if heir == 0: libc.prctl(1, 9), sync(), os.write(1, b'x\\n')
 time.sleep(3600)
 ";

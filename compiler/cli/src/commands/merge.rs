@@ -38,7 +38,6 @@ pub struct Merge {
 /// Reads them all, and prints what they are together.
 pub fn run(args: &Merge, global: &Global) -> Result<Outcome> {
     if let Some(path) = &args.output {
-        output::check_unread(path, args.files.iter().map(PathBuf::as_path))?;
         output::check_writable(path)?;
     }
     let parts = args.files.iter().map(|file| read(file)).collect::<Result<Vec<_>>>()?;
