@@ -6,7 +6,7 @@
 //! may be many threads of several processes, and any of them may die between two instructions.
 
 use crate::sync::{AtomicU64, Ordering};
-use durac_trace::{Event, MAX_LOGS, Op, Verdict};
+use durac_trace::{Event, MAX_LOGS, MOST_WRITTEN, Op, Verdict};
 use std::ffi::CString;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -378,7 +378,8 @@ impl Drain {
             took: took.min(t),
             cpu,
             sync_cpu,
-            bytes,
+            // A ring that was tampered with says anything; a reader of traces refuses more.
+            bytes: if op == Op::Write { bytes.min(MOST_WRITTEN) } else { bytes },
             verdict,
             wait,
             covers,

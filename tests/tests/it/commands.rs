@@ -67,7 +67,6 @@ fn no_output_takes_the_place_of_an_input() -> Result<()> {
         "compile s.dur -o ./s.dur --emit ast",
         "compile s.dur:n=1 -o s.dur",
         "compile - -o s.dur < s.dur",
-        "merge s.dur t.json -o t.json",
         "simulate t.json --json t.json",
         "simulate t.json -p s.dur --html s.dur",
         "simulate - --html t.json < t.json",

@@ -71,6 +71,7 @@ fn until(lines: &mut impl Iterator<Item = std::io::Result<String>>, what: &str) 
         if line.contains(what) {
             return Ok(line);
         }
+        ensure!(!line.contains("the supervisor is gone"), "{line}");
     }
 }
 
@@ -85,7 +86,12 @@ fn another_version_does_not_come_where_files_are_limited() -> Result<()> {
     // Once without a limit: then `durac run` has stored the object.
     let stored = limited(&[], folder.path(), &["true"])?.output()?;
     ensure!(stored.status.success(), "{}", String::from_utf8_lossy(&stored.stderr));
-    let mut run = limited(&["--fsize=1024"], folder.path(), &["sleep", "3600"])?;
+    let mut run = limited(
+        &["--fsize=1024"],
+        folder.path(),
+        // Its standard error ends with the supervisor and the keeper.
+        &["sh", "-c", "exec sleep 3600 2>&-"],
+    )?;
     let mut child = Killed::start(run.stderr(Stdio::piped()))?;
     let mut lines = BufReader::new(child.stderr.take().context("a pipe")?).lines();
     until(&mut lines, "no status page: File too large")?;
