@@ -109,7 +109,7 @@ fn try_answer(registry: &'static Registry, request: &Request) -> Result<String, 
         return Err("the policy is off for the rest of this process".to_owned());
     }
     if registry.is_closing() {
-        return Err("the process ends".to_owned());
+        return Err("the process ends, or becomes another program: try again".to_owned());
     }
     let now = policy::loaded().ok_or("there is no policy")?;
     match request.command {

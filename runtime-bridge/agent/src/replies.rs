@@ -574,7 +574,8 @@ impl Replies {
             }
             // Nobody would send it, or not as one message.
             let alone = matches!(needs, Needs::Ticket { alone: true, .. }) && ticket.is_some();
-            let waits = alone || state.waits;
+            // Nor if the process ends, or becomes another program.
+            let waits = alone || state.waits || registry.is_closing();
             let behind = state.queue.parts.back().map_or(0, |&(ticket, _)| ticket);
             let ticket = ticket.map_or(behind, |ticket| ticket.max(behind));
             if let Some(kept) = (!waits).then(|| self.keep(&mut state, &put, ticket)).flatten() {
@@ -672,9 +673,18 @@ impl Replies {
             self.recycle(connection, &mut state);
             return;
         }
-        // An event loop hears nothing more of what the application has closed.
-        let leaves = !state.strays && epolls::leave(fd);
-        match leaves.then(|| registry::duplicate(fd)).flatten() {
+        // An event loop hears nothing more of what the application has closed, where that can be seen to. Else as much as
+        // possible is sent before; what a slow client gets later is worth an event too many.
+        if state.strays || !epolls::leave(fd) {
+            drop(state);
+            self.send_all(registry, connection, clock::now() + PATIENCE);
+            state = connection.lock();
+            if state.queue.is_empty() {
+                self.recycle(connection, &mut state);
+                return;
+            }
+        }
+        match registry::duplicate(fd) {
             Some(own) => {
                 state.fd = own;
                 state.closes = true;

@@ -495,7 +495,9 @@ fn reset(signal: c_int, wanted: Wanted) {
     // SAFETY: the call succeeded and filled it.
     let current = unsafe { current.assume_init() };
     // If not, another has been installed meanwhile.
-    if current.sa_sigaction == arrival() {
+    let action = usize::try_from(signal).ok().and_then(|signal| ACTIONS.get(signal));
+    let is_it = action.is_some_and(|action| action.get() == wanted);
+    if current.sa_sigaction == arrival() && is_it {
         let default = sigaction { sa_sigaction: libc::SIG_DFL, ..wanted.seen(current) };
         // SAFETY: a valid action; the old one is not asked for.
         unsafe { real::SIGACTION.get()(signal, &raw const default, std::ptr::null_mut()) };

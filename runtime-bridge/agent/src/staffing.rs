@@ -51,7 +51,6 @@ fn parts(slot: &Slot) -> (Option<&'static Pool>, bool) {
 /// is nothing to do.
 #[inline]
 pub fn look() {
-    crate::hooks::stayed();
     if LATER.load(Ordering::Relaxed) != 0 && !signals::may_be_in_handler() {
         start();
     }

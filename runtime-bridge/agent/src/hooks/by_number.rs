@@ -186,7 +186,7 @@ pub(super) fn by_number(number: c_long, [a, b, c, d, e]: [usize; 5]) -> usize {
         [] => return plain(),
         [Effect::Ends] => super::leave(),
         [Effect::EndsThread] => super::thread_ends(),
-        [Effect::Registers] => turn::registers_unseen(c as c_int),
+        [Effect::Registers] => turn::registers_by_number(a as c_int, b as c_int, c as c_int),
         _ => {}
     }
     if guard::is_inside() || policy::loaded().is_none() && !failures::any() {

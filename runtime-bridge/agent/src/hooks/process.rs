@@ -9,7 +9,6 @@ use crate::off::{self, Off};
 use crate::order;
 use crate::readable;
 use crate::real;
-use crate::signals;
 use crate::stage::StageOff;
 use crate::table;
 use libc::{c_char, c_int, c_long, c_void, id_t, idtype_t, pid_t, rusage, siginfo_t};
@@ -214,6 +213,19 @@ zeroed_thread_local! {
     static LEAVES: Cell<pid_t>;
 }
 
+/// Before a call that may have the process become another program, and jumps to the real one: it is not seen to fail.
+fn jumps() {
+    family::passes_on();
+    let Some(registry) = table::registry().filter(|registry| registry.is_ours()) else { return };
+    let kept = Kept::now();
+    guard::run(|| {
+        registry.jumps();
+        let _ = order::drain_others(None);
+        registry.replies.finish(registry);
+    });
+    drop(kept);
+}
+
 /// The process may end in the real function, or become another program: everything acknowledged is made durable first,
 /// and the other threads, which run until then, defer nothing any more. Returns whether they did until now.
 fn leaves() -> bool {
@@ -246,15 +258,6 @@ pub(super) fn becomes<T>(real: impl FnOnce() -> T) -> T {
         stays();
     }
     result
-}
-
-/// A hook is called. The thread may have called a function that leaves, and to which its hook jumps: it has failed.
-#[inline]
-pub(crate) fn stayed() {
-    // The handler of a signal may have interrupted it.
-    if LEAVES.get() != 0 && !signals::may_be_in_handler() {
-        stays();
-    }
 }
 
 #[cold]
@@ -429,7 +432,7 @@ macro_rules! preparations {
 /// What comes before functions of any number of arguments. Each returns the address of the real one.
 pub mod before {
     use super::super::{by_number, formats, seen};
-    use super::{before_fork, drain, leaves, real, shares, spawns};
+    use super::{before_fork, drain, jumps, real, shares, spawns};
     use libc::{c_int, c_long};
 
     /// Before `syscall`.
@@ -508,7 +511,7 @@ pub mod before {
     }
     pub use clone as __clone;
 
-    preparations! { leaves:
+    preparations! { jumps:
         execl / EXECL;
         execlp / EXECLP;
         execle / EXECLE;

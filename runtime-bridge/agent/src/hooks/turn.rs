@@ -154,6 +154,14 @@ pub(super) fn registers_unseen(fd: c_int) {
     replies::epolls::added_unseen(fd);
 }
 
+/// The same of a call by number, whose result is not seen. It can take out what is there.
+pub(super) fn registers_by_number(epoll: c_int, what: c_int, fd: c_int) {
+    match what {
+        libc::EPOLL_CTL_DEL => drop(replies::epolls::removed(epoll, fd, || 0)),
+        _ => registers_unseen(fd),
+    }
+}
+
 /// Hook of `epoll_ctl`.
 ///
 /// # Safety
@@ -300,7 +308,7 @@ pub unsafe fn epoll_pwait2(
 ) -> c_int {
     // SAFETY: the caller's arguments, which it vouches for.
     let wait = || unsafe { real::EPOLL_PWAIT2.get()(epoll, events, most, timeout, mask) };
-    turn(epoll, events, most, sleeps_for(timeout), wait)
+    turn(epoll, events, most, replies::may_hold() && sleeps_for(timeout), wait)
 }
 
 /// Whether a wait with this limit can sleep.

@@ -50,6 +50,14 @@ impl Replies {
         }
     }
 
+    /// Each call that writes to a connection now has held what it holds when this returns.
+    pub fn pass_by_calls(&self) {
+        if self.holds {
+            let all = self.all.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            all.into_iter().for_each(|connection| drop(connection.lock()));
+        }
+    }
+
     /// Sends what may go of all connections.
     #[cold]
     pub(super) fn settle_all(&self) {
