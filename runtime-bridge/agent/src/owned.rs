@@ -49,9 +49,7 @@ static OWNER: AtomicI32 = AtomicI32::new(0);
 /// Whether this process has inherited a log of this file and not taken it over, also if it was made by a call after
 /// which nothing of the agent's has run (`_Fork`, `clone`).
 pub fn has_inherited(file: FileId) -> bool {
-    // A child of `vfork` has its parent's memory.
-    let is_child = OWNER.load(Ordering::Acquire) != table::owner() || table::is_in_child();
-    let of_parent = is_child && open().any(|it| it == file);
+    let of_parent = OWNER.load(Ordering::Acquire) != table::owner() && open().any(|it| it == file);
     of_parent || inherited().any(|it| it == file)
 }
 

@@ -205,6 +205,15 @@ fn the_error_that_a_child_takes_is_its_parents() {
     }
 }
 
+#[test]
+fn the_error_that_a_child_of_vfork_takes_is_its_parents() {
+    let done = Place::new(&objects::skip(None))
+        .env("SHIM_FAIL_ONCE", "0")
+        .run("open a wct x.log write a 1 sync a vsync a write a 1 sync a write a 1 sync a kill 9");
+    assert_eq!(done.out[3], "child vsync = 5", "{done:?}");
+    assert_eq!(count(&done.out[4..], "sync a = -1 EIO"), 2, "{done:?}");
+}
+
 /// A child's failure is nothing to the children that are made when the parent has opened the file anew, or if the child had.
 #[test]
 fn the_error_of_a_child_is_not_that_of_later_children() {

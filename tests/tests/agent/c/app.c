@@ -26,6 +26,7 @@
 //   keepfork ... end    the parent does not wait; wait
 //   daemon              goes on in a child; the parent ends
 //   userns | numberns   a user namespace of its own, by name or by number | filter   no thread may open or look at a file any more
+//   vsync N             a child that shares memory syncs it, and exits with the error
 //   vfork N             a child that shares memory closes the descriptor, and exits
 //   spawn ... end       a thread does them | join | cancel
 //   failexec WAY        a call that cannot become another program: execl, execv, or by its number
@@ -390,6 +391,15 @@ static char **run(char **a) {
                 _exit(0);
             }
             waitpid(pid, NULL, 0);
+            a++;
+        } else if (IS("vsync")) {
+            int fd = FD(0), status = 0;
+            pid_t pid = vfork();
+            if (pid == 0)
+                _exit(fdatasync(fd) ? errno : 0);
+            waitpid(pid, &status, 0);
+            errno = 77;
+            say("child", "vsync", WEXITSTATUS(status));
             a++;
         } else if (IS("spawn")) {
             pthread_create(&thread, NULL, run_thread, a);

@@ -102,7 +102,7 @@ static void signals(void)
     connects();
     bell = eventfd(0, EFD_NONBLOCK);
     CHECK(adds(loop, server, EPOLLIN) == 0 && adds(loop, bell, EPOLLIN) == 0);
-    for (int round = 0; round < 300 && ended < 60; round++) {
+    for (int round = 0; round < 5000 && ended < 20; round++) {
         eventfd_t rung;
         action.sa_flags = round % 2 ? SA_RESTART : 0;
         sigaction(SIGTERM, &action, NULL);
@@ -194,6 +194,25 @@ static void closes_late(const char *how)
     CHECK(has("bye", MSG_DONTWAIT));
     is_quiet();
     printf("at once\n");
+}
+
+/* The same, and the client does not read before: it gets everything all the same. */
+static void closes_slow(void)
+{
+    static char block[1 << 16];
+    long sent = 0, got = 0;
+    ssize_t n;
+    connects();
+    CHECK(adds(loop, server, EPOLLIN) == 0 && adds(epoll_create1(0), server, EPOLLIN) == 0);
+    CHECK(fcntl(server, F_SETFL, O_NONBLOCK) == 0);
+    replies("r");
+    while (sent < 8 << 20 && (n = write(server, block, sizeof block)) > 0)
+        sent += n;
+    CHECK(close(server) == 0);
+    while ((n = read(client, block, sizeof block)) > 0)
+        got += n;
+    CHECK(n == 0);
+    printf("%s\n", got == sent + 1 ? "everything" : "cut");
 }
 
 /* ---- one that is to be read and written among others ---- */
@@ -343,6 +362,8 @@ int main(int argc, char **argv)
         signals();
     if (!strcmp(what, "closes"))
         closes(how);
+    if (!strcmp(what, "closes-slow"))
+        closes_slow();
     if (!strcmp(what, "closes-late"))
         closes_late(how);
     if (!strcmp(what, "shares"))

@@ -32,6 +32,12 @@ fn an_event_loop_hears_nothing_of_a_connection_that_is_closed() {
     }
 }
 
+/// Where that cannot be seen to, a client that reads late gets what it would have got.
+#[test]
+fn a_connection_that_stays_in_an_event_loop_sends_everything() {
+    assert_eq!(run("closes-slow"), ["everything"]);
+}
+
 #[test]
 fn none_of_those_to_be_read_and_written_starves() {
     assert_eq!(run("shares"), ["read"]);
