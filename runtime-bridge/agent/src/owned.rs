@@ -2,6 +2,7 @@
 //! lock or the file itself is not held for longer than without the agent. With them, which files are logs that this
 //! process has inherited.
 
+use crate::crowd;
 use crate::registry::FileId;
 use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use crate::sys;
@@ -118,5 +119,6 @@ pub extern "C" fn close_in_child() {
             unsafe { sys::call(libc::SYS_close, [fd as usize]) };
         }
     }
+    crowd::close_in_child();
     begin();
 }

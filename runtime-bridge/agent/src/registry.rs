@@ -2,6 +2,7 @@
 
 use crate::children::Children;
 use crate::clock;
+use crate::crowd;
 use crate::errno;
 use crate::failures;
 use crate::flight::real_sync;
@@ -405,8 +406,8 @@ impl Registry {
         }
     }
 
-    /// The application is about to give one of the agent's numbers to another file: the log or the page that has it gets
-    /// another number. Returns whether it has.
+    /// The application is about to give one of the agent's numbers to another file: the log, the page or the table that has
+    /// it gets another number. Returns whether it has.
     pub fn make_room(&self, fd: c_int) -> bool {
         if self.page_fd.load(Ordering::Relaxed) == fd {
             let new = duplicate(fd);
@@ -415,6 +416,9 @@ impl Registry {
                 table::set(fd, Entry::Other);
             }
             return new.is_some();
+        }
+        if crowd::makes_room(fd) {
+            return true;
         }
         self.slots().any(|slot| {
             let mut core = slot.lock();

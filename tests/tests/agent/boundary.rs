@@ -1,10 +1,12 @@
 //! What the agent must not get wrong at its edges: errors that are none, other files' order, ends of
 //! limits, and deadlines that were missed.
 
-use crate::common::{Place, count, log_where, objects, poll, program};
+use crate::common::{Place, app, count, log_where, objects, poll, program};
 use crate::matrix::compare;
 use durac_abi::Object;
 use durac_shm::status::StageOff;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
 
 /// Errors that say nothing of the data are never returned, and stop nothing.
 #[test]
@@ -340,4 +342,72 @@ fn a_log_of_a_dead_process_is_free() {
     let done = place.run("open a wca x.log write a 1 sync a kill 9");
     // What was there when it opened the log, and no call.
     assert_eq!(count(&done.calls, "-fdatasync"), 1, "{done:?}");
+}
+
+/// A process that was killed leaves its entry in the table of logs, and its number is another process's by now.
+#[test]
+fn a_log_of_a_dead_process_is_free_though_its_number_is_used_again() {
+    let place = Place::new(&objects::skip(None));
+    let program = "open a wca x.log write a 1 sync a kill 9";
+    place.run(program);
+    let file = std::fs::metadata(place.path("x.log")).unwrap();
+    // SAFETY: no preconditions.
+    let table = format!("/dev/shm/durac-logs-{}", unsafe { libc::geteuid() });
+    let table = std::fs::File::options().read(true).write(true).open(table).unwrap();
+    let mut bytes = vec![0; 512 << 10];
+    table.read_exact_at(&mut bytes, 0).unwrap();
+    let mut found = 0;
+    for at in (0..bytes.len()).step_by(32) {
+        let number = |place: usize| {
+            u64::from_ne_bytes(bytes[at + 8 * place..at + 8 * place + 8].try_into().unwrap())
+        };
+        if number(0) != 0 && (number(1), number(2)) == (file.dev(), file.ino()) {
+            let used_again = number(0) >> 32 << 32 | u64::from(std::process::id());
+            table.write_all_at(&used_again.to_ne_bytes(), at as u64).unwrap();
+            found += 1;
+        }
+    }
+    assert_eq!(found, 1);
+    let done = place.run(program);
+    // What was there when it opened the log, and no call.
+    assert_eq!(count(&done.calls, "-fdatasync"), 1, "{done:?}");
+}
+
+/// Two processes that cannot see each other, of which each is number 1, know of each other.
+#[test]
+fn a_log_of_two_pid_namespaces_passes() {
+    let place = Place::new(&objects::skip(None)).env("DURAC_LOG", "all");
+    let start = |ready: &str, go: &str| {
+        let operations = format!(
+            "open a wca x.log write a 1 sync a open r wc {ready} file {go} write a 1 sync a"
+        );
+        let words: Vec<_> =
+            ["--pid", "--fork", "--kill-child", "--mount-proc", app().to_str().unwrap()]
+                .into_iter()
+                .chain(operations.split_whitespace())
+                .map(String::from)
+                .collect();
+        place.start_words("unshare".as_ref(), &words.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let wait = |name: &str| poll(name, || Path::new(&place.path(name)).exists().then_some(()));
+    let first = start("ready-1", "go-1");
+    wait("ready-1");
+    let second = start("ready-2", "go-2");
+    wait("ready-2");
+    place.touch("go-1");
+    let first = place.finish(first);
+    place.touch("go-2");
+    let second = place.finish(second);
+    for done in [&first, &second] {
+        let line =
+            "x.log: another process has the log open; its syncs run as the application calls them";
+        assert_eq!(done.err.matches(line).count(), 1, "{done:?}");
+    }
+    // When they have been killed, the next one has the log alone.
+    let third = start("ready-3", "go-3");
+    wait("ready-3");
+    place.kill(third);
+    place.touch("go-4");
+    let fourth = place.finish(start("ready-4", "go-4"));
+    assert!(!fourth.err.contains("another process"), "{fourth:?}");
 }

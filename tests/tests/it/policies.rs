@@ -54,7 +54,11 @@ fn check(
     ensure!(samples.remembered <= bound, "{load}: remembered above {bound}: {samples:?}");
     ensure!(logs.max_pending <= witnessed, "{load}: witnessed above {witnessed}: {logs:?}");
     // A policy that may defer does: else this test would see nothing.
-    ensure!(logs.max_pending > 0 || bound == 0, "{load}: nothing was ever pending: {logs:?}");
+    ensure!(
+        logs.max_pending > 0 || bound == 0,
+        "{load}: nothing was ever pending: {logs:?}; {}",
+        server.redis.stderr()
+    );
     // The page counts the same calls that the witness saw.
     ensure!(samples.calls == logs.entered, "{load}: {samples:?}, {logs:?}");
     Ok(())

@@ -221,6 +221,10 @@ pub mod crowd {
     /// No other process here opens a log.
     pub struct Crowd;
 
+    pub fn makes_room(_: i32) -> bool {
+        false
+    }
+
     impl Crowd {
         pub const fn new() -> Self {
             Self
