@@ -138,6 +138,8 @@ impl Current {
         if self.policy.rules.keeps_amounts || reads(Reading::NotifyDone) {
             self.slot.count_written(core);
         }
+        let syncs = core.engine.counters().syncs;
+        let notify_count = core.watch.as_mut().map_or(syncs, Watch::count);
         let engine = &core.engine;
         let context = Context {
             log: self.slot.index as u64,
@@ -149,7 +151,7 @@ impl Current {
             staged: engine.staged(self.number - u64::from(!self.is_sync)),
             sync_latency: engine.sync_latency().min(READING_MOST),
             notify_done: engine.notify_done().into(),
-            notify_count: core.watch.as_ref().map_or(engine.counters().syncs, Watch::count),
+            notify_count,
             child_active: (reads(Reading::ChildActive) && crate::children::any()).into(),
             pending_updates: engine.read_updates(),
             updates: self.updates.min(READING_MOST),

@@ -36,6 +36,9 @@ struct Entry {
 
 type Table = [Entry; ENTRIES];
 
+/// This process, once it was asked for.
+static OWN: AtomicU64 = AtomicU64::new(0);
+
 /// A process: its number, and above it a hash of when it began and of its pid namespace, or 0 if that is not known.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Process(u64);
@@ -43,7 +46,6 @@ struct Process(u64);
 impl Process {
     /// This one.
     fn own() -> Self {
-        static OWN: AtomicU64 = AtomicU64::new(0);
         let own = Self(OWN.load(Ordering::Relaxed));
         // A forked child finds its parent's.
         if own.number() == std::process::id() {
@@ -113,8 +115,9 @@ fn pid_namespace() -> Option<u64> {
 
 /// The open file of the table, in which this process locks the bytes of its entries.
 static FILE: AtomicI32 = AtomicI32::new(NONE);
-/// The inode of the table that is mapped: the name may be another file's by now, and so may the descriptor, if the
+/// Device and inode of the table that is mapped: the name may be another file's by now, and so may the descriptor, if the
 /// application has closed it past the hooks.
+static DEVICE: AtomicU64 = AtomicU64::new(0);
 static INODE: AtomicU64 = AtomicU64::new(0);
 const NONE: RawFd = -1;
 
@@ -129,17 +132,19 @@ fn stat(fd: RawFd) -> Option<libc::stat> {
 /// The descriptor for locks, if there is one.
 fn locks() -> Option<RawFd> {
     let fd = FILE.load(Ordering::Acquire);
-    let is_table = |fd| stat(fd).is_some_and(|it| it.st_ino == INODE.load(Ordering::Relaxed));
     (fd != NONE && is_table(fd)).then_some(fd)
+}
+
+/// Whether this is the table that is mapped.
+fn is_table(fd: RawFd) -> bool {
+    let mapped = (DEVICE.load(Ordering::Relaxed), INODE.load(Ordering::Relaxed));
+    stat(fd).is_some_and(|it| (it.st_dev, it.st_ino) == mapped)
 }
 
 /// Has a descriptor for locks of the table that is mapped, if there can be one.
 fn keep(file: &OwnedFd) {
-    let (fd, mapped) = (file.as_raw_fd(), INODE.load(Ordering::Relaxed));
-    if stat(fd).is_none_or(|it| it.st_ino != mapped) {
-        return;
-    }
-    let Some(own) = registry::duplicate(fd) else { return };
+    let fd = file.as_raw_fd();
+    let Some(own) = is_table(fd).then(|| registry::duplicate(fd)).flatten() else { return };
     if FILE.compare_exchange(NONE, own, Ordering::AcqRel, Ordering::Relaxed).is_err() {
         registry::close_own(own);
     }
@@ -179,6 +184,8 @@ pub fn close_in_child() {
         unsafe { sys::call(libc::SYS_close, [fd as usize]) };
     }
     FILE.store(NONE, Ordering::Release);
+    // In a pid namespace of its own it may have its parent's number.
+    OWN.store(0, Ordering::Relaxed);
 }
 
 /// The table; none where there is no shared memory, or its file is not this user's alone.
@@ -202,7 +209,9 @@ fn prepare() {
         let order = (Ordering::AcqRel, Ordering::Acquire);
         match TABLE.compare_exchange(null_mut(), own, order.0, order.1) {
             Ok(_) => {
-                INODE.store(stat(file.as_raw_fd()).map_or(0, |it| it.st_ino), Ordering::Relaxed)
+                let id = stat(file.as_raw_fd()).map_or((0, 0), |it| (it.st_dev, it.st_ino));
+                DEVICE.store(id.0, Ordering::Relaxed);
+                INODE.store(id.1, Ordering::Relaxed);
             }
             Err(_) => {
                 // SAFETY: the mapping made above, which nobody else has seen.

@@ -70,6 +70,8 @@ mod table;
 mod vdso;
 mod waits;
 mod watch;
+#[cfg(test)]
+mod watch_tests;
 mod written;
 
 use durac_abi::{ENV_OBJECT, ENV_RECORD};

@@ -120,5 +120,7 @@ pub extern "C" fn close_in_child() {
         }
     }
     crowd::close_in_child();
+    // In a pid namespace of its own it may have its parent's number.
+    OWNER.store(0, Ordering::Release);
     begin();
 }

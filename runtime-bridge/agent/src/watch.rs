@@ -63,24 +63,21 @@ impl Claimed {
     }
 
     /// Takes a free slot, or one of a process that is gone, or the one of this file that this process
-    /// had before it became another program.
-    fn take(self, device: u64, inode: u64) -> bool {
-        let Some(owner) = self.word(Word::Owner) else { return false };
+    /// had before it became another program. Returns which claim of the slot this is.
+    fn take(self, device: u64, inode: u64) -> Option<u64> {
+        let owner = self.word(Word::Owner)?;
         let (seen, us) = (owner.load(Ordering::SeqCst), u64::from(std::process::id()));
         let left = seen == us && self.is_of(device, inode);
         if seen != 0 && !left && is_alive(seen) {
-            return false;
+            return None;
         }
-        if owner.compare_exchange(seen, us, Ordering::SeqCst, Ordering::SeqCst).is_err() {
-            return false;
-        }
+        owner.compare_exchange(seen, us, Ordering::SeqCst, Ordering::SeqCst).ok()?;
         self.set(Word::Inode, 0);
-        if let Some(generation) = self.word(Word::Generation) {
-            generation.fetch_add(1, Ordering::SeqCst);
-        }
+        // Before the programs count anything else here: see `Watch::is_ours`.
+        let generation = self.word(Word::Generation)?.fetch_add(1, Ordering::SeqCst) + 1;
         self.set(Word::Device, device);
         self.set(Word::Inode, inode);
-        true
+        Some(generation)
     }
 
     fn is_of(self, device: u64, inode: u64) -> bool {
@@ -118,6 +115,10 @@ const MARKS: usize = 8;
 pub struct Watch {
     /// The slot.
     pub claimed: Claimed,
+    /// Which claim of the slot is ours.
+    generation: u64,
+    /// What [`Self::count`] has said.
+    counted: u64,
     completed: u64,
     failed: u64,
     /// Oldest first.
@@ -132,12 +133,15 @@ pub fn watch((device, inode): (u64, u64)) -> Option<Watch> {
     let slots = || probes(device, inode).filter_map(claimed);
     // The programs find the first slot of a file only.
     let known = slots().find(|slot| slot.is_of(device, inode));
-    let claimed = match known {
-        Some(slot) => slot.take(device, inode).then_some(slot),
-        None => slots().find(|slot| slot.take(device, inode)),
+    let take = |slot: Claimed| slot.take(device, inode).map(|generation| (slot, generation));
+    let (claimed, generation) = match known {
+        Some(slot) => take(slot),
+        None => slots().find_map(take),
     }?;
     Some(Watch {
         claimed,
+        generation,
+        counted: 0,
         completed: claimed.get(Word::Completed),
         failed: claimed.get(Word::Failed),
         marks: Vec::with_capacity(MARKS),
@@ -146,8 +150,18 @@ pub fn watch((device, inode): (u64, u64)) -> Option<Watch> {
 
 impl Watch {
     /// Whole syncs that this process has ended with success since the log was opened.
-    pub fn count(&self) -> u64 {
-        self.claimed.get(Word::Completed).saturating_sub(self.completed)
+    pub fn count(&mut self) -> u64 {
+        let completed = self.claimed.get(Word::Completed);
+        if self.is_ours() {
+            self.counted = completed.saturating_sub(self.completed);
+        }
+        self.counted
+    }
+
+    /// Whether what was read of the slot before is of this file. A process of another pid namespace cannot see that this
+    /// one lives, and may have taken the slot for another file.
+    fn is_ours(&self) -> bool {
+        self.claimed.get(Word::Generation) == self.generation
     }
 
     /// Remembers what `engine` knows: every sync with a higher ticket than `ticket` covers it.
@@ -169,9 +183,13 @@ impl Watch {
     pub fn tell(&mut self, engine: &mut Log) -> bool {
         // In this order: a failure is counted before anything is proved beside it.
         let proved = self.claimed.get(Word::Proved);
-        if self.claimed.get(Word::Failed) != self.failed {
+        let (failed, errno) = (self.claimed.get(Word::Failed), self.errno());
+        if !self.is_ours() {
+            return false;
+        }
+        if failed != self.failed {
             let news = engine.error().is_none();
-            engine.fail(self.errno());
+            engine.fail(errno);
             return news;
         }
         let mark = self.marks.iter().rev().find(|mark| mark.ticket < proved);
@@ -187,6 +205,8 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.claimed.free();
+        if self.is_ours() {
+            self.claimed.free();
+        }
     }
 }

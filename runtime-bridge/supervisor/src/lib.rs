@@ -43,6 +43,7 @@ mod serve;
 mod shared;
 mod start;
 mod upgrade;
+mod walk;
 mod writes;
 
 pub use candidate::may_others_replace;

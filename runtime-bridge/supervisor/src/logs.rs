@@ -190,7 +190,7 @@ impl Logs {
     ) -> Option<Arc<Slot>> {
         let id = (meta.dev(), meta.ino());
         if injects(Fault::SlowPlace) || injects(Fault::TwoPlaces) {
-            std::thread::sleep(Duration::from_millis(1200));
+            std::thread::sleep(Duration::from_millis(2500));
         }
         // The last of it is dropped without the lock: to close its file may ask the file's server (FLUSH).
         let old;
