@@ -70,15 +70,50 @@ pub(crate) fn number(text: &str) -> Result<Number, LexError> {
     }
 }
 
-/// The callback for strings: the pattern ends before the closing quote, which may be missing.
-pub(crate) fn string(lex: &mut logos::Lexer<'_, Token>) -> Result<String, LexError> {
-    let content = lex.slice().get(1..).unwrap_or_default().to_owned();
-    if lex.remainder().starts_with('"') {
-        lex.bump(1);
-        Ok(content)
-    } else {
-        Err(LexError::Unterminated(content.trim_end().to_owned()))
+/// What the callbacks have seen of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// No `*/` is left: without this, each `/*` of a long text would be followed to its end.
+    no_end: bool,
+}
+
+/// The rest of the line, which becomes part of the token.
+fn to_line_end(lex: &mut logos::Lexer<'_, Token>) {
+    let rest = lex.remainder();
+    lex.bump(rest.find('\n').unwrap_or(rest.len()));
+}
+
+/// The callback for `//`.
+pub(crate) fn comment(lex: &mut logos::Lexer<'_, Token>) -> String {
+    to_line_end(lex);
+    lex.slice().trim_end().to_owned()
+}
+
+/// The callback for `#`.
+pub(crate) fn hash(lex: &mut logos::Lexer<'_, Token>) -> Result<String, LexError> {
+    to_line_end(lex);
+    Err(LexError::Comment)
+}
+
+/// The callback for `/*`: without its end it is only these two characters.
+pub(crate) fn block(lex: &mut logos::Lexer<'_, Token>) -> Result<String, LexError> {
+    if !lex.extras.no_end {
+        match lex.remainder().find("*/") {
+            Some(at) => lex.bump(at + 2),
+            None => lex.extras.no_end = true,
+        }
     }
+    Err(LexError::Comment)
+}
+
+/// The callback for strings: up to the closing quote, which may be missing.
+pub(crate) fn string(lex: &mut logos::Lexer<'_, Token>) -> Result<String, LexError> {
+    let rest = lex.remainder();
+    let length = rest.find(['"', '\n']).unwrap_or(rest.len());
+    let (content, after) = rest.split_at_checked(length).unwrap_or_default();
+    let (content, closed) = (content.to_owned(), after.starts_with('"'));
+    lex.bump(length + usize::from(closed));
+    if closed { Ok(content) } else { Err(LexError::Unterminated(content.trim_end().to_owned())) }
 }
 
 /// Splits a file into tokens.
@@ -105,7 +140,7 @@ pub(crate) fn tokens(sources: &Sources, file: FileId) -> Lexed {
             && matches!(rest.peek(), Some((Ok(Token::Minus), next)) if next.start == span.end);
         if doubled && begins_line(text, span.start) {
             let opening = Span { end: span.end + 1, ..span };
-            lexed.diagnostics.push(comment("--", opening, false));
+            lexed.diagnostics.push(no_comment("--", opening, false));
             let length = text.get(span.start as usize..).and_then(|rest| rest.find('\n'));
             let end = length.map_or(text.len() as u32, |length| span.start + length as u32);
             while rest.next_if(|(_, next)| next.start < end).is_some() {}
@@ -146,7 +181,7 @@ pub(crate) fn tokens(sources: &Sources, file: FileId) -> Lexed {
                 end: span.start + if sources.slice(span).starts_with('#') { 1 } else { 2 },
                 ..span
             };
-            lexed.diagnostics.push(comment(sources.slice(opening), opening, block));
+            lexed.diagnostics.push(no_comment(sources.slice(opening), opening, block));
             continue;
         }
         let (token, diagnostic) = explain(error, sources.slice(span), span);
@@ -157,7 +192,7 @@ pub(crate) fn tokens(sources: &Sources, file: FileId) -> Lexed {
 }
 
 /// `# comment`, `-- comment`, `/* comment */`
-fn comment(opening: &str, span: Span, block: bool) -> Diagnostic {
+fn no_comment(opening: &str, span: Span, block: bool) -> Diagnostic {
     let found = Diagnostic::new(
         Code::BadCharacter,
         format!("`{opening}` does not begin a comment"),

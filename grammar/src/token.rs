@@ -22,6 +22,7 @@ macro_rules! tokens {
         /// A token.
         #[derive(Logos, Clone, Debug, PartialEq, Eq)]
         #[logos(error = LexError)]
+        #[logos(extras = lexer::Seen)]
         #[logos(skip r"[ \t\r\n\f]+")]
         pub enum Token {
             $(
@@ -44,16 +45,14 @@ macro_rules! tokens {
             )]
             Number(Number),
             /// `"*.aof"`, without its quotes. There are no escapes.
-            #[regex(r#""[^"\n]*"#, |lex| lexer::string(lex))]
+            #[token("\"", lexer::string)]
             Str(String),
             /// `// text` or `/// text`, without the line end. The parser never sees it.
-            #[regex(
-                r"//[^\n]*",
-                |lex| lex.slice().trim_end().to_owned(),
-                allow_greedy = true
-            )]
-            #[regex(r"/\*[^*]*\*+([^/*][^*]*\*+)*/", |_| Err(LexError::Comment))]
-            #[regex(r"#[^\n]*", |_| Err(LexError::Comment), allow_greedy = true)]
+            // Texts end where a callback finds their end: a pattern that repeats over characters outside ASCII
+            // takes stack for each of them.
+            #[token("//", lexer::comment)]
+            #[token("#", lexer::hash)]
+            #[token("/*", lexer::block)]
             Comment(String),
             /// The `on` inside a guarantee. Told apart from the `on` that begins a hook so that a
             /// broken guarantee does not swallow the hook after it, or its own end become a hook.

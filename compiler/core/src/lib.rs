@@ -117,7 +117,24 @@ pub fn analyse(sources: &mut Sources, file: FileId, options: &CompileOptions<'_>
     let loss = policy.as_ref().map(|policy| policy.loss.clone());
     diagnostics.sort_by_key(|d| (d.primary.span.file, d.primary.span.start, d.code));
     diagnostics.dedup();
+    let diagnostics = fewer(diagnostics);
     Analysis { tree: parsed.file, policy, only_targets: checked.only_targets, loss, diagnostics }
+}
+
+/// How many diagnostics of a text are kept.
+const MOST_DIAGNOSTICS: usize = 500;
+
+/// No more than that; the last says how many there are besides. Errors go before warnings: a text with one is wrong.
+fn fewer(mut found: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    let more = found.len().saturating_sub(MOST_DIAGNOSTICS);
+    if more > 0 {
+        found.sort_by_key(|d| d.severity() != Severity::Error);
+        found.truncate(MOST_DIAGNOSTICS);
+        found.sort_by_key(|d| (d.primary.span.file, d.primary.span.start, d.code));
+        let last = found.pop().map(|last| last.note(format!("{more} more are not shown")));
+        found.extend(last);
+    }
+    found
 }
 
 /// Without what follows from another finding: a name that is unknown because its declaration is broken, the second

@@ -155,6 +155,16 @@ fn explain(obstacle: &Obstacle, proof: &Proof) -> (String, &'static str, Option<
              calls` can have while syncs are pending multiplies the states",
             None,
         ),
+        Obstacle::TooManyRuns(runs) => (
+            format!(
+                "the model checker stopped after {} in {}",
+                amount(*runs, "run"),
+                amount(proof.states as u64, "state")
+            ),
+            "use fewer waits, readings and thresholds: what a policy reads before and after each wait \
+             multiplies the runs",
+            None,
+        ),
         Obstacle::Stopped => (
             format!("the budget ended after {}", amount(proof.states as u64, "state")),
             "use smaller periods and counters, or fewer readings and thresholds: what a policy keeps and \
@@ -243,7 +253,7 @@ fn broken_guarantee(
     }
     let Some(timeline) = &broken.timeline else {
         if let Counted::Bytes | Counted::Updates = broken.unit
-            && !matches!(proof.obstacle, Some(Obstacle::NotFollowed(..)))
+            && !matches!(proof.obstacle, Some(Obstacle::NotFollowed(..) | Obstacle::TooManyRuns(_)))
         {
             return lost_amount(policy, guarantee, broken);
         }

@@ -8,6 +8,7 @@ mod false_accepts;
 mod faults;
 mod first_tries;
 mod guarantees;
+mod limits;
 mod messages;
 mod mutations;
 mod naive;

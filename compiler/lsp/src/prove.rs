@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-/// How many states a proof may explore: that of a text that is being typed must not take a core for minutes.
-const MOST_STATES: usize = 2_000_000;
+/// As much as the main thread of `durac check` has: what that proves, this does.
+const STACK: usize = 8 << 20;
 
 /// A text to prove.
 #[derive(Debug)]
@@ -46,8 +46,8 @@ struct Newest {
 }
 
 impl Watch for Newest {
-    fn goes_on(&self, states: usize) -> bool {
-        states < MOST_STATES && self.of.load(Ordering::Relaxed) == self.job
+    fn goes_on(&self, _: usize) -> bool {
+        self.of.load(Ordering::Relaxed) == self.job
     }
 }
 
@@ -70,6 +70,7 @@ impl Prover {
         let of = Arc::clone(&newest);
         let thread = std::thread::Builder::new()
             .name("durac-prove".to_owned())
+            .stack_size(STACK)
             .spawn(move || run(&received, &of, &done))?;
         Ok(Self { jobs: Some(jobs), newest, thread: Some(thread) })
     }

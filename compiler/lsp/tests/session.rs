@@ -323,3 +323,10 @@ fn nonsense_is_answered() {
     assert_eq!(editor.at("hover", 900, 900), Value::Null);
     assert!(editor.at("completion", 0, 3).is_array());
 }
+
+/// A comment of any length in any script neither ends the server nor its proof.
+#[test]
+fn a_long_comment_leaves_the_server_alive() {
+    let mut editor = Editor::open(&format!("// {}\n{WINDOW}", "é".repeat(30_000)));
+    assert!(label(&editor.hint()).starts_with("loses on power loss: at most 8 syncs"));
+}

@@ -9,7 +9,7 @@ mod reach;
 use crate::live::Keep;
 use crate::mutants::{Mutant, makes};
 use crate::state::{Caller, NEVER, State, Taken};
-use crate::step::{Event, Faults, Next, Stepper};
+use crate::step::{Event, Faults, Next, Stepper, Work};
 use rustc_hash::FxHashMap;
 use std::ops::Range;
 use std::rc::Rc;
@@ -25,8 +25,6 @@ const FIRST_RUNS: u64 = 5_000;
 /// beyond it.
 const ENOUGH_STATES: usize = 50_000;
 
-/// Runs of programs that are too many: what a policy reads multiplies them, in one state already.
-const MAX_RUNS: u64 = 4_000_000;
 /// As [`ENOUGH_STATES`].
 const ENOUGH_RUNS: u64 = 1_000_000;
 /// Staged writes that are counted: more are taken for any number.
@@ -35,7 +33,7 @@ const MAX_WRITES: u64 = 4096;
 const SHORT: usize = 64;
 /// A path that is drawn though the walk was ended has so many steps at most, and so many runs of programs are made for it.
 const PATH_AFTER_END: usize = 256;
-const RUNS_AFTER_END: usize = 2_000;
+const AFTER_END: Work = Work { runs: 200_000, inputs: 200_000, ..Work::ANY };
 
 /// A number that may have no end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -213,6 +211,15 @@ pub struct Derived {
     pub staged_syncs: Vec<Most>,
 }
 
+impl Derived {
+    /// Whether there is a worst case of both for each vector.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        let of = [&self.syncs, &self.staged_syncs];
+        of.iter().all(|of| !of.is_empty() && of.iter().all(|most| *most != Most::Unbounded))
+    }
+}
+
 /// What was found.
 pub struct Explored {
     /// Every state, in the order it was reached.
@@ -251,8 +258,10 @@ pub struct Explored {
     pub limits: Vec<Limit>,
     /// Not everything was explored.
     pub too_large: bool,
-    /// Not everything was explored: who watches has ended it.
+    /// Not everything was explored: who watches has ended it, or it was too much.
     pub stopped: bool,
+    /// So many runs of programs and ends of syncs were too much.
+    pub given_up: Option<u64>,
     /// Not everything was explored: as much was found as was derived, so there is no more.
     pub enough: bool,
     /// The nodes of the walk that looks for the worst case.
@@ -349,6 +358,7 @@ fn walk(
         limits,
         too_large: false,
         stopped: false,
+        given_up: None,
         enough: false,
         reached: 0..0,
     };
@@ -361,8 +371,7 @@ fn walk(
     };
     let first = stepper.first();
     explorer.enter(Next::first(first), 0);
-    let is_bounded = |of: &[Most]| !of.is_empty() && of.iter().all(|m| *m != Most::Unbounded);
-    let is_bounded = is_bounded(&derived.syncs) && is_bounded(&derived.staged_syncs);
+    let is_bounded = derived.is_bounded();
     let mut at = 0;
     while at < explorer.found.nodes.len() && !(at > 3 && makes(Mutant::StopsEarly)) {
         if explorer.found.reached.contains(&at) {
@@ -396,7 +405,7 @@ fn walk(
             explorer.found.enough = true;
             break;
         }
-        if states > stepper.most_states || runs > MAX_RUNS {
+        if states > stepper.most_states {
             explorer.found.too_large = true;
             break;
         }
@@ -665,11 +674,12 @@ impl Explored {
         self.counts.iter().any(|index| state.vars.get(*index).is_some_and(|var| *var > most))
     }
 
-    /// Whether who watches ends the walk now.
+    /// Whether the walk ends now.
     fn is_ended(&mut self, stepper: &Stepper<'_>) -> bool {
         let states = self.nodes.len();
         if stepper.is_ended(states) {
             (self.too_large, self.stopped) = (true, true);
+            self.given_up = stepper.given_up();
         }
         self.stopped
     }
@@ -742,7 +752,7 @@ impl Explored {
         if self.stopped && ids.len() > PATH_AFTER_END {
             return None;
         }
-        stepper.begin_again(if self.stopped { RUNS_AFTER_END } else { usize::MAX });
+        stepper.begin_again(if self.stopped { AFTER_END } else { Work::ANY });
         for pair in ids.windows(2) {
             let [from, to_id] = pair else { continue };
             let (Some(from), Some(to)) =

@@ -8,7 +8,8 @@ use crate::mutants::{Mutant, makes};
 use crate::state::{Input, Open, Run, State, Vars};
 use durac_abi::{Context, Hook, Reading, Verdict};
 use durac_engine::Time;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
+use std::hash::BuildHasher;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -16,7 +17,7 @@ use std::rc::Rc;
 pub const MAX_CHOICES: usize = 4096;
 
 /// What a run does after what it has read last.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Effect {
     /// It asks for a background sync.
     pub requested: bool,
@@ -29,7 +30,7 @@ pub struct Effect {
 }
 
 /// How a run ends, or is held up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum End {
     /// In a wait at this distance.
     Await(u64),
@@ -61,6 +62,8 @@ pub struct Programs<'a> {
     cache: FxHashMap<Rc<Run>, Rc<Effect>>,
     /// Runs of programs that were followed.
     pub runs: u64,
+    /// Contexts that are kept: what each different run has read, at its beginning and after each wait.
+    pub inputs: u64,
     /// Greatest distance that a program has waited at.
     pub farthest: u64,
     /// The machine's error, if it had one.
@@ -144,6 +147,7 @@ impl<'a> Programs<'a> {
             first_vars: first_vars.into(),
             cache,
             runs: 0,
+            inputs: 0,
             farthest: 0,
             broken: None,
         })
@@ -202,6 +206,8 @@ impl<'a> Programs<'a> {
     /// have gone on.
     pub fn run(&mut self, state: &State, open: &Open, since: Since) -> Vec<(Rc<Run>, Rc<Effect>)> {
         let mut effects: Vec<(Rc<Run>, Rc<Effect>)> = Vec::new();
+        // Where those are that can be the same.
+        let mut places: FxHashMap<u64, Vec<usize>> = FxHashMap::default();
         for index in 0..self.choices.len() {
             let Some((context, kept)) = self.fit(index, state, open) else { continue };
             let last = open.run.as_ref().and_then(|run| run.inputs.last());
@@ -242,7 +248,13 @@ impl<'a> Programs<'a> {
                     && judged(earlier) == judged(&run);
                 *of == effect && (alike || *earlier == run)
             };
-            if !effects.iter().any(same) {
+            let hash = match ends {
+                true => FxBuildHasher.hash_one((&effect, run.is_empty_write())),
+                false => FxBuildHasher.hash_one(&run),
+            };
+            let earlier = places.entry(hash).or_default();
+            if !earlier.iter().filter_map(|at| effects.get(*at)).any(same) {
+                earlier.push(effects.len());
                 effects.push((run, effect));
             }
         }
@@ -338,6 +350,7 @@ impl<'a> Programs<'a> {
         }
         let set = self.dates.set_in(&vars);
         let effect = Rc::new(Effect { requested: replay.requested, vars: vars.into(), set, end });
+        self.inputs += run.inputs.len() as u64;
         let run = Rc::new(run);
         self.cache.insert(run.clone(), effect.clone());
         Some((run, effect))

@@ -16,7 +16,7 @@ use crate::relate;
 use crate::replies;
 use crate::ring;
 use crate::state::MAX_STATES;
-use crate::step::{Faults, Glue, Stepper};
+use crate::step::{Faults, Glue, Stepper, Work};
 use crate::timeline::{self, Ending};
 use crate::upper::Upper;
 use crate::watch::Watch;
@@ -176,6 +176,8 @@ impl ProcessCrash {
 pub enum Obstacle {
     /// More states than [`Proof::states`].
     TooManyStates,
+    /// So many runs of programs and ends of syncs were too many, or too much was read in them.
+    TooManyRuns(u64),
     /// The exploration was ended by who watches it, after [`Proof::states`].
     Stopped,
     /// More combinations of readings and parameters than can be followed.
@@ -329,9 +331,13 @@ fn in_the_agent(
         return Ok(only_derived(policy, upper, Obstacle::TooManyChoices));
     };
     let mut stepper = Stepper::new(programs, rules, options.glue).watched(is_watched(object));
-    stepper.most_states = options.states;
     (stepper.watch, stepper.first) = (options.watch, options.first);
     let most = upper.derived(vectors);
+    // What the walk could still show then is only that the bound is exact.
+    let is_proved = || only_derived(policy, upper, Obstacle::TooManyStates).broken.is_empty();
+    let is_proved = most.is_bounded() && is_proved();
+    stepper.most = if is_proved { Work::PROVED } else { Work::MOST };
+    stepper.most_states = options.states.min(stepper.most.states);
     let limits = || limits(policy, vectors);
     let cuts = cuts(policy, &cells, vectors);
     let mut found = explore(&mut stepper, cuts.clone(), limits, &most);
@@ -485,7 +491,7 @@ fn conclude(
     {
         Some(Obstacle::NotFollowed(span, Why::EngineNumber))
     } else if found.stopped {
-        Some(Obstacle::Stopped)
+        Some(found.given_up.map_or(Obstacle::Stopped, Obstacle::TooManyRuns))
     } else if found.too_large {
         Some(Obstacle::TooManyStates)
     } else if !samples.whole && !agrees {
@@ -501,11 +507,15 @@ fn conclude(
         (None, true) => Method::Explored,
         (None, false) => Method::ExploredAndDerived,
         // Reached by exploring and not exceeded by what was derived: exact all the same.
-        (Some(Obstacle::TooManyStates | Obstacle::Stopped | Obstacle::NotFollowed(..)), _)
-            if agrees =>
-        {
-            Method::ExploredAndDerived
-        }
+        (
+            Some(
+                Obstacle::TooManyStates
+                | Obstacle::TooManyRuns(_)
+                | Obstacle::Stopped
+                | Obstacle::NotFollowed(..),
+            ),
+            _,
+        ) if agrees => Method::ExploredAndDerived,
         (Some(_), _) => Method::Derived,
     };
     // Reached is a lower bound. It is an upper bound only where everything was followed, for every value

@@ -111,6 +111,29 @@ impl Glue {
     pub const RIGHT: Self = Self { reports: |result| result, starts: true };
 }
 
+/// How much a walk may do. It is counted, not timed: a proof has the same outcome on any machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// States.
+    pub states: usize,
+    /// Runs of programs, and ends of syncs.
+    pub runs: u64,
+    /// Contexts that are kept ([`Programs::inputs`]): with the states, most of the memory.
+    pub inputs: u64,
+}
+
+impl Work {
+    /// What is too much for any policy: what a policy reads multiplies the runs, in one state already.
+    pub const MOST: Self = Self { states: MAX_STATES, runs: 4_000_000, inputs: 1_000_000 };
+    /// The same if all guarantees are derived from the text.
+    pub const PROVED: Self = Self { states: 100_000, runs: 1_000_000, inputs: 300_000 };
+    /// No limit.
+    pub const ANY: Self = Self { states: usize::MAX, runs: u64::MAX, inputs: u64::MAX };
+}
+
+/// States that are too many for one step to lead to.
+const MOST_NEXTS: usize = 300_000;
+
 /// The policy and its environment.
 pub struct Stepper<'a> {
     /// The programs, and what they can read.
@@ -120,16 +143,22 @@ pub struct Stepper<'a> {
     watched: bool,
     /// States beyond which a policy is too large.
     pub most_states: usize,
+    /// The same of everything else.
+    pub most: Work,
+    /// Ends of syncs that were followed.
+    landed: u64,
     /// States after which the worst case is looked for.
     pub first: usize,
     /// Who may end the walk.
     pub watch: Option<&'a dyn Watch>,
     /// States that were explored, as far as who watches is told within a step.
     states: Cell<usize>,
-    /// Who watches has ended the walk within a step: what that found is not all.
+    /// The walk has ended within a step: what that found is not all.
     stopped: Cell<bool>,
-    /// Nobody watches: so many more runs of programs are made.
-    left: Cell<Option<usize>>,
+    /// It was too much, and not ended by who watches.
+    given_up: Cell<bool>,
+    /// Nobody watches: this much is made.
+    again: Option<Work>,
     /// States with so many calls at their bottom ([`State::bottom`], of all calls or not) stand for those
     /// with more.
     pub merged: Option<(u64, bool)>,
@@ -166,11 +195,14 @@ impl<'a> Stepper<'a> {
             rules,
             watched: false,
             most_states: MAX_STATES,
+            most: Work::MOST,
+            landed: 0,
             first: FIRST_STATES,
             watch: None,
             states: Cell::new(0),
             stopped: Cell::new(false),
-            left: Cell::new(None),
+            given_up: Cell::new(false),
+            again: None,
             merged: None,
             glue,
             thin: false,
@@ -192,28 +224,57 @@ impl<'a> Stepper<'a> {
         Self { watched, ..self }
     }
 
-    /// Whether who watches ends the walk now, after so many states, or has ended it within a step.
+    /// Whether the walk ends now, after so many states, or has ended within a step: because of who watches, or
+    /// because it is too much.
     pub fn is_ended(&self, states: usize) -> bool {
         self.states.set(states);
-        let ends = || match self.left.get() {
-            Some(left) => {
-                self.left.set(left.checked_sub(1));
-                left <= 1
-            }
-            None => self.watch.is_some_and(|watch| !watch.goes_on(states)),
-        };
-        if !self.stopped.get() && ends() {
-            self.stopped.set(true);
+        if self.stopped.get() {
+            return true;
         }
+        let too_much = self.exceeds(self.again.unwrap_or(self.most));
+        let watched = || self.watch.is_some_and(|watch| !watch.goes_on(states));
+        self.given_up.set(too_much && self.again.is_none());
+        self.stopped.set(too_much || self.again.is_none() && watched());
         self.stopped.get()
     }
 
-    /// Steps that are known are made again, with what happens in them, by at most so many runs of programs. Whether who
-    /// watches has ended the walk does not matter to them.
-    pub fn begin_again(&mut self, most: usize) {
+    /// How many runs of programs and ends of syncs were too many, if the walk has ended because of that.
+    pub fn given_up(&self) -> Option<u64> {
+        self.given_up.get().then(|| self.runs())
+    }
+
+    fn runs(&self) -> u64 {
+        self.programs.runs.saturating_add(self.landed)
+    }
+
+    fn exceeds(&self, most: Work) -> bool {
+        self.runs() > most.runs || self.programs.inputs > most.inputs
+    }
+
+    /// Whether a step ends here: the walk has ended, or does because the step leads to too many states.
+    fn is_full(&self, out: &[Next]) -> bool {
+        self.is_too_many(out.len());
+        self.is_ended(self.states.get())
+    }
+
+    /// Ends the walk if a step leads to so many states that it is too much.
+    fn is_too_many(&self, nexts: usize) {
+        if nexts > MOST_NEXTS && self.again.is_none() && !self.stopped.get() {
+            self.given_up.set(true);
+            self.stopped.set(true);
+        }
+    }
+
+    /// Steps that are known are made again, with what happens in them, at the cost of at most this. Whether the walk was
+    /// ended does not matter to them.
+    pub fn begin_again(&mut self, most: Work) {
         self.notes = true;
         self.stopped.set(false);
-        self.left.set(Some(most));
+        self.again = Some(Work {
+            runs: most.runs.saturating_add(self.runs()),
+            inputs: most.inputs.saturating_add(self.programs.inputs),
+            ..most
+        });
     }
 
     /// That is over. Returns whether all was made that was asked for.
@@ -221,7 +282,7 @@ impl<'a> Stepper<'a> {
         let whole = !self.stopped.get();
         (self.thin, self.notes) = (false, false);
         self.stopped.set(was_stopped);
-        self.left.set(None);
+        self.again = None;
         whole
     }
 
@@ -276,10 +337,13 @@ impl<'a> Stepper<'a> {
             }
             let with_progress = next.state.lost() + next.state.in_progress();
             self.with_progress = self.with_progress.max(with_progress);
-            for mut after in self.one(&next.state) {
+            let ends = self.one(&next.state);
+            self.landed += ends.len() as u64;
+            for mut after in ends {
                 after.events.put_after(&next.events);
                 open.push(after);
             }
+            self.is_too_many(open.len() + done.len());
         }
         done
     }
@@ -430,7 +494,7 @@ impl<'a> Stepper<'a> {
         since: Since,
         out: &mut Vec<Next>,
     ) {
-        if self.is_ended(self.states.get()) {
+        if self.is_full(out) {
             return;
         }
         let effects = self.programs.run(&state, &open, since);

@@ -1,6 +1,7 @@
 //! What expressions and conditions say of the numbers of a zone.
 
-use super::{LOST, Number, Path, Relation, ZERO};
+use super::statements::fewer;
+use super::{LOST, MOST_PATHS, Number, Path, Relation, ZERO};
 use crate::terms::alike;
 use crate::zone::Zone;
 use durac_abi::Reading;
@@ -55,46 +56,68 @@ impl Relation<'_> {
 
     /// The paths on which the condition is this.
     pub(super) fn assume(&self, path: &Path, cond: &Expr, truth: bool) -> Vec<Path> {
-        match (&cond.kind, truth) {
-            (ExprKind::Const(value), _) if (*value != 0) != truth => Vec::new(),
-            (ExprKind::Not(inner), _) => self.assume(path, inner, !truth),
-            (ExprKind::And(a, b), true) | (ExprKind::Or(a, b), false) => {
-                let both = self.assume(path, a, truth);
-                both.iter().flat_map(|path| self.assume(path, b, truth)).collect()
+        let (holds, fails) = self.split(vec![path.clone()], cond);
+        if truth { holds } else { fails }
+    }
+
+    /// The paths on which the condition holds, and those on which it does not. Each part of it is looked at once, and for
+    /// a few paths: every `||` and `&&` may double them.
+    fn split(&self, paths: Vec<Path>, cond: &Expr) -> (Vec<Path>, Vec<Path>) {
+        let (mut holds, mut fails) = match &cond.kind {
+            ExprKind::Const(0) => (Vec::new(), paths),
+            ExprKind::Const(_) => (paths, Vec::new()),
+            ExprKind::Not(inner) => {
+                let (holds, fails) = self.split(paths, inner);
+                (fails, holds)
             }
-            (ExprKind::And(a, b), false) | (ExprKind::Or(a, b), true) => {
-                let mut after = self.assume(path, a, truth);
-                let not_yet = self.assume(path, a, !truth);
-                after.extend(not_yet.iter().flat_map(|path| self.assume(path, b, truth)));
-                after
+            ExprKind::And(a, b) => {
+                let (both, mut fails) = self.split(paths, a);
+                let (both, not_both) = self.split(both, b);
+                fails.extend(not_both);
+                (both, fails)
             }
-            (ExprKind::State(id), _) => match self.bits.get(id) {
-                Some(bit) if (path.bits >> bit & 1 == 1) != truth => Vec::new(),
-                _ => vec![path.clone()],
+            ExprKind::Or(a, b) => {
+                let (mut holds, neither) = self.split(paths, a);
+                let (other, neither) = self.split(neither, b);
+                holds.extend(other);
+                (holds, neither)
+            }
+            ExprKind::State(id) => match self.bits.get(id) {
+                Some(bit) => paths.into_iter().partition(|path| path.bits >> bit & 1 == 1),
+                None => (paths.clone(), paths),
             },
-            (ExprKind::Read(Reading::NotifyDone), true) => {
-                let mut path = path.clone();
-                path.covered = true;
-                path.zone.assign(LOST, ZERO, 0);
-                vec![path]
+            ExprKind::Read(Reading::NotifyDone) => {
+                let covered = |mut path: Path| {
+                    path.covered = true;
+                    path.zone.assign(LOST, ZERO, 0);
+                    path
+                };
+                (paths.iter().cloned().map(covered).collect(), paths)
             }
-            (ExprKind::Compare(cmp, a, b), _) if a.unit == Unit::Bool => {
-                let cmp = if truth { *cmp } else { cmp.negated() };
-                let mut after = Vec::new();
-                for (x, y) in [(false, false), (false, true), (true, false), (true, true)] {
-                    if cmp.holds(x.into(), y.into()) {
-                        let one = self.assume(path, a, x);
-                        after.extend(one.iter().flat_map(|path| self.assume(path, b, y)));
+            ExprKind::Compare(cmp, a, b) if a.unit == Unit::Bool => {
+                let (a_holds, a_fails) = self.split(paths, a);
+                let (mut holds, mut fails) = (Vec::new(), Vec::new());
+                for (x, paths) in [(false, a_fails), (true, a_holds)] {
+                    let (b_holds, b_fails) = self.split(paths, b);
+                    for (y, paths) in [(false, b_fails), (true, b_holds)] {
+                        let is_so = cmp.holds(x.into(), y.into());
+                        if is_so { &mut holds } else { &mut fails }.extend(paths);
                     }
                 }
-                after
+                (holds, fails)
             }
-            (ExprKind::Compare(cmp, a, b), _) => {
-                let cmp = if truth { *cmp } else { cmp.negated() };
-                self.compare(path, cmp, a, b)
+            ExprKind::Compare(cmp, a, b) => {
+                let on = |cmp| paths.iter().flat_map(|p| self.compare(p, cmp, a, b)).collect();
+                (on(*cmp), on(cmp.negated()))
             }
-            _ => vec![path.clone()],
+            _ => (paths.clone(), paths),
+        };
+        for paths in [&mut holds, &mut fails] {
+            if paths.len() > 4 * MOST_PATHS {
+                fewer(paths);
+            }
         }
+        (holds, fails)
     }
 
     fn compare(&self, path: &Path, cmp: Cmp, a: &Expr, b: &Expr) -> Vec<Path> {

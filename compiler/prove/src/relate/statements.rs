@@ -295,7 +295,7 @@ fn some_remainder(mut path: Path, number: usize, divisor: u64) -> Vec<Path> {
 }
 
 /// Drops the paths that others include; too many become one for each of their truth values.
-fn fewer(paths: &mut Vec<Path>) {
+pub(super) fn fewer(paths: &mut Vec<Path>) {
     let mut kept: Vec<Path> = Vec::new();
     let same = |a: &Path, b: &Path| (a.bits, a.covered) == (b.bits, b.covered);
     for path in paths.drain(..) {

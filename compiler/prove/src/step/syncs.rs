@@ -152,6 +152,10 @@ impl Stepper<'_> {
         if result.is_err() && makes(Mutant::NoFailure) {
             return;
         }
+        self.landed += 1;
+        if self.is_full(out) {
+            return;
+        }
         let mut state = state.clone();
         let flight = state.log.start_covering(covers, tail);
         if tail && covers + 1 < state.log.calls() && result.is_ok() {
