@@ -6,7 +6,8 @@
    renamed NEW LOG          makes NEW and renames it to LOG
    table FOLDER             a thread with open files of its own, by a name that leads elsewhere for another process
    late GO LOG              makes LOG once GO is there
-   within FOLDER LOG        opens LOG with FOLDER as its root for this call */
+   within FOLDER LOG        opens LOG with FOLDER as its root for this call
+   often FOLDER COUNT       so many threads open, write and close a log each, for a second; then it prints `done` */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -77,6 +78,34 @@ static void *in_thread(void *folder) {
     return 0;
 }
 
+static volatile int is_over;
+
+static void *often(void *path) {
+    close(made(AT_FDCWD, path));
+    while (!is_over) {
+        int fd = open(path, O_WRONLY | O_APPEND);
+        if (fd < 0 || write(fd, "x", 1) != 1)
+            fail("often");
+        close(fd);
+    }
+    return 0;
+}
+
+static int for_a_second(const char *folder, int count) {
+    char paths[16][4096];
+    pthread_t threads[16];
+    for (int i = 0; i < count; i++) {
+        snprintf(paths[i], sizeof *paths, "%s/%d.log", folder, i);
+        if (pthread_create(&threads[i], 0, often, paths[i]))
+            return 1;
+    }
+    sleep(1);
+    is_over = 1;
+    for (int i = 0; i < count; i++)
+        pthread_join(threads[i], 0);
+    return puts("done") < 0;
+}
+
 int main(int count, char **words) {
     const char *way = words[1];
     int fd = -1;
@@ -96,6 +125,8 @@ int main(int count, char **words) {
             usleep(1000);
         fd = made(AT_FDCWD, words[3]);
     }
+    if (is(way, "often"))
+        return for_a_second(words[2], atoi(words[3]));
     if (is(way, "within"))
         fd = within(words[2], words[3]);
     if (is(way, "table")) {

@@ -11,7 +11,7 @@
    time LOG CALLS [PROCESSES]   appends and syncs so often; prints the medians of write and fdatasync, nanoseconds; of one of
                                 so many processes that do the same
    compat LOG LINES             as append with one process, by 32-bit system calls (int 0x80)
-   ring                         prints what io_uring_setup says */
+   ring                         prints what io_uring_setup, io_uring_enter and io_uring_register say */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -164,8 +164,10 @@ int main(int count, char **words) {
         pause();
     }
     if (!strcmp(mode, "ring")) {
-        long result = syscall(425, 4, 0);
-        printf("%s\n", result < 0 ? strerror(errno) : "made");
+        for (int number = 425; number < 428; number++) {
+            long result = syscall(number, number == 425 ? 4 : -1, 0, 0, 0, 0, 0);
+            printf("%s\n", result < 0 ? strerror(errno) : "made");
+        }
     }
     return 0;
 }

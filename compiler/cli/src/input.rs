@@ -8,7 +8,7 @@ use anyhow::Result;
 use durac_abi::Runtime;
 use durac_core::hir;
 use durac_driver::{Compiled, Options, Proved};
-use durac_grammar::render::render;
+use durac_grammar::render::{printable, render};
 use durac_grammar::{Code, Diagnostic, FileId, Severity, Sources, Span};
 use std::fs::File;
 use std::io::Read;
@@ -49,7 +49,9 @@ pub fn read(path: &Path, global: &Global) -> Option<Input> {
     if let Some(ready) = durac_stdlib::policy(&name).filter(|_| !path.is_file()) {
         return Some(input(ready.file, ready.text.to_owned(), ready.name));
     }
-    let shown = if name == "-" { "<stdin>" } else { &name };
+    // Its messages begin with it: a line of its own would be another message.
+    let shown = if name == "-" { "<stdin>".to_owned() } else { printable(&name) };
+    let shown = shown.as_str();
     let stem = match path.file_stem() {
         Some(stem) if name != "-" => stem.to_string_lossy().into_owned(),
         _ => "stdin".to_owned(),
@@ -89,13 +91,24 @@ fn known_policies(name: &str) -> String {
     let policies = durac_stdlib::POLICIES.iter().map(|p| p.name);
     match durac_grammar::suggest::nearest(name, policies) {
         Some(near) => format!("did you mean the ready policy `{near}`?"),
-        None => "`durac list` shows the ready policies".to_owned(),
+        None => match target_of(name) {
+            Some(target) => format!(
+                "no ready policy has this name; a policy of your own can have `target {target}` (`durac list targets --show {target}`)"
+            ),
+            None => "`durac list` shows the ready policies".to_owned(),
+        },
     }
+}
+
+/// The target of the program of this name: `leveldb.log` of `leveldb`.
+fn target_of(program: &str) -> Option<&'static str> {
+    let is_its = |name: &&str| name.split('.').next() == Some(program);
+    durac_stdlib::TARGETS.iter().map(|target| target.name).find(is_its)
 }
 
 fn input(shown: &str, text: String, stem: &str) -> Input {
     let mut sources = Sources::new();
-    let file = sources.add(shown, text);
+    let file = sources.add(printable(shown), text);
     Input { sources, file, stem: stem.to_owned() }
 }
 

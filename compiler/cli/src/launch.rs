@@ -123,7 +123,25 @@ fn is_known_value(name: &str, value: &OsStr) -> bool {
 /// The command could not be started: 126 is what env(1) and shells say then.
 pub fn cannot_start(program: &Path, error: &std::io::Error) -> anyhow::Error {
     let shown = program.display();
-    output::exit(126, format!("cannot run `{shown}`: {}", output::reason(error)))
+    let why = match missing_interpreter(program, error) {
+        Some(interpreter) => format!("its interpreter `{interpreter}` does not exist"),
+        None => output::reason(error),
+    };
+    output::exit(126, format!("cannot run `{shown}`: {why}"))
+}
+
+/// What a script that is there names in its first line, and is not: execve(2) says the same of both.
+fn missing_interpreter(program: &Path, error: &std::io::Error) -> Option<String> {
+    use std::io::Read as _;
+    let mut first = Vec::new();
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return None;
+    }
+    fs::File::open(program).ok()?.take(256).read_to_end(&mut first).ok()?;
+    let line = first.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let line = String::from_utf8_lossy(line);
+    let interpreter = line.split_whitespace().next()?;
+    (!Path::new(interpreter).exists()).then(|| durac_grammar::render::printable(interpreter))
 }
 
 /// What a policy's name leads to. It is read once: a pipe is at its end then, and a file can change.

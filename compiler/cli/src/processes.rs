@@ -77,24 +77,78 @@ fn served(seen: &Snapshot, pid: u32) -> Option<u32> {
     (seen.is_supervisor && seen.pid == pid && is_it()).then_some(process)
 }
 
-/// The supervisor of a process, and whether it is known to be that: it has a descriptor of the command that it was started
-/// for, from which the process descends. A process whose parents have ended may be any supervisor's.
-pub fn supervisor_of(pid: u32) -> Option<(u32, bool)> {
+/// Who supervises a process that is under a filter.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Supervisor {
+    /// It does.
+    Certain(u32),
+    /// One of these may.
+    OneOf(Vec<u32>),
+}
+
+impl Supervisor {
+    /// `1`, or `one of 1, 2`.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Certain(pid) => pid.to_string(),
+            Self::OneOf(pids) => match pids.as_slice() {
+                [one] => one.to_string(),
+                several => {
+                    let several: Vec<String> = several.iter().map(u32::to_string).collect();
+                    format!("one of {}", several.join(", "))
+                }
+            },
+        }
+    }
+}
+
+/// The supervisor of a process; none if it has none.
+pub fn supervisor_of(pid: u32) -> Option<Supervisor> {
     // It acts on processes that it has put under a filter.
-    if !is_filtered(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?) {
+    if filters(pid) == 0 {
         return None;
     }
-    let supervisors: Vec<u32> = durac_shm::status::running()
+    let supervisors: Vec<(u32, Snapshot)> = durac_shm::status::running()
         .into_iter()
-        .map(|running| running.pid)
-        .filter(|pid| {
-            let command = fs::read_to_string(format!("/proc/{pid}/cmdline"));
-            command.is_ok_and(|command| command.contains("supervise-command"))
-        })
+        .map(|running| (running.pid, running.status.snapshot()))
+        .filter(|(_, seen)| seen.is_supervisor)
         .collect();
-    let line: Vec<u32> = std::iter::successors(Some(pid), |pid| parent(*pid)).take(64).collect();
-    let certain = supervisors.iter().find(|pid| commands(**pid).iter().any(|of| line.contains(of)));
-    certain.map(|pid| (*pid, true)).or_else(|| Some((*supervisors.first()?, false)))
+    let line = ancestors(pid);
+    let certain = supervisors.iter().find(|(supervisor, seen)| is_its(&line, *supervisor, seen));
+    if let Some((supervisor, _)) = certain {
+        return Some(Supervisor::Certain(*supervisor));
+    }
+    let all: Vec<u32> = supervisors.into_iter().map(|(pid, _)| pid).collect();
+    (!all.is_empty()).then_some(Supervisor::OneOf(all))
+}
+
+/// Whether a process, with these ancestors, is of the supervisor's command. It is if it descends from the process that the
+/// supervisor was started for, of which that has a descriptor, or if it and the process that the supervisor serves have an
+/// ancestor under more filters than the supervisor itself: whoever started both is under no more than that.
+fn is_its(line: &[u32], supervisor: u32, seen: &Snapshot) -> bool {
+    if commands(supervisor).iter().any(|of| line.contains(of)) {
+        return true;
+    }
+    let Some(served) = served(seen, supervisor) else { return false };
+    let own = filters(supervisor);
+    let of_command = |pid: &u32| filters(*pid) > own;
+    ancestors(served).iter().take_while(|pid| of_command(pid)).any(|pid| line.contains(pid))
+}
+
+/// A process and those that it descends from.
+fn ancestors(pid: u32) -> Vec<u32> {
+    std::iter::successors(Some(pid), |pid| parent(*pid)).take(64).collect()
+}
+
+/// How many filters a process runs under: as many as it has inherited, and its own.
+fn filters(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    if !is_filtered(&status) {
+        return 0;
+    }
+    let count = status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:"));
+    // Before Linux 5.9 nobody says.
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(1)
 }
 
 fn parent(pid: u32) -> Option<u32> {
@@ -155,9 +209,10 @@ fn with_page(pid: u32) -> u32 {
     if Status::of_process(pid, false).is_ok() {
         return pid;
     }
-    supervisor_of(pid)
-        .filter(|(_, is_certain)| *is_certain)
-        .map_or(pid, |(supervisor, _)| supervisor)
+    match supervisor_of(pid) {
+        Some(Supervisor::Certain(supervisor)) => supervisor,
+        _ => pid,
+    }
 }
 
 /// The processes that these words name: `4711`, `:6379`, `/var/lib/redis` or `/var/lib/redis:6379`; without a word the

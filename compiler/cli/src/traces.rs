@@ -5,7 +5,7 @@ use crate::args::Global;
 use crate::output;
 use durac_grammar::Code;
 use durac_grammar::render::{Streamed, render_streamed};
-use durac_trace::TraceError;
+use durac_trace::{Problem, TraceError};
 use std::path::Path;
 
 /// Prints what the trace at `path` does not say and a policy reads.
@@ -16,7 +16,11 @@ pub fn lacks(path: &Path, message: &str, global: &Global) {
 /// Prints an error of the trace, or of the strace output, at `path` on standard error.
 pub fn report(path: &Path, error: &TraceError, global: &Global) {
     let place = (error.line, error.column, error.byte);
-    show(path, (Code::BadTrace, &error.message()), place, global);
+    let message = match &error.problem {
+        Problem::Io(why) => format!("cannot be read: {}", output::reason(why)),
+        _ => error.message(),
+    };
+    show(path, (Code::BadTrace, &message), place, global);
 }
 
 fn show(

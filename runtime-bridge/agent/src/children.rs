@@ -2,6 +2,7 @@
 
 use crate::errno::Kept;
 use crate::guard;
+use crate::hooks::returns;
 use crate::order;
 use crate::record;
 use crate::table;
@@ -42,6 +43,11 @@ impl Children {
             || self.pids.iter().any(|pid| pid.load(Ordering::Relaxed) != 0)
     }
 
+    /// A fork is no longer under way.
+    pub fn forked(&self) {
+        self.forking.fetch_sub(1, Ordering::SeqCst);
+    }
+
     fn replace(&self, old: i32, new: i32) -> bool {
         self.pids
             .iter()
@@ -60,7 +66,10 @@ pub fn fork(real: impl FnOnce() -> pid_t) -> pid_t {
     // Nothing is staged from here until every child is gone. The children of a child of `vfork` are not ours.
     let registry = table::registry().filter(|registry| registry.is_ours());
     if let Some(registry) = registry {
+        let inside = guard::enter();
         registry.children.forking.fetch_add(1, Ordering::SeqCst);
+        returns::counts_fork(true);
+        drop(inside);
     }
     if table::any_staged() {
         let kept = Kept::now();
@@ -68,15 +77,20 @@ pub fn fork(real: impl FnOnce() -> pid_t) -> pid_t {
         drop(kept);
     }
     let begun = record::begin();
+    returns::clones();
     let pid = real();
+    // No handler runs between: one that leaves by a jump finds the fork under way, or its child counted.
+    let inside = guard::enter();
     if pid > 0 {
         born(pid);
     }
     if pid != 0
         && let Some(registry) = registry
     {
-        registry.children.forking.fetch_sub(1, Ordering::SeqCst);
+        returns::counts_fork(false);
+        registry.children.forked();
     }
+    drop(inside);
     match begun {
         Some(begun) if pid > 0 => begun.forked(),
         Some(_) if pid == 0 => record::in_child(),

@@ -8,6 +8,7 @@
 use crate::change;
 use crate::clock;
 use crate::guard;
+use crate::hooks::returns;
 use crate::load;
 use crate::note;
 use crate::off;
@@ -36,6 +37,7 @@ const PATIENCE: Time = 10_000_000_000;
 #[inline]
 pub fn look() {
     staffing::look();
+    returns::look();
     if let Some(registry) = table::registry()
         && registry.control.is_some_and(ControlPage::is_asked)
         && !signals::may_be_in_handler()
@@ -48,6 +50,7 @@ pub fn look() {
 #[inline]
 pub fn look_in_turn() {
     staffing::look();
+    returns::look();
     if let Some(registry) = table::registry()
         && registry.control.is_some_and(ControlPage::is_asked)
     {
@@ -198,7 +201,7 @@ fn exchange(
     if next.watches && !now.watches {
         text.push_str("the kernel's counts (`use kernel notify`) are there after a restart only\n");
     }
-    for slot in registry.slots() {
+    for slot in registry.slots().filter(|_| next.instead_of.is_none()) {
         if let Some(why) = slot.late() {
             text.push_str(&format!(
                 "{}: {why} from the next log on\n",

@@ -58,6 +58,7 @@ mod records;
 mod registry;
 mod replies;
 mod ring;
+mod shared;
 mod signals;
 mod sole;
 mod staffing;
@@ -94,9 +95,10 @@ pub fn start() {
     if policy::get().is_some() {
         signals::adopt();
         hooks::watch_main_thread();
-        // SAFETY: both are functions without arguments that live as long as the process.
+        // SAFETY: all are functions without arguments that live as long as the process.
         unsafe {
             libc::pthread_atfork(Some(hooks::before_fork), None, Some(owned::close_in_child));
+            libc::pthread_atfork(None, None, Some(page::close_in_child));
             libc::pthread_atfork(None, None, Some(hooks::watch_main_thread));
         }
     }

@@ -12,7 +12,7 @@ use crate::note;
 use crate::owned;
 use crate::pool::{Pool, Submitted};
 use crate::proof::Proof;
-use crate::records::{self, Count};
+use crate::records::Count;
 use crate::registry::{self, FileId};
 use crate::replies::{Choice, Way};
 use crate::stage::{Stage, StageOff};
@@ -66,7 +66,7 @@ pub struct Slot {
     /// Something is staged.
     staged: AtomicBool,
     /// It was told that another process has the log open.
-    told_crowd: AtomicBool,
+    pub told_crowd: AtomicBool,
     /// The application has locked parts of the file: closing any descriptor of it drops the locks.
     pub posix_locks: AtomicBool,
     pub status: &'static StatusPage,
@@ -571,41 +571,6 @@ impl Slot {
         }
     }
 
-    /// Nothing of the file is staged from now on: what is staged is written.
-    pub fn revoke(&'static self, why: StageOff) {
-        records::lost_by(why, &self.written);
-        let mut core = self.lock();
-        let stages = core.engine.rules().stages;
-        if !core.stage.turn_off(why) {
-            return;
-        }
-        self.publish(&mut core);
-        drop(core);
-        // The next call returns the error.
-        let _ = self.settle();
-        if why == StageOff::OtherProcess {
-            note::info(&format!(
-                "{}: another process has the log open; its syncs run as the application calls them",
-                self.status.path(self.index)
-            ));
-        } else if stages {
-            note::info(&format!(
-                "{}: writes are no longer staged: {why}",
-                self.status.path(self.index)
-            ));
-        }
-    }
-
-    /// Whether another process has the log open: told when it is first seen.
-    #[inline]
-    pub fn is_shared(&'static self) -> bool {
-        let crowded = self.crowd.is_crowded();
-        if crowded && !self.told_crowd.swap(true, Ordering::Relaxed) {
-            self.revoke(StageOff::OtherProcess);
-        }
-        crowded
-    }
-
     /// The application locks parts of the file.
     pub fn note_posix_lock(&self) {
         self.posix_locks.store(true, Ordering::Relaxed);
@@ -645,11 +610,6 @@ impl Slot {
             }
             registry::close_own(fd);
         }
-    }
-
-    /// Whether another process under the agent has the log open.
-    pub fn is_crowded(&self) -> bool {
-        self.crowd.is_crowded()
     }
 
     /// Whether an error has stopped the log.

@@ -4,15 +4,54 @@ use crate::clock;
 use crate::note;
 use crate::past;
 use crate::policy::Policy;
+use crate::sys;
 use crate::table::{self, Entry};
 use durac_abi::ENV_STATUS;
 use durac_abi::object::Param;
 use durac_shm::status::{self, Amounts, ControlPage, Head, ParamStatus, Status, StatusPage};
 use libc::{c_int, pid_t};
+use std::mem::MaybeUninit;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+
+/// The descriptor of the page, where a forked child finds it, and the file that it has.
+static NUMBER: AtomicI32 = AtomicI32::new(NONE);
+static DEVICE: AtomicU64 = AtomicU64::new(0);
+static INODE: AtomicU64 = AtomicU64::new(0);
+const NONE: c_int = -1;
+
+/// The page has this descriptor, or none any more.
+pub fn has(fd: Option<c_int>) {
+    let [device, inode] = fd.and_then(file).unwrap_or_default();
+    DEVICE.store(device, Ordering::Relaxed);
+    INODE.store(inode, Ordering::Relaxed);
+    NUMBER.store(fd.unwrap_or(NONE), Ordering::Release);
+}
+
+/// Device and inode.
+fn file(fd: c_int) -> Option<[u64; 2]> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    let place = stat.as_mut_ptr().expose_provenance();
+    // SAFETY: any number may be passed, and there is room for the result.
+    if unsafe { sys::call(libc::SYS_fstat, [fd as usize, place]) } != 0 {
+        return None;
+    }
+    // SAFETY: the call succeeded and filled it.
+    let stat = unsafe { stat.assume_init() };
+    Some([stat.st_dev, stat.st_ino])
+}
+
+/// Closes it in a forked child, as the descriptors of logs. Past the hooks it may have been closed, and given to another file.
+pub extern "C" fn close_in_child() {
+    let fd = NUMBER.swap(NONE, Ordering::AcqRel);
+    let known = [&DEVICE, &INODE].map(|number| number.load(Ordering::Relaxed));
+    if fd != NONE && file(fd) == Some(known) {
+        // SAFETY: the child's copy of the agent's descriptor.
+        unsafe { sys::call(libc::SYS_close, [fd as usize]) };
+    }
+}
 
 static STATUS_PATH: OnceLock<Option<PathBuf>> = OnceLock::new();
 
@@ -70,6 +109,7 @@ pub fn make(policy: &'static Policy, number: c_int) -> Option<Made> {
     }
     if let Some(fd) = created.fd {
         table::set(fd, Entry::Own);
+        has(Some(fd));
     }
     describe(policy, created.page);
     let file = path.filter(|_| created.id != (0, 0));
@@ -130,6 +170,7 @@ fn head(policy: &Policy) -> Head<'_> {
     });
     let nothing = Amounts { syncs: Some(0), updates: Some(0), bytes: Some(0), within: Some(0) };
     let is_off = policy.instead_of.is_some();
+    let off = if policy.is_unknown() { Amounts::default() } else { nothing };
     Head {
         pid: std::process::id(),
         since: clock::now(),
@@ -137,7 +178,7 @@ fn head(policy: &Policy) -> Head<'_> {
         target: &policy.meta.target,
         object: policy.object,
         loss: policy.loss_text(),
-        bound: if is_off { nothing } else { amounts },
+        bound: if is_off { off } else { amounts },
         is_off,
     }
 }

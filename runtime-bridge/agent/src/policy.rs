@@ -212,7 +212,7 @@ impl Policy {
     pub fn summary(&self) -> String {
         let name = &self.meta.policy;
         match self.instead_of {
-            Some(_) => format!("policy `{name}` off (power loss: nothing)"),
+            Some(_) => format!("policy `{name}` off (power loss: {})", self.loss_text()),
             None => format!("policy `{name}` (power loss: {})", self.loss_text()),
         }
     }
@@ -224,10 +224,17 @@ impl Policy {
         self.meta.loss.iter().find(is).filter(|_| self.instead_of.is_none())
     }
 
+    /// Whether it stands in the place of one that gives writes a deadline: without it those that nobody syncs have none.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.instead_of.is_some_and(|policy| policy.rules.defers_writes)
+    }
+
     /// The same in words.
     #[must_use]
     pub fn loss_text(&self) -> &str {
         match (self.instead_of, self.power_loss()) {
+            (Some(_), _) if self.is_unknown() => "not known",
             (Some(_), _) => "nothing",
             (None, Some(loss)) => &loss.text,
             (None, None) => "not proved",

@@ -250,9 +250,6 @@ next! {
     EXECV = c"execv": fn(*const c_char, *const *const c_char) -> c_int;
     EXECVP = c"execvp": fn(*const c_char, *const *const c_char) -> c_int;
     EXECVPE = c"execvpe": fn(*const c_char, *const *const c_char, *const *const c_char) -> c_int;
-    EXECL = c"execl": fn() -> c_int;
-    EXECLP = c"execlp": fn() -> c_int;
-    EXECLE = c"execle": fn() -> c_int;
     EXECVEAT = c"execveat": fn(c_int, *const c_char, *const *const c_char, *const *const c_char, c_int) -> c_int;
     WORDEXP = c"wordexp": fn() -> c_int;
     FCLOSEALL = c"fcloseall": fn() -> c_int;

@@ -17,12 +17,12 @@ use crate::record;
 use crate::replies::Replies;
 use crate::stage::StageOff;
 use crate::stamp::{Known, stamp};
-use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::table::{self, Entry};
 use crate::watch;
 use durac_abi::MAX_LOGS;
-use durac_engine::{Completion, Errno, Stamp, Time, completion};
+use durac_engine::{Completion, Errno, Stamp, completion};
 use durac_shm::status::{ControlPage, StatusPage, Storage};
 use libc::{c_int, pid_t};
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,8 +58,6 @@ pub struct Registry {
     pub controls: AtomicBool,
     /// Threads that end the process, or have it become another program. While there are any, nothing is deferred.
     leaving: AtomicU32,
-    /// The same until then, of a thread whose call is not seen to return; 0 if there was none.
-    jumped: AtomicU64,
     status_file: Option<PageFile>,
     /// Where tools find the page if it has no file; -1 if it has.
     page_fd: AtomicI32,
@@ -88,9 +86,6 @@ pub struct Files {
 
 /// Files that are remembered so.
 const REMEMBERED: usize = 64;
-
-/// How long nothing is deferred after a call that may have had the process become another program, nanoseconds.
-const JUMP: Time = 1_000_000_000;
 
 /// What is in a file that becomes a log can be in memory only: a process that was killed has left it there. It is made durable,
 /// so that nothing is acknowledged, and no reply sent, on top of it.
@@ -138,7 +133,6 @@ fn make(policy: &'static Policy) -> Option<&'static Registry> {
         control,
         controls: AtomicBool::new(false),
         leaving: AtomicU32::new(0),
-        jumped: AtomicU64::new(0),
         status_file: file,
         page_fd: AtomicI32::new(fd.unwrap_or(-1)),
     })))
@@ -397,6 +391,9 @@ impl Registry {
     /// The application got number `fd` from the system though it was the agent's own: somebody
     /// closed that behind our back, and the log has lost the way to its file.
     pub fn lost_own(&self, fd: c_int) {
+        if self.page_fd.compare_exchange(fd, -1, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            page::has(None);
+        }
         for slot in self.slots() {
             let mut core = slot.lock();
             if core.own_fd == Some(fd) {
@@ -413,6 +410,7 @@ impl Registry {
             let new = duplicate(fd);
             if let Some(new) = new {
                 self.page_fd.store(new, Ordering::Relaxed);
+                page::has(Some(new));
                 table::set(fd, Entry::Other);
             }
             return new.is_some();
@@ -459,25 +457,13 @@ impl Registry {
     /// Whether the process ends, or is about to become another program. Asked with a log's lock held, from which on what
     /// is acknowledged is found by who leaves.
     pub fn is_closing(&self) -> bool {
-        self.leaving.load(Ordering::Acquire) != 0 || self.has_jumped()
-    }
-
-    fn has_jumped(&self) -> bool {
-        let until = self.jumped.load(Ordering::Acquire);
-        until != 0 && clock::now() < until
+        self.leaving.load(Ordering::Acquire) != 0
     }
 
     /// The calling thread is about to end the process, or to have it become another program: the other threads defer
     /// nothing from here on. What they have deferred is drained afterwards.
     pub fn leaves(&self) {
         self.leaving.fetch_add(1, Ordering::AcqRel);
-        self.pass_by_calls();
-    }
-
-    /// The same, for a call that is not seen to return if it fails: nothing is deferred for so long, which is many times what
-    /// the system needs to end the other threads.
-    pub fn jumps(&self) {
-        self.jumped.fetch_max(clock::now().saturating_add(JUMP), Ordering::AcqRel);
         self.pass_by_calls();
     }
 

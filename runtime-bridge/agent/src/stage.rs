@@ -193,10 +193,15 @@ impl Stage {
 
 /// Whether files of this process may not grow for ever: then each write says itself whether it fits.
 pub fn has_size_limit() -> bool {
+    limit_is_below(libc::RLIM_INFINITY)
+}
+
+/// Whether it is below this size, bytes.
+pub fn limit_is_below(size: u64) -> bool {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` has room for the result.
     let result = unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) };
-    result != 0 || limit.rlim_cur != libc::RLIM_INFINITY
+    result != 0 || limit.rlim_cur < size
 }
 
 /// Writes all of it at the position of the descriptor. Returns how many bytes were written.

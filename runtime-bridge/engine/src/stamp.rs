@@ -25,12 +25,15 @@ pub struct Stamp {
 
 impl Stamp {
     /// Whether the next write will change it, at this time by `CLOCK_REALTIME`: its times are older than the file system
-    /// tells apart.
+    /// tells apart. A time of writing in the future was set by the program, and the next write sets both.
     #[must_use]
     pub fn is_settled(&self, now: Time) -> bool {
         let is_coarse = self.written.1 % FINE == 0 && self.changed.1 % FINE == 0;
         let tick = if is_coarse { COARSE } else { TICK };
-        now >= nanos(self.written.max(self.changed)).saturating_add(tick)
+        let (written, changed) = (nanos(self.written), nanos(self.changed));
+        let is_future = written >= now.saturating_add(tick);
+        let is_old = |time: Time| now >= time.saturating_add(tick);
+        is_old(changed) && (is_old(written) || is_future)
     }
 }
 
@@ -57,12 +60,15 @@ mod tests {
             assert!(settled(written, changed, at + TICK));
         }
         // Whole seconds are those of a coarse clock, whichever of the two is later.
-        for (written, changed) in [((9, 0), (9, 0)), ((8, 500_000_000), (9, 0))] {
+        for (written, changed) in [((9, 0), (9, 0)), ((8, 500_000_000), (9, 0)), ((99, 0), (9, 0))]
+        {
             assert!(!settled(written, changed, 11 * SECOND - 1));
             assert!(settled(written, changed, 11 * SECOND));
         }
-        // A time in the future settles then; one before 1970, at once.
-        assert!(!settled((i64::MAX, 0), (9, 0), Time::MAX / 4));
+        // The program may set the time of writing to any; where the clock was set back, the other settles then. One before
+        // 1970 does at once.
+        assert!(settled((i64::MAX, 1), (9, 0), 9 * SECOND + TICK));
+        assert!(!settled((9, 0), (i64::MAX, 0), Time::MAX / 4));
         assert!(settled((-9, 1), (-9, 1), COARSE));
     }
 }

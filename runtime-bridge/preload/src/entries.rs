@@ -356,11 +356,56 @@ macro_rules! jumps {
 
 jumps! {
     vfork posix_spawn posix_spawnp system popen
-    execl execlp execle
     __vfork _Fork clone __clone wordexp
     utime utimes utimensat futimes lutimes futimesat ulimit
     ftw ftw64 nftw nftw64 fts_open fts_read fts64_open fts64_read
     fcloseall
     syscall
     dprintf vdprintf __dprintf_chk __vdprintf_chk
+}
+
+/// Functions that take an array as single arguments: five of them come in registers, the others lie on the stack. The five
+/// are put below those, where the return address was, and the function that takes the array is called.
+macro_rules! gathers {
+    ($($name:ident)*) => {
+        $(
+            #[doc = concat!("`", stringify!($name), "`.")]
+            ///
+            /// # Safety
+            /// As the C library's function.
+            #[unsafe(no_mangle)]
+            #[unsafe(naked)]
+            pub unsafe extern "C-unwind" fn $name() -> c_int {
+                // Five pushes and the return address keep the stack aligned for the call. An unwinder finds the caller.
+                naked_asm!(
+                    ".cfi_startproc",
+                    "pop rax",
+                    ".cfi_def_cfa_offset 0",
+                    ".cfi_register rip, rax",
+                    "push r9", "push r8", "push rcx", "push rdx", "push rsi",
+                    ".cfi_def_cfa_offset 40",
+                    "mov rsi, rsp",
+                    "push rax",
+                    ".cfi_def_cfa_offset 48",
+                    ".cfi_offset rip, -48",
+                    "call {gathered}",
+                    "pop rcx",
+                    ".cfi_def_cfa_offset 40",
+                    ".cfi_register rip, rcx",
+                    "add rsp, 40",
+                    ".cfi_def_cfa_offset 0",
+                    "push rcx",
+                    ".cfi_def_cfa_offset 8",
+                    ".cfi_offset rip, -8",
+                    "ret",
+                    ".cfi_endproc",
+                    gathered = sym hooks::gathered::$name,
+                )
+            }
+        )*
+    };
+}
+
+gathers! {
+    execl execlp execle
 }

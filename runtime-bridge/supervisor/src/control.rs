@@ -19,11 +19,9 @@ impl Supervisor {
         let Some(request) = control.take() else { return };
         // A bug must not leave the tool waiting.
         let body = std::panic::AssertUnwindSafe(|| self.carry_out(&request, keeper));
-        let answer = match std::panic::catch_unwind(body) {
-            Ok(Ok(text)) => Answer::Done(text),
-            Ok(Err(why)) => Answer::Refused(why),
-            Err(_) => Answer::Refused("this is a bug in durac: the supervisor failed".to_owned()),
-        };
+        let answer = std::panic::catch_unwind(body).unwrap_or_else(|_| {
+            Answer::Refused("this is a bug in durac: the supervisor failed".to_owned())
+        });
         if let Answer::Refused(why) = &answer {
             let what = match request.command {
                 Some(Command::Upgrade) => "the supervisor",
@@ -34,7 +32,23 @@ impl Supervisor {
         control.answer(&request, &answer);
     }
 
-    fn carry_out(
+    fn carry_out(&'static self, request: &Request, keeper: Option<&Keeper>) -> Answer {
+        if request.command == Some(Command::Off) {
+            return match self.switch_off() {
+                Ok(()) => Answer::Done("the policy is off".to_owned()),
+                Err(errno) => {
+                    let why = std::io::Error::from_raw_os_error(errno);
+                    Answer::Failed(format!("a log has failed ({why})"))
+                }
+            };
+        }
+        match self.try_to_carry_out(request, keeper) {
+            Ok(text) => Answer::Done(text),
+            Err(why) => Answer::Refused(why),
+        }
+    }
+
+    fn try_to_carry_out(
         &'static self,
         request: &Request,
         keeper: Option<&Keeper>,
@@ -44,10 +58,6 @@ impl Supervisor {
                 let text = String::from_utf8_lossy(&request.bytes);
                 note::info(&text.chars().take(LINE).collect::<String>());
                 Ok(String::new())
-            }
-            Some(Command::Off) => {
-                self.switch_off();
-                Ok("the policy is off".to_owned())
             }
             Some(Command::On) => match self.switch_on_again() {
                 true => Ok("the policy is on".to_owned()),
@@ -60,7 +70,7 @@ impl Supervisor {
             Some(Command::Upgrade) => {
                 Err(self.upgrade(Path::new(OsStr::from_bytes(&request.bytes)), keeper))
             }
-            None => {
+            Some(Command::Off) | None => {
                 Err("this supervisor does not know the command: it has another version".to_owned())
             }
         }

@@ -40,7 +40,7 @@ pub enum Kind {
     Submit,
     /// It opens a file.
     Open(Open),
-    /// It would sync and write where no filter sees it: refused.
+    /// It would sync and write where no filter sees it: refused. The command may have inherited a ring.
     Ring,
     /// The process ends.
     Exit,
@@ -217,6 +217,8 @@ const CALLS_64: &[Rule] = &[
     rule(437, OPENAT2, Always),              // openat2
     rule(304, BY_HANDLE, Has(2, OPENS)),     // open_by_handle_at
     rule(425, Ring, Always),                 // io_uring_setup
+    rule(426, Ring, Always),                 // io_uring_enter
+    rule(427, Ring, Always),                 // io_uring_register
     rule(231, Exit, Always),                 // exit_group
 ];
 
@@ -255,6 +257,8 @@ const CALLS_32: &[Rule] = &[
     rule(437, OPENAT2, Always),
     rule(342, BY_HANDLE, Has(2, OPENS)),
     rule(425, Ring, Always),
+    rule(426, Ring, Always),
+    rule(427, Ring, Always),
     rule(252, Exit, Always),
 ];
 

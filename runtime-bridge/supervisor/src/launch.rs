@@ -1,6 +1,7 @@
 //! Puts the calling process under the filter: what `durac run` does before it becomes the command.
 
 use crate::filter::{self, Asked};
+use crate::process::is_short;
 use crate::serve::UNSEEN;
 use libc::{c_int, c_long, sock_fprog};
 use std::io;
@@ -31,6 +32,11 @@ pub enum InstallError {
         "the open files of the command cannot be taken (pidfd_getfd): Linux before 5.6, a container's system call filter, or ptrace_scope"
     )]
     Unseen,
+    /// The supervisor has no descriptor or no memory left for them.
+    #[error(
+        "the open files of the command cannot be taken: {0}; is a limit too low (`ulimit -n`)?"
+    )]
+    Short(#[source] io::Error),
     /// The supervisor does not answer.
     #[error("the supervisor did not start")]
     NoAnswer,
@@ -78,6 +84,9 @@ pub fn install(socket: OwnedFd, asked: Asked) -> Result<Installed, InstallError>
         _ if sent.is_err() || answer != -1 => Err(InstallError::NoAnswer),
         Some(libc::EBADF) => Ok(Installed { no_new_privileges }),
         Some(UNSEEN) => Err(InstallError::Unseen),
+        Some(errno) if is_short(errno) => {
+            Err(InstallError::Short(io::Error::from_raw_os_error(errno)))
+        }
         _ => Err(InstallError::NoAnswer),
     }
 }

@@ -252,9 +252,22 @@ impl Logs {
         except: Option<&Slot>,
         process: Option<Process>,
     ) -> Result<(), Errno> {
-        if !self.are_dirty() {
-            return Ok(());
+        match self.are_dirty() {
+            true => self.drain(except, process),
+            false => Ok(()),
         }
+    }
+
+    /// Makes durable what all logs have deferred, and what is being acknowledged now: with the policy off, nothing is behind
+    /// from then on.
+    pub fn drain_all(&self, process: Option<Process>) -> Result<(), Errno> {
+        // For the look at what is written. A call that was about to be acknowledged holds its log's lock, and counts once it lets
+        // go of it.
+        self.are_dirty();
+        self.drain(None, process)
+    }
+
+    fn drain(&self, except: Option<&Slot>, process: Option<Process>) -> Result<(), Errno> {
         let mut result = Ok(());
         let is_its = |slot: &Slot, core: &Core| {
             process.is_none_or(|process| slot.is_known_to(core, process))

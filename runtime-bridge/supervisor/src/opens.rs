@@ -3,6 +3,7 @@
 //! The kernel asks before an open. A file that is there is looked up at once, by the name that the call has, as the caller
 //! would; one that is made is looked up until it is there, or the call is over. Where a name does not lead to it by then, or
 //! another file has that name, the files that the thread has open are searched. Looking at a file too many costs a sync.
+//! Where the searches fall behind, those who open files do some of them.
 //!
 //! A name may lead to a file system that hangs, or whose server is a process of the command and waits for another call of it.
 //! So no search waits for another, and a process that ends searches for what it has opened itself.
@@ -30,7 +31,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -43,6 +44,10 @@ const LAST: Time = 300_000_000;
 const NAP: Duration = Duration::from_micros(200);
 /// Between two tries to find room for a log, nanoseconds.
 const ROOM: Time = 250_000_000;
+/// Where more is searched for, or more than a part of the descriptors, the calls that open files search, too.
+const MANY: usize = 256;
+/// Searches for other threads that such a call makes: more than it adds.
+const SHARE: usize = 2;
 /// Stack of the thread that searches, bytes.
 const STACK: usize = 256 << 10;
 
@@ -73,6 +78,8 @@ struct Lists {
     expected: Vec<Expected>,
     /// The one of them that the searching thread is at.
     now: Option<Expected>,
+    /// From which one of them on those who open files search.
+    shared: usize,
     /// Logs for which there was no room, with the time from which on they may have been written.
     without_room: HashMap<FileId, (Arc<File>, Time)>,
     /// When that is tried again; and whether it is tried now.
@@ -108,8 +115,8 @@ struct Expected {
 enum What {
     /// It makes a file of this name in this folder.
     Made(Arc<File>, OsString),
-    /// It opens this file, which has this name, unless another gets it before.
-    There(Arc<File>, OsString),
+    /// It opens this file, of which there is a log, unless another gets this path before.
+    There(FileId, PathBuf),
     /// A file of any name.
     Any,
 }
@@ -129,7 +136,7 @@ impl Supervisor {
     /// A file is about to be opened, so that it can be written; with `makes` the call may make it.
     pub fn opens(&'static self, call: &Notification, open: Open, makes: bool) -> Found {
         let since = clock::now();
-        self.opening.is_over(call.thread, since);
+        self.calls_again(call.thread, since);
         let expect = |what| {
             let process = self.callers.process(&self.listener, call);
             self.opening.expect(call, process.map(|process| process.number), since, what);
@@ -139,16 +146,20 @@ impl Supervisor {
             expect(What::Any);
             return Found::Unknown;
         };
+        self.search_for_others();
         // It may say that the caller follows the name another way (`RESOLVE_IN_ROOT`).
         let may_lead_elsewhere = open.flags == Flags::Unseen;
         let named = match self.room(|| self.look_up(call, open)) {
             Ok(Named::File(file, name)) => match self.adopt(&file, since) {
                 _ if may_lead_elsewhere || !has_name(&file, &name) => Found::Unknown,
-                Found::There => {
-                    wait_for_another(&file, &name);
-                    expect(What::There(Arc::new(file), name));
-                    return Found::There;
-                }
+                Found::There => match self.path_of(call, open, &file) {
+                    Some((id, path)) => {
+                        wait_for_another(&file, &path);
+                        expect(What::There(id, path));
+                        return Found::There;
+                    }
+                    None => Found::Unknown,
+                },
                 found => found,
             },
             Ok(Named::New(..)) if may_lead_elsewhere => Found::Unknown,
@@ -207,6 +218,43 @@ impl Supervisor {
             return Err(unknown());
         }
         walk(&root, base, text)
+    }
+
+    /// The path of a file that the name of a call leads to: it still does once the path is known, or there is none.
+    fn path_of(&self, call: &Notification, open: Open, file: &File) -> Option<(FileId, PathBuf)> {
+        let (id, path) = (Facts::of(file).ok()?.id, shown(file).ok()?);
+        let Named::File(again, _) = self.room(|| self.look_up(call, open)).ok()? else {
+            return None;
+        };
+        (Facts::of(&again).ok()?.id == id).then_some((id, path))
+    }
+
+    /// Whether a file that has a log has this path. No server is asked.
+    fn is_there(&self, id: FileId, path: &Path) -> bool {
+        let slot = self.logs.get(id);
+        slot.is_some_and(|slot| shown(&slot.own).is_ok_and(|now| now == path))
+    }
+
+    /// A thread opens another file: what it has opened before is there by now.
+    fn calls_again(&self, thread: u32, now: Time) {
+        for one in self.opening.is_over(thread, now) {
+            if let What::There(id, path) = &one.what
+                && self.is_there(*id, path)
+            {
+                self.opening.forget(&one);
+            }
+        }
+    }
+
+    /// Searches where there is much to search for. The thread may ask for names.
+    fn search_for_others(&'static self) {
+        for one in self.opening.share() {
+            let is_over = one.is_over || !process::may_be_in(one.thread, one.number);
+            let search = AssertUnwindSafe(|| self.search_once(&one, is_over, true));
+            if catch_unwind(search).unwrap_or(false) {
+                self.opening.forget(&one);
+            }
+        }
     }
 
     /// Calls `body`, again with more room if there was no descriptor left.
@@ -392,8 +440,8 @@ impl Supervisor {
             }
             // It may have another name by now.
         }
-        if let What::There(file, name) = &one.what
-            && (!is_over || has_name(file, name))
+        if let What::There(id, path) = &one.what
+            && (!is_over || self.is_there(*id, path))
         {
             return is_over;
         }
@@ -548,12 +596,41 @@ impl Opening {
         });
     }
 
-    /// A thread opens another file: what it has opened before is there by now.
-    fn is_over(&self, thread: u32, now: Time) {
-        for one in self.lock().all().filter(|one| one.thread == thread) {
+    /// The calls of a thread are over. Returns them.
+    fn is_over(&self, thread: u32, now: Time) -> Vec<Expected> {
+        let mut lists = self.lock();
+        let its = lists.all().filter(|one| one.thread == thread);
+        let over = its.map(|one| {
             one.is_over = true;
             one.due = now;
+            one.clone()
+        });
+        over.collect()
+    }
+
+    /// Some that are due, if there are many. They stay until they are found.
+    fn share(&self) -> Vec<Expected> {
+        let mut lists = self.lock();
+        let count = lists.expected.len();
+        if count < MANY.min(process::descriptors() / PART) {
+            return Vec::new();
         }
+        // Others for each call.
+        let (from, now) = (lists.shared % count, clock::now());
+        lists.shared = from + SHARE;
+        let (before, rest) = lists.expected.split_at(from);
+        let due = rest.iter().chain(before).filter(|one| one.due <= now);
+        due.take(SHARE).cloned().collect()
+    }
+
+    /// It was found, or need not be. One whose call has ended since it was taken for this stays.
+    fn forget(&self, found: &Expected) {
+        let is_it = |one: &Expected| {
+            (one.thread, one.since, one.is_over) == (found.thread, found.since, found.is_over)
+        };
+        // What it has open is closed without the lock.
+        let found: Vec<Expected> = self.lock().expected.extract_if(.., |one| is_it(one)).collect();
+        drop(found);
     }
 
     /// Waits until a search is due, or for a while if there is a log without a thread.
@@ -653,12 +730,12 @@ impl Opening {
 /// There was no descriptor or no memory left.
 struct Short;
 
-/// Until a file has another name, or for a while: a fault.
-fn wait_for_another(file: &File, name: &OsStr) {
+/// Until a file has another path, or for a while: a fault.
+fn wait_for_another(file: &File, path: &Path) {
     if injects(Fault::SlowOpen) {
         tell(file, "waits for another file of this name");
         let until = clock::now().saturating_add(60_000_000_000);
-        while has_name(file, name) && clock::now() < until {
+        while shown(file).is_ok_and(|now| now == path) && clock::now() < until {
             thread::sleep(NAP);
         }
     }

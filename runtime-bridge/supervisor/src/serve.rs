@@ -31,8 +31,8 @@ const LOOK: i32 = 200;
 /// Between two looks at logs that are closed.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// What the first call returns if the caller's open files cannot be taken. Another error than that of a call that nobody
-/// answers.
+/// What the first call returns if the caller's open files cannot be taken, unless descriptors or memory are short. Another
+/// error than that of a call that nobody answers.
 pub const UNSEEN: Errno = libc::EPERM;
 
 /// The supervisor of this process.
@@ -174,7 +174,9 @@ impl Supervisor {
     /// Whether the policy may defer anything now.
     #[inline]
     pub fn defers(&self) -> bool {
-        !self.is_off.load(Ordering::Acquire) && !self.is_changing.load(Ordering::Acquire)
+        // `durac on` may come at the same time as what turns it off for good.
+        let is_off = self.is_off.load(Ordering::Acquire) || self.stays_off();
+        !is_off && !self.is_changing.load(Ordering::Acquire)
     }
 
     /// Whether it never will again.
@@ -238,7 +240,7 @@ impl Supervisor {
             Some(kind @ (Kind::Change | Kind::Submit)) => {
                 self.logs_change(call);
                 let is_ring = self.policy().meta.layout == Layout::Ring;
-                if kind == Kind::Submit && is_ring && !self.stays_off() {
+                if kind == Kind::Submit && is_ring {
                     self.turn_off(
                         "io_submit may write at the beginning of a log at any later time",
                     );
@@ -264,11 +266,11 @@ impl Supervisor {
         if let Err(errno) = self.opened(call, call.descriptor(0))
             && errno != libc::EBADF
         {
-            return Err(UNSEEN);
+            return Err(if process::is_short(errno) { errno } else { UNSEEN });
         }
         self.command.store(call.thread, Ordering::Relaxed);
         // What the command prints, and its end, come after the line.
-        note::info(&describe(self.policy()));
+        note::info(&describe(self.policy(), Force::WHOLE));
         self.page.status.publish_served(call.thread, clock::of(libc::CLOCK_BOOTTIME));
         if self.asked.opens {
             self.search(call.thread, clock::now());
@@ -411,6 +413,12 @@ impl Supervisor {
         self.ordered(self.logs.drain_others(None, process))
     }
 
+    /// The same behind [`Supervisor::turn_off`]: another thread may still drain for the same reason, or have failed to.
+    pub fn after_all_logs(&self, call: &Notification) -> Answer {
+        let process = self.callers.process(&self.listener, call);
+        self.ordered(self.logs.drain_all(process))
+    }
+
     /// What a call does that came after the logs.
     pub fn ordered(&self, drained: Result<(), Errno>) -> Answer {
         match drained {
@@ -529,12 +537,16 @@ impl Supervisor {
     }
 
     /// `durac off`.
-    pub fn switch_off(&self) {
+    ///
+    /// # Errors
+    /// That of a log that has failed: the policy is off, and what that log has acknowledged is not durable.
+    pub fn switch_off(&self) -> Result<(), Errno> {
         let before = self.summary();
-        self.drop_policy();
+        let (_, drained) = self.drop_policy();
         self.is_blind.store(true, Ordering::Release);
         self.publish_force();
-        self.tell_off(&before, "`durac off`");
+        self.tell_off(&before, "`durac off`", drained);
+        drained
     }
 
     /// The policy is on, unless something has turned it off by itself.
@@ -568,10 +580,15 @@ impl Supervisor {
         page::summary(self.policy(), self.force())
     }
 
-    /// Says that it has changed since it was this.
-    fn tell_off(&self, before: &str, why: &str) {
+    /// Says that it has changed since it was this, or that it is off and a log has failed.
+    fn tell_off(&self, before: &str, why: &str, drained: Result<(), Errno>) {
         let now = self.summary();
-        if now != before {
+        if let Err(errno) = drained {
+            let error = std::io::Error::from_raw_os_error(errno);
+            note::error(&format!(
+                "the policy is off: {why}; every sync runs as the command calls it; a log has failed ({error}): what it has acknowledged is not durable"
+            ));
+        } else if now != before {
             note::info(&format!(
                 "the policy is off: {why}; every sync runs as the command calls it; {before} → {now}"
             ));
@@ -608,24 +625,25 @@ impl Supervisor {
         }
         self.stays_off.store(true, Ordering::SeqCst);
         let before = self.summary();
-        if self.drop_policy() {
-            self.tell_off(&before, why);
+        if let (true, drained) = self.drop_policy() {
+            self.tell_off(&before, why, drained);
         }
         // It may have been off.
         self.page.publish_stays_off();
     }
 
-    /// Nothing is deferred from now on, and what was is synced. Whether this call has seen to it.
-    fn drop_policy(&self) -> bool {
-        if self.is_off.swap(true, Ordering::SeqCst) {
-            return false;
+    /// Nothing is deferred from now on, and what was is synced, though another thread may be about it. Whether this call is the
+    /// first, and the error of a log that has failed, which stays in it.
+    fn drop_policy(&self) -> (bool, Result<(), Errno>) {
+        let is_first = !self.is_off.swap(true, Ordering::SeqCst);
+        let drained = match injects(Fault::NoDrainAtStop) {
+            true => Ok(()),
+            false => self.logs.drain_all(None),
+        };
+        if is_first {
+            self.publish_force();
         }
-        if !injects(Fault::NoDrainAtStop) {
-            // An error stays in its log.
-            let _ = self.logs.drain_others(None, None);
-        }
-        self.publish_force();
-        true
+        (is_first, drained)
     }
 }
 

@@ -7,7 +7,7 @@ use crate::launch;
 use crate::load::{self, LoadError, Policy};
 use crate::note;
 use crate::notify;
-use crate::page;
+use crate::page::{self, Force, Off};
 use crate::record;
 use crate::serve::{Parts, Supervisor};
 use crate::shared::Shared;
@@ -92,7 +92,6 @@ pub fn take_over(fd: RawFd) -> Result<(), ServeError> {
     // SAFETY: the same.
     let listener = unsafe { OwnedFd::from_raw_fd(handed.listener) };
     keep_over_exec(handed.listener, false).map_err(system("no listener"))?;
-    let line = format!("durac {} has taken over: {}", env!("CARGO_PKG_VERSION"), describe(&policy));
     let (parts, us, keeper) = Parts::new(listener, handed.asked(), policy, page)?;
     let supervisor = Supervisor::new(parts);
     supervisor.restore(&handed);
@@ -102,7 +101,9 @@ pub fn take_over(fd: RawFd) -> Result<(), ServeError> {
     let reaper = std::thread::Builder::new().name("durac-reap".into());
     reaper.spawn(move || keeper::dismiss(old)).map_err(system("cannot start a thread"))?;
     supervisor.start()?;
-    note::info(&line);
+    // What was turned off before is not in force.
+    let runs = describe(supervisor.policy(), supervisor.force());
+    note::info(&format!("durac {} has taken over: {runs}", env!("CARGO_PKG_VERSION")));
     supervisor.look_after(&signals, us.as_raw_fd(), keeper);
     std::mem::forget(us);
     Ok(())
@@ -138,8 +139,8 @@ impl Supervisor {
     }
 }
 
-/// One line that says what runs.
-pub fn describe(policy: &Policy) -> String {
+/// One line that says what runs, and what of it is in force.
+pub fn describe(policy: &Policy, force: Force) -> String {
     let has = |full| policy.program(full).is_some();
     let meta = &policy.meta;
     let writes = policy.write.is_some() || meta.defers_writes;
@@ -152,8 +153,13 @@ pub fn describe(policy: &Policy) -> String {
         }
         false => "",
     };
+    let is = if force.off == Off::No { "is in force" } else { "is off" };
+    let loss = match force {
+        Force::WHOLE => String::new(),
+        _ => format!("power loss: {}; ", page::head(policy, force).loss),
+    };
     format!(
-        "policy `{}` for target `{}` is in force (supervisor, process {}): files {}, hooks {}{more}",
+        "policy `{}` for target `{}` {is} ({loss}supervisor, process {}): files {}, hooks {}{more}",
         meta.policy,
         meta.target,
         std::process::id(),

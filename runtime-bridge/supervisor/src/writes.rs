@@ -181,7 +181,7 @@ impl Supervisor {
     fn may_wait(&'static self, call: &Notification, write: Write) -> bool {
         let meta = &self.policy().meta;
         let Some(source) = write.source else { return false };
-        if meta.protects.is_empty() && meta.layout != Layout::Ring || self.stays_off() {
+        if meta.protects.is_empty() && meta.layout != Layout::Ring {
             return false;
         }
         let source = self.opened(call, call.descriptor(source));
@@ -323,9 +323,7 @@ impl Supervisor {
     /// A shared mapping: if it can be written through, and its writes would have to be seen, nothing can be deferred any
     /// more.
     pub fn map(&'static self, call: &Notification, map: Map) -> Answer {
-        const UNSEEN: &str =
-            "a file is mapped that cannot be seen: writes to it could not be, either";
-        if !self.asked.writes || self.stays_off() || injects(Fault::UnseenMaps) {
+        if !self.asked.writes || injects(Fault::UnseenMaps) {
             return Answer::Continue;
         }
         let (protection, kind, fd) = match map {
@@ -334,11 +332,7 @@ impl Supervisor {
             }
             Map::Memory => match memory::words(call, 0) {
                 Some([_, _, protection, kind, fd, _]) => (protection, kind, fd as RawFd),
-                None => {
-                    self.is_mapped.store(true, Ordering::SeqCst);
-                    self.turn_off(UNSEEN);
-                    return Answer::Continue;
-                }
+                None => return self.maps_unseen(call),
             },
         };
         let has = |flags: u32, flag: libc::c_int| flags & flag as u32 != 0;
@@ -350,25 +344,31 @@ impl Supervisor {
             Ok(opened) => opened,
             // The kernel says so, too.
             Err(libc::EBADF) => return Answer::Continue,
-            Err(_) => {
-                self.is_mapped.store(true, Ordering::SeqCst);
-                self.turn_off(UNSEEN);
-                return Answer::Continue;
-            }
+            Err(_) => return self.maps_unseen(call),
         };
         if !opened.facts.is_file {
             return Answer::Continue;
         }
         if self.is_protected(&opened) {
             self.turn_off("a protected file is mapped to be written: those writes cannot be seen");
-        } else if self.may_be_log(&opened) {
+            return self.after_all_logs(call);
+        }
+        if self.may_be_log(&opened) {
             self.is_mapped.store(true, Ordering::SeqCst);
             if self.policy().sees_writes() {
                 self.loses_bytes();
                 self.turn_off("a log is mapped to be written: those writes cannot be seen");
+                return self.after_all_logs(call);
             }
         }
         Answer::Continue
+    }
+
+    /// It may be a log or a protected file.
+    fn maps_unseen(&self, call: &Notification) -> Answer {
+        self.is_mapped.store(true, Ordering::SeqCst);
+        self.turn_off("a file is mapped that cannot be seen: writes to it could not be, either");
+        self.after_all_logs(call)
     }
 }
 

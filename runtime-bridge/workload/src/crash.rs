@@ -16,6 +16,7 @@ pub use program::{ACKS, DIR, Program};
 pub use timeline::Line;
 
 use crate::append_log;
+use crate::asked::{Asked, Asks};
 use crate::bench::Policy;
 use crate::child;
 use crate::error::{Error, Result, Trying};
@@ -132,6 +133,8 @@ pub struct Config {
     pub reads: bool,
     /// Acknowledged syncs that a power loss may take; `None` is any number.
     pub power_loss: Option<u64>,
+    /// That number is not what was proved.
+    pub is_claimed: bool,
     /// The same for the end of the process.
     pub process_crash: Option<u64>,
     /// Acknowledged commands that a power loss may take; `None` is any number.
@@ -144,6 +147,10 @@ pub struct Config {
     pub process_crash_within: Option<Duration>,
     /// How long a sync takes at most, as the policy assumes.
     pub assume_sync: Option<Duration>,
+    /// What is said of the files that the policy acts on, as it continues "no log was opened that …".
+    pub covers: String,
+    /// It acts on writes, too.
+    pub acts_on_writes: bool,
     /// Commands that run one after the other, again and again, from the first write to the crash: `{pid}` in
     /// their words is the server. The bounds are then those of the worst moment.
     pub meanwhile: Vec<Vec<OsString>>,
@@ -265,11 +272,13 @@ impl Config {
         }
         let disk = mount(Image::new(), self.latency, &self.faults)?;
         let place = tempfile::tempdir().trying(|| "make a folder for the status page".into())?;
-        let status = place.path().join("status");
+        let mut asked = Asked::begin(place.path(), Some(disk.path()))?;
         let mut server = self.server(&disk)?;
-        server.env.push(("DURAC_STATUS".into(), status.clone().into()));
+        server.env.push(("DURAC_STATUS".into(), asked.status().into()));
         let mut redis = Redis::start(server)?;
-        let page = Page::open(&status);
+        if self.policy.is_some() {
+            asked.look_everywhere();
+        }
         disk.kills(redis.pid());
         disk.note(LOG);
         let load = Load { clients: self.clients, pipeline: 1, requests: u64::MAX };
@@ -279,6 +288,7 @@ impl Config {
         };
         let meanwhile = Meanwhile::start(&self.meanwhile, redis.pid());
         self.wait_for(at, &mut random, &disk, &redis, &writers)?;
+        self.check_force(&asked, &disk)?;
         let ended = self.has_ended(&redis, &writers);
         // A kill takes a while to return.
         let before = Instant::now();
@@ -291,7 +301,7 @@ impl Config {
         redis.wait(WITHIN)?;
         let changes = meanwhile.end();
         let acknowledged = writers.join();
-        let broken_assumptions = page.as_ref().map_or(0, Page::broken_assumptions);
+        let broken_assumptions = asked.page().map_or(0, Page::broken_assumptions);
         let (noted, met, overlapping) = (disk.noted(), disk.faults(), disk.overlapping());
         let cut = match crash {
             Crash::Torn => Cut::Torn,
@@ -333,6 +343,21 @@ impl Config {
         let seen = timeline::Seen { noted, acknowledged, missing, crashed };
         trial.timeline = timeline::lines(&seen, &trial);
         Ok(trial)
+    }
+
+    /// Fails if the policy was never in force. What a fault has stopped may not have come to its log.
+    fn check_force(&self, asked: &Asked, disk: &Mounted) -> Result<()> {
+        match self.policy.is_some() && disk.faults() == 0 {
+            true => {
+                let asks = match self.app {
+                    _ if self.acts_on_writes => Asks::Writes,
+                    App::Program(_) => Asks::Calls,
+                    App::Redis | App::Builtin | App::Command(_) => Asks::CallsOfOne,
+                };
+                asked.check(&self.covers, asks)
+            }
+            false => Ok(()),
+        }
     }
 
     /// Whether the application has ended by itself. Its clients may see that a little before.
@@ -503,7 +528,9 @@ impl Config {
         .into_iter()
         .find_map(|(lost, bound, what)| {
             let bound = bound.filter(|bound| lost > *bound)?;
-            Some(format!("{lost} acknowledged {what} are lost, proved is {bound}"))
+            let claimed = self.is_claimed && what == "syncs" && trial.crash != Crash::Kill;
+            let of = if claimed { "claimed" } else { "proved" };
+            Some(format!("{lost} acknowledged {what} are lost, {of} is {bound}"))
         })
     }
 }

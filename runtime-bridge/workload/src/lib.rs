@@ -17,6 +17,7 @@
 
 pub mod append_log;
 pub mod append_server;
+mod asked;
 pub mod bench;
 pub mod browser;
 pub mod child;

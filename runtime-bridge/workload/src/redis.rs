@@ -328,8 +328,9 @@ impl Redis {
 
     /// The program's name, for messages.
     fn name(&self) -> String {
-        let program = self.config.command.as_ref().and_then(|words| words.first());
-        let name = program.and_then(|program| Path::new(program).file_name());
+        let program = self.config.command.as_ref().and_then(|words| words.first().map(Path::new));
+        let program = program.or(self.config.program.as_deref());
+        let name = program.and_then(Path::file_name);
         name.map_or("redis-server".into(), |name| name.to_string_lossy().into_owned())
     }
 

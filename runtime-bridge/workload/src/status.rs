@@ -16,6 +16,18 @@ impl Page {
         Status::open(path).ok().map(|status| Self { status })
     }
 
+    /// The logs that are or were open.
+    #[must_use]
+    pub fn logs(&self) -> Vec<LogStatus> {
+        self.status.snapshot().logs
+    }
+
+    /// Whether it is a supervisor's, which sees the calls of all processes.
+    #[must_use]
+    pub fn is_supervisor(&self) -> bool {
+        self.status.snapshot().is_supervisor
+    }
+
     /// Syncs that have succeeded.
     #[must_use]
     pub fn syncs(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! What the agent must not get wrong at its edges: errors that are none, other files' order, ends of
 //! limits, and deadlines that were missed.
 
-use crate::common::{Place, app, count, log_where, objects, poll, program};
+use crate::common::{Place, Running, app, count, log_where, objects, poll, program};
 use crate::matrix::compare;
 use durac_abi::Object;
 use durac_shm::status::StageOff;
@@ -410,4 +410,104 @@ fn a_log_of_two_pid_namespaces_passes() {
     place.touch("go-4");
     let fourth = place.finish(start("ready-4", "go-4"));
     assert!(!fourth.err.contains("another process"), "{fourth:?}");
+}
+
+const CROWDED: &str =
+    "x.log: another process has the log open; its syncs run as the application calls them";
+
+/// Two programs have a log open, of which one has become another so many times, or is run by a command.
+fn both_know(first: impl FnOnce(&Place) -> Running) {
+    let place = Place::new(&objects::skip(None)).env("DURAC_LOG", "all");
+    let first = first(&place);
+    poll("the first", || Path::new(&place.path("ready")).exists().then_some(()));
+    let second = place.run("open a wca x.log write a 1 sync a");
+    place.touch("go");
+    for done in [place.finish(first), second] {
+        assert!(done.code == 0 && done.err.contains(CROWDED), "{done:?}");
+    }
+}
+
+#[test]
+fn a_process_that_becomes_other_programs_is_seen() {
+    // There are 64 entries for a file.
+    both_know(|place| place.start_program(&program("reexec"), "x.log 70 ready go"));
+}
+
+#[test]
+fn a_process_with_a_limit_of_sizes_is_seen() {
+    both_know(|place| {
+        let program = program("reexec");
+        let program = program.to_str().unwrap();
+        place.start_words(
+            "prlimit".as_ref(),
+            &["--fsize=10000000", program, "x.log", "0", "ready", "go"],
+        )
+    });
+}
+
+/// When the others have gone, the policy is in force again.
+#[test]
+fn who_is_alone_again_defers_again() {
+    let place = Place::new(&objects::skip(None)).env("DURAC_LOG", "all");
+    let first = place.start("open a wca x.log open r wc ready file go loop a 300");
+    poll("the first", || Path::new(&place.path("ready")).exists().then_some(()));
+    let second = place.start("open a wca x.log open r wc second file never");
+    poll("the second", || Path::new(&place.path("second")).exists().then_some(()));
+    place.kill(second);
+    let before = count(&place.calls(), "-fdatasync x.log main");
+    place.touch("go");
+    let done = place.finish(first);
+    let synced = count(&done.calls, "-fdatasync x.log main") - before;
+    assert!((1..150).contains(&synced), "{synced}: {done:?}");
+    let lines = [CROWDED, "x.log: no other process has the log open any more"];
+    assert!(lines.iter().all(|line| done.err.contains(line)), "{done:?}");
+}
+
+/// A process that has ended counts as gone, also before its parent has asked for that.
+#[test]
+fn an_ended_process_is_gone() {
+    let place = Place::new(&objects::skip(None)).env("DURAC_LOG", "all");
+    let first = place.start(
+        "keepfork open a wct x.log write a 1 sync a kill 9 end \
+         open r wc ready file go open b wca x.log write b 1 sync b",
+    );
+    poll("the child", || {
+        let children = format!("/proc/{0}/task/{0}/children", first.id());
+        let child = std::fs::read_to_string(children).ok()?;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).ok()?;
+        stat.contains(") Z ").then_some(())
+    });
+    place.touch("go");
+    let done = place.finish(first);
+    assert!(done.code == 0 && !done.err.contains(CROWDED), "{done:?}");
+}
+
+/// Without memory to share the log is opened all the same.
+#[test]
+fn shared_memory_that_is_full_is_told() {
+    let place = Place::new(&objects::skip(None)).env("DURAC_LOG", "all");
+    let script = "mount -t tmpfs -o size=64k tmpfs /dev/shm
+        head -c 64K /dev/zero > /dev/shm/full 2>/dev/null
+        exec \"$@\"";
+    let app = app();
+    let mut words = vec!["-m", "sh", "-c", script, "sh", app.to_str().unwrap()];
+    words.extend("open a wca x.log write a 1 sync a".split_whitespace());
+    let done = place.finish(place.start_words("unshare".as_ref(), &words));
+    let line =
+        "No space left on device (os error 28); another process that opens a log is not noticed";
+    assert!(done.code == 0 && done.err.contains(line), "{done:?}");
+    assert_eq!(count(&done.out, "sync a = 0"), 1, "{done:?}");
+}
+
+/// What a power loss takes of a program that never syncs is not known while its policy is off.
+#[test]
+fn writes_without_a_deadline_have_no_bound() {
+    let place = Place::new(&objects::at_least(100_000_000));
+    let running = place.start("open a wca x.log write a 1 open r wc ready file go");
+    poll("the log", || Path::new(&place.path("ready")).exists().then_some(()));
+    let off = durac_tests::durac(["off", &running.id().to_string()]).unwrap();
+    let off = durac_tests::run(off).unwrap();
+    assert!(off.status.success() && off.stdout.contains("now: not known"), "{off:?}");
+    place.touch("go");
+    assert_eq!(place.finish(running).code, 0);
 }

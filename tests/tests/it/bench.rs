@@ -95,6 +95,19 @@ fn what_recording_costs() -> Result<()> {
     Ok(())
 }
 
+/// The target covers what the server tells of itself, and not its append-only file: what is measured is no policy.
+#[test]
+fn a_policy_that_was_never_in_force_is_not_measured() -> Result<()> {
+    let _turn = heavy()?;
+    let policy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/leveldb/leveldb.dur");
+    let mut command = durac(["bench", "--rounds", "1", "-c", "2", "-n", "200"])?;
+    command.arg(policy);
+    let ended = run(command)?;
+    let says = "leveldb -c 2: the policy was never in force";
+    ensure!(ended.status.code() == Some(2) && ended.stderr.contains(says), "{}", show(&ended));
+    Ok(())
+}
+
 /// Interrupted, it shows what it has and leaves no process behind.
 #[test]
 fn an_interrupted_bench_leaves_nothing() -> Result<()> {

@@ -30,6 +30,7 @@ fn config(policy: &str, sets: &[&str], power_loss: u64) -> Result<Config> {
         seed: 11,
         reads: false,
         power_loss: Some(power_loss),
+        is_claimed: false,
         process_crash: None,
         power_loss_updates: None,
         power_loss_bytes: None,
@@ -37,6 +38,8 @@ fn config(policy: &str, sets: &[&str], power_loss: u64) -> Result<Config> {
         process_crash_within: None,
         assume_sync: None,
         meanwhile: Vec::new(),
+        covers: String::new(),
+        acts_on_writes: false,
     })
 }
 

@@ -262,7 +262,8 @@ fn a_shell_that_acknowledges_elsewhere() -> Result<()> {
 
 #[test]
 fn what_is_wrong_with_a_load_is_told() -> Result<()> {
-    let lines = "for n in $(seq 2000); do echo \"0 $n\"; done; sleep 1000";
+    let policy = example("leveldb/leveldb.dur")?;
+    let lines = "exec 3>{dir}/a.log; for n in $(seq 2000); do echo \"0 $n\"; done; sleep 1000";
     for (words, code, says) in [
         (&["--check", "true", "--", "sh", "-c", ": {dir}"][..], 1, "the check needs `{dir}`"),
         (&["--check", ": {dir}", "--", "true"], 1, "the command after `--` needs `{dir}`"),
@@ -281,6 +282,12 @@ fn what_is_wrong_with_a_load_is_told() -> Result<()> {
             &["--check", ": {dir}", "--", "sh", "-c", "echo 0 1; echo 0 1; : {dir}"],
             2,
             "acknowledged `0 1` twice",
+        ),
+        (&["--check", ": {dir}", "--", "true", "{dir}"], 2, "acknowledged nothing"),
+        (
+            &["--check", ": {dir}", "--", "sh", "-c", "head -c 99999 /dev/zero; echo; : {dir}"],
+            2,
+            "a line of more than 64 KiB",
         ),
         // Nothing is left of what was acknowledged.
         (
@@ -302,7 +309,7 @@ fn what_is_wrong_with_a_load_is_told() -> Result<()> {
         ),
     ] {
         let _turn = heavy()?;
-        let mut command = durac(["crashtest", "always", "--trials", "1", "--crash", "clean"])?;
+        let mut command = durac(["crashtest", &policy, "--trials", "1", "--crash", "clean"])?;
         command.args(words);
         let ended = run(command)?;
         let said = format!("{}{}", ended.stdout, ended.stderr);
@@ -312,6 +319,73 @@ fn what_is_wrong_with_a_load_is_told() -> Result<()> {
             show(&ended)
         );
     }
+    Ok(())
+}
+
+/// A program whose log the target does not cover, or that makes no sync call, says nothing about the policy; nor does a
+/// server of which it covers no log.
+#[test]
+fn a_policy_that_was_never_in_force_is_no_success() -> Result<()> {
+    let policy = example("leveldb/leveldb.dur")?;
+    let load = |name: &str, sync: &str| {
+        format!(
+            "import os, time\nf = os.open('{{dir}}/{name}', os.O_CREAT | os.O_WRONLY | os.O_APPEND)\nfor n in range(100):\n  \
+             os.write(f, b'0 %d\\n' % n)\n  {sync}\n  os.write(1, b'0 %d\\n' % n)\n"
+        )
+    };
+    let elsewhere = load("ledger.txt", "os.fdatasync(f)");
+    let silent = load("a.log", "0");
+    let logs = load("a.log", "os.fdatasync(f)");
+    let no_log = "no log was opened that target `leveldb.log` covers (`*.log`)";
+    // No sync call: the supervisor knows nothing of the log then. The agent knows of one process only.
+    for (engine, load, says) in [
+        ("thread", &elsewhere, Some(no_log)),
+        ("supervisor", &elsewhere, Some(no_log)),
+        ("supervisor", &silent, Some(no_log)),
+        ("thread", &logs, None),
+        ("supervisor", &logs, None),
+    ] {
+        let _turn = heavy()?;
+        let mut command = durac(["crashtest", &policy, "--trials", "1", "--engine", engine])?;
+        command.args(["--crash", "kill", "--check", "cat {dir}/*", "--", "python3", "-c", load]);
+        let ended = run(command)?;
+        let code = if says.is_some() { 2 } else { 0 };
+        ensure!(
+            ended.status.code() == Some(code) && ended.stderr.contains(says.unwrap_or("")),
+            "{engine} {load}: {}",
+            show(&ended)
+        );
+    }
+    for (words, says) in [(&["--app", "builtin"][..], no_log), (&[][..], no_log)] {
+        let _turn = heavy()?;
+        let mut command = durac(["crashtest", &policy, "--trials", "1"])?;
+        command.args(words);
+        let ended = run(command)?;
+        ensure!(
+            ended.status.code() == Some(2) && ended.stderr.contains(says),
+            "{words:?}: {}",
+            show(&ended)
+        );
+    }
+    Ok(())
+}
+
+/// A claim that is too low is found, and the line that repeats the crash finds it again.
+#[test]
+fn a_claim_is_repeated() -> Result<()> {
+    let _turn = heavy()?;
+    let mut command = durac(["crashtest", "window", "--app", "builtin", "--claim", "0"])?;
+    command.args(["--trials", "4", "--crash", "clean"]);
+    let ended = run(command)?;
+    let (said, repeats) = (&ended.stdout, " --latency 500 --claim 0 --app builtin");
+    ensure!(
+        ended.status.code() == Some(1)
+            && said.contains("exceeds the claim: ")
+            && said.contains("acknowledged syncs are lost, claimed is 0")
+            && said.contains(repeats),
+        "{}",
+        show(&ended)
+    );
     Ok(())
 }
 
@@ -329,6 +403,7 @@ fn at_least(load: &str) -> Result<Config> {
     let mut config = config(program, "at_least", &[], None)?;
     config.latency = Duration::from_millis(1);
     config.at = vec![At::Random];
+    config.acts_on_writes = true;
     config.assume_sync = Some(ASSUMED);
     config.power_loss_within = Some(Duration::from_secs(1));
     Ok(config)

@@ -360,3 +360,60 @@ fn what_is_empty_or_asks_for_help() -> Result<()> {
     }
     Ok(())
 }
+
+/// What is wrong is named, in words and by its own name.
+#[test]
+fn messages_name_what_is_wrong() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let script = dir.path().join("script");
+    std::fs::write(&script, "#!/no/such/interpreter\n")?;
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
+    let script = script.to_str().context("a path")?;
+    let broken = dir.path().join("two\nlines.dur");
+    std::fs::write(&broken, "policy p\ntarget redis.aof\non fdatasync: nothing\n")?;
+    let broken = broken.to_str().context("a path")?;
+    let folder = dir.path().to_str().context("a path")?;
+    let blank = format!("{folder}/a b");
+    for (words, code, says, never) in [
+        (
+            &["run", "window", "--", script][..],
+            126,
+            "its interpreter `/no/such/interpreter` does not exist",
+            "no such file",
+        ),
+        (&["simulate", folder], 1, "cannot be read: is a directory", "os error"),
+        (&["check", broken], 1, "two?lines.dur", "two\n"),
+        (&["run", "leveldb", "--", "true"], 1, "`target leveldb.log`", "shows the ready policies"),
+        (&["install", "--prefix", &blank], 1, "its path contains a blank", "bin/durac"),
+        (&["doctor", "nosuchthing"], 1, "the message on standard error", "above"),
+        (&["bench", "window", "--server", "/bin/true"], 2, "true ended with", "redis-server ended"),
+    ] {
+        let ended = run_durac(words)?;
+        let said = format!("{}{}", ended.stdout, ended.stderr);
+        ensure!(
+            ended.status.code() == Some(code) && said.contains(says) && !said.contains(never),
+            "{words:?}: {}",
+            show(&ended)
+        );
+    }
+    ensure!(!std::path::Path::new(&blank).exists(), "installed");
+    Ok(())
+}
+
+/// A short text that was proved in gigabytes: the memory of a proof is limited.
+#[test]
+fn a_proof_has_limited_memory() -> Result<()> {
+    const MOST_KIB: u32 = 1_500_000;
+    let line = |i: u32| format!("if pending.age > {i}ms {{ await pending < {} }}\n", 8 - i);
+    let lines: String = (1..=7).map(line).collect();
+    let dir = TempDir::new()?;
+    let text = format!("target redis.aof\non fdatasync {{\n{lines} defer }}\n");
+    let policy = file(&dir, "waits.dur", text)?;
+    let limited = format!("ulimit -v {MOST_KIB}; exec \"$0\" check \"$1\"");
+    let mut command = child::command(&[], "sh".as_ref());
+    command.arg("-c").arg(limited).arg(tool()?).arg(&policy).env("NO_COLOR", "1");
+    let ended = run(command)?;
+    ensure!(ended.status.code() == Some(0), "{}", show(&ended));
+    ensure!(ended.stderr.contains("the model checker stopped after"), "{}", show(&ended));
+    Ok(())
+}

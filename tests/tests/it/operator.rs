@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use durac_tests::server::{Under, until};
 use durac_tests::{durac, run, run_durac, show};
 use serde_json::Value;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
@@ -399,10 +399,21 @@ fn the_doctor_finds_the_supervisor() -> Result<()> {
     let at = advice.iter().find_map(|text| {
         text.split_once("`durac doctor ").and_then(|(_, rest)| rest.split('`').next())
     });
-    let (code, report) = json(&["doctor", at.with_context(|| format!("{report:#}"))?])?;
+    let at = at.with_context(|| format!("{report:#}"))?.to_owned();
+    let (code, report) = json(&["doctor", &at])?;
     let fine = found(&report, "ok");
     ensure!(code == 0 && fine.contains("policy w on posix.log"), "{report:#}");
     ensure!(fine.contains("9 sync calls"), "{report:#}");
+    // Also after it has become another program, which has no descriptor of the command.
+    let ended = run_durac(["upgrade", &at])?;
+    ensure!(ended.status.success(), "{}", show(&ended));
+    let (code, report) = json(&["doctor", &child.id().to_string()])?;
+    let noted = found(&report, "note");
+    let says = format!("and a supervisor supervises it as process {at}");
+    ensure!(noted.contains(&says), "{code} {report:#}");
+    // Its counters begin at 0 then, and nothing is written any more.
+    let (code, report) = json(&["doctor", &at])?;
+    ensure!(code == 0, "{report:#}");
     // Beside it, a process without a filter is under nobody.
     let mut other = Command::new("sleep").arg("600").spawn()?;
     let (code, report) = json(&["doctor", &other.id().to_string()])?;
@@ -412,6 +423,52 @@ fn the_doctor_finds_the_supervisor() -> Result<()> {
     for mut child in [child, beside] {
         drop(child.stdin.take());
         ensure!(child.wait()?.success());
+    }
+    Ok(())
+}
+
+/// A log that is written and never synced is not one that nothing was written to, and a setting of Redis is not what another
+/// program lacks.
+#[test]
+fn the_doctor_sees_writes_without_syncs() -> Result<()> {
+    let dir = TempDir::new()?;
+    let policy = dir.path().join("w.dur");
+    std::fs::write(
+        &policy,
+        "policy w\ntarget posix.log\non fdatasync: await pending < 4; defer\nflush within 1s\n",
+    )?;
+    let log = dir.path().join("a.log");
+    let script = "import os, sys\nf = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)\nprint('open', flush=True)\n\
+                  sys.stdin.readline()\nos.write(f, b'x')\nprint('written', flush=True)\nsys.stdin.read()\n";
+    for (engine, before, after) in [
+        (
+            "thread",
+            "nothing has been written yet",
+            "is written, and no sync call on it has reached",
+        ),
+        ("supervisor", "no sync call on a log has reached", "no sync call on a log has reached"),
+    ] {
+        let mut command = durac(["run", "--engine", engine])?;
+        command.arg(&policy).args(["--", "python3", "-c", script]).arg(&log);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut output = BufReader::new(child.stdout.take().context("a pipe")?);
+        let mut input = child.stdin.take().context("a pipe")?;
+        for (expected, says) in [("open\n", before), ("written\n", after)] {
+            let mut line = String::new();
+            output.read_line(&mut line)?;
+            ensure!(line == expected, "{line}");
+            let pid = child.id().to_string();
+            let (_, shown) = json(&["top", "--once", &pid])?;
+            let page = shown["logs"][0]["pid"].as_u64().with_context(|| format!("{shown:#}"))?;
+            let (code, report) = json(&["doctor", &page.to_string()])?;
+            let all = format!("{}{}", found(&report, "note"), found(&report, "wrong"));
+            ensure!(all.contains(says), "{engine}: {code} {report:#}");
+            ensure!(!report.to_string().contains("append"), "{engine}: {report:#}");
+            input.write_all(b"\n")?;
+        }
+        drop(input);
+        ensure!(child.wait()?.success());
+        std::fs::remove_file(&log)?;
     }
     Ok(())
 }

@@ -155,6 +155,7 @@ fn the_supervisor_of_these_tests_is_right_without_one() -> Result<()> {
     })?;
     with_fault("slow-place", writes::two_calls_meet_a_log)?;
     with_fault("slow-open", unsynced::a_log_that_is_replaced_while_it_is_opened)?;
+    with_fault("slow-open", unsynced::a_log_that_is_moved_while_it_is_opened)?;
     with_fault("slow-look", order::is_told_from_its_heir)
 }
 

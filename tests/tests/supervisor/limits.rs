@@ -109,6 +109,25 @@ fn another_version_does_not_come_where_files_are_limited() -> Result<()> {
     Ok(())
 }
 
+/// The supervisor of a command that may have few files open has no descriptor to look at them: the reason says so.
+#[test]
+fn too_few_descriptors_to_start() -> Result<()> {
+    if !durac_tests::needs_root("a capability is given up") {
+        return Ok(());
+    }
+    let folder = TempDir::new()?;
+    object(&window(64), folder.path())?;
+    let mut said = Vec::new();
+    for most in 8..16 {
+        let limit = format!("--nofile={most}");
+        let ended = limited(&[&limit], folder.path(), &["true"])?.output()?;
+        said.push(String::from_utf8_lossy(&ended.stderr).into_owned());
+    }
+    let of = |what: &str| said.iter().filter(|said| said.contains(what)).count();
+    ensure!(of("is a limit too low (`ulimit -n`)?") > 0 && of("pidfd_getfd") == 0, "{said:#?}");
+    Ok(())
+}
+
 /// Processor time, the number of descriptors and the size of files are limited for each process of the command; what all of
 /// them call takes the time of one supervisor.
 #[test]

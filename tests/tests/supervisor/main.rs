@@ -12,6 +12,7 @@ mod kept;
 mod limits;
 mod loss;
 mod names;
+mod off;
 mod order;
 mod record;
 mod reload;

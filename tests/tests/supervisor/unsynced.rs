@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use durac_tests::heavy;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// A line is durable some time after it was written, though nobody asks for it.
@@ -52,22 +53,36 @@ const AGAIN: &str = "import os, sys, time
 log, go = sys.argv[1:]
 made = os.open(log, os.O_CREAT | os.O_WRONLY)
 while not os.path.exists(go): time.sleep(0.01)
-fd = os.open(log, os.O_WRONLY | os.O_APPEND)
+fd = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
 for line in range(20): os.write(fd, b'0 %d\\n' % line), os.write(1, b'0 %d\\n' % line)
 time.sleep(3600)
 ";
 
 /// A process outside of the command gives the name to another file when the supervisor has looked it up.
 pub fn a_log_that_is_replaced_while_it_is_opened() -> Result<()> {
+    is_found_behind(|disk| {
+        std::fs::write(disk.join("new"), "")?;
+        std::fs::rename(disk.join("new"), disk.join("a.log"))
+    })
+}
+
+/// The file keeps the last part of its path, and the call makes another.
+pub fn a_log_that_is_moved_while_it_is_opened() -> Result<()> {
+    is_found_behind(|disk| {
+        std::fs::create_dir(disk.join("old"))?;
+        std::fs::rename(disk.join("a.log"), disk.join("old").join("a.log"))
+    })
+}
+
+fn is_found_behind(change: fn(&Path) -> std::io::Result<()>) -> Result<()> {
     let _turn = heavy()?;
     let mut run = Supervised::start(AT_LEAST, LATENCY, &["python3", "-c", AGAIN, "@a.log", "@go"])?;
     let (supervisor, _) = run.supervisor()?;
     let logs = || crate::common::seen(supervisor).map_or(0, |seen| seen.logs.len());
     poll("the first log", || (logs() == 1).then_some(()))?;
-    std::fs::write(run.disk.join("new"), "")?;
     std::fs::write(run.disk.join("go"), "")?;
     poll("the open", || run.stderr().contains("waits for another file").then_some(()))?;
-    std::fs::rename(run.disk.join("new"), run.disk.join("a.log"))?;
+    change(&run.disk.join(""))?;
     run.until(20)?;
     ensure!(run.acknowledged.len() == 20, "{:?}: {}", run.acknowledged, run.stderr());
     poll("a sync of the second log", || {
@@ -128,6 +143,52 @@ fn limit_descriptors(process: i32, most: u64) -> Result<()> {
         libc::prlimit(process, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut())
     };
     ensure!(set == 0, "{}", std::io::Error::last_os_error());
+    Ok(())
+}
+
+/// Logs that are there are opened faster than the supervisor looks them up again: it needs no descriptor for each.
+#[test]
+fn many_opens_of_logs_take_few_descriptors() -> Result<()> {
+    let _turn = heavy()?;
+    let (program, folder) = (odd()?, TempDir::new()?);
+    let folder = folder.path().to_str().context("a path")?;
+    let words = [program.to_str().context("a path")?, "often", folder, "8"];
+    let mut run = Supervised::start(AT_LEAST, LATENCY, &words)?;
+    let (supervisor, _) = run.supervisor()?;
+    limit_descriptors(supervisor, 256)?;
+    run.until_it_says("done\n")?;
+    let said = run.stderr();
+    ensure!(!said.contains("Too many open files") && !said.contains("no descriptor"), "{said}");
+    Ok(())
+}
+
+/// A program that writes to a log, and gives it a time of writing that is far in the future.
+const FUTURE: &str = "import os, sys, time
+fd = os.open(sys.argv[1] + '/a.log', os.O_CREAT | os.O_WRONLY)
+os.write(fd, b'x\\n'), os.utime(fd, (4e9, 4e9)), os.write(1, b'written\\n')
+time.sleep(3600)
+";
+
+#[test]
+fn a_log_whose_time_lies_in_the_future_is_not_synced_for_ever() -> Result<()> {
+    let _turn = heavy()?;
+    let folder = TempDir::new()?;
+    let policy = AT_LEAST.replace("1s", "100ms");
+    let words = ["python3", "-c", FUTURE, folder.path().to_str().context("a path")?];
+    let mut run = Supervised::start(&policy, LATENCY, &words)?;
+    run.until_it_says("written\n")?;
+    let (supervisor, _) = run.supervisor()?;
+    let begun = Instant::now();
+    let (mut syncs, mut since) = (0, begun);
+    while syncs == 0 || since.elapsed() < Duration::from_secs(1) {
+        ensure!(begun.elapsed() < Duration::from_secs(20), "still synced, {syncs} times by now");
+        let logs = crate::common::seen(supervisor)?.logs;
+        let now = logs.iter().map(|log| log.numbers.syncs).sum();
+        if std::mem::replace(&mut syncs, now) != now {
+            since = Instant::now();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
     Ok(())
 }
 

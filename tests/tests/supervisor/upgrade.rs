@@ -348,6 +348,11 @@ pub fn a_policy_that_is_off_stays_off() -> Result<()> {
     let ended = run_durac(["off", &pid.to_string()])?;
     ensure!(ended.status.success(), "{}", show(&ended));
     takes_over(&durac, pid)?;
+    let line =
+        "policy `lazy` for target `posix.log` is off (power loss: nothing; supervisor, process ";
+    let told = || run.stderr().contains("has taken over").then(|| run.stderr());
+    let told = poll("the line", told)?;
+    ensure!(told.contains(&format!("has taken over: {line}")), "{told}");
     loses_nothing(run)
 }
 

@@ -32,10 +32,9 @@ pub fn is_synced(words: &[&str], lines: usize) -> Result<()> {
 /// A program that opens the log to be written, while its child, which can only read it, calls a sync.
 const MEET: &str = "import os, sys, time
 fd = os.open(sys.argv[1], os.O_CREAT | os.O_RDONLY)
-opened, opens = os.pipe()
-if os.fork() == 0: os.read(opened, 1), time.sleep(0.5), os.fdatasync(fd), os._exit(0)
+if os.fork() == 0: time.sleep(0.6), os.fdatasync(fd), os._exit(0)
 fd = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND)
-os.write(opens, b' '), os.wait(), os.write(fd, b'1\\n'), os.write(1, b'1\\n')
+os.wait(), os.write(fd, b'1\\n'), os.write(1, b'1\\n')
 time.sleep(3600)
 ";
 

@@ -397,9 +397,10 @@ fn print(advice: &Advice<'_>, args: &Advise, global: &Global) -> Result<()> {
         // Writing to a string cannot fail.
         let _ = writeln!(
             out,
-            "// {what}: a power loss takes {}; {:.2} × the throughput of `always`, simulated on {}",
+            "// {what}: a power loss takes {}; {:.2} × the throughput of `always`, simulated on {}{}",
             bound(told),
             told.times_always,
+            if advice.device == "as recorded" { "the device " } else { "" },
             advice.device
         );
     };

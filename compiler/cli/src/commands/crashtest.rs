@@ -11,7 +11,7 @@ use crate::{Outcome, launch, output};
 use anyhow::{Context, Result};
 use clap::{Args as ClapArgs, ValueEnum};
 use durac_abi::Runtime;
-use durac_abi::object::{Failure, Loss};
+use durac_abi::object::{Failure, Loss, Meta};
 use durac_workload::bench::Policy;
 use durac_workload::columns::Align::{Left, Right};
 use durac_workload::columns::columns;
@@ -83,8 +83,8 @@ pub struct Crashtest {
     #[arg(long, value_name = "N", default_value_t = 1, requires = "check")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
     per_sync: u32,
-    /// Use N syncs as the bound instead of the proved one, to show that a bound that is too low is detected
-    #[arg(long, value_name = "N", hide = true)]
+    /// Compare with a loss of N syncs instead of the proved bound: shows that a bound that is too low is found
+    #[arg(long, value_name = "N")]
     claim: Option<u64>,
     /// Crash this Redis-compatible server instead, or with `--check` any program; `{port}`, `{dir}` and `{acks}` are
     /// replaced by a server's port, the folder of the data, and a pipe that takes a program's lines
@@ -468,6 +468,7 @@ fn config(
         seed: args.seed,
         reads: held,
         power_loss: args.claim.or_else(|| syncs(Failure::PowerLoss)),
+        is_claimed: args.claim.is_some(),
         process_crash: syncs(Failure::ProcessCrash),
         power_loss_updates: most(|loss| loss.updates),
         // How many bytes a line stands for is not known.
@@ -475,8 +476,17 @@ fn config(
         power_loss_within: within(Failure::PowerLoss),
         process_crash_within: within(Failure::ProcessCrash),
         assume_sync: ready.proved.object.meta.assume_sync.map(Duration::from_nanos),
+        covers: covers(&ready.proved.object.meta),
+        acts_on_writes: ready.proved.object.asks_about_writes()
+            || ready.proved.object.meta.defers_writes,
     };
     Ok(Some((name, config)))
+}
+
+/// The files that a policy acts on.
+fn covers(meta: &Meta) -> String {
+    let globs: Vec<String> = meta.files.iter().map(|glob| format!("`{glob}`")).collect();
+    format!("target `{}` covers ({})", meta.target, globs.join(", "))
 }
 
 fn worst(trials: &[Trial], again: impl Fn(&Trial) -> String) -> Option<Worst> {
@@ -484,7 +494,7 @@ fn worst(trials: &[Trial], again: impl Fn(&Trial) -> String) -> Option<Worst> {
     Some(Worst { number: trial.number, again: again(trial), timeline: trial.timeline.clone() })
 }
 
-/// The command line that repeats one crash.
+/// The command line that repeats one crash, and finds the same in it.
 fn again(named: &Named, trial: &Trial, args: &Crashtest) -> String {
     let named = output::quoted(&named.to_string());
     let mut text = format!(
@@ -507,6 +517,9 @@ fn again(named: &Named, trial: &Trial, args: &Crashtest) -> String {
     args.fault
         .iter()
         .for_each(|fault| text.push_str(&format!(" --fault {}", output::quoted(fault))));
+    if let Some(claim) = args.claim {
+        text.push_str(&format!(" --claim {claim}"));
+    }
     if args.app != CrashApp::Redis {
         text.push_str(&format!(" --app {}", names(&[args.app])));
     }
@@ -570,9 +583,12 @@ pub(super) fn table(report: &Report) -> String {
     for tested in &report.policies {
         for trial in &tested.trials {
             if let Some(why) = &trial.violation {
+                // Of `--claim`.
+                let is_claim = why.contains(", claimed is ");
+                let what = if is_claim { "claim" } else { "proved bound" };
                 let _ = writeln!(
                     out,
-                    "\n{}: crash {} exceeds the proved bound: {why}",
+                    "\n{}: crash {} exceeds the {what}: {why}",
                     tested.policy, trial.number
                 );
             }

@@ -165,7 +165,8 @@ fn policy(what: &str, findings: &mut Findings, global: &Global) {
     let (file, sets) = (named.path(), named.settings(&Settings::default()));
     let about = format!("policy {what}");
     let Some(read) = input::read(file, global) else {
-        findings.wrong(&about, "cannot be read", "see the message above");
+        let advice = "the message on standard error (in JSON: `diagnostics`) says why";
+        findings.wrong(&about, "cannot be read", advice);
         return;
     };
     let known = Cache::open().is_some_and(|cache| {
@@ -184,7 +185,8 @@ fn policy(what: &str, findings: &mut Findings, global: &Global) {
         Err(why) => return findings.failed(&about, &why, "correct the setting"),
     };
     let Some((_, policy, compiled)) = checked else {
-        findings.wrong(&about, "is wrong", "see the messages above");
+        let advice = "the messages on standard error (in JSON: `diagnostics`) say what to correct";
+        findings.wrong(&about, "is wrong", advice);
         return;
     };
     let Some(proved) = compiled.proved else {

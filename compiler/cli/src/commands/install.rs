@@ -65,6 +65,10 @@ pub fn run(args: &Install, global: &Global) -> Result<Outcome> {
     if prefix.to_string_lossy().contains(char::is_control) {
         return Err(output::exit(1, "--prefix has a control character, which no unit can name"));
     }
+    // Every `durac run` would refuse it.
+    if let Err(why) = launch::preload(&prefix.join("lib/durac").join(AGENT), None) {
+        return Err(output::exit(1, format!("--prefix cannot be used: {why}")));
+    }
     let base = match &args.root {
         Some(root) => root.join(prefix.strip_prefix("/").unwrap_or(&prefix)),
         None => prefix.clone(),

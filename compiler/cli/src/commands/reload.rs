@@ -86,6 +86,8 @@ pub struct Change {
     after: Option<State>,
     /// Why nothing was changed.
     refused: Option<String>,
+    /// It was changed, and what was acknowledged before is not durable; why.
+    failed: Option<String>,
     notes: Vec<String>,
     /// Where it is kept for the next start.
     #[serde(serialize_with = "crate::document::path")]
@@ -292,6 +294,7 @@ pub fn ask(pid: u32, command: Command, bytes: &[u8]) -> Result<Change> {
         before: State::of(&before),
         after: None,
         refused: None,
+        failed: None,
         notes: Vec::new(),
         saved: None,
     };
@@ -301,6 +304,10 @@ pub fn ask(pid: u32, command: Command, bytes: &[u8]) -> Result<Change> {
             change.notes = text.lines().map(printable).collect();
         }
         Answer::Refused(why) => change.refused = Some(printable(&why)),
+        Answer::Failed(why) => {
+            change.after = Some(State::of(&processes::seen(pid)?));
+            change.failed = Some(printable(&why));
+        }
     }
     Ok(change)
 }
@@ -323,12 +330,22 @@ fn report(changes: &[Change], global: &Global) -> Result<Outcome> {
             ));
             outcome = Outcome::Wrong;
         }
+        if let (Some(why), Some(after)) = (&change.failed, &change.after) {
+            output::error(&format!(
+                "process {}: {}, and what was acknowledged before is not durable: {why}",
+                change.pid,
+                after.text()
+            ));
+            outcome = Outcome::Wrong;
+        }
     }
     told.map(|()| outcome)
 }
 
 fn text(change: &Change) -> String {
-    let Some(after) = &change.after else { return String::new() };
+    let Some(after) = change.after.as_ref().filter(|_| change.failed.is_none()) else {
+        return String::new();
+    };
     let before = &change.before;
     let mut text = format!(
         "process {} ({}): {} → {}\n    a power loss could take {}; now: {}\n    in between: never more than the worse of both; all \

@@ -7,6 +7,7 @@ mod screen;
 mod table;
 
 use crate::args::Global;
+use crate::processes::Supervisor;
 use crate::{Outcome, output, processes};
 use anyhow::Result;
 use clap::Args as ClapArgs;
@@ -168,8 +169,13 @@ pub fn unreadable(pid: u32, why: &io::Error) -> anyhow::Error {
             "no such process".to_owned()
         }
         io::ErrorKind::NotFound => match processes::supervisor_of(pid) {
-            Some((supervisor, _)) => format!(
-                "it has no log under a policy of its own; if process {supervisor} supervises it, name that"
+            Some(Supervisor::OneOf(several)) if several.len() > 1 => format!(
+                "it has no log under a policy of its own, and which supervisor it has is not known: {}",
+                several.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
+            ),
+            Some(one) => format!(
+                "it has no log under a policy of its own; if process {} supervises it, name that",
+                one.text()
             ),
             None => "it has no log under a policy".to_owned(),
         },

@@ -115,7 +115,7 @@ fn ask(pid: u32, program: &Path) -> Result<Option<String>> {
     let is_over = processes::is_over(pid, control.since());
     let bytes = program.as_os_str().as_bytes();
     match control.ask_until(Command::Upgrade, bytes, PATIENCE, is_over) {
-        Ok(Some(Answer::Refused(why))) => Ok(Some(printable(&why))),
+        Ok(Some(Answer::Refused(why) | Answer::Failed(why))) => Ok(Some(printable(&why))),
         Ok(Some(Answer::Done(_)) | None) => {
             has_taken_over(pid)?;
             match runs_this(pid) {

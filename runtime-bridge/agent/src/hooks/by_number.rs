@@ -231,6 +231,7 @@ unsafe extern "C-unwind" fn through(
     // SAFETY: the caller's arguments, which it vouches for.
     let real = || unsafe { real::SYSCALL.get()(number, a, b, c, d, e, f) };
     let result = match (effects, call.syncs()) {
+        ([Effect::Becomes], _) if number == libc::SYS_reboot => super::process::halts(real),
         ([Effect::Becomes], _) => super::process::becomes(real),
         ([Effect::Descriptor], _) => call.as_hooked(|| real() as c_int).into(),
         ([Effect::NeedsToBeAlone], _) => call.alone(|| real() as c_int).into(),
@@ -629,7 +630,7 @@ mod tests {
         for line in text.lines() {
             if !line.starts_with(' ') {
                 block = line;
-            } else if block.starts_with("jumps! {") {
+            } else if block.starts_with("jumps! {") || block.starts_with("gathers! {") {
                 names.extend(line.split_whitespace().map(str::to_owned));
             } else if (block.starts_with("entries! {") || block.starts_with("aliases! {"))
                 && line.starts_with("    ")

@@ -15,6 +15,7 @@ mod open;
 mod passing;
 mod paths;
 mod process;
+pub(crate) mod returns;
 mod rights;
 mod signals;
 mod sockets;
@@ -197,7 +198,9 @@ fn passing(real: impl FnOnce() -> isize) -> isize {
 /// that it makes by number are not that write.
 pub(crate) fn interrupting(handler: impl FnOnce()) {
     let before = PASSING.replace(false);
+    let interrupts = returns::interrupts();
     handler();
+    drop(interrupts);
     PASSING.set(before);
 }
 

@@ -1,18 +1,19 @@
 //! Calls that start, await and end processes.
 
+use super::returns;
 use crate::children;
 use crate::errno::Kept;
 use crate::family;
 use crate::guard;
-use crate::local::zeroed_thread_local;
 use crate::off::{self, Off};
 use crate::order;
 use crate::readable;
 use crate::real;
+use crate::registry::Registry;
+use crate::replies::Replies;
 use crate::stage::StageOff;
 use crate::table;
 use libc::{c_char, c_int, c_long, c_void, id_t, idtype_t, pid_t, rusage, siginfo_t};
-use std::cell::Cell;
 use std::sync::OnceLock;
 
 /// Hook of `fork`.
@@ -21,12 +22,13 @@ use std::sync::OnceLock;
 /// As the real function.
 #[inline]
 pub unsafe fn fork() -> pid_t {
-    FORKING.set(true);
+    let call = returns::begins();
+    returns::forks();
     family::passes_on();
     send_held();
     // SAFETY: it takes no pointer; what the child may do after it, the caller has to know as without us.
     let pid = children::fork(|| unsafe { real::FORK.get()() });
-    FORKING.set(false);
+    drop(call);
     begins_as(pid);
     pid
 }
@@ -52,14 +54,9 @@ fn begins_as(pid: pid_t) {
     }
 }
 
-thread_local! {
-    /// The thread is in the hook of `fork`.
-    static FORKING: Cell<bool> = const { Cell::new(false) };
-}
-
 /// Before any fork. One without a hook (`forkpty`, the one in `daemon`) makes a child that nobody counts.
 pub(crate) extern "C" fn before_fork() {
-    if FORKING.get() || table::registry().is_none() || off::is_off() {
+    if returns::is_forking() || table::registry().is_none() || off::is_off() {
         return;
     }
     let kept = Kept::now();
@@ -208,70 +205,41 @@ pub(super) unsafe fn waited_for(result: c_int, info: *const siginfo_t, flags: c_
     result
 }
 
-// The process that this thread is about to end, or to have become another program; 0 is none.
-zeroed_thread_local! {
-    static LEAVES: Cell<pid_t>;
-}
-
-/// Before a call that may have the process become another program, and jumps to the real one: it is not seen to fail.
-fn jumps() {
-    family::passes_on();
-    let Some(registry) = table::registry().filter(|registry| registry.is_ours()) else { return };
-    let kept = Kept::now();
-    guard::run(|| {
-        registry.jumps();
-        let _ = order::drain_others(None);
-        registry.replies.finish(registry);
-    });
-    drop(kept);
-}
-
 /// The process may end in the real function, or become another program: everything acknowledged is made durable first,
-/// and the other threads, which run until then, defer nothing any more. Returns whether they did until now.
-fn leaves() -> bool {
+/// and the other threads, which run until then, defer nothing any more.
+fn leaves(sends: fn(&Replies, &'static Registry)) {
     family::passes_on();
     // A child of `vfork` leaves alone.
-    let Some(registry) = table::registry().filter(|registry| registry.is_ours()) else {
-        return false;
-    };
+    let Some(registry) = table::registry().filter(|registry| registry.is_ours()) else { return };
     let kept = Kept::now();
     // An error cannot be returned by a call that does not return; the log keeps it.
-    let first = guard::run(|| {
-        let first = LEAVES.get() == 0;
-        if first {
-            LEAVES.set(table::owner());
+    guard::run(|| {
+        if !returns::has_left() {
+            returns::leaves();
             registry.leaves();
         }
         let _ = order::drain_others(None);
-        registry.replies.finish(registry);
-        first
+        sends(&registry.replies, registry);
     });
     drop(kept);
-    first == Some(true)
 }
 
-/// A call that may end the process or have it become another program. If it returns, the process goes on.
+/// A call that may have the process become another program. If it returns, the process goes on.
 pub(super) fn becomes<T>(real: impl FnOnce() -> T) -> T {
-    let first = leaves();
+    let call = returns::begins();
+    leaves(Replies::finish);
     let result = real();
-    if first {
-        stays();
-    }
+    drop(call);
     result
 }
 
-#[cold]
-fn stays() {
-    // A child of `vfork` has the thread's memory.
-    if !table::is_ours() {
-        return;
-    }
-    // What was forked meanwhile has another registry.
-    if LEAVES.replace(0) == table::owner()
-        && let Some(registry) = table::registry()
-    {
-        registry.stays();
-    }
+/// The same of one that may stop the machine.
+pub(super) fn halts<T>(real: impl FnOnce() -> T) -> T {
+    let call = returns::begins();
+    leaves(Replies::drain);
+    let result = real();
+    drop(call);
+    result
 }
 
 /// Everything acknowledged is made durable.
@@ -280,7 +248,7 @@ fn drain() {
         let kept = Kept::now();
         guard::run(|| {
             let _ = order::drain_others(None);
-            registry.replies.finish(registry);
+            registry.replies.drain(registry);
         });
         drop(kept);
     }
@@ -314,7 +282,55 @@ becoming! {
         dir: c_int, path: *const c_char, arguments: Strings, environment: Strings, flags: c_int
     );
     fexecve / FEXECVE(fd: c_int, arguments: Strings, environment: Strings);
-    reboot / REBOOT(how: c_int);
+}
+
+/// Hook of `reboot`: nobody else gets the connections.
+///
+/// # Safety
+/// As the real function.
+#[inline]
+pub unsafe fn reboot(how: c_int) -> c_int {
+    // SAFETY: the caller's argument, which it vouches for.
+    halts(|| unsafe { real::REBOOT.get()(how) })
+}
+
+/// Hooks of functions that take the array as single arguments: in the order of an array on the caller's stack, up to the null.
+pub mod gathered {
+    use super::Strings;
+    use libc::{c_char, c_int};
+
+    /// Hook of `execl`.
+    ///
+    /// # Safety
+    /// As `execv`.
+    pub unsafe extern "C-unwind" fn execl(path: *const c_char, arguments: Strings) -> c_int {
+        // SAFETY: the caller's arguments, which it vouches for.
+        unsafe { super::execv(path, arguments) }
+    }
+
+    /// Hook of `execlp`.
+    ///
+    /// # Safety
+    /// As `execvp`.
+    pub unsafe extern "C-unwind" fn execlp(name: *const c_char, arguments: Strings) -> c_int {
+        // SAFETY: the caller's arguments, which it vouches for.
+        unsafe { super::execvp(name, arguments) }
+    }
+
+    /// Hook of `execle`: behind the null comes the environment.
+    ///
+    /// # Safety
+    /// As `execve`, and a pointer follows the array.
+    pub unsafe extern "C-unwind" fn execle(path: *const c_char, arguments: Strings) -> c_int {
+        let mut last = arguments;
+        // SAFETY: the array ends with a null, and the environment follows it; the caller's arguments, which it vouches for.
+        unsafe {
+            while !last.read().is_null() {
+                last = last.add(1);
+            }
+            super::execve(path, arguments, last.add(1).read().cast())
+        }
+    }
 }
 
 /// The process ends now.
@@ -432,7 +448,7 @@ macro_rules! preparations {
 /// What comes before functions of any number of arguments. Each returns the address of the real one.
 pub mod before {
     use super::super::{by_number, formats, seen};
-    use super::{before_fork, drain, jumps, real, shares, spawns};
+    use super::{before_fork, drain, real, shares, spawns};
     use libc::{c_int, c_long};
 
     /// Before `syscall`.
@@ -510,12 +526,6 @@ pub mod before {
         real::CLONE.get() as usize
     }
     pub use clone as __clone;
-
-    preparations! { jumps:
-        execl / EXECL;
-        execlp / EXECLP;
-        execle / EXECLE;
-    }
 
     preparations! { drain:
         fcloseall / FCLOSEALL;

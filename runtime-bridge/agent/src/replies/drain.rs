@@ -67,15 +67,38 @@ impl Replies {
         }
     }
 
-    /// The process ends: sends everything that is held.
-    pub fn finish(&self, registry: &'static Registry) {
-        if self.bytes() == 0 {
-            return;
-        }
-        self.send_held(registry, PATIENCE);
+    /// Sends everything that is held, and waits a while for clients that do not read.
+    pub fn drain(&self, registry: &'static Registry) {
         if self.bytes() > 0 {
-            note::error("replies were not sent at exit: their clients do not read");
+            self.send_held(registry, PATIENCE);
         }
+    }
+
+    /// The process ends, or becomes another program: what is held is sent now or never. The other program, or a child, can have
+    /// the connection and write to it: what is cut has no hole.
+    pub fn finish(&self, registry: &'static Registry) {
+        self.drain(registry);
+        if self.bytes() > 0 {
+            self.cut_all();
+        }
+    }
+
+    #[cold]
+    fn cut_all(&self) {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut cut = 0;
+        for connection in all.into_iter().filter(|connection| !connection.is_empty()) {
+            let mut state = connection.lock();
+            if !state.queue.is_empty() {
+                self.give_up(&mut state, libc::EPIPE);
+                connection.publish(&state);
+                self.ended(connection, &mut state);
+                cut += 1;
+            }
+        }
+        note::error(&format!(
+            "replies were not sent at exit: their clients do not read; connections cut: {cut}"
+        ));
     }
 
     /// Before a call that cannot be held and must run, whatever is held of its connection: waits a while for the client,

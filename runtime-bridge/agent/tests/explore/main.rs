@@ -65,6 +65,8 @@ mod records;
 mod registry;
 #[path = "../../src/ring.rs"]
 mod ring;
+#[path = "../../src/shared.rs"]
+mod shared;
 #[path = "../../src/stage.rs"]
 mod stage;
 #[path = "../../src/stamp.rs"]
@@ -86,6 +88,6 @@ mod world;
 mod written;
 
 use world::{
-    clock, crowd, failures, family, note, owned, page, policy, proof, real, record, replies,
+    clock, crowd, failures, family, hooks, note, owned, page, policy, proof, real, record, replies,
     signals,
 };

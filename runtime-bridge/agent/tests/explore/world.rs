@@ -174,6 +174,8 @@ pub fn open(policy: &'static Policy, fd: i32) -> &'static Slot {
 }
 
 pub mod page {
+    pub fn has(_: Option<i32>) {}
+
     use super::policy::Policy;
     use durac_shm::status::{self, ControlPage, StatusPage};
     use std::sync::OnceLock;
@@ -237,6 +239,19 @@ pub mod crowd {
         pub fn is_crowded(&self) -> bool {
             false
         }
+
+        pub fn are_others_gone(&self) -> bool {
+            false
+        }
+    }
+}
+
+/// No handler leaves a `fork` here.
+pub mod hooks {
+    pub mod returns {
+        pub fn counts_fork(_: bool) {}
+
+        pub fn clones() {}
     }
 }
 

@@ -92,6 +92,8 @@ pub enum Answer {
     Done(String),
     /// It was refused, and nothing has changed; why.
     Refused(String),
+    /// It was carried out, and what was acknowledged before is not durable; why.
+    Failed(String),
 }
 
 impl ControlPage {
@@ -151,6 +153,7 @@ impl ControlPage {
         let (refused, text) = match answer {
             Answer::Done(text) => (0, text),
             Answer::Refused(text) => (1, text),
+            Answer::Failed(text) => (2, text),
         };
         self.refused.store(refused, Ordering::Relaxed);
         store(&self.text, text.as_bytes());
@@ -196,6 +199,7 @@ impl ControlPage {
         let text = String::from_utf8_lossy(&text).into_owned();
         Ok(Some(match self.refused.load(Ordering::Relaxed) {
             0 => Answer::Done(text),
+            2 => Answer::Failed(text),
             _ => Answer::Refused(text),
         }))
     }

@@ -6,6 +6,7 @@
 //! protocol.
 
 use super::{At, Config, Crash, Trial, age, holes, mount, timeline};
+use crate::asked::Asked;
 use crate::child;
 use crate::error::{Error, Result, Trying};
 use crate::status::Page;
@@ -45,6 +46,8 @@ const LOOK_SOON: Duration = Duration::from_micros(200);
 const LOOK_LATER: Duration = Duration::from_millis(2);
 /// Lines of what durac has said that stand under a violation.
 const TOLD: usize = 5;
+/// Bytes of a line.
+const LONGEST: usize = 64 << 10;
 /// Between two looks at a pipe.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -68,13 +71,10 @@ pub(super) fn trial(
 ) -> Result<Trial> {
     let disk = mount(Image::new(), config.latency, &config.faults)?;
     let place = tempfile::tempdir().trying(|| "make a folder for the load's output".into())?;
-    let status = place.path().join("status");
-    let mut load = Load::start(config, program, &disk, place.path(), &status)?;
+    let mut load = Load::start(config, program, &disk, place.path())?;
     disk.kills_group(load.child.id());
     disk.note("");
     let ended = wait_for(&mut load, config, &trial, random, &disk)?;
-    // The page appears when the policy is in force.
-    let page = Page::open(&status);
     // A kill takes a while to return.
     let before = Instant::now();
     match trial.crash {
@@ -83,7 +83,12 @@ pub(super) fn trial(
     }
     let crashed = Instant::now();
     let acknowledged = load.end()?;
-    let broken_assumptions = page.as_ref().map_or(0, Page::broken_assumptions);
+    if disk.faults() == 0 && acknowledged.said.total() == 0 {
+        return Err(load.silent());
+    }
+    config.check_force(&load.asked, &disk)?;
+    let page = load.asked.page();
+    let broken_assumptions = page.map_or(0, Page::broken_assumptions);
     trial.acknowledged = acknowledged.said.total();
     trial.faults = disk.faults();
     trial.overlapping_writes = disk.overlapping();
@@ -118,7 +123,7 @@ pub(super) fn trial(
     let seen = timeline::Seen { noted, acknowledged: said, missing, crashed };
     trial.timeline = timeline::lines(&seen, &trial);
     if trial.violation.is_some() {
-        let page = page.as_ref().map(Page::told).unwrap_or_default();
+        let page = page.map(Page::told).unwrap_or_default();
         trial.timeline.extend(page.into_iter().map(timeline::Line::later));
         trial.timeline.extend(load.told());
     }
@@ -140,6 +145,9 @@ fn wait_for(
     let met = || !is_faulty || disk.faults() > 0;
     if let Some(end) = load.until(is_faulty, &|count| count >= lines && met())? {
         return Ok(Some(end));
+    }
+    if config.policy.is_some() {
+        load.asked.look_everywhere();
     }
     let ended = match trial.at {
         At::MidSync => {
@@ -202,21 +210,17 @@ struct Load {
     reader: Option<Reader>,
     stderr: File,
     name: String,
+    asked: Asked,
 }
 
 impl Load {
-    fn start(
-        config: &Config,
-        program: &Program,
-        disk: &Mounted,
-        place: &Path,
-        status: &Path,
-    ) -> Result<Self> {
+    fn start(config: &Config, program: &Program, disk: &Mounted, place: &Path) -> Result<Self> {
         let folder = disk.join(super::DATA);
         let what = || "make the folder on the disk".to_owned();
         fs::create_dir(&folder).trying(what)?;
         // It is there after every crash.
         File::open(&folder).and_then(|folder| folder.sync_all()).trying(what)?;
+        let asked = Asked::begin(place, Some(&folder))?;
         let pipe = place.join("acknowledged");
         let fill = |word: &OsString| {
             let word = replace(word, DIR, &folder);
@@ -228,7 +232,7 @@ impl Load {
         };
         let prefix = config.prefix();
         let mut command = child::command(&prefix, Path::new(first));
-        command.args(rest).env("DURAC_STATUS", status).envs(config.env.iter().cloned());
+        command.args(rest).env("DURAC_STATUS", asked.status()).envs(config.env.iter().cloned());
         let what = || format!("run {}", first.to_string_lossy());
         let stderr = tempfile::tempfile().trying(what)?;
         command.stderr(stderr.try_clone().trying(what)?).process_group(0);
@@ -259,7 +263,8 @@ impl Load {
         };
         let reader = end.and_then(|end| Reader::start(end, named));
         let name = first.to_string_lossy().into_owned();
-        let mut load = Self { child, process, group, status: None, reader: None, stderr, name };
+        let mut load =
+            Self { child, process, group, status: None, reader: None, stderr, name, asked };
         load.reader = Some(reader?);
         Ok(load)
     }
@@ -271,6 +276,7 @@ impl Load {
         let mut pause = LOOK_SOON;
         loop {
             let count = self.reader.as_ref().map_or(0, Reader::so_far);
+            self.asked.look();
             if done(count) {
                 return Ok(None);
             }
@@ -316,6 +322,16 @@ impl Load {
     fn ended(&self, status: ExitStatus) -> Error {
         let output = child::tail(&self.said());
         Error::Ended { program: self.name.clone(), status, output }
+    }
+
+    /// That nothing was acknowledged, so nothing can have been lost, and what it has said.
+    fn silent(&self) -> Error {
+        let said = child::tail(&self.said());
+        let where_to = "on its standard output, or in `{acks}`";
+        Error::Config(format!(
+            "{} acknowledged nothing: it prints a line for each sync {where_to}{said}",
+            self.name
+        ))
     }
 
     /// What it has written to standard error; less if that cannot be read.
@@ -413,11 +429,14 @@ fn read_lines(
             }
             continue;
         }
-        rest.extend_from_slice(chunk.get(..read).unwrap_or_default());
-        while let Some(at) = rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = rest.drain(..=at).collect();
-            lines.push((now, line));
-            count.fetch_add(1, Ordering::Relaxed);
+        for part in chunk.get(..read).unwrap_or_default().split_inclusive(|byte| *byte == b'\n') {
+            // What is longer is no line that was acknowledged, and is not kept: only that there was one.
+            let room = (LONGEST + 1).saturating_sub(rest.len());
+            rest.extend_from_slice(part.get(..room).unwrap_or(part));
+            if part.ends_with(b"\n") {
+                lines.push((now, std::mem::take(&mut rest)));
+                count.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -432,6 +451,10 @@ struct Lines {
 
 impl Lines {
     fn of(lines: Vec<(Instant, Vec<u8>)>) -> Result<Self> {
+        if lines.iter().any(|(_, line)| line.len() > LONGEST) {
+            let why = "the load acknowledged a line of more than 64 KiB";
+            return Err(Error::Config(why.into()));
+        }
         let lines: Vec<(Instant, String)> = lines
             .into_iter()
             .map(|(at, line)| (at, String::from_utf8_lossy(&line).trim_end().to_owned()))

@@ -154,11 +154,11 @@ fn text(event: &Event, missing: &BTreeSet<&str>, all: &[(Instant, Event)], crash
         Event::Wrote { number, len, keys } => {
             format!("write {number}, {len} bytes: {}{}", some(keys), gone(keys))
         }
-        Event::Refused(errno) => format!("a write fails: {}", io::Error::from_raw_os_error(*errno)),
+        Event::Refused(errno) => format!("a write fails: {}", reason(*errno)),
         Event::Began(sync) => format!("sync {sync} begins"),
         Event::Ended(sync, None) => format!("sync {sync} ends"),
         Event::Ended(sync, Some(errno)) => {
-            format!("sync {sync} fails: {}", io::Error::from_raw_os_error(*errno))
+            format!("sync {sync} fails: {}", reason(*errno))
         }
         Event::Answered(keys) => format!("acknowledged: {}{}", some(keys), gone(keys)),
         Event::Crash => {
@@ -227,6 +227,12 @@ fn outcome(seen: &Seen<'_>, trial: &Trial) -> Vec<Line> {
             trial.lost_commands, trial.lost_syncs
         )),
     ]
+}
+
+/// The system's words for an error, without its number.
+fn reason(errno: i32) -> String {
+    let text = io::Error::from_raw_os_error(errno).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
 
 #[cfg(test)]

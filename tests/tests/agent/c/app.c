@@ -29,7 +29,7 @@
 //   vsync N             a child that shares memory syncs it, and exits with the error
 //   vfork N             a child that shares memory closes the descriptor, and exits
 //   spawn ... end       a thread does them | join | cancel
-//   failexec WAY        a call that cannot become another program: execl, execv, or by its number
+//   failexec WAY        a call that cannot become another program: an exec function, or by its number
 //   holdtable | attable | freetable   the agent's open of the table of all processes waits; waits until it does; lets it go
 //   threads             threads can be started again
 //   exit CODE | _exit CODE | exec ARG... (the rest) | kill SIGNAL | nofile COUNT | limit BYTES (of a file) | echo TEXT
@@ -410,9 +410,11 @@ static char **run(char **a) {
         else if (IS("failexec")) {
             char *none[] = {NULL};
             errno = 77;
-            long result = !strcmp(a[0], "execl")   ? execl("/nonexistent", "none", NULL)
-                          : !strcmp(a[0], "execv") ? execv("/nonexistent", none)
-                                                   : syscall(SYS_execve, "/nonexistent", none, none);
+            long result = !strcmp(a[0], "execl")    ? execl("/nonexistent", "none", NULL)
+                          : !strcmp(a[0], "execlp") ? execlp("/nonexistent", "none", NULL)
+                          : !strcmp(a[0], "execle") ? execle("/nonexistent", "none", NULL, none)
+                          : !strcmp(a[0], "execv")  ? execv("/nonexistent", none)
+                                                    : syscall(SYS_execve, "/nonexistent", none, none);
             say(op, a[0], result);
             a++;
         }

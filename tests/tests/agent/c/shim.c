@@ -66,14 +66,17 @@ OPENS(open64)
 
 static int log_fd = -1;
 
-// A program that has functions of these names is told of every sync: when it begins, and how it ended.
+// A program that has functions of these names is told of every sync: when it begins, and how it ended. And of every write to
+// a log, with SHIM_WRITES.
 static long (*begins)(void);
 static void (*ends)(long, int);
+static void (*writes_begin)(void);
 
 // At once and at a high number: the program may run out of descriptors, or close all it knows.
 __attribute__((constructor)) static void start(void) {
     begins = dlsym(RTLD_DEFAULT, "real_sync_begins");
     ends = dlsym(RTLD_DEFAULT, "real_sync_ends");
+    writes_begin = dlsym(RTLD_DEFAULT, "real_write_begins");
     const char *path = getenv("SHIM_LOG");
     if (!path) return;
     int fd = syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
@@ -174,6 +177,7 @@ ssize_t write(int fd, const void *data, size_t n) {
     char buffer[500];
     const char *name = name_of(fd, buffer, sizeof buffer), *dot = strrchr(name, '.');
     if (!dot || strcmp(dot, ".log")) return syscall(SYS_write, fd, data, n);
+    if (writes_begin) writes_begin();
     static atomic_long writes;
     long nth = atomic_fetch_add(&writes, 1);
     if (fail && nth >= atol(fail)) {

@@ -78,3 +78,18 @@ fn calls_that_cannot_be_held_come_behind_what_is_held() {
         assert_eq!(passes(&place, &["full", way]), [what], "{way}");
     }
 }
+
+#[test]
+fn nobody_writes_behind_a_reply_that_is_not_sent() {
+    let ways = ["execv", "execl", "execle", "execlp", "daemon", "fork"];
+    let started = ways.map(|way| {
+        let place = Place::new(&external_synchrony());
+        let running = place.start_words(&program("tail"), &[way]);
+        (way, place, running)
+    });
+    for (way, place, running) in started {
+        let done = place.finish_within(running, Duration::from_secs(60));
+        // The client may end later than the server that has started it: who waits for its output, waits for it.
+        assert_eq!((&*done.out, done.code), (&["no hole".to_owned()][..], 0), "{way} {done:?}");
+    }
+}

@@ -2,13 +2,14 @@
 
 use super::{Findings, file_system, redis};
 use crate::commands::top;
-use crate::processes::{is_filtered, supervisor_of};
+use crate::processes::{Supervisor, is_filtered, supervisor_of};
 use durac_grammar::render::printable;
-use durac_shm::status::{LogStatus, Status};
+use durac_shm::status::{Snapshot, Status};
 use durac_workload::columns::counted;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 /// Looks at the process `pid`.
 pub(super) fn look(pid: u32, findings: &mut Findings) {
@@ -17,6 +18,11 @@ pub(super) fn look(pid: u32, findings: &mut Findings) {
         let about = format!("process {pid}");
         findings.wrong(&about, "does not run", "`durac top` lists the processes under a policy");
         return;
+    };
+    // It is started by way of `/proc/self/exe`.
+    let name = match Status::of_process(pid, false) {
+        Ok(status) if status.snapshot().is_supervisor => "supervisor".to_owned(),
+        _ => name,
     };
     let about = format!("process {pid} ({})", printable(name.trim_end()));
     let maps = match proc("maps") {
@@ -97,7 +103,7 @@ pub(super) fn look(pid: u32, findings: &mut Findings) {
                 );
             }
             if seen.beyond == 0 || seen.logs.iter().any(|log| log.numbers.descriptors > 0) {
-                logs(pid, &about, &seen.logs, findings);
+                logs(pid, &about, &seen, findings);
             }
         }
         Err(_) if agent.is_none() => {}
@@ -135,17 +141,31 @@ fn without_agent(pid: u32, about: &str, findings: &mut Findings) {
         entry.starts_with(b"LD_PRELOAD=") && is_agent(&String::from_utf8_lossy(entry))
     });
     let supervisor = supervisor_of(pid).filter(|_| !preloads);
-    if let Some((supervisor, is_certain)) = supervisor {
-        let (knows, condition) = match is_certain {
-            true => ("supervises it", ""),
-            false => ("runs", "if it supervises this process, "),
-        };
-        findings.note(
-            about,
-            format!("no agent is in it, and a supervisor {knows} as process {supervisor}"),
-            format!("{condition}look at it: `durac doctor {supervisor}`, `durac top {supervisor}`"),
-        );
-        return;
+    match supervisor {
+        None => {}
+        Some(Supervisor::OneOf(several)) if several.len() > 1 => {
+            findings.note(
+                about,
+                "no agent is in it, and which of the supervisors it has, if one, is not known",
+                "`durac top` lists them with what they serve: look at the one of this command",
+            );
+            return;
+        }
+        Some(supervisor) => {
+            let (knows, condition) = match supervisor {
+                Supervisor::Certain(_) => ("supervises it", ""),
+                Supervisor::OneOf(_) => ("runs", "if it supervises this process, "),
+            };
+            let supervisor = supervisor.text();
+            findings.note(
+                about,
+                format!("no agent is in it, and a supervisor {knows} as process {supervisor}"),
+                format!(
+                    "{condition}look at it: `durac doctor {supervisor}`, `durac top {supervisor}`"
+                ),
+            );
+            return;
+        }
     }
     let (found, advice) = if preloads {
         (
@@ -162,25 +182,45 @@ fn without_agent(pid: u32, about: &str, findings: &mut Findings) {
     findings.wrong(about, found, advice);
 }
 
-fn logs(pid: u32, about: &str, logs: &[LogStatus], findings: &mut Findings) {
-    let open: Vec<_> = logs.iter().filter(|log| log.numbers.descriptors > 0).collect();
-    if open.is_empty() {
-        findings.wrong(
+/// What makes an application of this target write a log, and sync it.
+fn settings(target: &str) -> (&'static str, &'static str) {
+    match target.split('.').next() {
+        Some("redis" | "valkey") => ("`appendonly yes`", "`appendfsync always`"),
+        _ => ("the program's options", "the program's option for syncs"),
+    }
+}
+
+fn logs(pid: u32, about: &str, seen: &Snapshot, findings: &mut Findings) {
+    let open: Vec<_> = seen.logs.iter().filter(|log| log.numbers.descriptors > 0).collect();
+    let (writes, syncs) = settings(&seen.target);
+    let files = "that the target's `files` cover it: `durac list targets`";
+    match open.is_empty() {
+        // It learns of a log by a sync call on it.
+        true if seen.is_supervisor => findings.wrong(
+            about,
+            "no sync call on a log has reached the supervisor yet",
+            format!("see that the program syncs its log ({syncs}), and {files}"),
+        ),
+        true => findings.wrong(
             about,
             "has no log open",
-            "see that it writes one (`appendonly yes`), and that the target's `files` cover it: `durac list targets`",
-        );
+            format!("see that it writes one ({writes}), and {files}"),
+        ),
+        false => {}
     }
     for log in open {
         let path = printable(&log.path);
         let numbers = &log.numbers;
+        // As the process sees it.
+        let inside = Path::new(&log.path).strip_prefix("/").unwrap_or(Path::new(&log.path));
+        let inside = Path::new("/proc").join(pid.to_string()).join("root").join(inside);
         if numbers.error != 0 {
             findings.wrong(
                 about,
                 format!("`{path}`: a sync failed (errno {}), and the log has stopped", numbers.error),
                 "look at the disk; the log works again once the file is replaced (restart, BGREWRITEAOF)",
             );
-        } else if numbers.calls == 0 && numbers.written == 0 {
+        } else if numbers.calls == 0 && numbers.written == 0 && !is_written(seen.since, &inside) {
             findings.note(
                 about,
                 format!("`{path}`: nothing has been written yet"),
@@ -189,8 +229,8 @@ fn logs(pid: u32, about: &str, logs: &[LogStatus], findings: &mut Findings) {
         } else if numbers.calls == 0 {
             findings.wrong(
                 about,
-                format!("`{path}`: no sync call has reached the policy"),
-                "see that the application syncs each write (`appendfsync always`)",
+                format!("`{path}` is written, and no sync call on it has reached the policy"),
+                format!("see that the application syncs each write ({syncs})"),
             );
         } else {
             findings.ok(
@@ -213,9 +253,6 @@ fn logs(pid: u32, about: &str, logs: &[LogStatus], findings: &mut Findings) {
                 "the disk is slower than `assume sync` says: raise it, with `flush within`, and check again",
             );
         }
-        // As the process sees it.
-        let inside = Path::new(&log.path).strip_prefix("/").unwrap_or(Path::new(&log.path));
-        let inside = Path::new("/proc").join(pid.to_string()).join("root").join(inside);
         if inside.exists() {
             file_system(about, Path::new(&log.path), &inside, findings);
         } else if !is_whole(&log.path) {
@@ -232,6 +269,16 @@ fn logs(pid: u32, about: &str, logs: &[LogStatus], findings: &mut Findings) {
             );
         }
     }
+}
+
+/// Whether a file has been written since the page was made, with counters at 0: most policies are not told of writes.
+fn is_written(since: u64, file: &Path) -> bool {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let now = Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0));
+    let age = now.saturating_sub(Duration::from_nanos(since));
+    let since = SystemTime::now().checked_sub(age);
+    let changed = fs::metadata(file).and_then(|kind| Ok((kind.modified()?, kind.len())));
+    changed.is_ok_and(|(changed, len)| len > 0 && since.is_some_and(|since| changed > since))
 }
 
 /// Whether this is the path as it is: a status page has the last 128 bytes, and no bytes that are not UTF-8.

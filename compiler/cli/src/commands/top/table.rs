@@ -85,6 +85,9 @@ fn most(line: &Line) -> String {
 }
 
 fn bound(line: &Line) -> String {
+    if line.log.is_empty() {
+        return "-".to_owned();
+    }
     match (line.bound_syncs, line.bound_updates, line.bound_bytes) {
         (Some(syncs), ..) => counted(syncs, "sync"),
         (None, Some(updates), _) => counted(updates, "update"),
