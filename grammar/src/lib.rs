@@ -48,7 +48,7 @@ pub use code::Code;
 pub use diag::{Diagnostic, Fix, Label, Severity};
 pub use format::{FormatError, format, format_checked};
 pub use lexer::lex;
-pub use parser::{MAX_SOURCE_BYTES, parse};
+pub use parser::{MAX_SOURCE_BYTES, MOST_DIAGNOSTICS, parse};
 pub use print::print_ast;
 pub use span::{FileId, LineColumn, Sources, Span, Spanned};
 pub use steps::meant as step_meant;

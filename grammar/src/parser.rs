@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 pub const MAX_SOURCE_BYTES: usize = 1 << 20;
 
 /// How many diagnostics one file gets; more are of no use if the file is not a policy.
-const MOST_DIAGNOSTICS: usize = 500;
+pub const MOST_DIAGNOSTICS: usize = 500;
 
 /// Parses a file.
 ///
@@ -121,7 +121,8 @@ fn finish(text: &str, found: Vec<Diagnostic>, unexpected: Vec<Diagnostic>) -> Ve
     let broken: BTreeSet<usize> =
         kept.iter().filter(|d| d.code != Code::MissingSeparator).map(line).collect();
     kept.retain(|d| d.code != Code::MissingSeparator || !broken.contains(&line(d)));
-    kept.truncate(MOST_DIAGNOSTICS);
+    // One more, so that who shows them knows that some are left out.
+    kept.truncate(MOST_DIAGNOSTICS + 1);
     kept
 }
 

@@ -22,6 +22,9 @@ use durac_grammar::{Code, Diagnostic, FileId, Severity, Sources, Span, Spanned};
 /// Parameters, and state variables, that one policy may have: members of one map value.
 pub const MAX_VARIABLES: usize = 16;
 
+/// Guarantees that one policy may have: each that is broken is looked into.
+const MOST_GUARANTEES: usize = 64;
+
 /// What checking gives.
 #[derive(Clone, Debug)]
 pub struct Checked {
@@ -660,6 +663,15 @@ impl Checker<'_> {
         let tree = self.tree;
         for item in &tree.items {
             let Item::Guarantee(g) = &item.node else { continue };
+            if guarantees.len() >= MOST_GUARANTEES {
+                self.report(Diagnostic::new(
+                    Code::TooLarge,
+                    format!("a policy has at most {MOST_GUARANTEES} guarantees"),
+                    item.span,
+                    "one too many",
+                ));
+                break;
+            }
             let Some(failure) = self.failure(&g.failure) else { continue };
             let Some(to_clients) = self.audience(g) else { continue };
             if let Some(bound) = self.bound(g, params, read) {

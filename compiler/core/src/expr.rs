@@ -28,6 +28,21 @@ pub fn unknown(span: Span) -> Expr {
     Expr { kind: ExprKind::Const(0), unit: Unit::Unknown, span }
 }
 
+/// Tests of a truth value that is compared with another.
+const MOST_WAYS: u64 = 256;
+
+/// How many tests the code of a condition has. The right side of a comparison of truth values is there twice.
+fn ways(condition: &Expr) -> u64 {
+    match &condition.kind {
+        ExprKind::Not(inner) => ways(inner),
+        ExprKind::And(a, b) | ExprKind::Or(a, b) => ways(a).saturating_add(ways(b)),
+        ExprKind::Compare(_, a, b) if a.unit == Unit::Bool => {
+            ways(a).saturating_add(ways(b).saturating_mul(2))
+        }
+        _ => 1,
+    }
+}
+
 impl Scope<'_> {
     fn report(&mut self, diagnostic: Diagnostic) {
         self.diagnostics.push(diagnostic);
@@ -246,6 +261,21 @@ impl Scope<'_> {
                     BinOp::Gt => Cmp::Gt,
                     _ => Cmp::Ge,
                 };
+                if unit == Unit::Bool && ways(&right) > MOST_WAYS {
+                    self.report(
+                        Diagnostic::new(
+                            Code::TooDeep,
+                            format!(
+                                "a condition is compared by `{}` that is too long",
+                                op.node.text()
+                            ),
+                            right.span,
+                            "every one of its parts is looked at in both cases of the other side",
+                        )
+                        .help("keep it in a `state`, or write the cases with `if`"),
+                    );
+                    return unknown(span);
+                }
                 let unit = if unit == Unit::Unknown { Unit::Unknown } else { Unit::Bool };
                 made(ExprKind::Compare(cmp, Box::new(left), Box::new(right)), unit)
             }

@@ -37,7 +37,7 @@ pub use lower::lower;
 pub use optimise::optimise;
 
 use durac_abi::{Object, Runtime};
-use durac_grammar::{Code, Diagnostic, FileId, Severity, Sources, ast};
+use durac_grammar::{Code, Diagnostic, FileId, MOST_DIAGNOSTICS, Severity, Sources, ast};
 
 /// What checking a text gives: as much as could be made of it.
 #[derive(Clone, Debug)]
@@ -121,17 +121,13 @@ pub fn analyse(sources: &mut Sources, file: FileId, options: &CompileOptions<'_>
     Analysis { tree: parsed.file, policy, only_targets: checked.only_targets, loss, diagnostics }
 }
 
-/// How many diagnostics of a text are kept.
-const MOST_DIAGNOSTICS: usize = 500;
-
-/// No more than that; the last says how many there are besides. Errors go before warnings: a text with one is wrong.
+/// As many as are kept; the last says that there are more. Errors go before warnings: a text with one is wrong.
 fn fewer(mut found: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let more = found.len().saturating_sub(MOST_DIAGNOSTICS);
-    if more > 0 {
+    if found.len() > MOST_DIAGNOSTICS {
         found.sort_by_key(|d| d.severity() != Severity::Error);
         found.truncate(MOST_DIAGNOSTICS);
         found.sort_by_key(|d| (d.primary.span.file, d.primary.span.start, d.code));
-        let last = found.pop().map(|last| last.note(format!("{more} more are not shown")));
+        let last = found.pop().map(|last| last.note("more are not shown".to_owned()));
         found.extend(last);
     }
     found

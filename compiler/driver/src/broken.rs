@@ -234,6 +234,19 @@ fn not_followed(why: Why) -> (&'static str, &'static str) {
     }
 }
 
+/// Whether the exploration ended before it had seen everything: that a guarantee is not proved then does not say that it does
+/// not hold.
+fn is_given_up(obstacle: &Obstacle) -> bool {
+    matches!(
+        obstacle,
+        Obstacle::NotFollowed(..)
+            | Obstacle::TooManyStates
+            | Obstacle::TooManyRuns(_)
+            | Obstacle::TooManyChoices
+            | Obstacle::Stopped
+    )
+}
+
 fn broken_guarantee(
     policy: &Policy,
     proof: &Proof,
@@ -253,7 +266,7 @@ fn broken_guarantee(
     }
     let Some(timeline) = &broken.timeline else {
         if let Counted::Bytes | Counted::Updates = broken.unit
-            && !matches!(proof.obstacle, Some(Obstacle::NotFollowed(..) | Obstacle::TooManyRuns(_)))
+            && (broken.run.is_some() || !proof.obstacle.as_ref().is_some_and(is_given_up))
         {
             return lost_amount(policy, guarantee, broken);
         }

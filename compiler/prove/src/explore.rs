@@ -33,7 +33,7 @@ const MAX_WRITES: u64 = 4096;
 const SHORT: usize = 64;
 /// A path that is drawn though the walk was ended has so many steps at most, and so many runs of programs are made for it.
 const PATH_AFTER_END: usize = 256;
-const AFTER_END: Work = Work { runs: 200_000, inputs: 200_000, ..Work::ANY };
+const AFTER_END: Work = Work { runs: 200_000, inputs: 200_000, ..Work::MOST };
 
 /// A number that may have no end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -752,7 +752,7 @@ impl Explored {
         if self.stopped && ids.len() > PATH_AFTER_END {
             return None;
         }
-        stepper.begin_again(if self.stopped { AFTER_END } else { Work::ANY });
+        stepper.begin_again(if self.stopped { AFTER_END } else { Work::MOST });
         for pair in ids.windows(2) {
             let [from, to_id] = pair else { continue };
             let (Some(from), Some(to)) =

@@ -333,9 +333,9 @@ fn in_the_agent(
     let mut stepper = Stepper::new(programs, rules, options.glue).watched(is_watched(object));
     (stepper.watch, stepper.first) = (options.watch, options.first);
     let most = upper.derived(vectors);
-    // What the walk could still show then is only that the bound is exact.
+    // What the walk could still show then is a smaller bound, or that this one is exact.
     let is_proved = || only_derived(policy, upper, Obstacle::TooManyStates).broken.is_empty();
-    let is_proved = most.is_bounded() && is_proved();
+    let is_proved = most.is_bounded() && !policy.guarantees.is_empty() && is_proved();
     stepper.most = if is_proved { Work::PROVED } else { Work::MOST };
     stepper.most_states = options.states.min(stepper.most.states);
     let limits = || limits(policy, vectors);

@@ -127,8 +127,6 @@ impl Work {
     pub const MOST: Self = Self { states: MAX_STATES, runs: 4_000_000, inputs: 1_000_000 };
     /// The same if all guarantees are derived from the text.
     pub const PROVED: Self = Self { states: 100_000, runs: 1_000_000, inputs: 300_000 };
-    /// No limit.
-    pub const ANY: Self = Self { states: usize::MAX, runs: u64::MAX, inputs: u64::MAX };
 }
 
 /// States that are too many for one step to lead to.

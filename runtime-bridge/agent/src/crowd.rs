@@ -107,9 +107,11 @@ fn began(process: u32) -> Option<u64> {
     // SAFETY: the descriptor is ours.
     unsafe { sys::call(libc::SYS_close, [fd]) };
     let stat = stat.get(..sys::decode(read).ok()? as usize)?;
-    // Its parent has not asked for its end (proc_pid_stat(5)).
+    // Its parent has not asked for its end (proc_pid_stat(5)); the first thread may end before the others.
     let end = stat.iter().rposition(|byte| *byte == b')')?;
-    if matches!(stat.get(end + 2), Some(b'Z' | b'X')) {
+    let mut fields = stat.get(end + 2..)?.split(|byte| *byte == b' ');
+    let has_ended = matches!(fields.next(), Some(b"Z" | b"X"));
+    if has_ended && fields.nth(16).is_none_or(|threads| matches!(threads, b"0" | b"1")) {
         return Some(ENDED);
     }
     durac_shm::status::began_by(stat)
@@ -243,7 +245,7 @@ fn lock(entry: &Entry, command: libc::c_int, kind: libc::c_int) -> Option<Result
 
 /// The application is about to give this number to another file: whether it was a table's, which has another now.
 pub fn makes_room(fd: RawFd) -> bool {
-    let Some(mapped) = MAPPED.iter().find(|mapped| mapped.fd.load(Ordering::Acquire) == fd) else {
+    let Some(mapped) = MAPPED.iter().find(|mapped| mapped.locks() == Some(fd)) else {
         return false;
     };
     let new = registry::duplicate(fd);
@@ -328,8 +330,18 @@ fn open() -> io::Result<OwnedFd> {
     if stat.st_size < size || stat.st_blocks * 512 < size {
         let arguments = [fd as usize, 0, 0, size as usize];
         // SAFETY: no pointers.
-        let result = unsafe { sys::call(libc::SYS_fallocate, arguments) };
-        sys::decode(result).map_err(io::Error::from_raw_os_error)?;
+        let result = sys::decode(unsafe { sys::call(libc::SYS_fallocate, arguments) });
+        // Where it is not known (ramfs) there are no holes that an access could find no room for.
+        let result = match result {
+            Err(libc::EOPNOTSUPP) if stat.st_size < size => {
+                let arguments = [fd as usize, size as usize];
+                // SAFETY: as above.
+                sys::decode(unsafe { sys::call(libc::SYS_ftruncate, arguments) })
+            }
+            Err(libc::EOPNOTSUPP) => Ok(0),
+            result => result,
+        };
+        result.map_err(io::Error::from_raw_os_error)?;
     }
     Ok(file)
 }
@@ -396,6 +408,11 @@ impl Crowd {
         }
     }
 
+    /// Whether nothing is known of others, because no table has room for the log.
+    pub fn has_no_entry(&self) -> bool {
+        std::ptr::eq(self.0.load(Ordering::Acquire), &raw const FULL)
+    }
+
     /// Looks, now and then, whether the others have gone that had the file open. Returns whether they have.
     #[cold]
     pub fn are_others_gone(&self) -> bool {
@@ -455,7 +472,8 @@ impl Entry {
         }
         // Another one may have claimed it that cannot be seen from our pid namespace, and was about to lock it.
         let is_locked = lock(self, libc::F_OFD_SETLK, libc::F_WRLCK);
-        let is_ours = is_locked.is_none_or(|result| result.is_ok());
+        let taken = |result: Result<_, _>| matches!(result, Err(libc::EAGAIN | libc::EACCES));
+        let is_ours = !is_locked.is_some_and(taken);
         if !is_ours {
             swap(us.0, owner);
         }

@@ -534,9 +534,8 @@ impl Slot {
                 }
                 .code(),
                 stage_off: match core.stage.off() {
-                    Some(why) if core.engine.rules().stages || why == StageOff::OtherProcess => {
-                        why.code()
-                    }
+                    Some(why) if core.engine.rules().stages => why.code(),
+                    Some(why) if why == StageOff::OtherProcess && self.is_crowded() => why.code(),
                     _ => 0,
                 },
                 ..LogNumbers::of(&core.engine)

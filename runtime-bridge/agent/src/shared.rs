@@ -23,8 +23,12 @@ impl Slot {
         // The next call returns the error.
         let _ = self.settle();
         if why == StageOff::OtherProcess {
+            let why = match self.crowd.has_no_entry() {
+                true => "the table of all processes' logs has no room for it",
+                false => "another process has the log open",
+            };
             note::info(&format!(
-                "{}: another process has the log open; its syncs run as the application calls them",
+                "{}: {why}; its syncs run as the application calls them",
                 self.status.path(self.index)
             ));
         } else if stages {
@@ -45,8 +49,8 @@ impl Slot {
             self.revoke(StageOff::OtherProcess);
         }
         let gone = !signals::may_be_in_handler() && self.crowd.are_others_gone();
-        if gone {
-            self.told_crowd.store(false, Ordering::Relaxed);
+        if gone && self.told_crowd.swap(false, Ordering::Relaxed) {
+            self.publish(&mut self.lock());
             note::aside(&format!(
                 "{}: no other process has the log open any more",
                 self.status.path(self.index)

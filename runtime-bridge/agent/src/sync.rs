@@ -1,7 +1,7 @@
 //! What the agent's threads meet at: locks, conditions, atomic numbers and new threads.
 //!
 //! The modules that use it (`log`, `flight`, `pool`, `syncer`, `order`, `call`, `written`, `watch`,
-//! `table`, `registry`, `guard`) name nothing of `std::sync` themselves: `tests/explore` and `tests/tickets` compile the same texts with an explorer's primitives.
+//! `table`, `registry`, `guard`, `shared`) name nothing of `std::sync` themselves: `tests/explore` and `tests/tickets` compile the same texts with an explorer's primitives.
 
 pub use crate::futex::{Condvar, Mutex, MutexGuard};
 pub(crate) use crate::local::zeroed_thread_local;

@@ -20,7 +20,12 @@ impl Supervisor {
         // A bug must not leave the tool waiting.
         let body = std::panic::AssertUnwindSafe(|| self.carry_out(&request, keeper));
         let answer = std::panic::catch_unwind(body).unwrap_or_else(|_| {
-            Answer::Refused("this is a bug in durac: the supervisor failed".to_owned())
+            let why = "this is a bug in durac: the supervisor failed".to_owned();
+            match request.command {
+                // It may have happened.
+                Some(Command::Off) => Answer::Failed(why),
+                _ => Answer::Refused(why),
+            }
         });
         if let Answer::Refused(why) = &answer {
             let what = match request.command {

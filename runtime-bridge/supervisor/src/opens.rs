@@ -44,10 +44,6 @@ const LAST: Time = 300_000_000;
 const NAP: Duration = Duration::from_micros(200);
 /// Between two tries to find room for a log, nanoseconds.
 const ROOM: Time = 250_000_000;
-/// Where more is searched for, or more than a part of the descriptors, the calls that open files search, too.
-const MANY: usize = 256;
-/// Searches for other threads that such a call makes: more than it adds.
-const SHARE: usize = 2;
 /// Stack of the thread that searches, bytes.
 const STACK: usize = 256 << 10;
 
@@ -78,8 +74,6 @@ struct Lists {
     expected: Vec<Expected>,
     /// The one of them that the searching thread is at.
     now: Option<Expected>,
-    /// From which one of them on those who open files search.
-    shared: usize,
     /// Logs for which there was no room, with the time from which on they may have been written.
     without_room: HashMap<FileId, (Arc<File>, Time)>,
     /// When that is tried again; and whether it is tried now.
@@ -146,7 +140,6 @@ impl Supervisor {
             expect(What::Any);
             return Found::Unknown;
         };
-        self.search_for_others();
         // It may say that the caller follows the name another way (`RESOLVE_IN_ROOT`).
         let may_lead_elsewhere = open.flags == Flags::Unseen;
         let named = match self.room(|| self.look_up(call, open)) {
@@ -241,17 +234,6 @@ impl Supervisor {
             if let What::There(id, path) = &one.what
                 && self.is_there(*id, path)
             {
-                self.opening.forget(&one);
-            }
-        }
-    }
-
-    /// Searches where there is much to search for. The thread may ask for names.
-    fn search_for_others(&'static self) {
-        for one in self.opening.share() {
-            let is_over = one.is_over || !process::may_be_in(one.thread, one.number);
-            let search = AssertUnwindSafe(|| self.search_once(&one, is_over, true));
-            if catch_unwind(search).unwrap_or(false) {
                 self.opening.forget(&one);
             }
         }
@@ -606,21 +588,6 @@ impl Opening {
             one.clone()
         });
         over.collect()
-    }
-
-    /// Some that are due, if there are many. They stay until they are found.
-    fn share(&self) -> Vec<Expected> {
-        let mut lists = self.lock();
-        let count = lists.expected.len();
-        if count < MANY.min(process::descriptors() / PART) {
-            return Vec::new();
-        }
-        // Others for each call.
-        let (from, now) = (lists.shared % count, clock::now());
-        lists.shared = from + SHARE;
-        let (before, rest) = lists.expected.split_at(from);
-        let due = rest.iter().chain(before).filter(|one| one.due <= now);
-        due.take(SHARE).cloned().collect()
     }
 
     /// It was found, or need not be. One whose call has ended since it was taken for this stays.

@@ -351,8 +351,8 @@ impl Config {
             true => {
                 let asks = match self.app {
                     _ if self.acts_on_writes => Asks::Writes,
-                    App::Program(_) => Asks::Calls,
-                    App::Redis | App::Builtin | App::Command(_) => Asks::CallsOfOne,
+                    App::Program(_) | App::Command(_) => Asks::Calls,
+                    App::Redis | App::Builtin => Asks::CallsOfOne,
                 };
                 asked.check(&self.covers, asks)
             }

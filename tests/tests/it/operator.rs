@@ -446,7 +446,7 @@ fn the_doctor_sees_writes_without_syncs() -> Result<()> {
             "nothing has been written yet",
             "is written, and no sync call on it has reached",
         ),
-        ("supervisor", "no sync call on a log has reached", "no sync call on a log has reached"),
+        ("supervisor", "no log has come to the supervisor", "no log has come to the supervisor"),
     ] {
         let mut command = durac(["run", "--engine", engine])?;
         command.arg(&policy).args(["--", "python3", "-c", script]).arg(&log);

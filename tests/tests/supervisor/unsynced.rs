@@ -181,7 +181,7 @@ fn a_log_whose_time_lies_in_the_future_is_not_synced_for_ever() -> Result<()> {
     let begun = Instant::now();
     let (mut syncs, mut since) = (0, begun);
     while syncs == 0 || since.elapsed() < Duration::from_secs(1) {
-        ensure!(begun.elapsed() < Duration::from_secs(20), "still synced, {syncs} times by now");
+        ensure!(begun.elapsed() < Duration::from_secs(120), "still synced, {syncs} times by now");
         let logs = crate::common::seen(supervisor)?.logs;
         let now = logs.iter().map(|log| log.numbers.syncs).sum();
         if std::mem::replace(&mut syncs, now) != now {

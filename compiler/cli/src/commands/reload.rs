@@ -305,8 +305,9 @@ pub fn ask(pid: u32, command: Command, bytes: &[u8]) -> Result<Change> {
         }
         Answer::Refused(why) => change.refused = Some(printable(&why)),
         Answer::Failed(why) => {
-            change.after = Some(State::of(&processes::seen(pid)?));
             change.failed = Some(printable(&why));
+            // The process may have ended of it.
+            change.after = processes::seen(pid).ok().map(|seen| State::of(&seen));
         }
     }
     Ok(change)
@@ -330,11 +331,11 @@ fn report(changes: &[Change], global: &Global) -> Result<Outcome> {
             ));
             outcome = Outcome::Wrong;
         }
-        if let (Some(why), Some(after)) = (&change.failed, &change.after) {
+        if let Some(why) = &change.failed {
+            let after = change.after.as_ref().map_or("it has ended".to_owned(), State::text);
             output::error(&format!(
-                "process {}: {}, and what was acknowledged before is not durable: {why}",
-                change.pid,
-                after.text()
+                "process {}: {after}, and what was acknowledged before is not durable: {why}",
+                change.pid
             ));
             outcome = Outcome::Wrong;
         }

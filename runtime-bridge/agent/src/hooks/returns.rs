@@ -169,7 +169,11 @@ impl Drop for Interrupts {
 /// In a hook: lets go what handlers have taken that have left by a jump. One load if there was none.
 #[inline]
 pub fn look() {
-    if INTERRUPTED.with(Cell::get).process != 0 && !signals::may_be_in_handler() {
+    if INTERRUPTED.with(Cell::get).process != 0
+        && !signals::may_be_in_handler()
+        // A child of `vfork` has its parent's.
+        && table::is_ours()
+    {
         let_go(INTERRUPTED.replace(Raised::NOTHING));
     }
 }

@@ -96,9 +96,12 @@ impl Replies {
                 cut += 1;
             }
         }
-        note::error(&format!(
-            "replies were not sent at exit: their clients do not read; connections cut: {cut}"
-        ));
+        if cut > 0 {
+            note::error(&format!(
+                "replies were not sent before the process ends or becomes another program: their clients do not read; \
+                 connections cut: {cut}"
+            ));
+        }
     }
 
     /// Before a call that cannot be held and must run, whatever is held of its connection: waits a while for the client,

@@ -240,6 +240,10 @@ pub mod crowd {
             false
         }
 
+        pub fn has_no_entry(&self) -> bool {
+            false
+        }
+
         pub fn are_others_gone(&self) -> bool {
             false
         }

@@ -1,6 +1,6 @@
 // What follows a reply that its client does not read, when the process ends or becomes another program.
 //
-//   tail WAY    a server writes a long reply to a client that does not read for a while, and then
+//   tail WAY    a server writes a long reply to a client that does not read until the server has ended, and
 //               becomes another (execv, execl, execle, execlp), or a child of it goes on (daemon, fork). Whoever has the connection then
 //               writes to it
 //   tail - FD   the other program
@@ -31,11 +31,12 @@ static int tail(int fd) {
     return 0;
 }
 
-static void client(struct sockaddr_in *address, int room) {
+static void client(struct sockaddr_in *address, int room, pid_t server) {
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
     CHECK(connect(fd, (void *)address, sizeof *address) == 0);
-    usleep(1600000);
+    // It ends when the connection is cut, about a second later. What was not held back fills the connection, and it waits for us.
+    for (int i = 0; getppid() == server && i < 10000; i++) usleep(1000);
     long at = 0;
     for (ssize_t n; (n = read(fd, got + at, sizeof got - at)) > 0;) at += n;
     long body = 0;
@@ -56,9 +57,10 @@ int main(int count, char **words) {
     socklen_t length = sizeof address;
     CHECK(bind(listener, (void *)&address, length) == 0 && listen(listener, 1) == 0);
     CHECK(getsockname(listener, (void *)&address, &length) == 0);
+    pid_t server = getpid();
     if (!fork()) {
         close(listener);
-        client(&address, room);
+        client(&address, room, server);
     }
     int log = open("x.log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     int fd = accept(listener, NULL, NULL);

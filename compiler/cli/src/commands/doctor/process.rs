@@ -190,15 +190,21 @@ fn settings(target: &str) -> (&'static str, &'static str) {
     }
 }
 
+/// Whether the policy can be about writes alone: then it promises a time, and no number of syncs.
+fn may_need_no_sync(seen: &Snapshot) -> bool {
+    let bound = &seen.bound.amounts;
+    bound.syncs.is_none() && bound.within.is_some()
+}
+
 fn logs(pid: u32, about: &str, seen: &Snapshot, findings: &mut Findings) {
     let open: Vec<_> = seen.logs.iter().filter(|log| log.numbers.descriptors > 0).collect();
     let (writes, syncs) = settings(&seen.target);
     let files = "that the target's `files` cover it: `durac list targets`";
     match open.is_empty() {
-        // It learns of a log by a sync call on it.
+        // It learns of a log by a sync call on it, or by its open or a write, if the policy is about writes.
         true if seen.is_supervisor => findings.wrong(
             about,
-            "no sync call on a log has reached the supervisor yet",
+            "no log has come to the supervisor yet",
             format!("see that the program syncs its log ({syncs}), and {files}"),
         ),
         true => findings.wrong(
@@ -225,6 +231,12 @@ fn logs(pid: u32, about: &str, seen: &Snapshot, findings: &mut Findings) {
                 about,
                 format!("`{path}`: nothing has been written yet"),
                 "run this again after the application has written to it",
+            );
+        } else if numbers.calls == 0 && may_need_no_sync(seen) {
+            findings.note(
+                about,
+                format!("`{path}` is written, and no sync call on it has reached the policy"),
+                "a program that never syncs needs a policy about writes, such as `at_least`",
             );
         } else if numbers.calls == 0 {
             findings.wrong(

@@ -175,8 +175,7 @@ pub fn lines(
         let place = Place::of(*pid);
         if seen.logs.iter().all(|log| log.numbers.descriptors == 0) {
             let none = || match seen.is_supervisor {
-                // It learns of a log by a sync call on it.
-                true => "no sync call on a log has reached the supervisor yet".to_owned(),
+                true => "no log has come to the supervisor yet".to_owned(),
                 false => format!("no log is open{}", no_log_hint(&seen.target)),
             };
             lines.push(Line {
