@@ -224,7 +224,8 @@ impl Policy {
         self.meta.loss.iter().find(is).filter(|_| self.instead_of.is_none())
     }
 
-    /// Whether it stands in the place of one that gives writes a deadline: without it those that nobody syncs have none.
+    /// Whether a policy that gives writes a deadline was switched off. What nobody syncs has no deadline then, and how much a
+    /// crash takes is not known.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         self.instead_of.is_some_and(|policy| policy.rules.defers_writes)
